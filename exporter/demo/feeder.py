@@ -19,12 +19,12 @@ Event = dict[str, Any]
 
 MPG_PER_SECOND = 40
 MPG_TRAINING_YEARS = (1970, 1971, 1972, 1973)
-MPG_YEAR_SECONDS = 12
+MPG_YEAR_SECONDS = 10
 MPG_LABEL_DELAY = (1.0, 3.0)  # seconds: shortest and longest
 MPG_LABELLED = 0.9  # share of predictions whose label ever comes
 MPG_LATENCY = 0.003  # seconds, median
 
-FLIGHTS_LOOP_SECONDS = 180  # a year
+FLIGHTS_LOOP_SECONDS = 150  # a year
 FLIGHT_MINUTE = 0.05  # seconds that a minute in the air lasts: with the year's own pace no label would be late
 FLIGHTS_LATENCY = 0.008  # seconds, median
 
@@ -93,9 +93,7 @@ def _mpg(rng: np.random.Generator) -> Iterator[Traffic]:
     labels = cars["mpg"].tolist()
     training = np.isin(cars["year"], MPG_TRAINING_YEARS)
     periods = [(np.flatnonzero(training), len(MPG_TRAINING_YEARS) * MPG_YEAR_SECONDS)]
-    periods += [
-        (np.flatnonzero(cars["year"] == year), MPG_YEAR_SECONDS) for year in np.unique(cars["year"][~training])
-    ]
+    periods += [(np.flatnonzero(cars["year"] == year), MPG_YEAR_SECONDS) for year in np.unique(cars["year"][~training])]
     number = count()
     while True:
         for rows, seconds in periods:
@@ -158,4 +156,5 @@ def _records(table: Table, names: tuple[str, ...]) -> list[Event]:
 
 
 def _latencies(rng: np.random.Generator, median: float, size: int) -> list[float]:
-    return (median * rng.lognormal(sigma=0.4, size=size)).round(6).tolist()
+    seconds: list[float] = (median * rng.lognormal(sigma=0.4, size=size)).round(6).tolist()
+    return seconds
