@@ -31,6 +31,22 @@ class Outputs(NamedTuple):
     prediction: Floats
     scores: Floats
 
+    def rows(self, rows: Ints) -> "Outputs":
+        """Return some of the rows."""
+        return Outputs(self.prediction[rows], self.scores[rows])
+
+    def decided(self, threshold: float) -> "Outputs":
+        """Let the scores decide where there is no prediction: binary by the threshold, multiclass by the highest."""
+        if not self.scores.shape[1]:
+            return self
+        undecided = np.isnan(self.prediction) & ~np.isnan(self.scores[:, 0])
+        if not undecided.any():
+            return self
+        scores = self.scores[undecided]
+        prediction = self.prediction.copy()
+        prediction[undecided] = scores[:, 0] >= threshold if scores.shape[1] == 1 else scores.argmax(axis=1)
+        return Outputs(prediction, self.scores)
+
 
 class _Outcome:
     """Where the distribution of score, prediction or label is counted; `boundaries` are None for class codes."""

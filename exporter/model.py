@@ -11,10 +11,11 @@ from exporter.events import Columns, Schema
 from exporter.ledger import Layout, Outputs
 from exporter.pending import Pending, Prediction
 from exporter.profile.profile import Profile
-from exporter.windows import Window
+from exporter.windows import PANES, Window
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_]
 
 
 class Version:
@@ -40,15 +41,15 @@ class Version:
         return np.stack([window.total(now) for window in self.windows])
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Labelled:
-    """Predictions with their labels; all of one length."""
+    """Predictions with their labels; all of one length. `delays` are in seconds, NaN where they came together."""
 
     versions: list[str]
-    times: list[float]
-    delays: list[float]
-    outputs: list[tuple[float, ...]]
-    labels: list[float]
+    times: Floats
+    delays: Floats
+    outputs: Outputs
+    labels: Floats
 
 
 class Model:
@@ -63,7 +64,7 @@ class Model:
         self.pending = Pending(settings.label_ttl, pending)
         self.labels_unmatched = 0
         self._version_limit = versions
-        self._pane = min(settings.windows) and Window(min(settings.windows), 0).width
+        self._pane_width = min(settings.windows) / PANES
 
     @property
     def name(self) -> str:
@@ -88,16 +89,15 @@ class Model:
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted."""
         outputs = self._outputs(columns)
-        predicts = [
-            features is not None or error is not None or prediction is not None or score is not None
-            for features, error, prediction, score in zip(
-                columns.features, columns.errors, columns.predictions, columns.scores, strict=True
-            )
-        ]
-        self._count_predictions(columns, outputs, predicts)
-        labelled = self._join(columns, outputs, predicts)
-        if labelled.labels:
-            self._count_labels(labelled)
+        times = np.array(columns.times)
+        predicts = _predicts(columns)
+        self._count_predictions(columns, times, outputs, np.flatnonzero(predicts))
+        for labelled in (
+            self._labelled_feedback(columns, times, outputs, predicts),
+            self._joined_feedback(columns, times, outputs, predicts),
+        ):
+            if len(labelled.labels):
+                self._count_labels(labelled)
 
     def expire(self, now: float) -> bool:
         """Give up the predictions that waited too long; returns whether there were any."""
@@ -106,102 +106,107 @@ class Model:
         return bool(expired)
 
     def _outputs(self, columns: Columns) -> Outputs:
-        """Return predictions and scores as arrays, deciding by score where an event has no prediction."""
+        """Return predictions and scores as arrays."""
         prediction = np.array(columns.predictions, np.float64)
-        if not self.layout.score_columns:
-            return Outputs(prediction, np.empty((len(prediction), 0)))
-        scores = self.schema.score_array(columns.scores)
-        undecided = np.isnan(prediction) & ~np.isnan(scores[:, 0])
-        if undecided.any():
-            prediction[undecided] = (
-                scores[undecided, 0] >= self.settings.threshold
-                if scores.shape[1] == 1
-                else scores[undecided].argmax(axis=1)
-            )
-        return Outputs(prediction, scores)
+        scores = (
+            self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))
+        )
+        return Outputs(prediction, scores).decided(self.settings.threshold)
 
-    def _count_predictions(self, columns: Columns, outputs: Outputs, predicts: list[bool]) -> None:
-        rows = np.flatnonzero(predicts)
-        if not len(rows):
-            return
+    def _count_predictions(self, columns: Columns, times: Floats, outputs: Outputs, rows: Ints) -> None:
+        present = [features for features in columns.features if features is not None]
         featured = np.array([features is not None for features in columns.features])
-        numeric, codes = self.schema.feature_arrays([features for features in columns.features if features is not None])
         place = np.cumsum(featured) - 1
-        times = np.array(columns.times)
+        numeric, codes = self.schema.feature_arrays(present)
         failed = np.array([error is not None for error in columns.errors])
         latency = np.array(columns.latencies, np.float64)
         for version, time, group in self._groups(columns.versions, times, rows):
             delta = self.layout.zeros()
-            with_features = place[group[featured[group]]]
-            self.layout.count_features(delta, numeric[:, with_features], codes[:, with_features])
-            self.layout.count_predictions(
-                delta,
-                Outputs(outputs.prediction[group], outputs.scores[group]),
-                latency[group],
-                int(failed[group].sum()),
-            )
+            columns_of_group = place[group[featured[group]]]
+            self.layout.count_features(delta, numeric[:, columns_of_group], codes[:, columns_of_group])
+            self.layout.count_predictions(delta, outputs.rows(group), latency[group], int(failed[group].sum()))
             version.add(delta, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
-    def _join(self, columns: Columns, outputs: Outputs, predicts: list[bool]) -> _Labelled:
-        """Bring labels and predictions together; what waits for its label goes to the pending predictions."""
-        rows = list(zip(outputs.prediction.tolist(), *outputs.scores.T.tolist(), strict=True))
-        labelled = _Labelled([], [], [], [], [])
-        waiting: dict[str, Prediction] = {}
-        feedback: list[tuple[str, float, float]] = []
-        for identifier, time, version, predicted, label, output, error in zip(
-            columns.ids, columns.times, columns.versions, predicts, columns.labels, rows, columns.errors, strict=True
-        ):
-            if predicted and label is not None:
-                labelled.versions.append(version)
-                labelled.times.append(time)
-                labelled.delays.append(np.nan)
-                labelled.outputs.append(output)
-                labelled.labels.append(label)
-            elif predicted:
-                if identifier is not None and error is None:
-                    waiting[identifier] = Prediction(time, version, output)
-            elif identifier is not None and label is not None:
-                feedback.append((identifier, time, label))
-        for prediction in waiting.values():
-            self.versions[prediction.version].pending += 1
-        self._give_up(self.pending.add(waiting.keys(), waiting.values()))
-        for (_, time, label), found in zip(feedback, self.pending.take([f[0] for f in feedback]), strict=True):
-            if found is None:
-                self.labels_unmatched += 1
-                continue
-            self.versions[found.version].pending -= 1
-            labelled.versions.append(found.version)
-            labelled.times.append(time)
-            labelled.delays.append(max(time - found.time, 0.0))
-            labelled.outputs.append(found.outputs)
-            labelled.labels.append(label)
-        return labelled
-
     def _count_labels(self, labelled: _Labelled) -> None:
-        table = np.array(labelled.outputs)
-        outputs = Outputs(table[:, 0], table[:, 1:])
-        times, delays, labels = np.array(labelled.times), np.array(labelled.delays), np.array(labelled.labels)
-        for version, time, group in self._groups(labelled.versions, times, np.arange(len(labels))):
+        rows = np.arange(len(labelled.labels))
+        for version, time, group in self._groups(labelled.versions, labelled.times, rows):
             delta = self.layout.zeros()
             self.layout.count_labels(
-                delta, Outputs(outputs.prediction[group], outputs.scores[group]), labels[group], delays[group]
+                delta, labelled.outputs.rows(group), labelled.labels[group], labelled.delays[group]
             )
             version.add(delta, time)
-            version.last_label = max(version.last_label or 0.0, float(times[group].max()))
+            version.last_label = max(version.last_label or 0.0, float(labelled.times[group].max()))
+
+    def _labelled_feedback(self, columns: Columns, times: Floats, outputs: Outputs, predicts: Flags) -> _Labelled:
+        """Return the events that carry both prediction and label."""
+        labels = np.array(columns.labels, np.float64)
+        rows = np.flatnonzero(predicts & ~np.isnan(labels))
+        return _Labelled(
+            columns.versions if len(rows) == len(columns) else [columns.versions[row] for row in rows],
+            times[rows],
+            np.full(len(rows), np.nan),
+            outputs.rows(rows),
+            labels[rows],
+        )
+
+    def _joined_feedback(self, columns: Columns, times: Floats, outputs: Outputs, predicts: Flags) -> _Labelled:
+        """Let predictions without label wait, and return the waiting ones whose label is among the events."""
+        unlabelled = np.array([label is None for label in columns.labels])
+        self._wait(columns, times, outputs, np.flatnonzero(predicts & unlabelled))
+        found: list[tuple[Prediction, float, float]] = []
+        for row in np.flatnonzero(~predicts).tolist():
+            prediction = self.pending.take(columns.ids[row])
+            if prediction is None:
+                self.labels_unmatched += 1
+            else:
+                self.versions[prediction.version].pending -= 1
+                found.append((prediction, columns.times[row], columns.labels[row]))
+        table = np.array([prediction.outputs for prediction, _, _ in found]).reshape(len(found), -1)
+        label_times = np.array([time for _, time, _ in found])
+        return _Labelled(
+            [prediction.version for prediction, _, _ in found],
+            label_times,
+            np.maximum(label_times - [prediction.time for prediction, _, _ in found], 0.0),
+            Outputs(table[:, 0], table[:, 1:]) if found else outputs.rows(np.array([], np.intp)),
+            np.array([label for _, _, label in found], np.float64),
+        )
+
+    def _wait(self, columns: Columns, times: Floats, outputs: Outputs, rows: Ints) -> None:
+        kept = outputs.rows(rows)
+        for row, output in zip(
+            rows.tolist(), zip(kept.prediction.tolist(), *kept.scores.T.tolist(), strict=True), strict=True
+        ):
+            identifier = columns.ids[row]
+            if identifier is None or columns.errors[row] is not None:
+                continue
+            version = self.versions[columns.versions[row]]
+            version.pending += 1
+            self._give_up(self.pending.add(identifier, Prediction(columns.times[row], version.name, output)))
 
     def _groups(self, versions: Sequence[str], times: Floats, rows: Ints) -> Iterator[tuple[Version, float, Ints]]:
-        """Yield the rows of each version and pane, with the time at which the pane begins."""
-        panes = (times[rows] // self._pane).astype(np.int64)
-        names = sorted(set(versions))
-        for name in names:
+        """Yield the rows of each version and pane, with a time in the middle of that pane."""
+        panes = np.floor(times / self._pane_width)
+        names = set(versions)
+        for name in sorted(names):
             mine = rows if len(names) == 1 else rows[[versions[row] == name for row in rows]]
-            ours = panes if len(names) == 1 else (times[mine] // self._pane).astype(np.int64)
-            for pane in np.unique(ours):
-                yield self.versions[name], float(pane) * self._pane, mine[ours == pane]
+            for pane in np.unique(panes[mine]):
+                yield self.versions[name], (float(pane) + 0.5) * self._pane_width, mine[panes[mine] == pane]
 
     def _give_up(self, predictions: Sequence[Prediction]) -> None:
         for prediction in predictions:
             version = self.versions[prediction.version]
             version.pending -= 1
             version.unlabelled += 1
+
+
+def _predicts(columns: Columns) -> Flags:
+    """Return which events are predictions; the others are labels alone."""
+    if None not in columns.features:
+        return np.ones(len(columns), np.bool_)
+    return np.array(
+        [
+            any(part is not None for part in parts)
+            for parts in zip(columns.features, columns.predictions, columns.scores, columns.errors, strict=True)
+        ]
+    )

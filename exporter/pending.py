@@ -1,6 +1,5 @@
 """Predictions that wait for their label, by id."""
 
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -23,14 +22,17 @@ class Pending:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, ids: Iterable[str], predictions: Iterable[Prediction]) -> list[Prediction]:
-        """Add predictions; returns those that had to give way. A repeated id replaces the earlier prediction."""
-        self._waiting.update(zip(ids, predictions, strict=True))
-        return [self._pop_oldest() for _ in range(len(self._waiting) - self._limit)]
+    def add(self, identifier: str, prediction: Prediction) -> list[Prediction]:
+        """Add a prediction; returns those that no longer wait: one of the same id, or the oldest beyond the limit."""
+        replaced = self._waiting.pop(identifier, None)
+        self._waiting[identifier] = prediction
+        if replaced is not None:
+            return [replaced]
+        return [self._pop_oldest()] if len(self._waiting) > self._limit else []
 
-    def take(self, ids: Sequence[str]) -> list[Prediction | None]:
-        """Remove and return the prediction of each id, None where none waits."""
-        return [self._waiting.pop(identifier, None) for identifier in ids]
+    def take(self, identifier: str | None) -> Prediction | None:
+        """Remove and return the waiting prediction of that id, if there is one."""
+        return None if identifier is None else self._waiting.pop(identifier, None)
 
     def expire(self, now: float) -> list[Prediction]:
         """Remove and return the predictions that have waited longer than the time to live."""

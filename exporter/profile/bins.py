@@ -85,6 +85,11 @@ class CategoricalVariable(msgspec.Struct, tag_field="kind", tag="categorical", f
         return len(self.categories) + 3
 
     @property
+    def exported_starts(self) -> list[int]:
+        """First cells of the exported bins: each category, and other."""
+        return list(range(len(self.categories) + 1))
+
+    @property
     def codes(self) -> Codes:
         """Cell of each value, counted from the variable's first cell."""
         n = len(self.categories)

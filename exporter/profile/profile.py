@@ -41,6 +41,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     rows: int
     provenance: Provenance
     features: dict[str, Variable]
+    groups: dict[str, CategoricalVariable] = {}
     classes: list[str] = []
     score: NumericVariable | None = None
     score_edges: list[float] = []
@@ -80,8 +81,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
                 raise ValueError(f"{name}: its categories must be the classes {self.classes}")
         if self.score_edges != sorted(set(self.score_edges)):
             raise ValueError("score_edges must ascend")
-        for name, variable in self.features.items():
-            variable.validate(f"features.{name}")
+        for name, variable in [*self.features.items(), *self.groups.items()]:
+            variable.validate(name)
         for name, variable in {"score": self.score, "prediction": self.prediction, "label": self.label}.items():
             if variable is not None:
                 variable.validate(name)
