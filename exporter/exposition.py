@@ -66,16 +66,16 @@ def gzip(body: bytes) -> bytes:
 def _family_starts(ordered: list[Samples], present: NDArray[np.bool_]) -> list[tuple[int, Metric]]:
     """Return the line on which each family begins, counting only present series; families without one are left out."""
     starts: list[tuple[int, Metric]] = []
-    lines_before = np.concatenate(([0], np.cumsum(present))).tolist()
     previous = ""
-    begin = 0
+    begin = line = 0
     for group in ordered:
         metric = group.rows.metric
         end = begin + len(group.rows)
-        if metric.name != previous and lines_before[end] > lines_before[begin]:
-            starts.append((lines_before[begin], metric))
+        lines = int(np.count_nonzero(present[begin:end]))
+        if lines and metric.name != previous:
+            starts.append((line, metric))
             previous = metric.name
-        begin = end
+        begin, line = end, line + lines
     return starts
 
 

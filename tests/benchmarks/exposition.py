@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Metric as ClientMetric, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Metric as ClientMetric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
@@ -68,7 +69,7 @@ def measure(series: int = 10_000, rounds: int = 7, openmetrics: bool = False) ->
     """Return the best seconds of (prometheus_client, ours) over interleaved rounds."""
     samples = bins_and_drift(series)
     registry = CollectorRegistry()
-    registry.register(ClientCollector(series))  # type: ignore[arg-type]
+    registry.register(ClientCollector(series))
     generate: Callable[[CollectorRegistry], bytes] = generate_openmetrics if openmetrics else generate_latest
     theirs = ours = math.inf
     for _ in range(rounds):
