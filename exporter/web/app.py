@@ -5,6 +5,7 @@ It knows the service only through the protocols below, so that every answer can 
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from exporter.web import negotiation
-from exporter.web.body import BodyRefusedError, ClientGoneError, Message, Receive, read_body, too_large
+from exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
 from exporter.web.landing import landing_page
 
 MAX_ERRORS = 100
@@ -25,6 +26,7 @@ Scope = Mapping[str, Any]
 
 _log = logging.getLogger(__name__)
 _EVENT_TYPES = ("application/json", "application/x-ndjson", "application/ndjson", "application/jsonl")
+_BODIES_AT_ONCE = 4  # the memory for bodies being read, in bodies of the largest size
 _NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -129,8 +131,7 @@ class App:
         self._status = status
         self._reload = reload
         self._telemetry_path = telemetry_path
-        self._body_limit = body_limit
-        self._body_patience = body_patience
+        self._bodies = BodyReader(body_limit, _BODIES_AT_ONCE * body_limit, body_patience)
         self._started = time.monotonic()
         self._routes: dict[str, tuple[str, Handler]] = {
             "/-/healthy": ("GET", self._get_healthy),
@@ -225,13 +226,12 @@ class App:
         try:
             gzipped = self._check_headers(scope)
             self._intake.ensure_room()
-            body = await read_body(receive, gzipped=gzipped, limit=self._body_limit, patience=self._body_patience)
+            body = await self._bodies.read(receive, gzipped=gzipped)
             result = await self._intake.submit(body, time.time())
         except BodyRefusedError as refusal:
-            return _text(refusal.status, str(refusal), *_hang_up(scope))
+            return _refusal(scope, refusal.status, str(refusal), retry_after=1)
         except QueueFullError as full:
-            seconds = str(max(1, -int(-full.retry_after // 1))).encode()
-            return _text(429, str(full), (b"retry-after", seconds), *_hang_up(scope))
+            return _refusal(scope, 429, str(full), full.retry_after)
         errors = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
         unreadable = result.rejected > 0 and result.accepted == 0
         answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
@@ -250,8 +250,8 @@ class App:
         if coding not in ("", "identity", "gzip", "x-gzip"):
             raise BodyRefusedError(415, f"content encoding {coding}: send gzip or identity")
         length = _header(scope, b"content-length")
-        if length.isdecimal() and int(length) > self._body_limit:
-            raise too_large(self._body_limit)
+        if length.isdecimal():
+            self._bodies.check_length(int(length))
         return coding in ("gzip", "x-gzip")
 
 
@@ -260,12 +260,18 @@ def _header(scope: Scope, name: bytes) -> str:
     return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
 
-def _hang_up(scope: Scope) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the header that closes the connection if the client waits for leave to send a body nobody will read.
+def _refusal(scope: Scope, status: int, reason: str, retry_after: float) -> Response:
+    """Return the answer to a body that was not read to its end.
 
-    Otherwise the connection stays: the server throws the rest of the body away, and the client can read the answer.
+    The connection stays: the server throws the rest of the body away, and the client can read the answer. It closes
+    when the client waits for leave to send (Expect), or has stopped sending.
     """
-    return ((b"connection", b"close"),) if _header(scope, b"expect") else ()
+    headers = []
+    if status == 429:
+        headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
+    if status == 408 or _header(scope, b"expect"):
+        headers.append((b"connection", b"close"))
+    return _text(status, reason, *headers)
 
 
 def _text(status: int, text: str, *headers: tuple[bytes, bytes]) -> Response:

@@ -21,37 +21,63 @@ class ClientGoneError(Exception):
     """The client closed the connection before its request was complete."""
 
 
-async def read_body(receive: Receive, *, gzipped: bool, limit: int, patience: float) -> bytes:
-    """Read a whole request body, decompressed.
+class BodyReader:
+    """Reads the bodies of concurrent requests.
 
-    Raises BodyRefusedError: 413 over `limit` bytes on the wire or decompressed, 408 when the client sends nothing for
-    `patience` seconds, 400 for gzip that is damaged or cut short. Raises ClientGoneError when the client leaves.
+    `limit` bounds one body, on the wire and decompressed, `room` the decompressed bytes of all bodies that are being
+    read at one time; `patience` is how many seconds a client may pause while it sends one.
     """
-    gunzip = _Gunzip(limit) if gzipped else None
-    chunks: list[bytes] = []
-    received = 0
-    more = True
-    while more:
+
+    def __init__(self, limit: int, room: int, patience: float) -> None:
+        self._limit = limit
+        self._room = room
+        self._patience = patience
+
+    def check_length(self, declared: int) -> None:
+        """Raise BodyRefusedError (413) when a body of the declared length is too large."""
+        if declared > self._limit:
+            raise _too_large(self._limit)
+
+    async def read(self, receive: Receive, *, gzipped: bool) -> bytes:
+        """Read a whole body, decompressed.
+
+        Raises BodyRefusedError: 413 over the limit, 429 when other bodies take all the room, 408 when the client
+        pauses too long, 400 for gzip that is damaged or cut short. Raises ClientGoneError when the client leaves.
+        """
+        gunzip = _Gunzip(self._limit) if gzipped else None
+        chunks: list[bytes] = []
+        received = held = 0
+        more = True
         try:
-            async with asyncio.timeout(patience):
+            while more:
+                chunk, more = await self._receive(receive)
+                received += len(chunk)
+                self.check_length(received)
+                if gunzip:
+                    chunk = gunzip.feed(chunk)
+                chunks.append(chunk)
+                held += len(chunk)
+                self._room -= len(chunk)
+                if self._room < 0:
+                    raise BodyRefusedError(429, "too many large bodies arrive at once: send again after a second")
+        finally:
+            self._room += held
+        if gunzip:
+            gunzip.finish()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _receive(self, receive: Receive) -> tuple[bytes, bool]:
+        try:
+            async with asyncio.timeout(self._patience):
                 message = await receive()
         except TimeoutError:
-            raise BodyRefusedError(408, f"no data for {patience:g} s: send the body without pauses") from None
+            raise BodyRefusedError(408, f"no data for {self._patience:g} s: send a body without such pauses") from None
         if message["type"] == "http.disconnect":
             raise ClientGoneError
-        chunk = message.get("body", b"")
-        more = message.get("more_body", False)
-        received += len(chunk)
-        if received > limit:
-            raise too_large(limit)
-        chunks.append(gunzip.feed(chunk) if gunzip else chunk)
-    if gunzip:
-        gunzip.finish()
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return message.get("body", b""), message.get("more_body", False)
 
 
-def too_large(limit: int) -> BodyRefusedError:
-    """Return the refusal of a body over `limit` bytes."""
+def _too_large(limit: int) -> BodyRefusedError:
     return BodyRefusedError(413, f"the body is over {limit} bytes (after decompression): send smaller batches")
 
 
@@ -73,7 +99,7 @@ class _Gunzip:
             except zlib.error as error:
                 raise BodyRefusedError(400, f"the body is not valid gzip: {error}") from None
             if len(output) > self._room:
-                raise too_large(self._limit)
+                raise _too_large(self._limit)
             self._room -= len(output)
             outputs.append(output)
             chunk = self._member.unused_data

@@ -43,7 +43,7 @@ async def serve(app: Any, sockets: list[socket.socket], stop: asyncio.Event, tls
         lifespan="off",
         interface="asgi3",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # a port scanner must not fill the log
         access_log=False,
         proxy_headers=False,
         server_header=False,
