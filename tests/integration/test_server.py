@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -141,15 +142,11 @@ def test_clients_that_leave_raise_no_alarm(address: str, service: Service, caplo
     assert [record.getMessage() for record in caplog.records if record.name.startswith(("exporter", "uvicorn"))] == []
 
 
-def test_a_burst_of_connections_waits_in_the_backlog(service: Service) -> None:
-    (listener,) = sockets = listen(["127.0.0.1:0"])
-    connections = []
-    try:
-        for _ in range(200):  # beyond the backlog the kernel drops SYN, which is sent again after a second
-            connections.append(socket.create_connection(listener.getsockname(), timeout=0.5))
-    finally:
-        for connection in [*connections, *sockets]:
-            connection.close()
+def test_a_burst_of_connections_waits_in_the_backlog() -> None:
+    (listener,) = listen(["127.0.0.1:0"])
+    with listener, ExitStack() as connections:
+        for _ in range(200):  # beyond the backlog the kernel drops SYN, and the client sends it again after a second
+            connections.enter_context(socket.create_connection(listener.getsockname(), timeout=0.5))
 
 
 def test_shutdown_is_quick_with_open_connections(service: Service) -> None:
