@@ -430,3 +430,26 @@ CONFIG_RELOAD_TIMESTAMP = _metric(
 def all_metrics() -> tuple[Metric, ...]:
     """Return every metric, in exposition order."""
     return tuple(_metrics.values())
+
+
+EXPORTER_BUILD_INFO = _metric(
+    "ml_exporter_build_info",
+    "gauge",
+    "exporter",
+    "version pythonversion",
+    "Version of the exporter and of the Python that runs it. The value is always 1.",
+)
+EXPORTER_COLLECTOR_DURATION = _metric(
+    "ml_exporter_collector_duration_seconds",
+    "gauge",
+    "exporter",
+    "collector",
+    "Time that the collector took to produce its samples for this scrape.",
+)
+EXPORTER_COLLECTOR_SUCCESS = _metric(
+    "ml_exporter_collector_success",
+    "gauge",
+    "exporter",
+    "collector",
+    "1 if the collector produced its samples for this scrape, 0 if it failed and they are absent.",
+)
