@@ -31,13 +31,16 @@ class _Family:
         self._leading = leading
         self._rows: dict[str, Rows] = {}
 
-    def __call__(self, metric: Metric, values: Iterable[float] | Floats, *labels: Iterable[str]) -> Samples:
+    def __call__(
+        self, metric: Metric, values: Iterable[float] | Floats | np.float64, *labels: Iterable[str]
+    ) -> Samples:
         """Return samples for every combination of `labels`, the last of which varies fastest."""
         rows = self._rows.get(metric.name)
         if rows is None:
             rows = Rows(metric, [(*self._leading, *row) for row in product(*labels)])
             self._rows[metric.name] = rows
-        return Samples(rows, np.ravel(np.asarray(values, np.float64)))
+        array = values if isinstance(values, np.ndarray | np.float64) else np.array(list(values), np.float64)
+        return Samples(rows, np.ravel(array))
 
     def zipped(self, metric: Metric, values: Floats, rows: Callable[[], Iterable[Sequence[str]]]) -> Samples:
         """Return samples for the label sets that `rows` gives at first use."""
@@ -130,10 +133,10 @@ class _VersionView:
 
     def _errors(self, moments: Floats) -> Iterator[Samples]:
         kept = regression.split(moments)
-        yield self._family(catalogue.ABSOLUTE_ERROR_SUM, [kept.absolute])
-        yield self._family(catalogue.SQUARED_ERROR_SUM, [kept.error2])
-        yield self._family(catalogue.OVERPREDICTION_SUM, [regression.overprediction_sum(moments)])
-        yield self._family(catalogue.UNDERPREDICTION_SUM, [regression.underprediction_sum(moments)])
+        yield self._family(catalogue.ABSOLUTE_ERROR_SUM, kept.absolute)
+        yield self._family(catalogue.SQUARED_ERROR_SUM, kept.error2)
+        yield self._family(catalogue.OVERPREDICTION_SUM, regression.overprediction_sum(moments))
+        yield self._family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
 
     def _rolling(self, totals: Floats) -> Iterator[Samples]:
         family, layout, windows = self._family, self._model.layout, self._windows

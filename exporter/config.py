@@ -159,30 +159,40 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
         raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from error
     except yaml.YAMLError as error:
         raise ConfigError([f"{path}: not YAML: {error}"]) from error
-    if not isinstance(content, dict):
+    if node is None or not isinstance(content, dict):
         raise ConfigError([f"{path}:1: must be a mapping with the key models"])
     faults = list(_duplicate_keys(path, node))
+    profiles = _profiles(path, node, content, faults)
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
         faults += [_describe(path, node, fault) for fault in error.errors()]
         raise ConfigError(faults) from None
-    profiles = {}
     for index, model in enumerate(config.models):
-        place = f"{path}:{_line(node, ('models', index, 'profile'))}: models[{index}].profile"
-        try:
-            profile = load(path.parent / model.profile)
-        except ProfileError as error:
-            faults.append(f"{place}: {error}")
-            continue
-        profiles[model.name] = profile
-        faults += [
-            f"{path}:{_line(node, ('models', index, key))}: models[{index}].{key}: {fault}"
-            for key, fault in _mismatches(model, profile)
-        ]
+        if model.name in profiles:
+            faults += [
+                f"{path}:{_line(node, ('models', index, key))}: models[{index}].{key}: {fault}"
+                for key, fault in _mismatches(model, profiles[model.name])
+            ]
     if faults:
         raise ConfigError(faults)
     return config, profiles
+
+
+def _profiles(path: Path, node: yaml.Node, content: dict[str, Any], faults: list[str]) -> dict[str, Profile]:
+    """Load the profiles that the models name, whatever else may be wrong with the configuration."""
+    profiles = {}
+    models = content.get("models")
+    for index, model in enumerate(models if isinstance(models, list) else []):
+        file = model.get("profile") if isinstance(model, dict) else None
+        if not isinstance(file, str):
+            continue
+        try:
+            profiles[str(model.get("name"))] = load(path.parent / file)
+        except ProfileError as error:
+            location = ("models", index, "profile")
+            faults.append(f"{path}:{_line(node, location)}: models[{index}].profile: {error}")
+    return profiles
 
 
 def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Drift of a model's windows against its profile: which cells each statistic compares, and from where it alarms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,10 +59,10 @@ class Comparison:
             if variable is not None:
                 self.outcomes[name] = len(variables)
                 variables[f"outcome {name}"] = (section, variable)
-        self._exported = _bins(layout, list(variables.values()), fine=False)
+        self._exported = _bins(list(variables.values()), fine=False)
         numeric = [(section, v) for section, v in variables.values() if isinstance(v, NumericVariable)]
         self._numeric = np.array([isinstance(v, NumericVariable) for _, v in variables.values()], np.bool_)
-        self._fine = _bins(layout, numeric, fine=True) if numeric else None
+        self._fine = _bins(numeric, fine=True) if numeric else None
         self._coefficients = {
             statistic: thresholds.coefficients(
                 statistic, bins.reference, bins.starts, bins.positions, settings.false_alarm_rate
@@ -111,7 +111,7 @@ _STATISTICS: dict[str, Callable[[Floats, Bins], Floats]] = {
 _ON_FINE_BINS = frozenset({"ks", "wasserstein"})
 
 
-def _bins(layout: Layout, variables: list[tuple[slice, Variable]], *, fine: bool) -> Bins:
+def _bins(variables: Sequence[tuple[slice, Variable]], *, fine: bool) -> Bins:
     """Lay out the bins of variables that lie in ascending order in the ledger; valid values only."""
     cells: list[int] = []
     kept: list[int] = []

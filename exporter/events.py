@@ -93,13 +93,13 @@ class Columns:
 
     `lines` are line numbers in the body, `times` Unix seconds, `features` decoded structs, `scores` a probability
     (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or numbers. None
-    is absent.
+    is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
     """
 
     lines: list[int] = field(default_factory=list)
     ids: list[str | None] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    versions: list[str] = field(default_factory=list)
+    versions: list[str | None] = field(default_factory=list)
     features: list[Any] = field(default_factory=list)
     scores: list[Any] = field(default_factory=list)
     predictions: list[float | None] = field(default_factory=list)
@@ -249,7 +249,7 @@ class Schema:
                 if unknown in codes:
                     reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
                 outcomes[:] = [None if code < 0 else code for code in codes]
-        if None in columns.ids or None in columns.features:
+        if None in columns.features:
             for row in range(len(columns)):
                 predicts = (
                     columns.features[row] is not None
@@ -257,9 +257,12 @@ class Schema:
                     or columns.scores[row] is not None
                     or columns.errors[row] is not None
                 )
-                if not predicts and columns.labels[row] is None:
+                if predicts:
+                    continue
+                columns.versions[row] = None
+                if columns.labels[row] is None:
                     reasons.setdefault(row, "nothing_to_count")
-                elif not predicts and columns.ids[row] is None:
+                elif columns.ids[row] is None:
                     reasons.setdefault(row, "missing_id")
         if self._scores is not None:
             for row, scores in enumerate(columns.scores):
@@ -332,7 +335,7 @@ class Schema:
         except KeyError:
             raise Refused("bad_score") from None
 
-    def _outcome(self, value: object, reason: Reason) -> float | str | None:
+    def _outcome(self, value: Any, reason: Reason) -> float | str | None:
         if self.profile.task != "regression":
             try:
                 return canonical(value)

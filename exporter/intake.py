@@ -11,26 +11,10 @@ from dataclasses import dataclass, field
 from exporter.config import Limits
 from exporter.events import REASONS, Columns, Decoded, Decoder, Reason
 from exporter.model import Model
+from exporter.sources.base import IntakeResult, QueueFullError
 
 BATCH_EVENTS = 2048
 BATCH_SECONDS = 0.1
-
-
-class QueueFullError(Exception):
-    """The intake has no room; `retry_after` is the number of seconds after which to try again."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"the queue is full: send again after {retry_after:g} s")
-        self.retry_after = retry_after
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeResult:
-    """What became of a body. `errors` describes refused events as (line, reason)."""
-
-    accepted: int
-    rejected: int
-    errors: list[tuple[int, Reason]]
 
 
 @dataclass(slots=True)
@@ -56,6 +40,11 @@ class Intake:
         self._gathered_events = 0
         self._timer: asyncio.TimerHandle | None = None
         self._changes = 0
+        self._positions: dict[str, bytes] = {}
+
+    def position(self, source: str) -> bytes | None:
+        """Return the position that came with the last body of a source."""
+        return self._positions.get(source)
 
     @property
     def waiting(self) -> int:
@@ -73,11 +62,13 @@ class Intake:
         if self._queued >= self.capacity:
             raise QueueFullError(1.0)
 
-    async def submit(self, source: str, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds).
 
         Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
         """
+        if position is not None:
+            self._positions[source] = position
         events = body.count(b'"model"')
         if self._queued and self._queued + events > self.capacity:
             raise QueueFullError(1.0)
@@ -116,7 +107,7 @@ class Intake:
         accepted = 0
         for name, columns in decoded.columns.items():
             model = self.models[name]
-            if overflow := model.admit(set(columns.versions)):
+            if overflow := model.admit({version for version in columns.versions if version is not None}):
                 fits = [version not in overflow for version in columns.versions]
                 decoded.refused += (
                     (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept

@@ -45,7 +45,7 @@ class Version:
 class _Labelled:
     """Predictions with their labels; all of one length. `delays` are in seconds, NaN where they came together."""
 
-    versions: list[str]
+    versions: Sequence[str | None]
     times: Floats
     delays: Floats
     outputs: Outputs
@@ -90,7 +90,7 @@ class Model:
         """Count events whose versions are admitted."""
         outputs = self._outputs(columns)
         times = np.array(columns.times)
-        predicts = _predicts(columns)
+        predicts = np.array([version is not None for version in columns.versions])
         self._count_predictions(columns, times, outputs, np.flatnonzero(predicts))
         for labelled in (
             self._labelled_feedback(columns, times, outputs, predicts),
@@ -161,14 +161,15 @@ class Model:
                 self.labels_unmatched += 1
             else:
                 self.versions[prediction.version].pending -= 1
-                found.append((prediction, columns.times[row], columns.labels[row]))
-        table = np.array([prediction.outputs for prediction, _, _ in found]).reshape(len(found), -1)
+                found.append((prediction, columns.times[row], columns.labels[row] or 0.0))
+        width = 1 + outputs.scores.shape[1]
+        table = np.array([prediction.outputs for prediction, _, _ in found]).reshape(len(found), width)
         label_times = np.array([time for _, time, _ in found])
         return _Labelled(
             [prediction.version for prediction, _, _ in found],
             label_times,
             np.maximum(label_times - [prediction.time for prediction, _, _ in found], 0.0),
-            Outputs(table[:, 0], table[:, 1:]) if found else outputs.rows(np.array([], np.intp)),
+            Outputs(table[:, 0], table[:, 1:]),
             np.array([label for _, _, label in found], np.float64),
         )
 
@@ -180,33 +181,23 @@ class Model:
             identifier = columns.ids[row]
             if identifier is None or columns.errors[row] is not None:
                 continue
-            version = self.versions[columns.versions[row]]
-            version.pending += 1
-            self._give_up(self.pending.add(identifier, Prediction(columns.times[row], version.name, output)))
+            name = columns.versions[row] or ""
+            self.versions[name].pending += 1
+            self._give_up(self.pending.add(identifier, Prediction(columns.times[row], name, output)))
 
-    def _groups(self, versions: Sequence[str], times: Floats, rows: Ints) -> Iterator[tuple[Version, float, Ints]]:
+    def _groups(
+        self, versions: Sequence[str | None], times: Floats, rows: Ints
+    ) -> Iterator[tuple[Version, float, Ints]]:
         """Yield the rows of each version and pane, with a time in the middle of that pane."""
         panes = np.floor(times / self._pane_width)
         names = set(versions)
-        for name in sorted(names):
+        for name in names - {None}:
             mine = rows if len(names) == 1 else rows[[versions[row] == name for row in rows]]
             for pane in np.unique(panes[mine]):
-                yield self.versions[name], (float(pane) + 0.5) * self._pane_width, mine[panes[mine] == pane]
+                yield self.versions[name or ""], (float(pane) + 0.5) * self._pane_width, mine[panes[mine] == pane]
 
     def _give_up(self, predictions: Sequence[Prediction]) -> None:
         for prediction in predictions:
             version = self.versions[prediction.version]
             version.pending -= 1
             version.unlabelled += 1
-
-
-def _predicts(columns: Columns) -> Flags:
-    """Return which events are predictions; the others are labels alone."""
-    if None not in columns.features:
-        return np.ones(len(columns), np.bool_)
-    return np.array(
-        [
-            any(part is not None for part in parts)
-            for parts in zip(columns.features, columns.predictions, columns.scores, columns.errors, strict=True)
-        ]
-    )

@@ -237,8 +237,8 @@ def _survey(request: Request) -> dict[str, _Column]:
         "--categorical": request.categorical,
         "--groups": request.groups,
     }
-    for flag, names in named.items():
-        for name in names:
+    for flag, wanted in named.items():
+        for name in wanted:
             if name is not None and name not in columns:
                 close = difflib.get_close_matches(name, columns, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(columns))}"
