@@ -158,7 +158,7 @@ class App:
         except asyncio.CancelledError:  # the server waited long enough for this request
             response = _text(503, "shutting down: send again later", (b"connection", b"close"))
         except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s %r failed", scope["method"], scope["path"])
             response = _text(500, "internal error: the log of the exporter says more")
         headers = [
             (b"content-type", response.content_type.encode()),

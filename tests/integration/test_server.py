@@ -14,6 +14,7 @@ import pytest
 
 from exporter.registry import Registry
 from exporter.web.app import App, IntakeResult
+from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
 from exporter.web.server import ListenError, listen
 from tests.integration.serving import served
 
@@ -122,6 +123,57 @@ def test_a_slow_client_holds_up_nobody_and_is_given_up(address: str, service: Se
         assert time.monotonic() - begin < 0.5
         assert read_all(slow).startswith(b"HTTP/1.1 408 ")
     assert service.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("answered", "beginning"),
+    [
+        (b"", b""),
+        (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-"),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /-/healthy HTTP/1.1\r\nHo"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n", b"{}"),
+    ],
+    ids=["silence", "first head", "second head", "unread body"],
+)
+def test_a_request_that_does_not_go_on_is_given_up(
+    address: str, answered: bytes, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.3)
+    with connect(address) as connection:
+        if answered:
+            connection.sendall(answered)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 ")
+        for byte in beginning:
+            connection.sendall(bytes([byte]))
+        assert read_all(connection) in (b"", b"healthy\n")  # the end of the answer, then of the connection
+
+
+def test_a_connection_between_requests_is_kept(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.1)
+    connection = http.client.HTTPConnection(address, timeout=5)
+    for _ in range(3):
+        connection.request("GET", "/-/healthy")
+        assert connection.getresponse().read()
+        assert connection.sock is not None
+        time.sleep(0.3)
+    with connect(address) as other:
+        other.sendall(
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}"
+        )
+        time.sleep(0.3)
+        other.sendall(b"\n")
+        assert other.recv(100).startswith(b"HTTP/1.1 202 ")
+    connection.close()
+
+
+@pytest.mark.parametrize("filler", [b"x", b"x\r\nX: "], ids=["one header", "many headers"])
+def test_a_request_head_is_limited(address: str, filler: bytes) -> None:
+    head = b"GET /metrics HTTP/1.1\r\nX: " + filler * HEAD_LIMIT
+    with connect(address) as connection:
+        connection.sendall(head[: HEAD_LIMIT + 1])
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+    fitting = {"x": "x" * (HEAD_LIMIT - 500)}
+    assert httpx.get(f"http://{address}/-/healthy", headers=fitting).status_code == 200
 
 
 def test_clients_that_leave_raise_no_alarm(address: str, service: Service, caplog: pytest.LogCaptureFixture) -> None:
