@@ -53,8 +53,9 @@ async def serve(app: Any, sockets: list[socket.socket], stop: asyncio.Event, tls
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
+    config.load()
+    config.ssl = tls
     server = _Server(config, stop)
     await server.serve(sockets)
     if server.server_state.tasks:  # cancelled after the grace: let them say so to their clients

@@ -3,10 +3,13 @@ import gzip
 import http.client
 import logging
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +20,7 @@ from exporter.web.app import App, IntakeResult
 from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
 from exporter.web.server import ListenError, listen
 from tests.integration.serving import served
+from tests.requirements import require_program
 
 LIMIT = 1 << 20
 JSON = {"content-type": "application/json"}
@@ -279,3 +283,17 @@ def test_addresses_that_loopback_reaches(address: str, service: Service) -> None
     with served(App(Registry([], lambda: 0), service, service), address) as where:
         port = where.rsplit(":", 1)[1]
         assert httpx.get(f"http://127.0.0.1:{port}/-/healthy", trust_env=False).status_code == 200
+
+
+def test_tls(service: Service, tmp_path: Path) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [require_program("openssl"), "req", "-x509", "-nodes", "-newkey", "rsa:2048", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with served(App(Registry([], lambda: 0), service, service), tls=tls) as address:
+        trust = ssl.create_default_context(cafile=certificate)
+        assert httpx.get(f"https://{address}/-/healthy", verify=trust, trust_env=False).status_code == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://{address}/-/healthy", trust_env=False)
