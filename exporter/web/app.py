@@ -223,6 +223,7 @@ class App:
         return _text(200, "reloaded")
 
     async def _post_events(self, scope: Scope, receive: Receive) -> Response:
+        """Take a batch: 202 when any event was taken or there was none (an empty body), 400 when all were refused."""
         try:
             gzipped = self._check_headers(scope)
             self._intake.ensure_room()
