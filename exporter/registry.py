@@ -63,6 +63,7 @@ class Registry:
     async def scrape(self, openmetrics: bool, gzipped: bool, collectors: frozenset[str] | None = None) -> bytes:
         """Return the exposition of the named collectors, of all when None; compressed when `gzipped`.
 
+        What the exporter says of itself and of its process is always part of it.
         Raises KeyError for a name that no collector has.
         """
         generation = self._generation()

@@ -158,7 +158,7 @@ class App:
         except asyncio.CancelledError:  # the server waited long enough for this request
             response = _text(503, "shutting down: send again later", (b"connection", b"close"))
         except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s %r failed", scope["method"], scope["path"])
             response = _text(500, "internal error: the log of the exporter says more")
         headers = [
             (b"content-type", response.content_type.encode()),
@@ -223,6 +223,7 @@ class App:
         return _text(200, "reloaded")
 
     async def _post_events(self, scope: Scope, receive: Receive) -> Response:
+        """Take a batch: 202 when any event was taken or there was none (an empty body), 400 when all were refused."""
         try:
             gzipped = self._check_headers(scope)
             self._intake.ensure_room()

@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 
+from exporter.web.protocol import BoundedProtocol
+
 _BACKLOG = 1024  # a burst of scrapers and model servers must not meet a full queue: the kernel retries after a second
 _KEEP_ALIVE_SECONDS = 75  # longer than a usual scrape interval, so that Prometheus keeps its connection
 _MAX_CONNECTIONS = 512  # below the usual limit of 1024 open files
@@ -38,7 +40,7 @@ async def serve(app: Any, sockets: list[socket.socket], stop: asyncio.Event, tls
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -51,8 +53,9 @@ async def serve(app: Any, sockets: list[socket.socket], stop: asyncio.Event, tls
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
+    config.load()
+    config.ssl = tls
     server = _Server(config, stop)
     await server.serve(sockets)
     if server.server_state.tasks:  # cancelled after the grace: let them say so to their clients

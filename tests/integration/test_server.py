@@ -3,10 +3,13 @@ import gzip
 import http.client
 import logging
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +17,10 @@ import pytest
 
 from exporter.registry import Registry
 from exporter.web.app import App, IntakeResult
+from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
 from exporter.web.server import ListenError, listen
 from tests.integration.serving import served
+from tests.requirements import require_program
 
 LIMIT = 1 << 20
 JSON = {"content-type": "application/json"}
@@ -124,6 +129,57 @@ def test_a_slow_client_holds_up_nobody_and_is_given_up(address: str, service: Se
     assert service.bodies == []
 
 
+@pytest.mark.parametrize(
+    ("answered", "beginning"),
+    [
+        (b"", b""),
+        (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-"),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /-/healthy HTTP/1.1\r\nHo"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n", b"{}"),
+    ],
+    ids=["silence", "first head", "second head", "unread body"],
+)
+def test_a_request_that_does_not_go_on_is_given_up(
+    address: str, answered: bytes, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.3)
+    with connect(address) as connection:
+        if answered:
+            connection.sendall(answered)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 ")
+        for byte in beginning:
+            connection.sendall(bytes([byte]))
+        assert read_all(connection) in (b"", b"healthy\n")  # the end of the answer, then of the connection
+
+
+def test_a_connection_between_requests_is_kept(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.1)
+    connection = http.client.HTTPConnection(address, timeout=5)
+    for _ in range(3):
+        connection.request("GET", "/-/healthy")
+        assert connection.getresponse().read()
+        assert connection.sock is not None
+        time.sleep(0.3)
+    with connect(address) as other:
+        other.sendall(
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}"
+        )
+        time.sleep(0.3)
+        other.sendall(b"\n")
+        assert other.recv(100).startswith(b"HTTP/1.1 202 ")
+    connection.close()
+
+
+@pytest.mark.parametrize("filler", [b"x", b"x\r\nX: "], ids=["one header", "many headers"])
+def test_a_request_head_is_limited(address: str, filler: bytes) -> None:
+    head = b"GET /metrics HTTP/1.1\r\nX: " + filler * HEAD_LIMIT
+    with connect(address) as connection:
+        connection.sendall(head[: HEAD_LIMIT + 1])
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+    fitting = {"x": "x" * (HEAD_LIMIT - 500)}
+    assert httpx.get(f"http://{address}/-/healthy", headers=fitting).status_code == 200
+
+
 def test_clients_that_leave_raise_no_alarm(address: str, service: Service, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(20):
@@ -227,3 +283,17 @@ def test_addresses_that_loopback_reaches(address: str, service: Service) -> None
     with served(App(Registry([], lambda: 0), service, service), address) as where:
         port = where.rsplit(":", 1)[1]
         assert httpx.get(f"http://127.0.0.1:{port}/-/healthy", trust_env=False).status_code == 200
+
+
+def test_tls(service: Service, tmp_path: Path) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [require_program("openssl"), "req", "-x509", "-nodes", "-newkey", "rsa:2048", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with served(App(Registry([], lambda: 0), service, service), tls=tls) as address:
+        trust = ssl.create_default_context(cafile=certificate)
+        assert httpx.get(f"https://{address}/-/healthy", verify=trust, trust_env=False).status_code == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://{address}/-/healthy", trust_env=False)
