@@ -25,16 +25,14 @@ class IntakeResult(NamedTuple):
     """What became of a body. `errors` describes refused events as (line, reason)."""
 
     accepted: int
-    rejected: int
-    errors: Sequence[tuple[int, str]]
+    rejected: int = 0
+    errors: Sequence[tuple[int, str]] = ()
 
 
 class Sink(Protocol):
     """What a source delivers to."""
 
-    async def submit(
-        self, source: str, body: bytes, arrived: float, position: bytes | None = None
-    ) -> IntakeResult:
+    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
         """Take the events of a body, which arrived at `arrived` (Unix seconds); returns once they are durable.
 
         Raises QueueFullError, having taken nothing.
@@ -47,7 +45,7 @@ class Sink(Protocol):
 
 
 class Health(NamedTuple):
-    """How a source is: whether it can deliver, the events known to wait beyond it, and what is wrong if it is not up."""
+    """Whether a source can deliver, how many events are known to wait beyond it, and what is wrong if it is not up."""
 
     up: bool
     lag_events: float | None = None
