@@ -114,10 +114,9 @@ class Model:
         return Outputs(prediction, scores).decided(self.settings.threshold)
 
     def _count_predictions(self, columns: Columns, times: Floats, outputs: Outputs, rows: Ints) -> None:
-        present = [features for features in columns.features if features is not None]
-        featured = np.array([features is not None for features in columns.features])
+        featured = np.array(columns.features.present)
         place = np.cumsum(featured) - 1
-        numeric, codes = self.schema.feature_arrays(present)
+        numeric, codes = columns.features.encoded(self.schema)
         failed = np.array([error is not None for error in columns.errors])
         latency = np.array(columns.latencies, np.float64)
         for version, time, group in self._groups(columns.versions, times, rows):
