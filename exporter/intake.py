@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from exporter.config import Limits
-from exporter.events import REASONS, Columns, Decoded, Decoder, Reason
+from exporter.events import CHUNK_BYTES, REASONS, Columns, Decoded, Decoder, Reason
 from exporter.model import Model
 from exporter.sources.base import IntakeResult, QueueFullError
 
@@ -80,7 +80,8 @@ class Intake:
                 accepted += self._take(source, decoded, arrived)
                 refused += decoded.refused
                 decoded.columns, decoded.refused = {}, []
-                await asyncio.sleep(0)
+                if len(body) > CHUNK_BYTES:
+                    await asyncio.sleep(0)
             accepted += self._take(source, decoded, arrived)
             refused += decoded.refused
         finally:
