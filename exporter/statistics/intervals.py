@@ -35,9 +35,7 @@ def normal(value: F64, variance: F64, low: float = -np.inf, high: float = np.inf
     return Estimate(value, np.maximum(value - half, low), np.minimum(value + half, high))
 
 
-def mean_from_sums(
-    n: F64, total: F64, total_of_squares: F64, low: float = -np.inf, high: float = np.inf
-) -> Estimate:
+def mean_from_sums(n: F64, total: F64, total_of_squares: F64, low: float = -np.inf, high: float = np.inf) -> Estimate:
     """Mean with the central limit theorem's interval, from Σx and Σx². NaN for n = 0, no interval for n = 1."""
     n = np.where(n > 0, n, np.nan)
     mean = total / n
