@@ -15,11 +15,9 @@ one bin are ties.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from exporter.statistics import F64
 from exporter.statistics.intervals import Estimate, delta_multinomial, mean_from_sums, normal, wilson
-
-F64 = NDArray[np.float64]
 
 _CELLS = (-2, -1)
 _SMOOTHING = 2.0  # observations added before a variance is taken
@@ -99,7 +97,8 @@ def mcc(confusion: F64) -> Estimate:
     or all labels, are of one class.
     """
     shares, n, smooth = _shares(confusion)
-    value, *_ = _correlation(shares)
+    classes = np.minimum((confusion.sum(-1) > 0).sum(-1), (confusion.sum(-2) > 0).sum(-1))
+    value, *_ = _correlation(np.where(classes > 1, 1.0, np.nan)[..., np.newaxis, np.newaxis] * shares)
     smooth_value, predicted, actual, spread_predicted, spread_actual = _correlation(smooth)
     # Derivatives with respect to the share of cell [i, j] of the covariance and of both variances.
     covariance = np.eye(confusion.shape[-1]) - actual[..., :, np.newaxis] - predicted[..., np.newaxis, :]
@@ -197,7 +196,7 @@ def expected_calibration_error(count: F64, positives: F64, score_sum: F64, brier
 
 
 def _at_least(counts: F64) -> F64:
-    """Counts at or above each bin."""
+    """Return the counts at or above each bin."""
     return np.flip(np.cumsum(np.flip(counts, -1), -1), -1)
 
 
@@ -225,7 +224,8 @@ def _macro(values: F64, gradients: F64, smooth: F64, n: F64) -> Estimate:
 
 
 def _divide(part: F64, whole: F64) -> F64:
-    return part / np.where(whole > 0, whole, np.nan)
+    ratio: F64 = part / np.where(whole > 0, whole, np.nan)
+    return ratio
 
 
 def _recall(shares: F64) -> F64:
@@ -237,7 +237,8 @@ def _recall_gradient(shares: F64) -> F64:
     own = np.eye(shares.shape[-1])
     column = own[:, np.newaxis, :]
     hit = own[:, :, np.newaxis] * column
-    return (hit - _recall(shares)[..., np.newaxis, np.newaxis] * column) / shares.sum(-2)[..., np.newaxis, np.newaxis]
+    gradient: F64 = hit - _recall(shares)[..., np.newaxis, np.newaxis] * column
+    return gradient / shares.sum(-2)[..., np.newaxis, np.newaxis]
 
 
 def _specificity(shares: F64) -> F64:
@@ -250,8 +251,8 @@ def _specificity_gradient(shares: F64) -> F64:
     other = 1 - np.eye(shares.shape[-1])
     column = other[:, np.newaxis, :]
     hit = other[:, :, np.newaxis] * column
-    rest = 1 - shares.sum(-2)
-    return (hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column) / rest[..., np.newaxis, np.newaxis]
+    gradient: F64 = hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column
+    return gradient / (1 - shares.sum(-2))[..., np.newaxis, np.newaxis]
 
 
 def _f1(shares: F64) -> F64:
@@ -262,8 +263,8 @@ def _f1_gradient(shares: F64) -> F64:
     """(..., class, predicted, actual): the class's row and column, its own cell in both."""
     own = np.eye(shares.shape[-1])
     row, column = own[:, :, np.newaxis], own[:, np.newaxis, :]
-    size = (shares.sum(-1) + shares.sum(-2))[..., np.newaxis, np.newaxis]
-    return (2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)) / size
+    gradient: F64 = 2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)
+    return gradient / (shares.sum(-1) + shares.sum(-2))[..., np.newaxis, np.newaxis]
 
 
 def _correlation(shares: F64) -> tuple[F64, F64, F64, F64, F64]:
@@ -272,6 +273,5 @@ def _correlation(shares: F64) -> tuple[F64, F64, F64, F64, F64]:
     spread_predicted = 1 - (predicted**2).sum(-1)
     spread_actual = 1 - (actual**2).sum(-1)
     covariance = np.trace(shares, axis1=-2, axis2=-1) - (predicted * actual).sum(-1)
-    one_class = (np.isclose(predicted.max(-1), 1, atol=1e-15)) | (np.isclose(actual.max(-1), 1, atol=1e-15))
-    value = covariance / np.sqrt(np.where(one_class, np.nan, spread_predicted * spread_actual))
+    value = covariance / np.sqrt(spread_predicted * spread_actual)
     return value, predicted, actual, spread_predicted[..., np.newaxis], spread_actual[..., np.newaxis]

@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from exporter.statistics import F64
 
 Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -50,4 +49,5 @@ def delta_multinomial(probabilities: F64, gradient: F64, n: F64, axes: tuple[int
     (Agresti 2013, Categorical Data Analysis, section 16.1).
     """
     weighted = probabilities * gradient
-    return np.maximum((weighted * gradient).sum(axes) - weighted.sum(axes) ** 2, 0.0) / n
+    variance: F64 = np.maximum((weighted * gradient).sum(axes) - weighted.sum(axes) ** 2, 0.0)
+    return variance / n

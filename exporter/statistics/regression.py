@@ -7,11 +7,9 @@ label): sums about a point near the mean keep the digits that Σy² − (Σy)²/
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from exporter.statistics import F64
 from exporter.statistics.intervals import Estimate, mean_from_sums, normal
-
-F64 = NDArray[np.float64]
 
 
 class Moments(NamedTuple):
@@ -37,7 +35,7 @@ CELLS = len(Moments._fields)
 
 
 def moments(prediction: F64, label: F64, shift: float) -> F64:
-    """Sums of one batch, (CELLS,), from predictions and labels of shape (batch,)."""
+    """Add up one batch, (CELLS,), from predictions and labels of shape (batch,)."""
     error = prediction - label
     squared = error * error
     relative = np.divide(np.abs(error), np.abs(label), out=np.zeros_like(error), where=label != 0)
@@ -45,14 +43,14 @@ def moments(prediction: F64, label: F64, shift: float) -> F64:
     centred2 = centred * centred
     return np.array(
         Moments(
-            n=np.float64(len(error)),
+            n=np.asarray(len(error), dtype=np.float64),
             absolute=np.abs(error).sum(),
             error=error.sum(),
             error2=squared.sum(),
             error4=squared @ squared,
             relative=relative.sum(),
             relative2=relative @ relative,
-            zeros=np.float64(len(label) - np.count_nonzero(label)),
+            zeros=(label == 0).sum(dtype=np.float64),
             label=centred.sum(),
             label2=centred2.sum(),
             label3=centred @ centred2,
