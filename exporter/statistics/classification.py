@@ -6,9 +6,10 @@ classes for which the class's own metric is defined, which is scikit-learn with 
 `zero_division=nan`: a class that was never predicted has no precision, one that never occurred has no recall, and one
 with neither has no f1.
 
-Proportions carry Wilson's interval. The others carry the delta method's for multinomial shares, with the shares in the
-variance (never in the value) smoothed by two observations spread evenly over the cells, as Agresti and Coull (1998,
-Am. Stat. 52(2)) do for a single proportion: else a perfect score in a small window would claim no uncertainty.
+Proportions carry Wilson's interval, means of independent proportions combine those, and f1, mcc, macro f1 and macro
+specificity carry the delta method's for multinomial shares. There the shares in the variance (never in the value) are
+smoothed by two observations spread evenly over the cells, as Agresti and Coull (1998, Am. Stat. 52(2)) do for a single
+proportion: else a perfect score in a small window would claim no uncertainty.
 
 Score histograms are (..., bins, 2): bins ascending in score, the last axis actual negatives and positives. Scores of
 one bin are ties.
@@ -17,7 +18,15 @@ one bin are ties.
 import numpy as np
 
 from exporter.statistics import F64
-from exporter.statistics.intervals import Estimate, delta_multinomial, mean_from_sums, normal, wilson
+from exporter.statistics.intervals import (
+    Estimate,
+    delta_multinomial,
+    logit_normal,
+    mean_from_sums,
+    mean_of_independent,
+    normal,
+    wilson,
+)
 
 _CELLS = (-2, -1)
 _SMOOTHING = 2.0  # observations added before a variance is taken
@@ -60,26 +69,22 @@ def f1(confusion: F64) -> Estimate:
 
 def balanced_accuracy(confusion: F64) -> Estimate:
     """Mean recall over the classes that occurred, for any K. NaN unless at least two did (scikit-learn: one)."""
-    shares, n, smooth = _shares(confusion)
     occurred = (confusion.sum(-2) > 0).sum(-1)
-    return _macro(np.where(occurred[..., np.newaxis] > 1, _recall(shares), np.nan), _recall_gradient(smooth), smooth, n)
+    return Estimate(*(np.where(occurred > 1, part, np.nan) for part in macro_recall(confusion)))
 
 
 def macro_precision(confusion: F64) -> Estimate:
-    """Mean precision over the classes that were predicted."""
-    shares, n, smooth = _shares(confusion)
-    gradient = np.swapaxes(_recall_gradient(np.swapaxes(smooth, -1, -2)), -1, -2)
-    return _macro(_recall(np.swapaxes(shares, -1, -2)), gradient, smooth, n)
+    """Mean precision over the classes that were predicted, which are independent given how often they were."""
+    return mean_of_independent(precision(one_vs_rest(confusion)))
 
 
 def macro_recall(confusion: F64) -> Estimate:
-    """Mean recall over the classes that occurred."""
-    shares, n, smooth = _shares(confusion)
-    return _macro(_recall(shares), _recall_gradient(smooth), smooth, n)
+    """Mean recall over the classes that occurred, which are independent given how often they did."""
+    return mean_of_independent(recall(one_vs_rest(confusion)))
 
 
 def macro_specificity(confusion: F64) -> Estimate:
-    """Mean one-vs-rest specificity over the classes that something else than them occurred beside."""
+    """Mean one-vs-rest specificity over the classes beside which another occurred."""
     shares, n, smooth = _shares(confusion)
     return _macro(_specificity(shares), _specificity_gradient(smooth), smooth, n)
 
@@ -111,9 +116,9 @@ def mcc(confusion: F64) -> Estimate:
 def roc_auc(scores: F64) -> Estimate:
     """Area under the ROC curve: P(score of a positive > of a negative), ties half. NaN with one class only.
 
-    Interval from DeLong's variance, exact for the binned scores (DeLong, DeLong and Clarke-Pearson 1988, Biometrics
-    44(3)). It is 0 for a perfect ranking and undefined with a single case of a class: there Wilson's interval for as
-    many trials as the rarer class has cases stands in.
+    Interval on the logit scale (Pepe 2003, section 5.2.5) from DeLong's variance, exact for the binned scores (DeLong,
+    DeLong and Clarke-Pearson 1988, Biometrics 44(3)). It is 0 for a perfect ranking and undefined with a single case of
+    a class: there Wilson's interval for as many trials as the rarer class has cases stands in.
     """
     negative, positive = scores[..., 0], scores[..., 1]
     negatives, positives = negative.sum(-1), positive.sum(-1)
@@ -128,12 +133,7 @@ def roc_auc(scores: F64) -> Estimate:
         variance = (positive * (above - centred) ** 2).sum(-1) / (positives - 1) / positives + (
             negative * (below - centred) ** 2
         ).sum(-1) / (negatives - 1) / negatives
-    delong = normal(value, variance, 0.0, 1.0)
-    fallback = wilson(value * rarer, rarer)
-    usable = (rarer > 1) & (variance > 0)
-    return Estimate(
-        value, np.where(usable, delong.lower, fallback.lower), np.where(usable, delong.upper, fallback.upper)
-    )
+    return logit_normal(value, variance, rarer)
 
 
 def macro_roc_auc(scores: F64) -> Estimate:
@@ -149,7 +149,7 @@ def average_precision(scores: F64) -> Estimate:
     """Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds from high to low, one per bin. NaN without positives.
 
     scikit-learn's definition, without interpolation. Interval by the delta method on the multinomial shares of
-    the bins.
+    the bins, on the logit scale.
     """
     n = scores.sum(_CELLS)
     positive = scores[..., 1]
@@ -166,7 +166,7 @@ def average_precision(scores: F64) -> Estimate:
     gradient /= positives[..., np.newaxis]
     size = np.where(n > 0, n, np.nan)[..., np.newaxis, np.newaxis]
     variance = delta_multinomial(scores / size, gradient * size, size[..., 0, 0], _CELLS)
-    return normal(value, variance, 0.0, 1.0)
+    return logit_normal(value, variance, positives[..., 0])
 
 
 def log_loss(n: F64, total: F64, total_of_squares: F64) -> Estimate:
@@ -228,19 +228,6 @@ def _divide(part: F64, whole: F64) -> F64:
     return ratio
 
 
-def _recall(shares: F64) -> F64:
-    return _divide(np.diagonal(shares, axis1=-2, axis2=-1), shares.sum(-2))
-
-
-def _recall_gradient(shares: F64) -> F64:
-    """(..., class, predicted, actual): only the class's own column matters."""
-    own = np.eye(shares.shape[-1])
-    column = own[:, np.newaxis, :]
-    hit = own[:, :, np.newaxis] * column
-    gradient: F64 = hit - _recall(shares)[..., np.newaxis, np.newaxis] * column
-    return gradient / shares.sum(-2)[..., np.newaxis, np.newaxis]
-
-
 def _specificity(shares: F64) -> F64:
     binary = one_vs_rest(shares)
     return _divide(binary[..., 0, 0], binary[..., 0].sum(-1))
@@ -251,8 +238,9 @@ def _specificity_gradient(shares: F64) -> F64:
     other = 1 - np.eye(shares.shape[-1])
     column = other[:, np.newaxis, :]
     hit = other[:, :, np.newaxis] * column
-    gradient: F64 = hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column
-    return gradient / (1 - shares.sum(-2))[..., np.newaxis, np.newaxis]
+    size = 1 - shares.sum(-2)[..., np.newaxis, np.newaxis]
+    gradient: F64 = (hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column) / size
+    return gradient
 
 
 def _f1(shares: F64) -> F64:
@@ -263,8 +251,9 @@ def _f1_gradient(shares: F64) -> F64:
     """(..., class, predicted, actual): the class's row and column, its own cell in both."""
     own = np.eye(shares.shape[-1])
     row, column = own[:, :, np.newaxis], own[:, np.newaxis, :]
-    gradient: F64 = 2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)
-    return gradient / (shares.sum(-1) + shares.sum(-2))[..., np.newaxis, np.newaxis]
+    size = (shares.sum(-1) + shares.sum(-2))[..., np.newaxis, np.newaxis]
+    gradient: F64 = (2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)) / size
+    return gradient
 
 
 def _correlation(shares: F64) -> tuple[F64, F64, F64, F64, F64]:

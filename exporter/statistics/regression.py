@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from exporter.statistics import F64
-from exporter.statistics.intervals import Estimate, mean_from_sums, normal
+from exporter.statistics.intervals import Estimate, log_normal, mean_and_variance, mean_from_sums
 
 
 class Moments(NamedTuple):
@@ -91,9 +91,12 @@ def bias(sums: F64) -> Estimate:
 
 
 def rmse(sums: F64) -> Estimate:
-    """Root mean squared error, in the label's unit: the interval of the mean squared error, under the root."""
+    """Root mean squared error, in the label's unit: the root of the mean squared error and of its log-scale interval.
+
+    The variance needs the errors' fourth moment: with heavy tails the interval is too short in small windows.
+    """
     m = split(sums)
-    return Estimate(*map(np.sqrt, mean_from_sums(m.n, m.error2, m.error4, low=0.0)))
+    return Estimate(*map(np.sqrt, log_normal(*mean_and_variance(m.n, m.error2, m.error4))))
 
 
 def mape(sums: F64) -> Estimate:
@@ -109,7 +112,7 @@ def mape(sums: F64) -> Estimate:
 def r2(sums: F64) -> Estimate:
     """Coefficient of determination 1 − Σe² / Σ(y − ȳ)², at most 1. NaN with fewer than 2 labels or constant ones.
 
-    Delta method for the ratio of the two means: an event's influence on the ratio r = A / V, with A = mean e² and
+    Delta method for the log of a ratio of two means: an event's influence on r = A / V, with A = mean e² and
     V = mean (y − ȳ)², is (e² − r (y − ȳ)²) / V.
     """
     m = split(sums)
@@ -122,4 +125,5 @@ def r2(sums: F64) -> Estimate:
     crossed = (m.error2_label2 - 2 * mean * m.error2_label + mean**2 * m.error2) / n
     ratio = m.error2 / n / variance
     influence = (m.error4 / n - 2 * ratio * crossed + ratio**2 * fourth) / variance**2
-    return normal(1 - ratio, influence / (n - 1), high=1.0)
+    ratio, lower, upper = log_normal(ratio, np.maximum(influence, 0.0) / (n - 1))
+    return Estimate(1 - ratio, 1 - upper, 1 - lower)
