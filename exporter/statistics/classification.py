@@ -63,8 +63,8 @@ def specificity(confusion: F64) -> Estimate:
 
 def f1(confusion: F64) -> Estimate:
     """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), (..., 2, 2). NaN without any positive."""
-    shares, n, smooth = _shares(confusion)
-    return _delta(_f1(shares)[..., 1], _f1_gradient(smooth)[..., 1, :, :], smooth, n)
+    n, smooth = _smooth(confusion)
+    return _delta(_f1(confusion)[..., 1], _f1_gradient(smooth)[..., 1, :, :], smooth, n)
 
 
 def balanced_accuracy(confusion: F64) -> Estimate:
@@ -85,14 +85,14 @@ def macro_recall(confusion: F64) -> Estimate:
 
 def macro_specificity(confusion: F64) -> Estimate:
     """Mean one-vs-rest specificity over the classes beside which another occurred."""
-    shares, n, smooth = _shares(confusion)
-    return _macro(_specificity(shares), _specificity_gradient(smooth), smooth, n)
+    n, smooth = _smooth(confusion)
+    return _macro(_specificity(confusion), _specificity_gradient(smooth), smooth, n)
 
 
 def macro_f1(confusion: F64) -> Estimate:
     """Mean f1 over the classes that occurred or were predicted."""
-    shares, n, smooth = _shares(confusion)
-    return _macro(_f1(shares), _f1_gradient(smooth), smooth, n)
+    n, smooth = _smooth(confusion)
+    return _macro(_f1(confusion), _f1_gradient(smooth), smooth, n)
 
 
 def mcc(confusion: F64) -> Estimate:
@@ -101,9 +101,9 @@ def mcc(confusion: F64) -> Estimate:
     Matthews 1975, Biochim. Biophys. Acta 405(2); Gorodkin 2004, Comput. Biol. Chem. 28(5–6). NaN if all predictions,
     or all labels, are of one class.
     """
-    shares, n, smooth = _shares(confusion)
+    n, smooth = _smooth(confusion)
     classes = np.minimum((confusion.sum(-1) > 0).sum(-1), (confusion.sum(-2) > 0).sum(-1))
-    value, *_ = _correlation(np.where(classes > 1, 1.0, np.nan)[..., np.newaxis, np.newaxis] * shares)
+    value, *_ = _correlation(confusion / np.where(classes > 1, n, np.nan)[..., np.newaxis, np.newaxis])
     smooth_value, predicted, actual, spread_predicted, spread_actual = _correlation(smooth)
     # Derivatives with respect to the share of cell [i, j] of the covariance and of both variances.
     covariance = np.eye(confusion.shape[-1]) - actual[..., :, np.newaxis] - predicted[..., np.newaxis, :]
@@ -186,13 +186,17 @@ def expected_calibration_error(count: F64, positives: F64, score_sum: F64, brier
     """Σ over bins of |positives − Σ score| / n, in [0, 1], of a binary score (Naeini et al. 2015, AAAI).
 
     `count`, `positives` and `score_sum` are (..., bins); `brier`, (...), is the window's Brier score. The interval
-    holds each bin's sign fixed: variance (Brier − ECE²) / n. Noise adds absolute values, so that the value is
-    biased upwards, by about √(2/π) Σ √(positives' variance) / n: near 0 neither value nor interval can be believed.
+    holds each bin's sign fixed: variance (Brier − ECE²) / n. Absolute values turn noise into error, so that the value
+    is biased upwards, most of all near 0: by at most √(2/π) Σ √(variance of positives) / n, by which the lower limit
+    is moved down. So the interval is wide, and covers 95 % or more.
     """
     n = count.sum(-1)
     n = np.where(n > 0, n, np.nan)
     value = np.abs(positives - score_sum).sum(-1) / n
-    return normal(value, (brier - value**2) / n, 0.0, 1.0)
+    noise = np.sqrt(positives * (1 - positives / np.maximum(count, 1.0)))
+    bias = np.sqrt(2 / np.pi) * noise.sum(-1) / n
+    estimate = normal(value, (brier - value**2) / n, 0.0, 1.0)
+    return estimate._replace(lower=np.maximum(estimate.lower - bias, 0.0))
 
 
 def _at_least(counts: F64) -> F64:
@@ -200,13 +204,11 @@ def _at_least(counts: F64) -> F64:
     return np.flip(np.cumsum(np.flip(counts, -1), -1), -1)
 
 
-def _shares(confusion: F64) -> tuple[F64, F64, F64]:
-    """Shares of the cells, their number of observations, and the smoothed shares for variances."""
+def _smooth(confusion: F64) -> tuple[F64, F64]:
+    """Return the number of observations, NaN for none, and the smoothed shares of the cells for variances."""
     n = confusion.sum(_CELLS)
-    n = np.where(n > 0, n, np.nan)
-    size = n[..., np.newaxis, np.newaxis]
     cells = confusion.shape[-1] ** 2
-    return confusion / size, n, (confusion + _SMOOTHING / cells) / (size + _SMOOTHING)
+    return np.where(n > 0, n, np.nan), (confusion + _SMOOTHING / cells) / (n + _SMOOTHING)[..., np.newaxis, np.newaxis]
 
 
 def _delta(value: F64, gradient: F64, smooth: F64, n: F64, low: float = 0.0) -> Estimate:
@@ -228,8 +230,8 @@ def _divide(part: F64, whole: F64) -> F64:
     return ratio
 
 
-def _specificity(shares: F64) -> F64:
-    binary = one_vs_rest(shares)
+def _specificity(cells: F64) -> F64:
+    binary = one_vs_rest(cells)
     return _divide(binary[..., 0, 0], binary[..., 0].sum(-1))
 
 
@@ -243,8 +245,8 @@ def _specificity_gradient(shares: F64) -> F64:
     return gradient
 
 
-def _f1(shares: F64) -> F64:
-    return _divide(2 * np.diagonal(shares, axis1=-2, axis2=-1), shares.sum(-1) + shares.sum(-2))
+def _f1(cells: F64) -> F64:
+    return _divide(2 * np.diagonal(cells, axis1=-2, axis2=-1), cells.sum(-1) + cells.sum(-2))
 
 
 def _f1_gradient(shares: F64) -> F64:

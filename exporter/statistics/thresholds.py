@@ -52,6 +52,8 @@ def coefficients(statistic: Statistic, reference: F64, starts: Starts, positions
     """
     if not SMALLEST_ALPHA <= alpha <= 0.5:
         raise ValueError(f"the false-alarm rate must lie in [{SMALLEST_ALPHA}, 0.5], not {alpha}")
+    if not len(starts):
+        return np.empty((0, len(_KNOTS)))
     if statistic == "wasserstein":
         if positions is None:
             raise ValueError("wasserstein needs the positions of the bins")

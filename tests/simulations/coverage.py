@@ -56,7 +56,7 @@ def covered(estimate: Estimate, truth: float) -> float:
 
 def confusion(rng: np.random.Generator, n: int, windows: int) -> dict[str, float]:
     """Coverage of the metrics from confusion counts."""
-    result = {}
+    result: dict[str, float] = {}
     for shares, metrics in ((BINARY, CONFUSION_BINARY), (MULTICLASS, CONFUSION_MULTICLASS)):
         counts = rng.multinomial(n, shares.ravel(), size=windows).reshape(windows, *shares.shape).astype(np.float64)
         truth = shares * 1e15
@@ -98,11 +98,11 @@ def calibration(rng: np.random.Generator, n: int, windows: int, excess: float) -
     actual = rng.random((windows, n)) < score + excess
     cell = (np.arange(windows)[:, np.newaxis] * 10 + (score * 10).astype(int)).ravel()
     count, positives, total = (
-        np.bincount(cell, weights, windows * 10).reshape(windows, 10)
-        for weights in (None, actual.ravel().astype(np.float64), score.ravel())
+        np.asarray(np.bincount(cell, weights.ravel(), windows * 10), dtype=np.float64).reshape(windows, 10)
+        for weights in (np.ones_like(score), actual, score)
     )
     brier = ((score - actual) ** 2).mean(1)
-    estimate = classification.expected_calibration_error(count.astype(np.float64), positives, total, brier)
+    estimate = classification.expected_calibration_error(count, positives, total, brier)
     return covered(estimate, abs(excess))
 
 

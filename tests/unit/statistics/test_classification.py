@@ -1,5 +1,5 @@
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -35,14 +35,15 @@ def ranked(draw: st.DrawFn) -> tuple[Labels, Labels]:
 
 
 def confusion_of(k: int, predicted: Labels, actual: Labels) -> F64:
-    return metrics.confusion_matrix(actual, predicted, labels=range(k)).T.astype(float)
+    counts: F64 = metrics.confusion_matrix(actual, predicted, labels=range(k)).T.astype(float)
+    return counts
 
 
 def histogram_of(actual: Labels, bins: Labels, size: int = 10) -> F64:
     return np.stack([np.bincount(bins[actual == side], minlength=size) for side in (0, 1)], axis=-1).astype(float)
 
 
-def close(estimate: Estimate, wanted: float | F64) -> None:
+def close(estimate: Estimate, wanted: float | F64 | Sequence[float]) -> None:
     np.testing.assert_allclose(estimate.value, wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -172,7 +173,7 @@ def test_delong_equals_its_definition_pair_by_pair(case: tuple[Labels, Labels]) 
 def test_roc_auc_of_a_perfect_ranking_is_not_certain() -> None:
     estimate = classification.roc_auc(np.array([[7.0, 0.0], [0.0, 5.0]]))
     assert estimate.value == 1
-    assert estimate.lower == pytest.approx(float(wilson(np.float64(5), np.float64(5)).lower))
+    assert estimate.lower == pytest.approx(float(wilson(np.array(5.0), np.array(5.0)).lower))
     assert estimate.upper == 1
 
 
@@ -230,7 +231,7 @@ def test_losses_equal_scikit_learn() -> None:
     score = rng.uniform(0.01, 0.99, 500)
     loss = -np.log(np.where(actual == 1, score, 1 - score))
     square = (score - actual) ** 2
-    n = np.float64(500)
+    n = np.array(500.0)
     close(classification.log_loss(n, loss.sum(), (loss**2).sum()), metrics.log_loss(actual, score))
     estimate = classification.brier_score(n, square.sum(), (square**2).sum())
     close(estimate, metrics.brier_score_loss(actual, score))
@@ -244,10 +245,12 @@ def test_losses_of_nothing_and_of_one() -> None:
 
 
 def test_expected_calibration_error_by_hand() -> None:
-    count = np.array([[10.0, 0.0, 30.0], [0.0, 0.0, 0.0]])
-    positives = np.array([[2.0, 0.0, 21.0], [0.0, 0.0, 0.0]])
-    score_sum = np.array([[1.0, 0.0, 24.0], [0.0, 0.0, 0.0]])
+    count = np.array([[100.0, 0.0, 300.0], [0.0, 0.0, 0.0]])
+    positives = np.array([[20.0, 0.0, 210.0], [0.0, 0.0, 0.0]])
+    score_sum = np.array([[10.0, 0.0, 270.0], [0.0, 0.0, 0.0]])
     estimate = classification.expected_calibration_error(count, positives, score_sum, np.array([0.2, np.nan]))
-    np.testing.assert_allclose(estimate.value, [0.1, np.nan])
-    np.testing.assert_allclose(estimate.upper, [0.1 + 1.959964 * np.sqrt((0.2 - 0.01) / 40), np.nan], rtol=1e-6)
-    assert estimate.lower[0] == 0
+    value, half = 70 / 400, 1.959964 * np.sqrt((0.2 - (70 / 400) ** 2) / 400)
+    bias = np.sqrt(2 / np.pi) * (np.sqrt(100 * 0.2 * 0.8) + np.sqrt(300 * 0.7 * 0.3)) / 400
+    np.testing.assert_allclose(estimate.value, [value, np.nan])
+    np.testing.assert_allclose(estimate.upper, [value + half, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(estimate.lower, [value - half - bias, np.nan], rtol=1e-6)

@@ -66,11 +66,11 @@ def test_ks_and_wasserstein_equal_scipy_on_the_raw_samples_of_discrete_values() 
     rng = np.random.default_rng(1)
     reference, current = rng.binomial(9, 0.4, 5_000), rng.binomial(9, 0.5, 700)
     bins = np.arange(11)
-    binned = [np.histogram(x, bins)[0].astype(float) for x in (current, reference)]
+    counts = [np.histogram(x, bins)[0].astype(float) for x in (current, reference)]
     starts = np.array([0], dtype=np.intp)
-    assert drift.ks(*binned, starts)[0] == pytest.approx(ks_2samp(current, reference).statistic, abs=1e-12)
+    assert drift.ks(counts[0], counts[1], starts)[0] == pytest.approx(ks_2samp(current, reference).statistic, abs=1e-12)
     scale = reference.std()
-    assert drift.wasserstein(*binned, starts, np.arange(10.0) / scale)[0] == pytest.approx(
+    assert drift.wasserstein(counts[0], counts[1], starts, np.arange(10.0) / scale)[0] == pytest.approx(
         wasserstein_distance(current / scale, reference / scale), rel=1e-12
     )
 

@@ -11,7 +11,7 @@ from exporter.statistics.intervals import Z, delta_multinomial, mean_from_sums, 
 def test_wilson_equals_scipy(n: int, share: float) -> None:
     successes = round(n * share)
     wanted = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    estimate = wilson(np.float64(successes), np.float64(n))
+    estimate = wilson(np.array(float(successes)), np.array(float(n)))
     assert float(estimate.value) == successes / n
     assert float(estimate.lower) == pytest.approx(wanted.low, abs=1e-12)
     assert float(estimate.upper) == pytest.approx(wanted.high, abs=1e-12)
@@ -19,7 +19,7 @@ def test_wilson_equals_scipy(n: int, share: float) -> None:
 
 
 def test_wilson_of_nothing_is_nan() -> None:
-    assert all(np.isnan(part) for part in wilson(np.float64(0), np.float64(0)))
+    assert all(np.isnan(part) for part in wilson(np.array(float(0)), np.array(float(0))))
 
 
 def test_normal_is_cut_to_its_range() -> None:
@@ -37,5 +37,5 @@ def test_mean_from_sums_equals_the_textbook() -> None:
 
 def test_delta_method_of_a_share_is_its_binomial_variance() -> None:
     shares = np.array([0.2, 0.3, 0.5])
-    variance = delta_multinomial(shares, np.array([1.0, 0.0, 0.0]), np.float64(40), (-1,))
+    variance = delta_multinomial(shares, np.array([1.0, 0.0, 0.0]), np.array(float(40)), (-1,))
     assert float(variance) == pytest.approx(0.2 * 0.8 / 40)

@@ -49,13 +49,18 @@ def test_mape_equals_scikit_learn_unless_a_label_is_zero(pair: F64) -> None:
 @given(pairs, pairs)
 def test_sums_of_batches_add_up(one: F64, other: F64) -> None:
     both = np.concatenate([one, other], axis=1)
-    np.testing.assert_allclose(moments(*one, 0.5) + moments(*other, 0.5), moments(*both, 0.5), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(
+        moments(one[0], one[1], 0.5) + moments(other[0], other[1], 0.5),
+        moments(both[0], both[1], 0.5),
+        rtol=1e-9,
+        atol=1e-6,
+    )
 
 
 @given(pairs)
 def test_over_and_underprediction(pair: F64) -> None:
     error = pair[0] - pair[1]
-    sums = moments(*pair, 0.0)
+    sums = moments(pair[0], pair[1], 0.0)
     assert float(regression.overprediction_sum(sums)) == pytest.approx(error.clip(0).sum(), abs=1e-7)
     assert float(regression.underprediction_sum(sums)) == pytest.approx((-error).clip(0).sum(), abs=1e-7)
     assert split(sums).absolute == pytest.approx(np.abs(error).sum())
