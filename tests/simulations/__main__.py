@@ -57,15 +57,16 @@ def main() -> None:
             false_alarms.numeric(rng, data, 20_000, 10, 1_000),
             false_alarms.numeric(rng, data, 20_000, 50, 500),
         )
-    false_alarm_table(
-        "Numeric, normal, N = 150; 5 quantile bins",
-        false_alarms.numeric(rng, "normal", 150, 5, 2_000),
-        false_alarms.numeric(rng, "normal", 150, 5, 1_000),
-    )
+    for size, bins in ((1_000, 10), (150, 5)):
+        false_alarm_table(
+            f"Numeric, normal, N = {size}; {bins} quantile bins",
+            false_alarms.numeric(rng, "normal", size, bins, 2_000),
+            false_alarms.numeric(rng, "normal", size, bins, 1_000),
+        )
     for size in (20_000, 150):
         false_alarm_table(
             f"Categorical, shares {', '.join(map(str, SKEWED))}, N = {size}",
-            false_alarms.categorical(rng, SKEWED, size, 500),
+            false_alarms.categorical(rng, SKEWED, size, 300),
             None,
         )
     sizes = (50, 200, 2_000)
