@@ -19,10 +19,10 @@ So the coefficients are simulated, once per profile, from the reference counts a
 ks, tvd and wasserstein are homogeneous in the differences of shares, so that step 1 alone (n → ∞) gives a coefficient
 which holds for every n. psi, js and hellinger are not: theirs is a small table over n.
 
-Where the rate of false alarms leaves [α/2, 2α], as measured in docs/statistics.md: psi, js and hellinger with a window
-several times as long as a small reference (N = 150 from n = 300, N = 1000 from n = 10 000) alarm 2 to 9 times too often,
-because there the added 1/2 weighs more in the reference than in the window; with rare categories in windows that come
-near the reference in size they alarm down to 0.4 times as often.
+Where the rate of false alarms leaves [α/2, 2α], as measured in docs/statistics.md: psi, js and hellinger alarm 2 to 10
+times too often with a window several times as long as a small reference (N = 150 from n = 300, N = 1000 from
+n = 10 000), because there the added 1/2 weighs more in the reference than in the window. With rare categories, and a
+window near the reference's size, they alarm down to 0.3 times as often.
 """
 
 from collections.abc import Iterator
