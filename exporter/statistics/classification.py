@@ -116,7 +116,7 @@ def mcc(confusion: F64) -> Estimate:
 def roc_auc(scores: F64) -> Estimate:
     """Area under the ROC curve: P(score of a positive > of a negative), ties half. NaN with one class only.
 
-    Interval on the logit scale (Pepe 2003, section 5.2.5) from DeLong's variance, exact for the binned scores (DeLong,
+    Interval on the logit scale (Pepe 2003) from DeLong's variance, exact for the binned scores (DeLong,
     DeLong and Clarke-Pearson 1988, Biometrics 44(3)). It is 0 for a perfect ranking and undefined with a single case of
     a class: there Wilson's interval for as many trials as the rarer class has cases stands in.
     """
@@ -188,7 +188,7 @@ def expected_calibration_error(count: F64, positives: F64, score_sum: F64, brier
     `count`, `positives` and `score_sum` are (..., bins); `brier`, (...), is the window's Brier score. The interval
     holds each bin's sign fixed: variance (Brier − ECE²) / n. Absolute values turn noise into error, so that the value
     is biased upwards, most of all near 0: by at most √(2/π) Σ √(variance of positives) / n, by which the lower limit
-    is moved down. So the interval is wide, and covers 95 % or more.
+    is moved down. So the interval is wide, and covers about 95 % or more.
     """
     n = count.sum(-1)
     n = np.where(n > 0, n, np.nan)

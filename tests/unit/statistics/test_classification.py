@@ -170,6 +170,22 @@ def test_delong_equals_its_definition_pair_by_pair(case: tuple[Labels, Labels]) 
     assert float(logit(estimate.value) - logit(estimate.lower)) == pytest.approx(half, rel=1e-6)
 
 
+def test_average_precision_s_variance_follows_a_numerical_derivative() -> None:
+    counts = np.random.default_rng(11).integers(10, 90, (6, 2)).astype(float) * 1e6
+    n = counts.sum()
+    slopes = np.empty_like(counts)
+    for cell in np.ndindex(6, 2):
+        step = np.zeros_like(counts)
+        step[cell] = 1e-5 * n
+        difference = classification.average_precision(counts + step).value
+        difference -= classification.average_precision(counts - step).value
+        slopes[cell] = difference / 2e-5
+    shares = counts / n
+    deviation = np.sqrt(((shares * slopes**2).sum() - (shares * slopes).sum() ** 2) / n)
+    estimate = classification.average_precision(counts)
+    assert float(estimate.upper - estimate.lower) == pytest.approx(2 * 1.959964 * deviation, rel=1e-4)
+
+
 def test_roc_auc_of_a_perfect_ranking_is_not_certain() -> None:
     estimate = classification.roc_auc(np.array([[7.0, 0.0], [0.0, 5.0]]))
     assert estimate.value == 1
