@@ -447,6 +447,27 @@ QUEUE_CAPACITY = _metric(
     "",
     "Events that may wait; beyond it senders get 429.",
 )
+STATE_ERRORS = _metric(
+    "ml_exporter_state_errors_total",
+    "counter",
+    "exporter",
+    "fault",
+    "Times that the state could not be read or written, by kind of fault.",
+)
+CHECKPOINT_LAST_SUCCESS = _metric(
+    "ml_exporter_checkpoint_last_success_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "When the last checkpoint was finished; absent before the first and without state.path.",
+)
+CHECKPOINT_DURATION = _metric(
+    "ml_exporter_checkpoint_duration_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "How long the last checkpoint took.",
+)
 CONFIG_RELOAD_SUCCESSFUL = _metric(
     "ml_exporter_config_last_reload_successful",
     "gauge",

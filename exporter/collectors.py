@@ -13,6 +13,7 @@ from exporter.drift import Comparison
 from exporter.durations import format_duration
 from exporter.events import REASONS
 from exporter.intake import Intake
+from exporter.journal import Faults, Journal
 from exporter.ledger import CALIBRATION_BINS
 from exporter.model import Model, Version
 from exporter.performance import Sums, class_metrics_of, metrics_of
@@ -328,3 +329,22 @@ class IntakeCollector:
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])
         yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [1.0])
         yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [self._config_loaded])
+
+
+class StateCollector:
+    """Checkpoints, and what went wrong with the state."""
+
+    name = "state"
+
+    def __init__(self, faults: Faults, journal: Callable[[], Journal | None]) -> None:
+        self._faults = faults
+        self._journal = journal
+        self._family = _Family()
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        faults, journal = self._faults.counts, self._journal()
+        yield self._family(catalogue.STATE_ERRORS, faults.values(), faults)
+        if journal is not None:
+            yield self._family(catalogue.CHECKPOINT_LAST_SUCCESS, [_or_absent(journal.last_checkpoint)])
+            yield self._family(catalogue.CHECKPOINT_DURATION, [_or_absent(journal.checkpoint_seconds)])

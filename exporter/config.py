@@ -132,9 +132,16 @@ class Limits(_Settings):
     body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
 
 
+class StateSettings(_Settings):
+    """Where state is kept, so that nothing acknowledged is lost."""
+
+    path: Path
+
+
 class Config(_Settings):
     """The whole configuration."""
 
+    state: StateSettings | None = None
     models: Annotated[list[ModelSettings], Field(min_length=1)]
     sources: list[SourceSettings] = [SourceSettings(name="push", http=HttpSource())]
     limits: Limits = Limits()

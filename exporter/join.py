@@ -6,7 +6,7 @@ work is on batches, in NumPy columns: see `keys` for the look-up by id.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,9 @@ class Labelled(NamedTuple):
     given_up: GivenUp
 
 
+_KEPT = ("keys", "states", "versions", "prediction_times", "label_times", "labels", "outputs")
+
+
 class _Records:
     """Columns of records; a row belongs to one id until it is freed. `stamps` count a row's tenants."""
 
@@ -92,6 +95,21 @@ class _Records:
                 grown[:before] = column
                 setattr(self, name, grown)
         self.release(np.arange(size - 1, before - 1, -1))
+
+    def state(self, used: Ints) -> dict[str, Any]:
+        """Return the used rows, packed."""
+        return {name: getattr(self, name)[used] for name in _KEPT}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take rows over into empty columns."""
+        count = len(state["keys"])
+        self.grow(count)
+        for name in _KEPT[:-1]:
+            getattr(self, name)[:] = state[name]
+        width = min(self.outputs.shape[1], state["outputs"].shape[1])
+        self.outputs[:, width:] = np.nan
+        self.outputs[:, :width] = state["outputs"][:, :width]
+        self.free_count = 0
 
     def take(self, count: int) -> NDArray[np.int32]:
         """Return free rows, of which there must be `count`."""
@@ -122,6 +140,28 @@ class Join:
         self.waiting_predictions = np.zeros(versions, np.intp)
         """Predictions that wait for their label, by version."""
         self.waiting_labels = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        used = np.flatnonzero(self._records.states)
+        place = np.zeros(len(self._records.states), np.int32)
+        place[used] = np.arange(len(used))
+        waiting, pairs = self._waiting.entries, self._pairs.entries
+        return {
+            "records": self._records.state(used),
+            "waiting": place[waiting["row"][self._still_waits(waiting)]],
+            "pairs": place[pairs["row"]],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the records of `state`, into an empty join."""
+        self._records.restore(state["records"])
+        rows = np.flatnonzero(self._records.states)
+        self._table.insert(self._records.keys[rows], rows.astype(np.int32))
+        self._waiting.push(state["waiting"], self._records.stamps)
+        self._pairs.push(state["pairs"], self._records.stamps)
+        self.waiting_predictions = self._by_version(np.flatnonzero(self._records.states == PREDICTED))
+        self.waiting_labels = int(np.count_nonzero(self._records.states == LABELLED))
 
     def predict(self, keys: Keys, times: Floats, versions: Ints, outputs: Floats, labels: Floats) -> Predicted:
         """Take predictions in.
@@ -294,10 +334,15 @@ class _Queue:
     def __len__(self) -> int:
         return self._tail - self._head
 
+    @property
+    def entries(self) -> Entries:
+        """All entries, oldest first."""
+        return self._entries[self._head : self._tail]
+
     def push(self, rows: Rows, stamps: NDArray[np.uint32]) -> None:
         """Append rows."""
         if self._tail + len(rows) > len(self._entries):
-            live = self._entries[self._head : self._tail]
+            live = self.entries
             size = max(256, 2 * (len(live) + len(rows)))
             self._entries = np.concatenate([live, np.zeros(size - len(live), _ENTRY)])
             self._head, self._tail = 0, len(live)
@@ -320,8 +365,7 @@ class _Queue:
 
     def keep(self, wanted: Predicate) -> None:
         """Drop the entries that are not wanted."""
-        entries = self._entries[self._head : self._tail]
-        self._entries = entries[wanted(entries)]
+        self._entries = self.entries[wanted(self.entries)]
         self._head, self._tail = 0, len(self._entries)
 
 

@@ -1,19 +1,22 @@
 """A watched model at run time: its versions' ledgers and windows, and the join of predictions with their labels."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.config import ModelSettings
+from exporter.config import Limits, ModelSettings
 from exporter.events import Columns, Schema
 from exporter.join import CLOSED, GivenUp, Join, Pairs
 from exporter.keys import hash_ids
 from exporter.ledger import Layout, Outputs
 from exporter.profile.profile import Profile
-from exporter.windows import PANES, Window
+from exporter.windows import PANES, Cells, Window
 
 COVERAGE_PANES = 4096
+
+_COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -40,6 +43,30 @@ class Version:
         self.last_label: float | None = None
         self.unlabelled = 0
 
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {
+            "lifetime": self.lifetime.copy(),
+            "windows": {f"{window.length:g}": window.state() for window in self.windows},
+            "coverage": {f"{window.length:g}": window.state() for window in self.coverage},
+            "last_prediction": self.last_prediction,
+            "last_label": self.last_label,
+            "unlabelled": self.unlabelled,
+        }
+
+    def restore(self, state: dict[str, Any], cells: Cells) -> None:
+        """Take over the counts of `state`, as far as they are still kept: (here, there) pairs of ledger sections."""
+        for here, there in cells:
+            self.lifetime[here] = state["lifetime"][there]
+        for name, windows, kept in (("windows", self.windows, cells), ("coverage", self.coverage, None)):
+            for window in windows:
+                stored = state[name].get(f"{window.length:g}")
+                if stored is not None:
+                    window.restore(stored, kept)
+        self.last_prediction = state["last_prediction"]
+        self.last_label = state["last_label"]
+        self.unlabelled = state["unlabelled"]
+
     def add(self, delta: Floats, time: float) -> None:
         """Add the counts of events of one pane."""
         self.lifetime += delta
@@ -65,21 +92,26 @@ class Version:
 class Model:
     """Counts the events of one configured model. Not thread-safe: the event loop alone touches it."""
 
-    def __init__(
-        self, settings: ModelSettings, profile: Profile, *, versions: int, pending: int, remembered: int, seed: int
-    ) -> None:
+    def __init__(self, settings: ModelSettings, profile: Profile, limits: Limits) -> None:
         self.settings = settings
         self.profile = profile
         self.layout = Layout(profile)
         self.schema = Schema(settings.name, profile)
         self.versions: dict[str, Version] = {}
-        self.join = Join(self.layout.output_width, versions, settings.label_ttl, pending, remembered)
+        self.join = Join(
+            self.layout.output_width,
+            limits.versions,
+            settings.label_ttl,
+            limits.pending_predictions,
+            limits.remembered_labels,
+        )
         self.labels_unmatched = 0
         self.labels_duplicate = 0
         self.labels_corrected = 0
         self.predictions_duplicate = 0
-        self._version_limit = versions
-        self._seed = seed
+        self._version_limit = limits.versions
+        self.seed = 0
+        """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
 
     @property
@@ -97,11 +129,37 @@ class Model:
         refused = set()
         for name in sorted(names - self.versions.keys()):
             if len(self.versions) < self._version_limit:
-                settings = self.settings
-                self.versions[name] = Version(name, self.layout, settings.windows, settings.label_delay)
+                self.versions[name] = self._version(name)
             else:
                 refused.add(name)
         return refused
+
+    def _version(self, name: str) -> Version:
+        return Version(name, self.layout, self.settings.windows, self.settings.label_delay)
+
+    @property
+    def state_name(self) -> str:
+        """Name of the stored state: another profile has other bins and classes, and so begins anew."""
+        return f"model {self.name} {self.profile.digest}"
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {
+            "places": self.layout.places(),
+            "versions": {name: version.state() for name, version in self.versions.items()},
+            "join": self.join.state(),
+            **{name: getattr(self, name) for name in _COUNTS},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over `state`, before the first event."""
+        cells = self.layout.shared(state["places"])
+        for name, stored in state["versions"].items():  # in their order, by which the join knows them
+            self.versions[name] = self._version(name)
+            self.versions[name].restore(stored, cells)
+        self.join.restore(state["join"])
+        for name in _COUNTS:
+            setattr(self, name, state[name])
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""
@@ -115,7 +173,7 @@ class Model:
         labelled = predicts & ~np.isnan(labels)
 
         known = np.array([identifier is not None for identifier in columns.ids])
-        keys = hash_ids([identifier for identifier in columns.ids if identifier is not None], self._seed)
+        keys = hash_ids([identifier for identifier in columns.ids if identifier is not None], self.seed)
         place = np.cumsum(known) - 1
         rows = np.flatnonzero(predicts & known)
         if len(rows):

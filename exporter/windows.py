@@ -5,12 +5,15 @@ Totals are summed when asked for and nothing is ever subtracted from them: no ro
 whose traffic stopped empties as time goes by.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 PANES = 60
 
 Floats = NDArray[np.float64]
+Cells = list[tuple[slice, slice]]
 
 
 class Window:
@@ -21,6 +24,18 @@ class Window:
         self.width = length / panes
         self.numbers = np.full(panes, -panes, np.int64)
         self.panes = np.zeros((panes, cells))
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs."""
+        return {"numbers": self.numbers.copy(), "panes": self.panes.copy()}
+
+    def restore(self, state: dict[str, Any], cells: Cells | None = None) -> None:
+        """Take over the panes of an equal window, or only the cells that lie elsewhere there: (here, there) pairs."""
+        if len(state["numbers"]) != len(self.numbers):
+            return
+        self.numbers[:] = state["numbers"]
+        for here, there in cells or [(slice(None), slice(None))]:
+            self.panes[:, here] = state["panes"][:, there]
 
     def add(self, delta: Floats, time: float) -> bool:
         """Add counts to the pane of `time` (Unix seconds); False when the ring has moved past that pane."""

@@ -1,10 +1,10 @@
-"""Workload W: events of 20 numeric and 5 categorical features with prediction, score and label, about 567 bytes each."""
+"""Workload W: events of 20 numeric and 5 categorical features, prediction, score and label, about 567 bytes each."""
 
 import json
 
 import numpy as np
 
-from exporter.config import ModelSettings
+from exporter.config import Limits, ModelSettings
 from exporter.model import Model
 from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric, quantile_edges
 from exporter.profile.profile import Profile, Provenance
@@ -53,7 +53,7 @@ def model(windows: tuple[str, ...] = ("15m", "1h", "24h")) -> Model:
     settings = ModelSettings.model_validate(
         {"name": "credit", "task": "binary", "profile": "credit.json", "windows": list(windows)}
     )
-    return Model(settings, profile(), versions=16, pending=10_000_000)
+    return Model(settings, profile(), Limits())
 
 
 def events(count: int, now: float, seed: int = 1) -> list[bytes]:
