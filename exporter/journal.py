@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from exporter.sources.base import IntakeResult, UnavailableError
@@ -118,9 +119,7 @@ class Journal:
             size = 0
             for name, tree in parts.items():
                 for number, piece in enumerate(pack(tree)):
-                    await self._in_thread(
-                        lambda n=name, i=number, p=piece: self._store.write_piece(n, generation, i, p)
-                    )
+                    await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
                     size += len(piece)
                     await self._commit_waiting()
             await self._in_thread(partial(self._store.finish_checkpoint, list(parts), generation, sequence))
