@@ -51,7 +51,7 @@ class Stall:
 
 
 def find_hierarchies(root: Path) -> dict[str, Hierarchy]:
-    """Return this process's place per controller (`cpu`, `cpuacct`, `cpuset`, `memory`); v2 fills what v1 does not hold.
+    """Return this process's place per controller: `cpu`, `cpuacct`, `cpuset`, `memory`, in v2 where v1 lacks it.
 
     `root` is where /proc and the cgroup mounts are found. No cgroup file system mounted gives an empty dictionary.
     """
@@ -108,7 +108,7 @@ def _is_real_root(hierarchy: Hierarchy) -> bool:
 
 
 def cpu_quota(hierarchy: Hierarchy) -> float | None:
-    """Return the cores' worth of CPU time per second that quotas allow, the smallest on the way up; None if unlimited."""
+    """Return the cores' worth of CPU time that quotas allow, the smallest on the way up; None if unlimited."""
     quotas = []
     for directory in hierarchy.upwards():
         if hierarchy.version == 2:

@@ -61,11 +61,12 @@ class CpuSampler:
         cores = float(times.cpus)
         throttling = None
         if self._scope is None:
-            used, available = times.busy, times.total
+            utilization = self._observe(times.busy, times.total, 1.0)
+            used = times.busy
         else:
             cores, throttling = self._limits(cores)
-            used, available = self._cgroup_seconds(), now * cores
-        utilization = self._utilization(used, available)
+            used = self._cgroup_seconds()
+            utilization = self._observe(used, now, cores)
         one, five, fifteen = procfs.read(self._loadavg).split()[:3]
         load = (float(one), float(five), float(fifteen))
         return CpuSnapshot(cores, used, utilization, self._histogram.values(), throttling, load)
@@ -90,12 +91,13 @@ class CpuSampler:
             raise OSError("the cgroup's CPU time cannot be read: is the cpuacct or unified cgroup hierarchy mounted?")
         return seconds
 
-    def _utilization(self, used: float, available: float) -> float | None:
-        previous, self._previous = self._previous, (used, available)
-        if previous is None or available <= previous[1]:
+    def _observe(self, used: float, clock: float, cores: float) -> float | None:
+        """Return the CPU seconds used since the last call over those that the `clock` offered `cores` times."""
+        previous, self._previous = self._previous, (used, clock)
+        if previous is None or clock <= previous[1]:
             return None
         # Clamped: counters of the CPUs are read one after another, and a quota may be exceeded for one period.
-        utilization = min(max((used - previous[0]) / (available - previous[1]), 0.0), 1.0)
+        utilization = min(max((used - previous[0]) / ((clock - previous[1]) * cores), 0.0), 1.0)
         self._histogram.observe(utilization)
         return utilization
 

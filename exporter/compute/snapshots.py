@@ -6,8 +6,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class StaleSnapshotError(RuntimeError):
-    """The sampling thread has published nothing for too long."""
+class NoSnapshotError(RuntimeError):
+    """The last sample failed."""
+
+
+class StaleSnapshotError(NoSnapshotError):
+    """The sampling thread has published nothing for too long: it hangs in the kernel or in a driver."""
 
 
 class Published(Generic[T]):
@@ -18,7 +22,7 @@ class Published(Generic[T]):
 
     def __init__(self, max_age: float) -> None:
         self._max_age = max_age
-        self._state: tuple[int, float, T | Exception | None] = (0, 0.0, None)
+        self._state: tuple[int, float, T | Exception | None] = (0, time.monotonic(), None)
 
     def put(self, snapshot: T | Exception) -> None:
         """Publish a snapshot, or the error that prevented it, as the next generation."""
@@ -30,10 +34,10 @@ class Published(Generic[T]):
         return self._state[0]
 
     def get(self) -> T | None:
-        """Return the latest snapshot, None before the first. Raises the error that stands in its place."""
+        """Return the latest snapshot, None before the first. Raises NoSnapshotError where there should be one."""
         _, taken, snapshot = self._state
         if isinstance(snapshot, Exception):
-            raise snapshot
-        if snapshot is not None and (age := time.monotonic() - taken) > self._max_age:
+            raise NoSnapshotError(f"the last sample failed: {snapshot}") from snapshot
+        if (age := time.monotonic() - taken) > self._max_age:
             raise StaleSnapshotError(f"no sample for {age:.0f} s, where {self._max_age:.0f} s is the most expected")
         return snapshot
