@@ -49,7 +49,319 @@ def _metric(
     return metric
 
 
-# Compute: host or container, workloads, GPUs, cost.
+_MODEL = "model version"
+_WINDOW = "model version window"
+
+# --- the model -------------------------------------------------------------------------------------------------------
+MODEL_INFO = _metric(
+    "ml_model_info",
+    "gauge",
+    "model",
+    f"{_MODEL} task profile_hash profile_version",
+    "Always 1; names the task and the reference profile (its digest and the model version it was made for).",
+)
+PREDICTIONS = _metric(
+    "ml_model_predictions_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Predictions received, failed ones included.",
+)
+PREDICTION_FAILURES = _metric(
+    "ml_model_prediction_failures_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Predictions received with an error.",
+)
+PREDICTION_LATENCY = _metric(
+    "ml_model_prediction_latency_seconds",
+    "histogram",
+    "model",
+    _MODEL,
+    "Time that the model server took for a prediction, as its events tell.",
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+LAST_PREDICTION = _metric(
+    "ml_model_last_prediction_timestamp_seconds",
+    "gauge",
+    "model",
+    _MODEL,
+    "Time of the newest prediction, by its own ts.",
+)
+LAST_LABEL = _metric(
+    "ml_model_last_label_timestamp_seconds",
+    "gauge",
+    "model",
+    _MODEL,
+    "Time of the newest label, by its own ts.",
+)
+LABELS = _metric(
+    "ml_model_labels_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Labels that found their prediction (or came with it).",
+)
+LABELS_UNMATCHED = _metric(
+    "ml_model_labels_unmatched_total",
+    "counter",
+    "model",
+    "model",
+    "Labels whose id belongs to no waiting prediction.",
+)
+PREDICTIONS_UNLABELLED = _metric(
+    "ml_model_predictions_unlabelled_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Predictions given up waiting for a label: older than label_ttl, or beyond limits.pending_predictions.",
+)
+PENDING_PREDICTIONS = _metric(
+    "ml_model_pending_predictions",
+    "gauge",
+    "model",
+    _MODEL,
+    "Predictions waiting for their label.",
+)
+LABEL_DELAY = _metric(
+    "ml_model_label_delay_seconds",
+    "histogram",
+    "model",
+    _MODEL,
+    "Time from a prediction to its label, by their own ts.",
+    (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0, 259200.0, 604800.0, 1209600.0, 2592000.0),
+)
+WINDOW_PREDICTIONS = _metric(
+    "ml_model_window_predictions",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Predictions in the window.",
+)
+WINDOW_LABELS = _metric(
+    "ml_model_window_labels",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Labels in the window: the sample size of the performance over it.",
+)
+PERFORMANCE = _metric(
+    "ml_model_performance",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Performance over the window's labels; absent below min_samples.performance labels or where it is undefined.",
+)
+PERFORMANCE_LOWER = _metric(
+    "ml_model_performance_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the 95 % confidence interval of ml_model_performance.",
+)
+PERFORMANCE_UPPER = _metric(
+    "ml_model_performance_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the 95 % confidence interval of ml_model_performance.",
+)
+CLASS_PERFORMANCE = _metric(
+    "ml_model_class_performance",
+    "gauge",
+    "model",
+    f"{_WINDOW} class metric",
+    "Performance of one class against all others over the window's labels (multiclass).",
+)
+PERFORMANCE_REFERENCE = _metric(
+    "ml_model_performance_reference",
+    "gauge",
+    "model",
+    f"{_MODEL} metric",
+    "Performance on the reference data, from the profile.",
+)
+BENCHMARK_MIN = _metric(
+    "ml_model_benchmark_min",
+    "gauge",
+    "model",
+    "model metric",
+    "Lowest performance agreed on: min, or the reference less max_drop.",
+)
+BENCHMARK_MAX = _metric(
+    "ml_model_benchmark_max",
+    "gauge",
+    "model",
+    "model metric",
+    "Highest performance (of an error) agreed on: max, or the reference plus max_increase.",
+)
+CONFUSION = _metric(
+    "ml_model_confusion_total",
+    "counter",
+    "model",
+    f"{_MODEL} predicted actual",
+    "Labelled predictions by predicted and actual class.",
+)
+CALIBRATION_PREDICTIONS = _metric(
+    "ml_model_calibration_predictions_total",
+    "counter",
+    "model",
+    f"{_MODEL} bin",
+    "Labelled predictions by bin of their score (multiclass: of the top score); bin is its upper edge.",
+)
+CALIBRATION_POSITIVES = _metric(
+    "ml_model_calibration_positives_total",
+    "counter",
+    "model",
+    f"{_MODEL} bin",
+    "Labelled predictions whose label was positive (multiclass: whose top class was right), by bin of their score.",
+)
+CALIBRATION_SCORE_SUM = _metric(
+    "ml_model_calibration_score_sum_total",
+    "counter",
+    "model",
+    f"{_MODEL} bin",
+    "Sum of the scores of labelled predictions by bin of their score.",
+)
+ABSOLUTE_ERROR_SUM = _metric(
+    "ml_model_absolute_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of |prediction - label| (regression).",
+)
+SQUARED_ERROR_SUM = _metric(
+    "ml_model_squared_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of (prediction - label)^2 (regression).",
+)
+OVERPREDICTION_SUM = _metric(
+    "ml_model_overprediction_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of prediction - label where the prediction was higher (regression).",
+)
+UNDERPREDICTION_SUM = _metric(
+    "ml_model_underprediction_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of label - prediction where the prediction was lower (regression).",
+)
+
+# --- the data --------------------------------------------------------------------------------------------------------
+FEATURE_VALUES = _metric(
+    "ml_feature_values_total",
+    "counter",
+    "data",
+    f"{_MODEL} feature bin range",
+    "Feature values by reference bin; the outermost numeric bins are open-ended.",
+)
+FEATURE_OUT_OF_RANGE = _metric(
+    "ml_feature_out_of_range_total",
+    "counter",
+    "data",
+    f"{_MODEL} feature",
+    "Numeric feature values below the lowest or above the highest of the reference.",
+)
+FEATURE_REFERENCE = _metric(
+    "ml_feature_reference_ratio",
+    "gauge",
+    "data",
+    f"{_MODEL} feature bin range",
+    "Share of the reference data in the bin.",
+)
+FEATURE_DRIFT = _metric(
+    "ml_feature_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "Distance of the window's values from the reference. psi, js and hellinger add 1/2 to every bin on both sides; "
+    "wasserstein is in reference standard deviations. Missing and invalid values are left out.",
+)
+FEATURE_DRIFT_THRESHOLD = _metric(
+    "ml_feature_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "What ml_feature_drift exceeds without drift at the false_alarm_rate, at the window's sample size, and at least "
+    "min_effect.",
+)
+PREDICTION_DRIFT = _metric(
+    "ml_prediction_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Distance of the window's scores (without scores: predictions) from the reference.",
+)
+PREDICTION_DRIFT_THRESHOLD = _metric(
+    "ml_prediction_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "What ml_prediction_drift exceeds without drift at the false_alarm_rate, and at least min_effect.",
+)
+LABEL_DRIFT = _metric(
+    "ml_label_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Distance of the window's labels from the reference.",
+)
+LABEL_DRIFT_THRESHOLD = _metric(
+    "ml_label_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "What ml_label_drift exceeds without drift at the false_alarm_rate, and at least min_effect.",
+)
+MODEL_FEATURES = _metric(
+    "ml_model_features",
+    "gauge",
+    "data",
+    _MODEL,
+    "Features in the profile.",
+)
+DRIFTED_FEATURES = _metric(
+    "ml_model_drifted_features",
+    "gauge",
+    "data",
+    _WINDOW,
+    "Features with a statistic above its threshold; absent while no feature has min_samples.drift values.",
+)
+FEATURE_MISSING = _metric(
+    "ml_feature_missing_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's values that are absent, null or NaN.",
+)
+FEATURE_INVALID = _metric(
+    "ml_feature_invalid_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's values that are of the wrong type or infinite.",
+)
+FEATURE_OUT_OF_RANGE_RATIO = _metric(
+    "ml_feature_out_of_range_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's valid values outside the reference's range (numeric).",
+)
+FEATURE_UNSEEN = _metric(
+    "ml_feature_unseen_category_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's valid values whose category the profile does not list (categorical).",
+)
+
+# --- compute ---------------------------------------------------------------------------------------------------------
 _TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _GPU = "gpu uuid mig"
 
@@ -397,7 +709,95 @@ COMPUTE_ADVICE_OBSERVED_SECONDS = _metric(
     "Time observed within the advice window; below the configured minimum there is no advice.",
 )
 
+# --- the exporter ----------------------------------------------------------------------------------------------------
+EVENTS = _metric(
+    "ml_exporter_events_total",
+    "counter",
+    "exporter",
+    "source",
+    "Events accepted.",
+)
+EVENTS_REJECTED = _metric(
+    "ml_exporter_events_rejected_total",
+    "counter",
+    "exporter",
+    "source reason",
+    "Events refused, by reason.",
+)
+EVENTS_LATE = _metric(
+    "ml_exporter_events_late_total",
+    "counter",
+    "exporter",
+    "source",
+    "Accepted events older than the model's longest window: counted in totals, in no window.",
+)
+SOURCE_UP = _metric(
+    "ml_exporter_source_up",
+    "gauge",
+    "exporter",
+    "source",
+    "Whether the source can deliver events.",
+)
+SOURCE_LAST_EVENT = _metric(
+    "ml_exporter_source_last_event_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "source",
+    "Arrival time of the source's newest accepted event; absent before the first.",
+)
+QUEUE_EVENTS = _metric(
+    "ml_exporter_queue_events",
+    "gauge",
+    "exporter",
+    "",
+    "Events received and not yet counted.",
+)
+QUEUE_CAPACITY = _metric(
+    "ml_exporter_queue_capacity_events",
+    "gauge",
+    "exporter",
+    "",
+    "Events that may wait; beyond it senders get 429.",
+)
+CONFIG_RELOAD_SUCCESSFUL = _metric(
+    "ml_exporter_config_last_reload_successful",
+    "gauge",
+    "exporter",
+    "",
+    "Whether the configuration was loaded without error the last time.",
+)
+CONFIG_RELOAD_TIMESTAMP = _metric(
+    "ml_exporter_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "When the configuration was last loaded without error.",
+)
+
 
 def all_metrics() -> tuple[Metric, ...]:
     """Return every metric, in exposition order."""
     return tuple(_metrics.values())
+
+
+EXPORTER_BUILD_INFO = _metric(
+    "ml_exporter_build_info",
+    "gauge",
+    "exporter",
+    "version pythonversion",
+    "Version of the exporter and of the Python that runs it. The value is always 1.",
+)
+EXPORTER_COLLECTOR_DURATION = _metric(
+    "ml_exporter_collector_duration_seconds",
+    "gauge",
+    "exporter",
+    "collector",
+    "Time that the collector took to produce its samples for this scrape.",
+)
+EXPORTER_COLLECTOR_SUCCESS = _metric(
+    "ml_exporter_collector_success",
+    "gauge",
+    "exporter",
+    "collector",
+    "1 if the collector produced its samples for this scrape, 0 if it failed and they are absent.",
+)

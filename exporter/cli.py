@@ -1,0 +1,279 @@
+"""The command line: `mlops-exporter COMMAND`. Every flag of `run` has a twin in the environment."""
+
+import argparse
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from exporter import __version__, config, logs, service
+from exporter.demo import run as demo
+from exporter.profile import show
+from exporter.profile.build import BuildError, Request, build
+from exporter.profile.profile import ProfileError, load, save
+from exporter.profile.readers import TableError
+from exporter.web.server import ListenError
+
+DEFAULT_ADDRESS = ":10042"
+
+_COLLECTORS = ("model", "data", "intake")
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (config.ConfigError, BuildError, ProfileError, TableError, ListenError) as error:
+        print(f"mlops-exporter: {error}" if not isinstance(error, config.ConfigError) else error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    logs.configure(options.log_level, options.log_format)
+    settings, profiles = config.read(options.config_file)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        _log.warning("running as root, which is not needed: use an unprivileged user")
+    service.run(settings, profiles, _service_options(options))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    logs.configure(options.log_level, options.log_format)
+    settings, profiles = config.read(demo.CONFIG)
+    print(demo.introduction(options.web_listen_address[0]), flush=True)
+    service.run(settings, profiles, _service_options(options), demo.feed)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings, profiles = config.read(options.config_file)
+    for model in settings.models:
+        print(f"{model.name}: {model.task}, {len(profiles[model.name].features)} features, profile {model.profile}")
+    print(f"{options.config_file}: good, {len(settings.models)} models")
+    return 0
+
+
+def _profile_build(options: argparse.Namespace) -> int:
+    scores = options.scores if options.score is None else {"positive": options.score}
+    profile, notes = build(
+        Request(
+            data=options.data,
+            task=options.task,
+            label=options.label,
+            prediction=options.prediction,
+            scores=scores,
+            positive=options.positive,
+            threshold=options.threshold,
+            features=options.features,
+            exclude=options.exclude,
+            categorical=options.categorical,
+            groups=options.groups,
+            bins=options.bins,
+            model_version=options.model_version,
+        )
+    )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    save(profile, options.output)
+    print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features; profile show prints it")
+    return 0
+
+
+def _profile_show(options: argparse.Namespace) -> int:
+    print(show.describe(load(options.profile)))
+    return 0
+
+
+def _healthcheck(options: argparse.Namespace) -> int:
+    host, _, port = options.web_listen_address[0].rpartition(":")
+    url = f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}/-/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            print(answer.read().decode().strip())
+    except urllib.error.HTTPError as error:
+        print(error.read().decode().strip(), file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{url}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _service_options(options: argparse.Namespace) -> service.Options:
+    off = {name for name in _COLLECTORS if not getattr(options, f"collector_{name}")}
+    return service.Options(tuple(options.web_listen_address), options.web_telemetry_path, frozenset(off))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\ntry {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mlops-exporter", description="Prometheus exporter for machine-learning models in production."
+    )
+    parser.add_argument("--version", action="version", version=f"mlops-exporter {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    run = commands.add_parser("run", help="run the exporter")
+    _flag(run, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
+    _add_serving(run)
+    run.set_defaults(command=_run)
+
+    demonstration = commands.add_parser("demo", help="run the exporter on bundled data replayed as live traffic")
+    _add_serving(demonstration)
+    demonstration.set_defaults(command=_demo)
+
+    check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
+    check.add_argument("config_file", type=Path)
+    check.set_defaults(command=_check)
+
+    profile = commands.add_parser("profile", help="build or show a reference profile")
+    kinds = profile.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_build(kinds.add_parser("build", help="build a profile from a table of reference data"))
+    shown = kinds.add_parser("show", help="print a profile readably")
+    shown.add_argument("profile", type=Path)
+    shown.set_defaults(command=_profile_show)
+
+    health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
+    _add_address(health)
+    health.set_defaults(command=_healthcheck)
+    return parser
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    _add_address(parser)
+    _flag(parser, "--web.telemetry-path", "/metrics", "path under which the metrics are")
+    _flag(
+        parser,
+        "--log.level",
+        "info",
+        "least severe level that is logged",
+        choices=["debug", "info", "warning", "error"],
+    )
+    _flag(parser, "--log.format", "logfmt", "format of the log lines", choices=["logfmt", "json"])
+    for name in _COLLECTORS:
+        parser.add_argument(
+            f"--collector.{name}",
+            dest=f"collector_{name}",
+            action=argparse.BooleanOptionalAction,
+            default=_environment(f"--collector.{name}", "true").lower() not in ("0", "false", "no"),
+            help=f"switch the collector {name} on or off",
+        )
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--web.listen-address",
+        dest="web_listen_address",
+        action=_Repeated,
+        default=_environment("--web.listen-address", DEFAULT_ADDRESS).split(","),
+        metavar="HOST:PORT",
+        help=f"address to listen on, may be repeated (default {DEFAULT_ADDRESS}; MLOPS_EXPORTER_WEB_LISTEN_ADDRESS)",
+    )
+
+
+class _Repeated(argparse.Action):
+    """Collect repeated values; the first one given replaces the default."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        given = [] if getattr(namespace, self.dest) is self.default else getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*given, values])
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="CSV, NDJSON (either with .gz) or Parquet file")
+    parser.add_argument("--task", choices=["binary", "multiclass", "regression"], required=True)
+    parser.add_argument("--label", metavar="COLUMN", help="column of the true class or number")
+    parser.add_argument("--prediction", metavar="COLUMN", help="column of the predicted class or number")
+    scores = parser.add_mutually_exclusive_group()
+    scores.add_argument("--score", metavar="COLUMN", help="column of the positive class's probability (binary)")
+    scores.add_argument(
+        "--scores",
+        type=_class_columns,
+        default={},
+        metavar="CLASS=COLUMN,…",
+        help="column of each class's probability (multiclass)",
+    )
+    parser.add_argument("--positive", metavar="CLASS", help="the positive class (binary)")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="score from which on positive is predicted (default 0.5)"
+    )
+    parser.add_argument(
+        "--features", type=_names, default=(), metavar="A,B", help="feature columns (default: the rest)"
+    )
+    parser.add_argument("--exclude", type=_names, default=(), metavar="A,B", help="columns that are no features")
+    parser.add_argument(
+        "--categorical", type=_names, default=(), metavar="A,B", help="features whose numbers are codes"
+    )
+    parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
+    parser.add_argument(
+        "--bins", type=_bins, default=10, help="exported bins per numeric feature (2 to 50, default 10)"
+    )
+    parser.add_argument("--model-version", default="default", help="version of the model that the profile is for")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.set_defaults(command=_profile_build)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _class_columns(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _names(text)]
+    if not all(separator and name and column for name, separator, column in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}: write CLASS=COLUMN,CLASS=COLUMN,…")
+    return {name: column for name, _, column in pairs}
+
+
+def _bins(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= 50:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 2 to 50")
+    return int(text)
+
+
+def _flag(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    default: str,
+    help_: str,
+    *,
+    type_: type = str,
+    choices: list[str] | None = None,
+) -> None:
+    """Add a flag whose default may come from the environment."""
+    value = _environment(flag, default)
+    if choices is not None and value not in choices:
+        parser.error(f"{_variable(flag)}: {value!r} is none of {', '.join(choices)}")
+    parser.add_argument(
+        flag,
+        dest=_destination(flag),
+        type=type_,
+        default=type_(value),
+        choices=choices,
+        help=f"{help_} (default {default}; {_variable(flag)})",
+    )
+
+
+def _destination(flag: str) -> str:
+    return flag.lstrip("-").replace(".", "_").replace("-", "_")
+
+
+def _variable(flag: str) -> str:
+    return f"MLOPS_EXPORTER_{_destination(flag).upper()}"
+
+
+def _environment(flag: str, default: str) -> str:
+    return os.environ.get(_variable(flag), default)

@@ -1,0 +1,317 @@
+"""From ledgers and windows to samples: what the models, their data and the intake look like to Prometheus."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter import catalogue
+from exporter.catalogue import Metric
+from exporter.config import Benchmark
+from exporter.drift import Comparison
+from exporter.durations import format_duration
+from exporter.events import REASONS
+from exporter.intake import Intake
+from exporter.ledger import CALIBRATION_BINS
+from exporter.model import Model, Version
+from exporter.performance import Sums, class_metrics_of, metrics_of
+from exporter.profile.bins import CategoricalVariable, NumericVariable
+from exporter.profile.profile import Profile
+from exporter.samples import Rows, Samples
+from exporter.statistics import regression
+
+Floats = NDArray[np.float64]
+
+
+class _Family:
+    """Label sets of a version's metrics, rendered at first use and kept."""
+
+    def __init__(self, *leading: str) -> None:
+        self._leading = leading
+        self._rows: dict[str, Rows] = {}
+
+    def __call__(
+        self, metric: Metric, values: Iterable[float] | Floats | np.float64, *labels: Iterable[str]
+    ) -> Samples:
+        """Return samples for every combination of `labels`, the last of which varies fastest."""
+        rows = self._rows.get(metric.name)
+        if rows is None:
+            rows = Rows(metric, [(*self._leading, *row) for row in product(*labels)])
+            self._rows[metric.name] = rows
+        array = values if isinstance(values, np.ndarray | np.float64) else np.array(list(values), np.float64)
+        return Samples(rows, np.ravel(array))
+
+    def zipped(self, metric: Metric, values: Floats, rows: Callable[[], Iterable[Sequence[str]]]) -> Samples:
+        """Return samples for the label sets that `rows` gives at first use."""
+        kept = self._rows.get(metric.name)
+        if kept is None:
+            kept = Rows(metric, [(*self._leading, *row) for row in rows()])
+            self._rows[metric.name] = kept
+        return Samples(kept, np.ravel(values))
+
+
+def _histogram(cells: Floats) -> Floats:
+    """Turn a ledger's histogram [bucket counts, sum] into cumulative buckets, sum, count."""
+    cumulative = np.cumsum(cells[:-1])
+    return np.concatenate([cumulative, cells[-1:], cumulative[-1:]])
+
+
+class ModelCollector:
+    """Performance, its sample sizes and sufficient statistics, for every model and version."""
+
+    name = "model"
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._views = [_ModelView(model) for model in models]
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        for view in self._views:
+            yield from view.collect(now)
+
+
+class _ModelView:
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._family = _Family(model.name)
+        self._versions: dict[str, _VersionView] = {}
+        minima = {name: limit[0] for name, limit in benchmark_bounds(model).items() if limit[0] is not None}
+        maxima = {name: limit[1] for name, limit in benchmark_bounds(model).items() if limit[1] is not None}
+        self._benchmarks = [
+            self._family(catalogue.BENCHMARK_MIN, minima.values(), minima),
+            self._family(catalogue.BENCHMARK_MAX, maxima.values(), maxima),
+        ]
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        yield from self._benchmarks
+        yield self._family(catalogue.LABELS_UNMATCHED, [self._model.labels_unmatched])
+        for name, version in self._model.versions.items():
+            view = self._versions.get(name)
+            if view is None:
+                view = self._versions[name] = _VersionView(self._model, version)
+            yield from view.collect(now)
+
+
+class _VersionView:
+    def __init__(self, model: Model, version: Version) -> None:
+        self._model = model
+        self._version = version
+        self._family = _Family(model.name, version.name)
+        self._windows = [format_duration(length) for length in model.settings.windows]
+        self._metrics = metrics_of(model.layout)
+        self._class_metrics = class_metrics_of(model.layout)
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        family, version, layout = self._family, self._version, self._model.layout
+        profile = self._model.profile
+        provenance = profile.provenance
+        yield family(catalogue.MODEL_INFO, [1.0], [profile.task], [profile.digest], [provenance.model_version])
+        ledger = version.lifetime
+        yield family(catalogue.PREDICTIONS, ledger[layout.predictions])
+        yield family(catalogue.PREDICTION_FAILURES, ledger[layout.failures])
+        yield family(catalogue.PREDICTION_LATENCY, _histogram(ledger[layout.latency]))
+        yield family(catalogue.LAST_PREDICTION, [_or_absent(version.last_prediction)])
+        yield family(catalogue.LAST_LABEL, [_or_absent(version.last_label)])
+        yield family(catalogue.LABELS, ledger[layout.labels])
+        yield family(catalogue.PREDICTIONS_UNLABELLED, [version.unlabelled])
+        yield family(catalogue.PENDING_PREDICTIONS, [version.pending])
+        yield family(catalogue.LABEL_DELAY, _histogram(ledger[layout.label_delay]))
+        reference = profile.performance
+        yield family(catalogue.PERFORMANCE_REFERENCE, reference.values(), reference)
+        if profile.task == "regression":
+            yield from self._errors(ledger[layout.moments])
+        else:
+            yield family(catalogue.CONFUSION, ledger[layout.confusion], profile.classes, profile.classes)
+        if layout.score_columns:
+            bins = [f"{edge / CALIBRATION_BINS:g}" for edge in range(1, CALIBRATION_BINS + 1)]
+            counts, positives, scores = ledger[layout.calibration].reshape(3, CALIBRATION_BINS)
+            yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
+            yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
+            yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
+        yield from self._rolling(version.totals(now))
+
+    def _errors(self, moments: Floats) -> Iterator[Samples]:
+        kept = regression.split(moments)
+        yield self._family(catalogue.ABSOLUTE_ERROR_SUM, kept.absolute)
+        yield self._family(catalogue.SQUARED_ERROR_SUM, kept.error2)
+        yield self._family(catalogue.OVERPREDICTION_SUM, regression.overprediction_sum(moments))
+        yield self._family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
+
+    def _rolling(self, totals: Floats) -> Iterator[Samples]:
+        family, layout, windows = self._family, self._model.layout, self._windows
+        sums = Sums(layout, totals)
+        yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
+        yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
+        enough = sums.labels >= self._model.settings.min_samples.performance
+        with np.errstate(divide="ignore", invalid="ignore"):
+            estimates = [metric(sums) for metric in self._metrics.values()]
+            by_class = [metric(sums).value for metric in self._class_metrics.values()]
+        for metric, parts in zip(
+            (catalogue.PERFORMANCE, catalogue.PERFORMANCE_LOWER, catalogue.PERFORMANCE_UPPER),
+            zip(*estimates, strict=True),
+            strict=True,
+        ):
+            values = np.where(enough[:, None], np.stack(parts, axis=-1), np.nan)
+            yield family(metric, values, windows, self._metrics)
+        if by_class:
+            values = np.where(enough[:, None, None], np.stack(by_class, axis=-1), np.nan)
+            yield family(catalogue.CLASS_PERFORMANCE, values, windows, self._model.profile.classes, self._class_metrics)
+
+
+class DataCollector:
+    """Distributions, drift and quality of features, predictions and labels, for every model and version."""
+
+    name = "data"
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._views = [_DataView(model) for model in models]
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        for view in self._views:
+            yield from view.collect(now)
+
+
+class _DataView:
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        settings, layout, profile = model.settings, model.layout, model.profile
+        self._comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
+        self._windows = [format_duration(length) for length in settings.windows]
+        self._families: dict[str, _Family] = {}
+        variables = {name: profile.features[name] for name in layout.feature_names}
+        cells, kept, self._bin_labels = _exported_bins(layout.features, variables)
+        self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
+        self._reference = _reference_ratios(profile, layout.feature_names)
+        self._sections = np.array([[s.start, s.stop] for s in layout.features.values()], np.intp).reshape(-1, 2)
+        self._numeric = len(layout.numeric)
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        for name, version in self._model.versions.items():
+            family = self._families.setdefault(name, _Family(self._model.name, name))
+            yield from self._counters(family, version.lifetime)
+            yield from self._rolling(family, version.totals(now))
+
+    def _counters(self, family: _Family, ledger: Floats) -> Iterator[Samples]:
+        layout = self._model.layout
+        yield family(catalogue.MODEL_FEATURES, [len(layout.feature_names)])
+        if not layout.feature_names:
+            return
+        values = np.add.reduceat(ledger, self._cells)[self._kept]
+        yield family.zipped(catalogue.FEATURE_VALUES, values, lambda: self._bin_labels)
+        yield family.zipped(catalogue.FEATURE_REFERENCE, self._reference, lambda: self._bin_labels)
+        starts, stops = self._sections[: self._numeric].T
+        yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
+
+    def _rolling(self, family: _Family, totals: Floats) -> Iterator[Samples]:
+        windows, names, count = self._windows, self._model.layout.feature_names, self._comparison.features
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drift = self._comparison.compare(totals)
+            yield from self._quality(family, totals)
+        statistics = list(drift.values)
+        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in drift)
+        if names:
+            yield family(catalogue.FEATURE_DRIFT, values[:, :count], windows, names, statistics)
+            yield family(catalogue.FEATURE_DRIFT_THRESHOLD, thresholds[:, :count], windows, names, statistics)
+            comparable = ~np.isnan(values[:, :count]).all(axis=(1, 2))
+            drifted = (values[:, :count] > thresholds[:, :count]).any(axis=2).sum(axis=1)
+            yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted, np.nan), windows)
+        for outcome, (metric, threshold) in {
+            "prediction": (catalogue.PREDICTION_DRIFT, catalogue.PREDICTION_DRIFT_THRESHOLD),
+            "label": (catalogue.LABEL_DRIFT, catalogue.LABEL_DRIFT_THRESHOLD),
+        }.items():
+            if outcome in self._comparison.outcomes:
+                index = self._comparison.outcomes[outcome]
+                yield family(metric, values[:, index], windows, statistics)
+                yield family(threshold, thresholds[:, index], windows, statistics)
+
+    def _quality(self, family: _Family, totals: Floats) -> Iterator[Samples]:
+        layout, windows = self._model.layout, self._windows
+        if not layout.feature_names:
+            return
+        starts, stops = self._sections.T
+        running = np.concatenate([np.zeros((len(totals), 1)), np.cumsum(totals, axis=1)], axis=1)
+        n = running[:, stops] - running[:, starts]
+        n = np.where(n >= self._model.settings.min_samples.performance, n, np.nan)
+        missing, invalid = totals[:, stops - 1], totals[:, stops - 2]
+        yield family(catalogue.FEATURE_MISSING, missing / n, windows, layout.feature_names)
+        yield family(catalogue.FEATURE_INVALID, invalid / n, windows, layout.feature_names)
+        valid = n - missing - invalid
+        other = totals[:, stops - 3]
+        split = self._numeric
+        outside = (totals[:, starts] + other)[:, :split] / valid[:, :split]
+        yield family(catalogue.FEATURE_OUT_OF_RANGE_RATIO, outside, windows, layout.numeric)
+        yield family(catalogue.FEATURE_UNSEEN, other[:, split:] / valid[:, split:], windows, layout.categorical)
+
+
+def _exported_bins(
+    sections: dict[str, slice], variables: dict[str, NumericVariable | CategoricalVariable]
+) -> tuple[list[int], list[int], list[tuple[str, str, str]]]:
+    """Return the first cell of each exported bin for one summation, which sums are bins, and their labels."""
+    cells: list[int] = []
+    labels: list[tuple[str, str, str]] = []
+    for name, section in sections.items():
+        variable = variables[name]
+        cells += (section.start + begin for begin in variable.exported_starts)
+        cells += (section.stop - 2, section.stop - 1)
+        labels += ((name, *pair) for pair in variable.exported_labels)
+    kept = list(range(len(cells)))
+    if sections:
+        cells.append(section.stop)
+    return cells, kept, labels
+
+
+def _reference_ratios(profile: Profile, names: Sequence[str]) -> Floats:
+    ratios: list[float] = []
+    for name in names:
+        variable = profile.features[name]
+        begins = [*variable.exported_starts, variable.cells - 2, variable.cells - 1]
+        counts = np.add.reduceat(variable.counts, begins)
+        ratios += (counts / max(counts.sum(), 1)).tolist()
+    return np.array(ratios)
+
+
+def benchmark_bounds(model: Model) -> dict[str, tuple[float | None, float | None]]:
+    """Return the lowest and the highest agreed value of each metric with a benchmark."""
+    reference = model.profile.performance
+    return {name: _bounds(benchmark, reference.get(name)) for name, benchmark in model.settings.benchmarks.items()}
+
+
+def _bounds(benchmark: Benchmark, reference: float | None) -> tuple[float | None, float | None]:
+    low, high = benchmark.min, benchmark.max
+    if benchmark.max_drop is not None and reference is not None:
+        low = reference - benchmark.max_drop
+    if benchmark.max_increase is not None and reference is not None:
+        high = reference + benchmark.max_increase
+    return low, high
+
+
+def _or_absent(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+class IntakeCollector:
+    """What came in, from where, and what was refused."""
+
+    name = "intake"
+
+    def __init__(self, intake: Intake, config_loaded: float) -> None:
+        self._intake = intake
+        self._config_loaded = config_loaded
+        self._family = _Family()
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        family, sources = self._family, self._intake.sources
+        counts = sources.values()
+        yield family(catalogue.EVENTS, [count.accepted for count in counts], sources)
+        rejected = [number for count in counts for number in count.rejected.values()]
+        yield family(catalogue.EVENTS_REJECTED, rejected, sources, REASONS)
+        yield family(catalogue.EVENTS_LATE, [count.late for count in counts], sources)
+        yield family(catalogue.SOURCE_UP, [1.0 for _ in counts], sources)
+        yield family(catalogue.SOURCE_LAST_EVENT, [_or_absent(count.last_event) for count in counts], sources)
+        yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
+        yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])
+        yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [1.0])
+        yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [self._config_loaded])

@@ -1,0 +1,1 @@
+"""The demonstration: two models on bundled real data, replayed as live traffic."""

@@ -1,0 +1,565 @@
+"""Decode events to columns: JSON text in, plain Python lists per model out, every bad event refused with its reason.
+
+The fast way is one msgspec decoder for all models, whose types are made from the profiles and told apart by the tag
+`model`; it decodes and validates a chunk of lines in C. A chunk that it refuses is decoded line by line, and a line
+that it refuses is read leniently by hand, which either repairs it (a number where a category is expected, NaN) or
+finds the reason.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import compress
+from operator import attrgetter
+from typing import Annotated, Any, Final, Literal, Union
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from exporter.profile.bins import CategoricalVariable
+from exporter.profile.profile import Profile
+from exporter.values import INVALID, Codes, canonical
+
+CHUNK_BYTES = 64 * 1024
+"""Text decoded at a time: more leaves the cache and halves the speed."""
+
+CLOCK_SKEW_SECONDS = 300.0
+"""How far ahead of this clock a `ts` may be; it then counts as now."""
+
+MAX_ID_LENGTH = 256
+
+DEFAULT_VERSION = "default"
+
+Reason = Literal[
+    "malformed_json",
+    "not_an_object",
+    "missing_model",
+    "unknown_model",
+    "missing_id",
+    "bad_id",
+    "bad_version",
+    "too_many_versions",
+    "bad_timestamp",
+    "future_timestamp",
+    "bad_features",
+    "bad_score",
+    "bad_prediction",
+    "bad_label",
+    "unknown_class",
+    "bad_latency",
+    "bad_error",
+    "nothing_to_count",
+]
+
+REASONS: Final[dict[Reason, str]] = {
+    "malformed_json": "the line is not JSON",
+    "not_an_object": "the JSON value is not an object",
+    "missing_model": "there is no `model`",
+    "unknown_model": "`model` is not in the configuration",
+    "missing_id": "a label without a prediction in the same event has no `id` to find its prediction by",
+    "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor an integer",
+    "bad_version": "`version` is neither a string of 1 to 64 characters nor a number",
+    "too_many_versions": "the model already has as many versions as `limits.versions` allows",
+    "bad_timestamp": "`ts` is neither RFC 3339 with a time zone nor Unix seconds",
+    "future_timestamp": f"`ts` is more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock "
+    "(milliseconds instead of seconds?)",
+    "bad_features": "`features` is not an object",
+    "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
+    "to 1, or name a class that the profile lacks",
+    "bad_prediction": "`prediction` is not a number within ±1e50 (regression), or not a class",
+    "bad_label": "`label` is not a number within ±1e50 (regression), or not a class",
+    "unknown_class": "`prediction` or `label` is a class that the profile lacks",
+    "bad_latency": "`latency_seconds` is not a number of 0 or more",
+    "bad_error": "`error` is not a string",
+    "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
+}
+
+
+class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
+    """One event is refused."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+
+
+@dataclass(slots=True)
+class Columns:
+    """Valid events of one model, one list per field, all of one length.
+
+    `lines` are line numbers in the body, `times` Unix seconds, `features` decoded structs, `scores` a probability
+    (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or numbers. None
+    is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    """
+
+    lines: list[int] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    versions: list[str | None] = field(default_factory=list)
+    features: list[Any] = field(default_factory=list)
+    scores: list[Any] = field(default_factory=list)
+    predictions: list[float | None] = field(default_factory=list)
+    labels: list[float | None] = field(default_factory=list)
+    latencies: list[float | None] = field(default_factory=list)
+    errors: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def extend(self, other: "Columns") -> None:
+        """Append the events of `other`."""
+        for name in self.__slots__:
+            getattr(self, name).extend(getattr(other, name))
+
+    def keep(self, kept: list[bool]) -> "Columns":
+        """Return the events whose flag is set."""
+        return Columns(**{name: list(compress(getattr(self, name), kept)) for name in self.__slots__})
+
+
+@dataclass(slots=True)
+class Decoded:
+    """The outcome of one body: columns per model, and (line, reason) of every refused event. Lines count from 1."""
+
+    columns: dict[str, Columns] = field(default_factory=dict)
+    refused: list[tuple[int, Reason]] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> int:
+        """Number of valid events."""
+        return sum(map(len, self.columns.values()))
+
+    def add(self, model: str, columns: Columns) -> None:
+        """Take in valid events."""
+        if model in self.columns:
+            self.columns[model].extend(columns)
+        else:
+            self.columns[model] = columns
+
+
+_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+_VERSION = Annotated[str, Meta(min_length=1, max_length=64)]
+_TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
+_PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
+_LARGEST = 1e50  # beyond any real outcome; its fourth power is still a float
+_OUTCOME = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+_ENVELOPE = attrgetter(
+    "id", "ts", "version", "features", "scores", "prediction", "label", "latency_seconds", "error"
+)  # fmt: skip
+
+_SUM_TOLERANCE = 0.01
+"""How far from 1 the probabilities of all classes may add up, after rounding by the model server."""
+
+
+class Schema:
+    """How the events of one model are typed, from its profile: the decoder's type and the codes of its classes."""
+
+    def __init__(self, model: str, profile: Profile) -> None:
+        self.model = model
+        self.profile = profile
+        self.numeric: list[str] = []
+        self.categorical: list[str] = []
+        self.codes: list[Codes] = []
+        fields: list[tuple[str, Any, None]] = []
+        renamed: dict[str, str] = {}
+        for number, (name, variable) in enumerate(profile.features.items()):
+            attribute = f"f{number}"
+            renamed[attribute] = name
+            if isinstance(variable, CategoricalVariable):
+                self.categorical.append(attribute)
+                self.codes.append(variable.codes)
+                fields.append((attribute, _category_type(variable.codes), None))
+            else:
+                self.numeric.append(attribute)
+                fields.append((attribute, float | None, None))
+        self._feature_names = renamed
+        self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
+
+        k = len(profile.classes)
+        self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1)
+        self._scores: type[msgspec.Struct] | None = None
+        score_type: Any = _PROBABILITY | None
+        if profile.task == "multiclass":
+            renamed = {f"p{number}": name for number, name in enumerate(profile.classes)}
+            self._scores = msgspec.defstruct(
+                "Scores",
+                [(attribute, _PROBABILITY, 0.0) for attribute in renamed],
+                rename=renamed,
+                gc=False,
+                forbid_unknown_fields=True,
+            )
+            score_type = self._scores | None
+        outcome_type: Any = _OUTCOME | None if profile.task == "regression" else _category_type(self.classes)
+        self.event = msgspec.defstruct(
+            "Event",
+            [
+                ("id", _ID | int | None, None),
+                ("ts", _TIME | None, None),
+                ("version", _VERSION | int | float | None, None),
+                ("features", self._features | None, None),
+                ("scores", score_type, None),
+                ("prediction", outcome_type, None),
+                ("label", outcome_type, None),
+                ("latency_seconds", Annotated[float, Meta(ge=0)] | None, None),
+                ("error", str | None, None),
+            ],
+            tag_field="model",
+            tag=model,
+            rename={"scores": "score"} if profile.task == "binary" else None,
+            gc=False,
+        )
+
+    def columns(
+        self, events: Sequence[Any], lines: Sequence[int], now: float
+    ) -> tuple[Columns, list[tuple[int, Reason]]]:
+        """Return decoded events as columns, and those refused that typing alone could not tell."""
+        ids, times, versions, features, scores, predictions, labels, latencies, errors = map(
+            list, zip(*map(_ENVELOPE, events), strict=True)
+        )
+        columns = Columns(
+            list(lines),
+            [str(i) if type(i) is int else i for i in ids],
+            [now if t is None else t if type(t) is float else t.timestamp() for t in times],
+            [DEFAULT_VERSION if v is None else v if type(v) is str else canonical(v) for v in versions],
+            features,
+            scores,
+            predictions,
+            labels,
+            latencies,
+            errors,
+        )
+        return self._check(columns, now)
+
+    def _check(self, columns: Columns, now: float) -> tuple[Columns, list[tuple[int, Reason]]]:
+        """Encode the classes, and refuse events row by row only if some column as a whole shows a fault."""
+        reasons: dict[int, Reason] = {}
+        if max(columns.times) > now:
+            for row, time in enumerate(columns.times):
+                if time > now + CLOCK_SKEW_SECONDS:
+                    reasons[row] = "future_timestamp"
+                elif time > now:
+                    columns.times[row] = now
+        if self.profile.task != "regression":
+            unknown = self.classes.other
+            for outcomes in (columns.predictions, columns.labels):
+                codes = list(map(self.classes.__getitem__, outcomes))
+                if unknown in codes:
+                    reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
+                outcomes[:] = [None if code < 0 else code for code in codes]
+        if None in columns.features:
+            for row in range(len(columns)):
+                predicts = (
+                    columns.features[row] is not None
+                    or columns.predictions[row] is not None
+                    or columns.scores[row] is not None
+                    or columns.errors[row] is not None
+                )
+                if predicts:
+                    continue
+                columns.versions[row] = None
+                if columns.labels[row] is None:
+                    reasons.setdefault(row, "nothing_to_count")
+                elif columns.ids[row] is None:
+                    reasons.setdefault(row, "missing_id")
+        if self._scores is not None:
+            for row, scores in enumerate(columns.scores):
+                if scores is not None and abs(sum(msgspec.structs.astuple(scores)) - 1) > _SUM_TOLERANCE:
+                    reasons.setdefault(row, "bad_score")
+        if not reasons:
+            return columns, []
+        refused = [(columns.lines[row], reason) for row, reason in sorted(reasons.items())]
+        return columns.keep([row not in reasons for row in range(len(columns))]), refused
+
+    def feature_arrays(self, features: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Return numeric values (F, n), NaN missing and infinity invalid, and category codes (C, n)."""
+        n = len(features)
+        numeric = np.empty((len(self.numeric), n))
+        for row, attribute in zip(numeric, self.numeric, strict=True):
+            row[:] = np.fromiter(map(attrgetter(attribute), features), np.float64, n)
+        codes = np.empty((len(self.categorical), n), np.intp)
+        for cells, attribute, table in zip(codes, self.categorical, self.codes, strict=True):
+            cells[:] = np.fromiter(map(table.__getitem__, map(attrgetter(attribute), features)), np.intp, n)
+        return numeric, codes
+
+    def score_array(self, scores: Sequence[Any]) -> NDArray[np.float64]:
+        """Return probabilities (n, columns), NaN where absent."""
+        if self._scores is None:
+            return np.array(scores, np.float64)[:, None]
+        absent = (math.nan,) * len(self.profile.classes)
+        return np.array([absent if s is None else msgspec.structs.astuple(s) for s in scores])
+
+    def repair(self, event: dict[str, Any]) -> Any:
+        """Make an event from an object that the typed decoder refused; raises Refused with the reason."""
+        features = event.get("features")
+        if features is not None and not isinstance(features, dict):
+            raise Refused("bad_features")
+        return self.event(
+            id=_identifier(event.get("id")),
+            ts=_time(event.get("ts")),
+            version=_version(event.get("version")),
+            features=None if features is None else self._repaired_features(features),
+            scores=self._repaired_scores(event),
+            prediction=self._outcome(event.get("prediction"), "bad_prediction"),
+            label=self._outcome(event.get("label"), "bad_label"),
+            latency_seconds=_latency(event.get("latency_seconds")),
+            error=_error(event.get("error")),
+        )
+
+    def _repaired_features(self, features: dict[str, Any]) -> Any:
+        values: dict[str, object] = {}
+        for attribute in self.numeric:
+            value = features.get(self._feature_names[attribute])
+            values[attribute] = math.inf if not (value is None or _is_number(value)) else _finite_or(value, math.inf)
+        for attribute in self.categorical:
+            value = features.get(self._feature_names[attribute])
+            try:
+                values[attribute] = canonical(value)
+            except TypeError:
+                values[attribute] = INVALID
+        return self._features(**values)
+
+    def _repaired_scores(self, event: dict[str, Any]) -> Any:
+        if self.profile.task == "binary":
+            return _probability(event.get("score"))
+        scores = event.get("scores")
+        if self._scores is None or scores is None:
+            return None
+        if not isinstance(scores, dict):
+            raise Refused("bad_score")
+        attributes = dict(zip(self.profile.classes, self._scores.__struct_fields__, strict=True))
+        try:
+            return self._scores(**{attributes[name]: _probability(value) or 0.0 for name, value in scores.items()})
+        except KeyError:
+            raise Refused("bad_score") from None
+
+    def _outcome(self, value: Any, reason: Reason) -> float | str | None:
+        if self.profile.task != "regression":
+            try:
+                return canonical(value)
+            except TypeError:
+                raise Refused(reason) from None
+        if value is None or (_is_number(value) and math.isnan(value)):
+            return None
+        if not _is_number(value) or not -_LARGEST <= value <= _LARGEST:
+            raise Refused(reason)
+        return float(value)
+
+
+class Decoder:
+    """Decodes bodies whose events may be of any configured model."""
+
+    def __init__(self, schemas: Sequence[Schema]) -> None:
+        self._schemas = {schema.model: schema for schema in schemas}
+        self._by_type = {schema.event: schema for schema in schemas}
+        union: Any = Union[tuple(schema.event for schema in schemas)]  # noqa: UP007 - made at run time
+        self._events = msgspec.json.Decoder(union)
+        self._array = msgspec.json.Decoder(list[union])
+
+    def decode(self, body: bytes, now: float) -> Decoded:
+        """Decode a body: NDJSON, one JSON array, or one JSON object over several lines. `now` is Unix seconds."""
+        decoded = Decoded()
+        for _ in self.decode_steps(body, now, decoded):
+            pass
+        return decoded
+
+    def decode_steps(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
+        """Decode into `decoded`, pausing after each chunk so that a caller can let others run."""
+        start = body[:64].lstrip()[:1]
+        if start == b"[":
+            yield from self._decode_array(body, now, decoded)
+            return
+        if start == b"{" and b"\n" in body and self._decode_single(body, now, decoded):
+            return
+        line = 1
+        for chunk in _chunks(body):
+            line += self._decode_lines(chunk, line, now, decoded)
+            yield
+
+    def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
+        """Take a body that is one object printed over several lines; False when it is not."""
+        first = body[: body.index(b"\n")].rstrip()
+        if first.endswith(b"}"):
+            return False
+        try:
+            json.loads(body)
+        except (ValueError, RecursionError):
+            return False
+        self._decode_one(body, 1, now, decoded)
+        return True
+
+    def _decode_lines(self, chunk: bytes | memoryview, first_line: int, now: float, decoded: Decoded) -> int:
+        """Decode whole lines; returns how many there were."""
+        data = bytes(chunk)
+        count = data.count(b"\n") + (not data.endswith(b"\n"))
+        try:
+            events = self._events.decode_lines(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            events = None
+        if events is None or len(events) != count:
+            for offset, line in enumerate(data.split(b"\n")[:count]):
+                if line.strip():
+                    self._decode_one(line, first_line + offset, now, decoded)
+        else:
+            self._take(events, range(first_line, first_line + count), now, decoded)
+        return count
+
+    def _decode_array(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
+        try:
+            events = self._array.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            try:
+                elements = msgspec.json.decode(body, type=list[msgspec.Raw])
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                decoded.refused.append((1, "malformed_json"))
+                return
+            for line, element in enumerate(elements, 1):
+                self._decode_one(bytes(element), line, now, decoded)
+                if line % 256 == 0:
+                    yield
+            return
+        if events:
+            self._take(events, range(1, len(events) + 1), now, decoded)
+        yield
+
+    def _decode_one(self, line: bytes, number: int, now: float, decoded: Decoded) -> None:
+        try:
+            event = self._events.decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            try:
+                event = self._repair(line)
+            except Refused as refused:
+                decoded.refused.append((number, refused.reason))
+                return
+        self._take([event], [number], now, decoded)
+
+    def _repair(self, line: bytes) -> Any:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            raise Refused("malformed_json") from None
+        if not isinstance(event, dict):
+            raise Refused("not_an_object")
+        model = event.get("model")
+        if model is None:
+            raise Refused("missing_model")
+        schema = self._schemas.get(model) if isinstance(model, str) else None
+        if schema is None:
+            raise Refused("unknown_model")
+        return schema.repair(event)
+
+    def _take(self, events: Sequence[Any], lines: Sequence[int], now: float, decoded: Decoded) -> None:
+        """Sort decoded events by model and turn them to columns."""
+        for kind in set(map(type, events)):
+            schema = self._by_type[kind]
+            ours = [type(event) is kind for event in events]
+            columns, refused = (
+                schema.columns(events, lines, now)
+                if all(ours)
+                else schema.columns(list(compress(events, ours)), list(compress(lines, ours)), now)
+            )
+            decoded.refused.extend(refused)
+            if len(columns):
+                decoded.add(schema.model, columns)
+
+
+def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
+    """Cut a body at line ends into chunks that stay in the cache. A longer line is a chunk of its own."""
+    if len(body) <= CHUNK_BYTES:
+        if body.strip():
+            yield body
+        return
+    view = memoryview(body)
+    start = 0
+    while start < len(body):
+        end = body.rfind(b"\n", start, start + CHUNK_BYTES) + 1 or body.find(b"\n", start) + 1 or len(body)
+        yield view[start:end]
+        start = end
+
+
+def _category_type(codes: Codes) -> Any:
+    """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
+    return bool | str | None if codes.holds_booleans else str | int | float | None
+
+
+def _is_number(value: object) -> Any:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite_or(value: Any, otherwise: float) -> float | None:
+    """Return a number as float, None for None and NaN, `otherwise` where it is infinite or beyond a float."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return otherwise
+    return None if math.isnan(number) else number if math.isfinite(number) else otherwise
+
+
+def _identifier(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str) or not 0 < len(str(value)) <= MAX_ID_LENGTH:
+        raise Refused("bad_id")
+    return _encodable(str(value), "bad_id")
+
+
+def _version(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Refused("bad_version")
+    text = canonical(value)
+    if text is None or not 0 < len(text) <= 64:
+        raise Refused("bad_version")
+    return _encodable(text, "bad_version")
+
+
+def _encodable(text: str, reason: Reason) -> str:
+    """Return text that is valid Unicode: JSON may escape half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(reason) from None
+    return text
+
+
+def _time(value: object) -> datetime | float | None:
+    try:
+        time: datetime | float | None = msgspec.convert(value, _TIME | None)
+    except msgspec.ValidationError:
+        raise Refused("bad_timestamp") from None
+    if isinstance(time, float) and math.isnan(time):
+        raise Refused("bad_timestamp")
+    return time
+
+
+def _latency(value: object) -> float | None:
+    if value is None:
+        return None
+    if not _is_number(value):
+        raise Refused("bad_latency")
+    latency = _finite_or(value, -1.0)
+    if latency is not None and latency < 0:
+        raise Refused("bad_latency")
+    return latency
+
+
+def _error(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Refused("bad_error")
+    return value
+
+
+def _probability(value: object) -> float | None:
+    if value is None:
+        return None
+    if not _is_number(value):
+        raise Refused("bad_score")
+    probability = _finite_or(value, -1.0)
+    if probability is not None and not 0 <= probability <= 1:
+        raise Refused("bad_score")
+    return probability

@@ -1,0 +1,220 @@
+"""The ledger: every count of a model version in one flat array, and how batches of events add to it.
+
+An event only ever adds: one to a few cells, or a number to a sum. So a window is a sum of ledgers, replicas merge
+with `+`, and every statistic is a function of (ledger, profile).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.catalogue import LABEL_DELAY, PREDICTION_LATENCY
+from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
+from exporter.profile.profile import Profile
+from exporter.statistics import regression
+
+CALIBRATION_BINS = 10
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+class Outputs(NamedTuple):
+    """What a model said, one row per event.
+
+    `prediction` is the class code, or the number of a regression; NaN where there was none. `scores` has a column
+    per probability: none (regression), the positive class's (binary), one per class (multiclass); NaN where absent.
+    """
+
+    prediction: Floats
+    scores: Floats
+
+    def rows(self, rows: Ints) -> "Outputs":
+        """Return some of the rows."""
+        return Outputs(self.prediction[rows], self.scores[rows])
+
+    def decided(self, threshold: float) -> "Outputs":
+        """Let the scores decide where there is no prediction: binary by the threshold, multiclass by the highest."""
+        if not self.scores.shape[1]:
+            return self
+        undecided = np.isnan(self.prediction) & ~np.isnan(self.scores[:, 0])
+        if not undecided.any():
+            return self
+        scores = self.scores[undecided]
+        prediction = self.prediction.copy()
+        prediction[undecided] = scores[:, 0] >= threshold if scores.shape[1] == 1 else scores.argmax(axis=1)
+        return Outputs(prediction, self.scores)
+
+
+class _Outcome:
+    """Where the distribution of score, prediction or label is counted; `boundaries` are None for class codes."""
+
+    def __init__(self, section: slice, variable: Variable) -> None:
+        self.section = section
+        self.boundaries = variable.boundaries if isinstance(variable, NumericVariable) else None
+
+
+class Layout:
+    """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.size = 0
+        self.predictions = self._section(1)
+        self.failures = self._section(1)
+        self.labels = self._section(1)
+        self.latency = self._section(len(PREDICTION_LATENCY.buckets) + 2)
+        self.label_delay = self._section(len(LABEL_DELAY.buckets) + 2)
+
+        self.numeric = [name for name, v in profile.features.items() if isinstance(v, NumericVariable)]
+        self.categorical = [name for name, v in profile.features.items() if isinstance(v, CategoricalVariable)]
+        self.feature_names = [*self.numeric, *self.categorical]
+        start = self.size
+        self.features = {name: self._section(profile.features[name].cells) for name in self.feature_names}
+        middle = self.features[self.categorical[0]].start if self.categorical else self.size
+        self._numeric, self._categorical = slice(start, middle), slice(middle, self.size)
+        self._boundaries = [v.boundaries for v in profile.features.values() if isinstance(v, NumericVariable)]
+        self._lower, self._upper = _differences([len(boundaries) for boundaries in self._boundaries])
+        self._code_offsets = np.array([self.features[name].start - middle for name in self.categorical], np.intp)
+
+        self.score = self._section(profile.score.cells if profile.score else 0)
+        self.prediction = self._section(profile.prediction.cells if profile.prediction else 0)
+        self.label = self._section(profile.label.cells if profile.label else 0)
+
+        k = len(profile.classes)
+        self.score_columns = 0 if not profile.has_scores else 1 if profile.task == "binary" else k
+        bins = len(profile.score_edges) + 1
+        self._score_edges = np.array(profile.score_edges)
+        self.confusion = self._section(k * k)
+        self.score_by_class = self._section(self.score_columns * bins * 2)
+        self.calibration = self._section(3 * CALIBRATION_BINS if self.score_columns else 0)
+        self.probability_losses = self._section(4 if self.score_columns else 0)
+        self.moments = self._section(regression.CELLS if profile.task == "regression" else 0)
+        self._shift = profile.label.mean if isinstance(profile.label, NumericVariable) else 0.0
+        self._outcomes = {
+            name: _Outcome(getattr(self, name), variable)
+            for name, variable in (
+                ("score", profile.score),
+                ("prediction", profile.prediction),
+                ("label", profile.label),
+            )
+            if variable is not None
+        }
+
+    def _section(self, cells: int) -> slice:
+        section = slice(self.size, self.size + cells)
+        self.size = section.stop
+        return section
+
+    def zeros(self) -> Floats:
+        """Return an empty ledger."""
+        return np.zeros(self.size)
+
+    def count_features(self, ledger: Floats, numeric: Floats, codes: Ints) -> None:
+        """Add feature values: `numeric` (F, n), NaN missing and infinity invalid, sorted in place; `codes` (C, n)."""
+        if self.numeric:
+            numeric.sort(axis=1)
+            below = np.concatenate(
+                [
+                    [0, numeric.shape[1]],
+                    *(row.searchsorted(edges) for row, edges in zip(numeric, self._boundaries, strict=True)),
+                ]
+            )
+            ledger[self._numeric] += below[self._upper] - below[self._lower]
+        if self.categorical:
+            cells = (codes + self._code_offsets[:, None]).ravel()
+            ledger[self._categorical] += np.bincount(cells, minlength=self._categorical.stop - self._categorical.start)
+
+    def count_predictions(self, ledger: Floats, outputs: Outputs, latency: Floats, failed: int) -> None:
+        """Add predictions (n rows), `failed` of which gave an error; `latency` in seconds, NaN where unknown."""
+        ledger[self.predictions] += len(outputs.prediction)
+        ledger[self.failures] += failed
+        _count_histogram(ledger[self.latency], latency[~np.isnan(latency)], PREDICTION_LATENCY.buckets)
+        self._count_outcome(ledger, "prediction", outputs.prediction)
+        if "score" in self._outcomes:
+            self._count_outcome(ledger, "score", outputs.scores[:, 0])
+
+    def _count_outcome(self, ledger: Floats, name: str, values: Floats) -> None:
+        """Add numbers or class codes to the cells of their variable, if the profile has it; NaN counts nowhere."""
+        outcome = self._outcomes.get(name)
+        if outcome is None:
+            return
+        values = values[~np.isnan(values)]
+        if outcome.boundaries is None:
+            ledger[outcome.section] += np.bincount(
+                values.astype(np.intp), minlength=outcome.section.stop - outcome.section.start
+            )
+        else:
+            ledger[outcome.section] += count_numeric(np.sort(values), outcome.boundaries)
+
+    def count_labels(self, ledger: Floats, outputs: Outputs, labels: Floats, delays: Floats) -> None:
+        """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""
+        ledger[self.labels] += len(labels)
+        _count_histogram(ledger[self.label_delay], delays[~np.isnan(delays)], LABEL_DELAY.buckets)
+        self._count_outcome(ledger, "label", labels)
+        known = ~np.isnan(outputs.prediction)
+        if self.profile.task == "regression":
+            ledger[self.moments] += regression.moments(outputs.prediction[known], labels[known], self._shift)
+            return
+        k = len(self.profile.classes)
+        cells = outputs.prediction[known].astype(np.intp) * k + labels[known].astype(np.intp)
+        ledger[self.confusion] += np.bincount(cells, minlength=k * k)
+        if self.score_columns:
+            scored = ~np.isnan(outputs.scores[:, 0])
+            if scored.any():
+                self._count_scores(ledger, outputs.scores[scored], labels[scored].astype(np.intp))
+
+    def _count_scores(self, ledger: Floats, scores: Floats, labels: Ints) -> None:
+        """Add labelled probabilities (n, columns): what ROC AUC, calibration, log loss and Brier score need."""
+        n, columns = scores.shape
+        classes = np.arange(columns) if columns > 1 else np.array([1])
+        actual = labels[:, None] == classes
+        bins = np.searchsorted(self._score_edges, scores, side="right")
+        cells = ((np.arange(columns) * (len(self._score_edges) + 1) + bins) * 2 + actual).ravel()
+        ledger[self.score_by_class] += np.bincount(cells, minlength=columns * (len(self._score_edges) + 1) * 2)
+
+        if columns == 1:
+            confidence, correct = scores[:, 0], actual[:, 0]
+            likelihood = np.where(correct, confidence, 1.0 - confidence)
+            squared_error = np.square(confidence - correct)
+        else:
+            top = scores.argmax(axis=1)
+            rows = np.arange(n)
+            confidence, correct = scores[rows, top], top == labels
+            likelihood = scores[rows, labels]
+            squared_error = np.square(scores - actual).sum(axis=1)
+        bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+        ledger[self.calibration] += np.concatenate(
+            [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, correct, confidence)]
+        )
+        # The same floor as scikit-learn's, so that a certain and wrong prediction costs a finite 36.04.
+        loss = -np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0 - np.finfo(np.float64).eps))
+        ledger[self.probability_losses] += (
+            loss.sum(), np.square(loss).sum(), squared_error.sum(), np.square(squared_error).sum()
+        )  # fmt: skip
+
+
+def _count_histogram(cells: Floats, values: Floats, buckets: Sequence[float]) -> None:
+    """Add values to cells [bucket counts, +Inf last, not cumulative; sum]. A bucket takes its upper bound in."""
+    if len(values):
+        cells[:-1] += np.bincount(np.searchsorted(buckets, values, side="left"), minlength=len(buckets) + 1)
+        cells[-1] += values.sum()
+
+
+def _differences(lengths: Sequence[int]) -> tuple[Ints, Ints]:
+    """Return the indexes whose difference is each cell's count, in [0, n, ranks of all boundaries of all features].
+
+    `lengths` are the numbers of boundaries; each feature has one cell more: up to its first boundary from 0, and
+    from its last one to n.
+    """
+    lower: list[int] = []
+    upper: list[int] = []
+    first = 2
+    for length in lengths:
+        ranks = range(first, first + length)
+        lower += [0, *ranks]
+        upper += [*ranks, 1]
+        first += length
+    return np.array(lower, np.intp), np.array(upper, np.intp)

@@ -1,0 +1,101 @@
+"""Performance of a model over any sums of its ledger: each metric's name, and the statistic behind it."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.ledger import CALIBRATION_BINS, Layout
+from exporter.profile.profile import Task
+from exporter.statistics import classification, regression
+from exporter.statistics.intervals import Estimate
+
+Floats = NDArray[np.float64]
+Metric = Callable[["Sums"], Estimate]
+
+
+class Sums:
+    """The parts of ledgers that performance is made of; `totals` is (..., cells)."""
+
+    def __init__(self, layout: Layout, totals: Floats) -> None:
+        k = len(layout.profile.classes)
+        leading = totals.shape[:-1]
+        self.labels = totals[..., layout.labels.start]
+        self.moments = totals[..., layout.moments]
+        self.confusion = totals[..., layout.confusion].reshape(*leading, k, k)
+        if layout.score_columns:
+            self.scores = totals[..., layout.score_by_class].reshape(*leading, layout.score_columns, -1, 2)
+            calibration = totals[..., layout.calibration].reshape(*leading, 3, CALIBRATION_BINS)
+            self.calibration, self.calibration_positives, self.calibration_scores = np.moveaxis(calibration, -2, 0)
+            self.scored = self.calibration.sum(-1)
+            self.loss, self.loss_squares, self.brier, self.brier_squares = np.moveaxis(
+                totals[..., layout.probability_losses], -1, 0
+            )
+
+
+_PROBABILITY: dict[str, Metric] = {
+    "log_loss": lambda s: classification.log_loss(s.scored, s.loss, s.loss_squares),
+    "brier_score": lambda s: classification.brier_score(s.scored, s.brier, s.brier_squares),
+}
+
+METRICS: dict[Task, dict[str, Metric]] = {
+    "binary": {
+        "accuracy": lambda s: classification.accuracy(s.confusion),
+        "balanced_accuracy": lambda s: classification.balanced_accuracy(s.confusion),
+        "precision": lambda s: classification.precision(s.confusion),
+        "recall": lambda s: classification.recall(s.confusion),
+        "specificity": lambda s: classification.specificity(s.confusion),
+        "f1": lambda s: classification.f1(s.confusion),
+        "mcc": lambda s: classification.mcc(s.confusion),
+        "roc_auc": lambda s: classification.roc_auc(s.scores[..., 0, :, :]),
+        "average_precision": lambda s: classification.average_precision(s.scores[..., 0, :, :]),
+        **_PROBABILITY,
+        "expected_calibration_error": lambda s: classification.expected_calibration_error(
+            s.calibration, s.calibration_positives, s.calibration_scores, s.brier
+        ),
+    },
+    "multiclass": {
+        "accuracy": lambda s: classification.accuracy(s.confusion),
+        "balanced_accuracy": lambda s: classification.balanced_accuracy(s.confusion),
+        "precision": lambda s: classification.macro_precision(s.confusion),
+        "recall": lambda s: classification.macro_recall(s.confusion),
+        "specificity": lambda s: classification.macro_specificity(s.confusion),
+        "f1": lambda s: classification.macro_f1(s.confusion),
+        "mcc": lambda s: classification.mcc(s.confusion),
+        "roc_auc": lambda s: classification.macro_roc_auc(s.scores),
+        **_PROBABILITY,
+    },
+    "regression": {
+        "mae": lambda s: regression.mae(s.moments),
+        "rmse": lambda s: regression.rmse(s.moments),
+        "mape": lambda s: regression.mape(s.moments),
+        "r2": lambda s: regression.r2(s.moments),
+        "bias": lambda s: regression.bias(s.moments),
+    },
+}
+"""The metrics of each task by name, in the order of their exposition."""
+
+CLASS_METRICS: dict[str, Metric] = {
+    "precision": lambda s: classification.precision(classification.one_vs_rest(s.confusion)),
+    "recall": lambda s: classification.recall(classification.one_vs_rest(s.confusion)),
+    "specificity": lambda s: classification.specificity(classification.one_vs_rest(s.confusion)),
+    "f1": lambda s: classification.f1(classification.one_vs_rest(s.confusion)),
+    "roc_auc": lambda s: classification.roc_auc(s.scores),
+}
+"""One class against all others (multiclass), (..., K)."""
+
+_OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision", "expected_calibration_error"})
+
+
+def metrics_of(layout: Layout) -> dict[str, Metric]:
+    """Return the metrics that a model can have: without scores in its profile, none of theirs."""
+    return _possible(METRICS[layout.profile.task], layout)
+
+
+def class_metrics_of(layout: Layout) -> dict[str, Metric]:
+    """Return the per-class metrics that a model can have."""
+    return _possible(CLASS_METRICS, layout) if layout.profile.task == "multiclass" else {}
+
+
+def _possible(metrics: dict[str, Metric], layout: Layout) -> dict[str, Metric]:
+    return {name: metric for name, metric in metrics.items() if layout.score_columns or name not in _OF_SCORES}

@@ -1,0 +1,1 @@
+"""The reference profile: what training-time data looked like, frozen into bins."""

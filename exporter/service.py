@@ -1,0 +1,143 @@
+"""The running exporter: makes the parts from a configuration, serves them, and stops them in order."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from exporter import __version__
+from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, benchmark_bounds
+from exporter.config import Config
+from exporter.intake import HttpSource, Intake
+from exporter.model import Model
+from exporter.profile.profile import Profile
+from exporter.registry import Registry
+from exporter.samples import Collector
+from exporter.web.app import App
+from exporter.web.server import listen, serve
+
+EXPIRE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+Task = Callable[["Service"], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line decides, rather than the configuration file."""
+
+    listen: tuple[str, ...] = (":10042",)
+    telemetry_path: str = "/metrics"
+    collectors_off: frozenset[str] = frozenset()
+
+
+class Service:
+    """One exporter. `tasks` run beside it until it stops."""
+
+    def __init__(self, config: Config, profiles: dict[str, Profile], options: Options, *tasks: Task) -> None:
+        self._options = options
+        self._tasks = tasks
+        self._started = time.time()
+        limits = config.limits
+        self.models = [
+            Model(settings, profiles[settings.name], versions=limits.versions, pending=limits.pending_predictions)
+            for settings in config.models
+        ]
+        self.intake = Intake(self.models, [source.name for source in config.sources], limits)
+        collectors: list[Collector] = [
+            ModelCollector(self.models),
+            DataCollector(self.models),
+            IntakeCollector(self.intake, self._started),
+        ]
+        self.registry = Registry(
+            [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
+        )
+        http = next(source.name for source in config.sources if source.http is not None)
+        self.app = App(
+            self.registry,
+            HttpSource(http, self.intake),
+            self,
+            telemetry_path=options.telemetry_path,
+            body_limit=limits.body_bytes,
+        )
+        self._ready = False
+
+    def _generation(self) -> Hashable:
+        """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on."""
+        return self.intake.generation, int(time.time())
+
+    def ready(self) -> str | None:
+        """Return None when events are taken, otherwise the reason why not."""
+        return None if self._ready else "starting or stopping"
+
+    def status(self) -> dict[str, Any]:
+        """Return what an operator asks first, as JSON-able data."""
+        self.intake.flush()
+        return {
+            "version": __version__,
+            "started": self._started,
+            "models": [
+                {
+                    "model": model.name,
+                    "version": version.name,
+                    "task": model.profile.task,
+                    "profile_hash": model.profile.digest,
+                    "predictions": int(version.lifetime[model.layout.predictions.start]),
+                    "labels": int(version.lifetime[model.layout.labels.start]),
+                    "pending": version.pending,
+                    "last_prediction": version.last_prediction,
+                    "last_label": version.last_label,
+                    "benchmarks": ", ".join(benchmark_bounds(model)),
+                }
+                for model in self.models
+                for version in model.versions.values()
+            ],
+            "sources": [
+                {
+                    "source": name,
+                    "accepted": counts.accepted,
+                    "rejected": sum(counts.rejected.values()),
+                    "late": counts.late,
+                    "last_event": counts.last_event,
+                }
+                for name, counts in self.intake.sources.items()
+            ],
+        }
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ListenError when an address cannot be had."""
+        sockets = listen(self._options.listen)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(task(self)) for task in (_expire, *self._tasks)]
+            self._ready = True
+            _log.info("listening on %s", ", ".join(self._options.listen))
+            await serve(self.app, sockets, stop)
+            self._ready = False
+            for helper in helpers:
+                helper.cancel()
+        self.intake.flush()
+        _log.info("stopped")
+
+
+async def _expire(service: Service) -> None:
+    while True:
+        await asyncio.sleep(EXPIRE_SECONDS)
+        service.intake.expire(time.time())
+
+
+def run(config: Config, profiles: dict[str, Profile], options: Options, *tasks: Task) -> None:
+    """Run an exporter until it is stopped."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(Service(config, profiles, options, *tasks).run())
+    else:
+        uvloop.run(Service(config, profiles, options, *tasks).run())

@@ -1,0 +1,1 @@
+"""Where events come from: one file per transport, behind the interface in `base`."""

@@ -1,0 +1,72 @@
+"""The interface between sources and the intake.
+
+A source runs until it is cancelled, delivers bodies (NDJSON, or whatever the intake decodes), and learns that a body
+is durable when `deliver` returns: only then may it acknowledge. The position it passes along is stored with the
+events in one transaction, so after a crash it goes on exactly where the last durable body ended.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+RETRY_SECONDS = (0.5, 30.0)
+"""Shortest and longest pause before a broken connection is tried again; it doubles from one to the other."""
+
+
+class QueueFullError(Exception):
+    """The intake has no room; `retry_after` is the number of seconds after which to try again."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"the queue is full: send again after {retry_after:g} s")
+        self.retry_after = retry_after
+
+
+class IntakeResult(NamedTuple):
+    """What became of a body. `errors` describes refused events as (line, reason)."""
+
+    accepted: int
+    rejected: int
+    errors: Sequence[tuple[int, str]]
+
+
+class Sink(Protocol):
+    """What a source delivers to."""
+
+    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+        """Take the events of a body, which arrived at `arrived` (Unix seconds); returns once they are durable.
+
+        Raises QueueFullError, having taken nothing.
+        """
+        ...
+
+    def position(self, source: str) -> bytes | None:
+        """Return the position that was stored with the last durable body of a source, None when there is none."""
+        ...
+
+
+class Health(NamedTuple):
+    """How a source is: whether it can deliver, the events known to wait beyond it, and what is wrong if it is not up."""
+
+    up: bool
+    lag_events: float | None = None
+    error: str | None = None
+
+
+class Source(Protocol):
+    """A pulling source. `health` may be asked at any time."""
+
+    name: str
+    health: Health
+
+    async def run(self, sink: Sink) -> None:
+        """Deliver events until cancelled; a broken connection is tried again, and shows in `health` meanwhile."""
+        ...
+
+
+async def deliver(sink: Sink, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+    """Submit a body, waiting while the intake is full: what was pulled must not be lost."""
+    while True:
+        try:
+            return await sink.submit(source, body, arrived, position)
+        except QueueFullError as full:
+            await asyncio.sleep(full.retry_after)

@@ -1,0 +1,87 @@
+"""How values of events, profiles and configuration are compared: classes and categories are strings.
+
+`1`, `1.0` and `"1"` are all `1`, `true` is `true`, and so is pandas' `True` in a CSV file.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+
+_WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
+
+MISSING_TEXT = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none"})
+"""Texts that mean a missing value in files without types (CSV)."""
+
+
+class Invalid:
+    """The marker of a value that cannot be what its feature is declared to be."""
+
+    __slots__ = ()
+
+
+INVALID = Invalid()
+
+
+def canonical(value: object) -> str | None:
+    """Return the string that stands for a class or category, or None for a missing value.
+
+    Raises TypeError for what is no single value (a list, an object).
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        whole = _WHOLE_NUMBER.fullmatch(value)
+        return whole[1] if whole else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    raise TypeError(f"a class or category is a string, a number or a boolean, not {type(value).__name__}")
+
+
+def canonical_text(cell: str) -> str | None:
+    """Return `canonical` of a cell of an untyped file, where missing values and booleans are texts too."""
+    if cell in MISSING_TEXT:
+        return None
+    if cell in ("True", "False"):
+        return cell.lower()
+    return canonical(cell)
+
+
+class Codes(dict[object, int]):
+    """Code of each category, by any value that means it; `other` for every other value.
+
+    `missing` and `invalid` are the codes of None and of the marker INVALID. A look-up never fails and never grows
+    the table. A JSON boolean must not be looked up raw, since Python holds True equal to 1: see `holds_booleans`.
+    """
+
+    def __init__(self, categories: Iterable[str], *, other: int, invalid: int, missing: int) -> None:
+        super().__init__()
+        self.other = other
+        names = list(categories)
+        self.holds_booleans = bool(names) and set(names) <= {"true", "false"}
+        for code, name in enumerate(names):
+            self[name] = code
+            if self.holds_booleans:
+                self[name == "true"] = code
+            elif (number := _number(name)) is not None:
+                self[number] = code
+        self[None] = missing
+        self[INVALID] = invalid
+
+    def __missing__(self, value: object) -> int:
+        name = canonical(value)
+        return self.other if name == value or name not in self else self[name]
+
+
+def _number(name: str) -> float | None:
+    """Return the JSON number whose canonical string is `name`, if there is one."""
+    try:
+        number = float(name)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and canonical(number) == name else None

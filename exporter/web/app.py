@@ -1,0 +1,283 @@
+"""The HTTP interface as a plain ASGI function: routes, methods, content types, status codes.
+
+It knows the service only through the protocols below, so that every answer can be tested without one.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
+
+from exporter.web import negotiation
+from exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
+from exporter.web.landing import landing_page
+
+MAX_ERRORS = 100
+"""Refused events that one answer of `POST /v1/events` describes; `rejected` counts them all."""
+
+Send = Callable[[Message], Awaitable[None]]
+Scope = Mapping[str, Any]
+
+_log = logging.getLogger(__name__)
+_EVENT_TYPES = ("application/json", "application/x-ndjson", "application/ndjson", "application/jsonl")
+_BODIES_AT_ONCE = 4  # the memory for bodies being read, in bodies of the largest size
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+class Scraper(Protocol):
+    """Makes expositions."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """Names of the collectors that `collect[]` may ask for."""
+        ...
+
+    async def scrape(self, openmetrics: bool, gzipped: bool, collectors: frozenset[str] | None) -> bytes:
+        """Return the exposition of the named collectors, of all when None, compressed when `gzipped`."""
+        ...
+
+
+class QueueFullError(Exception):
+    """The intake has no room; `retry_after` is the number of seconds after which to try again."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"the queue is full: send again after {retry_after:g} s")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeResult:
+    """What became of a batch. `errors` describes refused events as (line, reason); it need not hold them all."""
+
+    accepted: int
+    rejected: int = 0
+    errors: Sequence[tuple[int, str]] = ()
+
+
+class Intake(Protocol):
+    """Takes batches of events."""
+
+    def ensure_room(self) -> None:
+        """Raise QueueFullError when the queue is full now. Asked before a body is read."""
+        ...
+
+    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+        """Take the events of `body`, which arrived at `arrived` (Unix seconds), and return once they are durable.
+
+        Raises QueueFullError, having taken nothing.
+        """
+        ...
+
+
+class Status(Protocol):
+    """Tells how the service is."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what `GET /api/v1/status` answers, as JSON.
+
+        `models` and `sources`, lists of flat dicts, fill the tables of the landing page.
+        """
+        ...
+
+    def ready(self) -> str | None:
+        """Return None when ready, otherwise the reason why not."""
+        ...
+
+
+class ReloadError(Exception):
+    """The configuration could not be loaded, and the former one stays in force; the message says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer. `headers` come on top of content-type and content-length."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[Scope, Receive], Awaitable[Response]]
+
+
+class App:
+    """The ASGI application.
+
+    `reload` loads the configuration anew or raises ReloadError; None disables `POST /-/reload`. `body_limit` is the
+    largest body of events in bytes, on the wire and decompressed; `body_patience` how many seconds a client may pause
+    while it sends one.
+    """
+
+    def __init__(
+        self,
+        scraper: Scraper,
+        intake: Intake,
+        status: Status,
+        *,
+        reload: Callable[[], Awaitable[None]] | None = None,
+        telemetry_path: str = "/metrics",
+        body_limit: int = 16 * 1024 * 1024,
+        body_patience: float = 15.0,
+    ) -> None:
+        self._scraper = scraper
+        self._intake = intake
+        self._status = status
+        self._reload = reload
+        self._telemetry_path = telemetry_path
+        self._bodies = BodyReader(body_limit, _BODIES_AT_ONCE * body_limit, body_patience)
+        self._started = time.monotonic()
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/-/healthy": ("GET", self._get_healthy),
+            "/-/ready": ("GET", self._get_ready),
+            "/-/reload": ("POST", self._post_reload),
+            "/api/v1/status": ("GET", self._get_status),
+            "/v1/events": ("POST", self._post_events),
+        }
+        if not telemetry_path.startswith("/") or telemetry_path in self._routes:
+            raise ValueError(
+                f"telemetry path {telemetry_path!r} must begin with / and be none of {sorted(self._routes)}"
+            )
+        self._routes["/"] = ("GET", self._get_landing)
+        self._routes[telemetry_path] = ("GET", self._get_metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise ValueError(f"only HTTP is served, not {scope['type']}")
+        try:
+            response = await self._answer(scope, receive)
+        except ClientGoneError:
+            return
+        except asyncio.CancelledError:  # the server waited long enough for this request
+            response = _text(503, "shutting down: send again later", (b"connection", b"close"))
+        except Exception:
+            _log.exception("%s %r failed", scope["method"], scope["path"])
+            response = _text(500, "internal error: the log of the exporter says more")
+        headers = [
+            (b"content-type", response.content_type.encode()),
+            (b"content-length", str(len(response.body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            *response.headers,
+        ]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        route = self._routes.get(scope["path"])
+        if route is None:
+            return _text(404, f"nothing here: see / or {self._telemetry_path}")
+        method, handler = route
+        if scope["method"] != method and (scope["method"], method) != ("HEAD", "GET"):
+            allowed = "GET, HEAD" if method == "GET" else method
+            return _text(405, f"{scope['path']} takes {allowed}", (b"allow", allowed.encode()))
+        return await handler(scope, receive)
+
+    async def _get_metrics(self, scope: Scope, receive: Receive) -> Response:
+        names = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("collect[]")
+        unknown = set(names or ()).difference(self._scraper.names)
+        if unknown:
+            known = ", ".join(sorted(self._scraper.names))
+            return _text(400, f"unknown collector {', '.join(sorted(unknown))}: there are {known}")
+        openmetrics = negotiation.wants_openmetrics(_header(scope, b"accept"))
+        gzipped = negotiation.accepts_gzip(_header(scope, b"accept-encoding"))
+        body = await self._scraper.scrape(openmetrics, gzipped, frozenset(names) if names else None)
+        headers = [(b"vary", b"Accept, Accept-Encoding"), _NO_STORE]
+        if gzipped:
+            headers.append((b"content-encoding", b"gzip"))
+        return Response(200, body, negotiation.OPENMETRICS if openmetrics else negotiation.TEXT, tuple(headers))
+
+    async def _get_landing(self, scope: Scope, receive: Receive) -> Response:
+        page = landing_page(
+            self._status.status(),
+            uptime_seconds=time.monotonic() - self._started,
+            telemetry_path=self._telemetry_path,
+            not_ready=self._status.ready(),
+        )
+        policy = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+        return Response(200, page.encode(errors="replace"), "text/html; charset=utf-8", (policy, _NO_STORE))
+
+    async def _get_healthy(self, scope: Scope, receive: Receive) -> Response:
+        return _text(200, "healthy")
+
+    async def _get_ready(self, scope: Scope, receive: Receive) -> Response:
+        reason = self._status.ready()
+        return _text(200, "ready") if reason is None else _text(503, f"not ready: {reason}")
+
+    async def _get_status(self, scope: Scope, receive: Receive) -> Response:
+        return _json(200, self._status.status(), _NO_STORE)
+
+    async def _post_reload(self, scope: Scope, receive: Receive) -> Response:
+        if self._reload is None:
+            return _text(403, "reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP")
+        try:
+            await self._reload()
+        except ReloadError as error:
+            return _text(500, f"not reloaded, the former configuration stays in force: {error}")
+        return _text(200, "reloaded")
+
+    async def _post_events(self, scope: Scope, receive: Receive) -> Response:
+        """Take a batch: 202 when any event was taken or there was none (an empty body), 400 when all were refused."""
+        try:
+            gzipped = self._check_headers(scope)
+            self._intake.ensure_room()
+            body = await self._bodies.read(receive, gzipped=gzipped)
+            result = await self._intake.submit(body, time.time())
+        except BodyRefusedError as refusal:
+            return _refusal(scope, refusal.status, str(refusal), retry_after=1)
+        except QueueFullError as full:
+            return _refusal(scope, 429, str(full), full.retry_after)
+        errors = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
+        unreadable = result.rejected > 0 and result.accepted == 0
+        answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
+        return _json(400 if unreadable else 202, answer)
+
+    def _check_headers(self, scope: Scope) -> bool:
+        """Return whether the body is gzipped; raise BodyRefusedError when the headers already rule it out.
+
+        Types that a web page may send to another site without asking (none, text/plain, forms) are refused, so that no
+        page open in a browser near the exporter can slip events in.
+        """
+        type_ = _header(scope, b"content-type").partition(";")[0].strip().lower()
+        if type_ not in _EVENT_TYPES:
+            raise BodyRefusedError(415, f"content type {type_ or 'missing'}: send one of {', '.join(_EVENT_TYPES)}")
+        coding = _header(scope, b"content-encoding").strip().lower()
+        if coding not in ("", "identity", "gzip", "x-gzip"):
+            raise BodyRefusedError(415, f"content encoding {coding}: send gzip or identity")
+        length = _header(scope, b"content-length")
+        if length.isdecimal():
+            self._bodies.check_length(int(length))
+        return coding in ("gzip", "x-gzip")
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """Return a header's value, several of one name joined as RFC 9110 says; empty when there is none."""
+    return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
+
+
+def _refusal(scope: Scope, status: int, reason: str, retry_after: float) -> Response:
+    """Return the answer to a body that was not read to its end.
+
+    The connection stays: the server throws the rest of the body away, and the client can read the answer. It closes
+    when the client waits for leave to send (Expect), or has stopped sending.
+    """
+    headers = []
+    if status == 429:
+        headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
+    if status == 408 or _header(scope, b"expect"):
+        headers.append((b"connection", b"close"))
+    return _text(status, reason, *headers)
+
+
+def _text(status: int, text: str, *headers: tuple[bytes, bytes]) -> Response:
+    return Response(status, f"{text}\n".encode(errors="replace"), headers=headers)
+
+
+def _json(status: int, value: Any, *headers: tuple[bytes, bytes]) -> Response:
+    return Response(status, msgspec.json.encode(value), "application/json", headers)

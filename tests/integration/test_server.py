@@ -1,0 +1,299 @@
+import asyncio
+import gzip
+import http.client
+import logging
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from exporter.registry import Registry
+from exporter.web.app import App, IntakeResult
+from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
+from exporter.web.server import ListenError, listen
+from tests.integration.serving import served
+from tests.requirements import require_program
+
+LIMIT = 1 << 20
+JSON = {"content-type": "application/json"}
+
+
+class Service:
+    """Takes every body after a moment, as a durable intake does."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def ensure_room(self) -> None:
+        pass
+
+    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+        self.bodies.append(body)
+        await asyncio.sleep(0.01)
+        return IntakeResult(accepted=body.count(b"\n"))
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+    def ready(self) -> str | None:
+        return None
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def address(service: Service) -> Iterator[str]:
+    app = App(Registry([], lambda: 0), service, service, body_limit=LIMIT, body_patience=0.5)
+    with served(app) as address:
+        yield address
+
+
+def connect(address: str) -> socket.socket:
+    host, port = address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    answer = b""
+    while chunk := connection.recv(65536):
+        answer += chunk
+    return answer
+
+
+def test_one_connection_serves_many_requests(address: str) -> None:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    connection.connect()
+    local = connection.sock.getsockname()
+    for path, method in [("/metrics", "GET"), ("/", "HEAD"), ("/nowhere", "GET"), ("/metrics", "HEAD")] * 3:
+        connection.request(method, path)
+        response = connection.getresponse()
+        assert (len(response.read()) > 0) == (method == "GET")
+        assert connection.sock is not None
+        assert connection.sock.getsockname() == local
+        assert response.getheader("server") is None
+        assert int(response.headers["content-length"]) > 0
+    connection.close()
+
+
+def test_gzip_both_ways(address: str, service: Service) -> None:
+    content = gzip.compress(b"{}\n" * 1000)
+    response = httpx.post(f"http://{address}/v1/events", content=content, headers={**JSON, "content-encoding": "gzip"})
+    assert (response.status_code, response.json()["accepted"]) == (202, 1000)
+    response = httpx.get(f"http://{address}/metrics", headers={"accept-encoding": "gzip"})
+    assert response.headers["content-encoding"] == "gzip"
+    assert "ml_exporter_build_info" in response.text
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
+def test_an_oversized_body_gets_its_answer_and_the_connection_goes_on(address: str, declared: bool) -> None:
+    body = b"x" * (8 * LIMIT)
+    parts = (body[i : i + 65536] for i in range(0, len(body), 65536))
+    with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
+        response = client.post("/v1/events", content=body if declared else parts, headers=JSON)
+        assert response.status_code == 413
+        assert client.get("/-/healthy").status_code == 200
+
+
+def test_an_oversized_body_is_refused_before_it_is_sent(address: str) -> None:
+    with connect(address) as connection:
+        connection.sendall(
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % (LIMIT + 1)
+        )
+        answer = read_all(connection)  # until the server closes
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
+
+
+def test_a_slow_client_holds_up_nobody_and_is_given_up(address: str, service: Service) -> None:
+    with connect(address) as slow:
+        slow.sendall(
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+        begin = time.monotonic()
+        for _ in range(5):
+            assert httpx.get(f"http://{address}/metrics").status_code == 200
+        assert time.monotonic() - begin < 0.5
+        assert read_all(slow).startswith(b"HTTP/1.1 408 ")
+    assert service.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("answered", "beginning"),
+    [
+        (b"", b""),
+        (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-"),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /-/healthy HTTP/1.1\r\nHo"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n", b"{}"),
+    ],
+    ids=["silence", "first head", "second head", "unread body"],
+)
+def test_a_request_that_does_not_go_on_is_given_up(
+    address: str, answered: bytes, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.3)
+    with connect(address) as connection:
+        if answered:
+            connection.sendall(answered)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 ")
+        for byte in beginning:
+            connection.sendall(bytes([byte]))
+        assert read_all(connection) in (b"", b"healthy\n")  # the end of the answer, then of the connection
+
+
+def test_a_connection_between_requests_is_kept(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.1)
+    connection = http.client.HTTPConnection(address, timeout=5)
+    for _ in range(3):
+        connection.request("GET", "/-/healthy")
+        assert connection.getresponse().read()
+        assert connection.sock is not None
+        time.sleep(0.3)
+    with connect(address) as other:
+        other.sendall(
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}"
+        )
+        time.sleep(0.3)
+        other.sendall(b"\n")
+        assert other.recv(100).startswith(b"HTTP/1.1 202 ")
+    connection.close()
+
+
+@pytest.mark.parametrize("filler", [b"x", b"x\r\nX: "], ids=["one header", "many headers"])
+def test_a_request_head_is_limited(address: str, filler: bytes) -> None:
+    head = b"GET /metrics HTTP/1.1\r\nX: " + filler * HEAD_LIMIT
+    with connect(address) as connection:
+        connection.sendall(head[: HEAD_LIMIT + 1])
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+    fitting = {"x": "x" * (HEAD_LIMIT - 500)}
+    assert httpx.get(f"http://{address}/-/healthy", headers=fitting).status_code == 200
+
+
+def test_clients_that_leave_raise_no_alarm(address: str, service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(20):
+        with connect(address) as hasty:
+            hasty.sendall(
+                b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+            )
+        with connect(address) as noise:
+            noise.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+            assert read_all(noise).startswith(b"HTTP/1.1 400 ")
+        with connect(address) as upgrade:
+            upgrade.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            upgrade.recv(100)
+    assert httpx.get(f"http://{address}/-/healthy").status_code == 200
+    assert service.bodies == []
+    assert [record.getMessage() for record in caplog.records if record.name.startswith(("exporter", "uvicorn"))] == []
+
+
+def test_a_burst_of_connections_waits_in_the_backlog() -> None:
+    (listener,) = listen(["127.0.0.1:0"])
+    with listener, ExitStack() as connections:
+        for _ in range(200):  # beyond the backlog the kernel drops SYN, and the client sends it again after a second
+            connections.enter_context(socket.create_connection(listener.getsockname(), timeout=0.5))
+
+
+def test_shutdown_is_quick_with_open_connections(service: Service) -> None:
+    app = App(Registry([], lambda: 0), service, service, body_patience=60)
+    with served(app) as address:
+        idle = [connect(address) for _ in range(3)]
+        for connection in idle[1:]:
+            connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 1.5
+    for connection in idle:
+        with connection:
+            assert read_all(connection) == b""  # closed by the server
+
+
+def test_shutdown_lets_a_request_at_hand_finish(service: Service) -> None:
+    app = App(Registry([], lambda: 0), service, service, body_patience=60)
+    with ThreadPoolExecutor(1) as pool:
+        with served(app) as address:
+
+            def content() -> Iterator[bytes]:
+                yield b"{}\n"
+                time.sleep(1)
+                yield b"{}\n"
+
+            future = pool.submit(httpx.post, f"http://{address}/v1/events", content=content(), headers=JSON)
+            time.sleep(0.3)
+        assert future.result().json()["accepted"] == 2
+
+
+def test_shutdown_gives_up_on_a_request_that_does_not_end(service: Service) -> None:
+    app = App(Registry([], lambda: 0), service, service, body_patience=60)
+    with served(app) as address:
+        stuck = connect(address)
+        stuck.sendall(
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+        time.sleep(0.2)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 5
+    with stuck:
+        assert read_all(stuck).startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_taken_port_is_explained() -> None:
+    (taken,) = listen(["127.0.0.1:0"])
+    with taken:
+        port = taken.getsockname()[1]
+        free, *_ = listen(["127.0.0.1:0"])
+        free_port = free.getsockname()[1]
+        free.close()
+        with pytest.raises(
+            ListenError, match=rf"127\.0\.0\.1:{port}: Address already in use.*ss -ltnp.*listen-address"
+        ):
+            listen([f"127.0.0.1:{free_port}", f"127.0.0.1:{port}"])
+        (again,) = listen([f"127.0.0.1:{free_port}"])  # the failure left nothing open
+        again.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "10042", "localhost", "127.0.0.1:", ":http", ":65536", "::1:10042", "[::1]10042", "host:-1"]
+)
+def test_a_bad_address_is_explained(address: str) -> None:
+    with pytest.raises(ListenError, match=r"write host:port, :port or \[IPv6 address\]:port"):
+        listen([address])
+
+
+def test_an_unknown_host_is_explained() -> None:
+    with pytest.raises(ListenError, match="no such host"):
+        listen(["no-such-host.invalid:0"])
+    with pytest.raises(ListenError, match="no interface of this machine has that address"):
+        listen(["192.0.2.1:0"])
+
+
+@pytest.mark.parametrize("address", [":0", "[::]:0", "127.0.0.1:0", "localhost:0", "0.0.0.0:0"])
+def test_addresses_that_loopback_reaches(address: str, service: Service) -> None:
+    with served(App(Registry([], lambda: 0), service, service), address) as where:
+        port = where.rsplit(":", 1)[1]
+        assert httpx.get(f"http://127.0.0.1:{port}/-/healthy", trust_env=False).status_code == 200
+
+
+def test_tls(service: Service, tmp_path: Path) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [require_program("openssl"), "req", "-x509", "-nodes", "-newkey", "rsa:2048", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with served(App(Registry([], lambda: 0), service, service), tls=tls) as address:
+        trust = ssl.create_default_context(cafile=certificate)
+        assert httpx.get(f"https://{address}/-/healthy", verify=trust, trust_env=False).status_code == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://{address}/-/healthy", trust_env=False)
