@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 
 class Compute:
-    """Samples compute every `settings.interval` between `start` and `stop`; `collectors` read the latest samples."""
+    """Samples compute every `settings.interval` between `start` and `stop`; `collectors` read the latest samples.
+
+    `drivers` are the GPU drivers to use, all known ones when None.
+    """
 
     def __init__(self, settings: ComputeSettings, drivers: Sequence[Driver] | None = None) -> None:
         self._settings = settings
@@ -40,7 +43,10 @@ class Compute:
         self._memory_sampler = MemorySampler(root, scope)
         self._workload_sampler = WorkloadSampler(root, settings.workloads, boot_clock)
         self._cost_sampler = CostSampler(settings.cost, settings.advice, settings.interval)
-        self._gpus = [(driver, Published[GpuSnapshot](max_age)) for driver in drivers or [make() for make in DRIVERS]]
+        self._gpus = [
+            (driver, Published[GpuSnapshot](max_age))
+            for driver in (drivers if drivers is not None else (make() for make in DRIVERS))
+        ]
         self.collectors: tuple[Collector, ...] = (
             CpuCollector(self._cpu, "host" if scope is None else "cgroup"),
             MemoryCollector(self._memory),
@@ -80,8 +86,7 @@ class Compute:
         def sample(now: float) -> None:
             self._attempt("cpu", self._cpu, lambda: self._cpu_sampler.sample(now))
             self._attempt("memory", self._memory, self._memory_sampler.sample)
-            if self._settings.workloads:
-                self._attempt("workloads", self._workloads, self._workload_sampler.sample)
+            self._attempt("workloads", self._workloads, self._workload_sampler.sample)
             self._attempt("cost", self._cost, lambda: self._sample_cost(now))
 
         self._every_interval(sample)

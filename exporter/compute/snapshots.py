@@ -30,8 +30,9 @@ class Published(Generic[T]):
 
     @property
     def generation(self) -> int:
-        """Number of snapshots published so far."""
-        return self._state[0]
+        """A number that grows with every snapshot, and once more when the latest becomes too old."""
+        count, taken, _ = self._state
+        return 2 * count + (time.monotonic() - taken > self._max_age)
 
     def get(self) -> T | None:
         """Return the latest snapshot, None before the first. Raises NoSnapshotError where there should be one."""

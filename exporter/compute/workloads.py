@@ -180,6 +180,8 @@ class WorkloadSampler:
 
     def sample(self) -> tuple[WorkloadSnapshot, ...]:
         """Take a sample, one snapshot per configured workload. Raises OSError where /proc cannot be listed."""
+        if not self._workloads:
+            return ()
         self._samples += 1
         present = [_Present() for _ in self._workloads]
         pids = procfs.process_ids(self._proc)
