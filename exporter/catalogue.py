@@ -505,7 +505,7 @@ WORKLOAD_OPEN_FILES = _metric(
     "gauge",
     "compute",
     "workload phase",
-    "Open file descriptors of the workload's processes; absent where the exporter may not read them.",
+    "Open file descriptors of the workload's processes; absent where the exporter may not see them.",
 )
 WORKLOAD_READ_BYTES = _metric(
     "ml_workload_read_bytes_total",

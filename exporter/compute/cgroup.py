@@ -62,10 +62,7 @@ def find_hierarchies(root: Path) -> dict[str, Hierarchy]:
             paths[controller] = path
     found: dict[str, Hierarchy] = {}
     unified: Hierarchy | None = None
-    for line in _read(root / "proc/self/mountinfo").splitlines():
-        fields, _, source = line.partition(" - ")
-        mount_root, mount_point = fields.split(" ")[3:5]
-        kind, _, options = source.split(" ")[:3]
+    for mount_root, mount_point, kind, options in _mounts(root):
         if kind == "cgroup2" and unified is None:
             unified = _place(2, root, mount_root, mount_point, paths.get("", "/"))
         elif kind == "cgroup":
@@ -76,6 +73,17 @@ def find_hierarchies(root: Path) -> dict[str, Hierarchy]:
         for controller in ("cpu", "cpuacct", "cpuset", "memory"):
             found.setdefault(controller, unified)
     return found
+
+
+def _mounts(root: Path) -> list[tuple[str, str, str, str]]:
+    """Return root, mount point, type and options of every mount; roots outside this cgroup namespace come last."""
+    mounts = []
+    for line in _read(root / "proc/self/mountinfo").splitlines():
+        fields, _, source = line.partition(" - ")
+        mount_root, mount_point = fields.split(" ")[3:5]
+        kind, _, options = source.split(" ")[:3]
+        mounts.append((mount_root, mount_point, kind, options))
+    return sorted(mounts, key=lambda mount: mount[0].startswith("/.."))
 
 
 def _place(version: Literal[1, 2], root: Path, mount_root: str, mount_point: str, path: str) -> Hierarchy:

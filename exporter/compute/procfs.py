@@ -30,9 +30,10 @@ def process_ids(proc: str) -> set[int]:
 
 
 def open_files(proc: str, pid: int) -> int:
-    """Return how many files the process has open. Raises OSError; PermissionError for another user's process.
+    """Return how many files the process has open. Raises OSError.
 
-    Since Linux 6.2 the size of the directory is the number of its entries.
+    Since Linux 6.2 the size of the directory is the number of its entries, for everybody to see; before, it has to be
+    listed, which raises PermissionError for another user's process.
     """
     path = f"{proc}/{pid}/fd"
     return os.stat(path).st_size or len(os.listdir(path))

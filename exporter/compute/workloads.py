@@ -158,7 +158,7 @@ class WorkloadSampler:
             if workload.match is not None
         ]
         self._cgroups = self._cgroup_directories(cgroup.find_hierarchies(root)) if self._uses_cgroups() else {}
-        self._since = boot_clock() * _TICKS_PER_SECOND
+        self._since = int(boot_clock() * _TICKS_PER_SECOND)  # whole ticks, as start times are
         self._boot_time = time.time() - boot_clock()
         self._members: dict[int, _Process] = {}
         self._others: dict[int, int] = {}  # process id to samples seen
@@ -232,13 +232,13 @@ class WorkloadSampler:
             totals.written += process.written.grow(written, claim.written)
         except PermissionError:
             now.io_readable = False
-        except (ProcessLookupError, FileNotFoundError):
+        except OSError:  # it ended just now
             return
         try:
             now.open_files += procfs.open_files(self._proc, pid)
         except PermissionError:
             now.files_readable = False
-        except FileNotFoundError:
+        except OSError:
             return
         now.pids.append(pid)
         now.pages += stat.resident_pages

@@ -48,13 +48,14 @@ def build_library(directory: Path, *options: str) -> None:
 
 
 class Machine:
-    """A process of the exporter on a machine whose GPUs are as last `set`."""
+    """A process of the exporter on a machine whose GPUs are as last `set`; `launcher` is a command that starts it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *launcher: str) -> None:
+        self.directory = directory
         self._state = directory / "state"
         environment = {**os.environ, "LD_LIBRARY_PATH": str(directory), "FAKE_NVML_STATE": str(self._state)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.compute.probe"],
+            [*launcher, sys.executable, "-m", "tests.integration.compute.probe"],
             cwd=_ROOT,
             env=environment,
             stdin=subprocess.PIPE,

@@ -86,6 +86,12 @@ def test_a_path_from_outside_the_namespace_falls_back_to_the_mount(tmp_path: Pat
     assert places["cpu"].leaf == tmp_path / "sys/fs/cgroup"
 
 
+def test_a_mount_of_the_hosts_hierarchy_does_not_hide_the_containers(tmp_path: Path) -> None:
+    mounts = "501 400 0:28 /../.. /host/sys/fs/cgroup ro - cgroup2 cgroup rw\n" + V2_CONTAINER["proc/self/mountinfo"]
+    places = cgroup.find_hierarchies(plant(tmp_path, {**V2_CONTAINER, "proc/self/mountinfo": mounts}))
+    assert places["cpu"].top == tmp_path / "sys/fs/cgroup"
+
+
 @pytest.mark.parametrize(("cpus", "size"), [("0", 1), ("0-3", 4), ("0-1,4,6-7\n", 5)])
 def test_cpu_lists_are_counted(cpus: str, size: int) -> None:
     assert cgroup.count_cpus(cpus) == size
