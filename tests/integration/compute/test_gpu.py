@@ -1,5 +1,6 @@
 """The real pynvml on a fake libnvidia-ml.so.1."""
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -213,6 +214,36 @@ def test_a_hanging_driver_stops_neither_cpu_sampling_nor_the_exporter(machine: M
     assert machine.ask(scrape=True)["series"]["ml_compute_cpu_utilization_count"] >= before + 3
     assert machine.ask(stop=True)["seconds"] < 2
     machine.process.terminate()
+
+
+def test_workloads_and_cost_have_their_share_of_the_gpus(machine: Machine) -> None:
+    with subprocess.Popen(["sleep", "1000003"]) as process:
+        machine.set(
+            {**A100, "count": 2, "0.utilization": 100, "1.utilization": 0},
+            f"0.process {process.pid} 1000 40",
+            f"1.process {process.pid} 500 20",
+            "1.process 1 7 80",
+        )
+        workloads = [{"name": "w", "phase": "training", "match": "sleep 1000003"}]
+        prices = {"currency": "USD", "gpu_per_hour": 3600.0}
+        machine.ask(start={"interval": "100ms", "workloads": workloads, "cost": prices})
+        labels = '{workload="w",phase="training"}'
+        _wait_for(machine, f"ml_workload_gpu_memory_bytes{labels}")
+        time.sleep(0.5)
+        found = machine.ask(scrape=True)["series"]
+        process.kill()
+    assert found[f"ml_workload_gpu_memory_bytes{labels}"] == 1500
+    assert found[f"ml_workload_gpu_utilization_ratio{labels}"] == pytest.approx(0.3)
+    resource = '{resource="gpu",currency="USD"}'
+    assert found[f"ml_compute_cost_per_hour{resource}"] == 7200
+    assert found[f"ml_compute_cost_total{resource}"] > 0.8
+    assert found[f"ml_compute_idle_cost_total{resource}"] == pytest.approx(
+        found[f"ml_compute_cost_total{resource}"] / 2
+    )
+    time.sleep(0.4)
+    left = machine.ask(scrape=True)["series"]
+    machine.ask(stop=True)
+    assert not [name for name in left if name.startswith("ml_workload_gpu")]
 
 
 def _wait_for(machine: Machine, name: str) -> None:

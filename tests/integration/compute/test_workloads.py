@@ -164,6 +164,40 @@ def test_a_pid_file_is_followed_to_the_next_process(
         wait_for(compute, lambda found: found[f"ml_workload_processes{LABELS}"] == 0)
 
 
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """Make a cgroup that accounts for CPU time."""
+    candidates = [Path("/sys/fs/cgroup/cpuacct"), Path("/sys/fs/cgroup/cpu,cpuacct"), Path("/sys/fs/cgroup")]
+    top = next(path for path in candidates if (path / "cgroup.procs").exists() or path == candidates[-1])
+    path = top / f"mlops-exporter-test-{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"needs a cgroup hierarchy that this user may write: {error}")
+    yield path
+    path.rmdir()
+
+
+def test_a_cgroup_counts_even_what_nobody_waits_for(
+    cgroup: Path, run: Callable[..., subprocess.Popen[str]], watch: Callable[..., Compute]
+) -> None:
+    compute = watch(cgroup=f"/{cgroup.name}")
+    enter = f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write('0')\n"
+    # The kernel reaps these children itself, and adds their time to nobody's.
+    ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    wait = "    try:\n        os.waitpid(pid, 0)\n    except ChildProcessError:\n        pass\n"
+    program = FORKER.replace("    os.waitpid(pid, 0)\n", wait, 1).replace("\nos.waitpid(pid, 0)\n", "\ntime.sleep(1)\n")
+    process = run(enter + ignore + program)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.25)
+    found = collect(compute.collectors)
+    assert found[f"ml_workload_processes{LABELS}"] == 1
+    assert found[f"ml_workload_cpu_seconds_total{LABELS}"] == pytest.approx(12 * 0.03 + 0.4, abs=0.15)
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_what_may_not_be_read_is_absent_and_the_rest_is_there() -> None:
     program = """

@@ -28,7 +28,8 @@ class AcmeDriver:
         self.missing = ""
         self.opened = 0
         self.closed = 0
-        self.hang = threading.Event()
+        self.hangs = False
+        self.released = threading.Event()
 
     def open(self) -> str:
         self.opened += 1
@@ -37,7 +38,8 @@ class AcmeDriver:
         return "7"
 
     def read(self) -> Sequence[GpuReading]:
-        self.hang.wait(60 if self.hang_now else 0)
+        if self.hangs:
+            self.released.wait(60)
         if self.missing:
             raise DriverError(self.missing)
         identities = [GpuIdentity(str(n), f"A{n}", name="Acme One") for n in range(self.gpus)]
@@ -45,8 +47,6 @@ class AcmeDriver:
             GpuReading(identity, up=False) if identity.uuid in self.down else GpuReading(identity, utilization=0.5)
             for identity in identities
         ]
-
-    hang_now = False
 
     def close(self) -> None:
         self.closed += 1
@@ -141,7 +141,7 @@ def test_a_driver_that_hangs_is_down_for_that_reason() -> None:
 
 def test_a_hang_stops_neither_the_host_nor_stopping(run: Callable[..., Compute]) -> None:
     driver = AcmeDriver()
-    driver.hang_now = True
+    driver.hangs = True
     compute = run(driver)
     time.sleep(0.45)
     found = collect([collector(compute, "memory")])
@@ -149,7 +149,7 @@ def test_a_hang_stops_neither_the_host_nor_stopping(run: Callable[..., Compute])
     began = time.monotonic()
     compute.stop()
     assert time.monotonic() - began < 2
-    driver.hang.set()
+    driver.released.set()
 
 
 def test_what_fails_costs_only_itself_and_one_line(
