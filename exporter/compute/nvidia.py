@@ -74,6 +74,7 @@ class _Device:
     identity: GpuIdentity
     unsupported: dict[str, tuple[str, int]] = field(default_factory=dict)  # field to reason, sample to ask again
     utilization_seen: int = 0  # NVML's time stamp of the newest per-process sample
+    no_xids: str = ""  # why its XID events are not known
 
 
 class NvidiaDriver:
@@ -88,7 +89,7 @@ class NvidiaDriver:
         self._xids: defaultdict[str, Counter[int]] = defaultdict(Counter)
         self._events: Any = None
         self._uuid_by_handle: dict[int, str] = {}
-        self._no_xids = ""
+        self._no_events = ""
         self._samples = 0
         self._last_state = ""
 
@@ -137,6 +138,7 @@ class NvidiaDriver:
     # Failure.
 
     def _down(self, error: NVMLError) -> DriverError:
+        self._identities.clear()  # the driver that comes back says which GPUs there are
         reason = _reason(error)
         quiet = reason == "library_not_found" and not self._last_state
         self._report(f"NVIDIA driver does not answer: {reason}", logging.INFO if quiet else logging.WARNING)
@@ -212,8 +214,8 @@ class NvidiaDriver:
         values.update(ask("links", lambda: _link_bytes(handle, unavailable)) or {})
         if not divided:  # the processes of a divided GPU are those of its instances
             values["processes"] = self._processes(device, unavailable)
-        if self._no_xids:
-            unavailable["xid"] = self._no_xids
+        if device.no_xids:
+            unavailable["xid"] = device.no_xids
         return GpuReading(device.identity, unavailable=unavailable, xids=self._xids_of(device.identity), **values)
 
     def _read_instances(self, parent: _Device) -> list[GpuReading]:
@@ -255,9 +257,7 @@ class NvidiaDriver:
         return GpuReading(device.identity, unavailable=unavailable, **values)
 
     def _processes(self, device: _Device, unavailable: dict[str, str]) -> tuple[GpuProcess, ...] | None:
-        running = self._ask(
-            device, "processes", lambda: pynvml.nvmlDeviceGetComputeRunningProcesses_v3(device.handle), unavailable
-        )
+        running = self._ask(device, "processes", lambda: _running_processes(device.handle), unavailable)
         if running is None:
             return None
         utilization: Mapping[int, float] = {}
@@ -303,19 +303,20 @@ class NvidiaDriver:
     # XID events.
 
     def _open_events(self) -> None:
-        self._no_xids = ""
+        self._no_events = ""
         try:
             self._events = pynvml.nvmlEventSetCreate()
         except NVMLError as error:
-            self._no_xids = _reason(error)
+            self._no_events = _reason(error)
 
     def _register_events(self, device: _Device) -> None:
         self._uuid_by_handle[_address(device.handle)] = device.identity.uuid
+        device.no_xids = self._no_events
         if self._events is not None:
             try:
                 pynvml.nvmlDeviceRegisterEvents(device.handle, pynvml.nvmlEventTypeXidCriticalError, self._events)
             except NVMLError as error:
-                self._no_xids = _reason(error)
+                device.no_xids = _reason(error)
 
     def _take_events(self) -> None:
         """Count what has happened since the last sample; a flood is left for the next one."""
@@ -379,6 +380,14 @@ def _clock_event_reasons(handle: Any) -> int:
         return int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
     except pynvml.NVMLError_FunctionNotFound:
         return int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+
+
+def _running_processes(handle: Any) -> list[Any]:
+    """Ask for compute processes, by the call that driver 510 brought or by the one before."""
+    try:
+        return list(pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle))
+    except pynvml.NVMLError_FunctionNotFound:
+        return list(pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle))
 
 
 def _ecc_errors(handle: Any, kind: int) -> int:

@@ -1,5 +1,6 @@
 """The `compute:` section of the configuration."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,12 +12,18 @@ from exporter.durations import Duration
 
 def _valid_pattern(pattern: str) -> str:
     try:
-        re.compile(pattern)
+        re.compile(os.fsencode(pattern))  # as it is used: command lines are bytes
     except re.error as error:
         raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
     if not pattern:
         raise ValueError("an empty pattern matches every process: write a part of the command line")
     return pattern
+
+
+def _absolute_path(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{str(path)!r} is a relative path: write it from the root, as in /run/server.pid")
+    return path
 
 
 def _absolute_cgroup(path: str) -> str:
@@ -44,7 +51,7 @@ class WorkloadSettings(_Section):
     phase: Literal["training", "serving"]
     match: Annotated[str, AfterValidator(_valid_pattern)] | None = None
     """Regular expression searched for in the command line, arguments joined by single spaces."""
-    pid_file: Path | None = None
+    pid_file: Annotated[Path, AfterValidator(_absolute_path)] | None = None
     cgroup: Annotated[str, AfterValidator(_absolute_cgroup)] | None = None
     """Path below the cgroup mount point; cgroups below it are included."""
 

@@ -164,6 +164,7 @@ class WorkloadSampler:
         self._others: dict[int, int] = {}  # process id to samples seen
         self._totals = [_Totals() for _ in workloads]
         self._samples = 0
+        self._kernel_keeps_io = Path(self._proc, "self/io").exists()
 
     def _uses_cgroups(self) -> bool:
         return any(workload.cgroup for workload in self._workloads)
@@ -185,8 +186,9 @@ class WorkloadSampler:
         self._samples += 1
         present = [_Present() for _ in self._workloads]
         pids = procfs.process_ids(self._proc)
-        stats = self._follow(pids, present)
-        self._find(pids, stats, present)
+        named = self._named_processes(pids)
+        stats = self._follow(pids, named, present)
+        self._find(pids - stats.keys(), named, present)
         self._add_cgroup_time()
         return tuple(
             self._snapshot(index, totals, now)
@@ -195,7 +197,7 @@ class WorkloadSampler:
 
     # Following members.
 
-    def _follow(self, pids: set[int], present: list[_Present]) -> dict[int, ProcessStat]:
+    def _follow(self, pids: set[int], named: Mapping[int, int], present: list[_Present]) -> dict[int, ProcessStat]:
         """Read every member, parents before children, and credit what it used; forget the vanished."""
         stats: dict[int, ProcessStat] = {}
         for pid, process in self._members.items():
@@ -204,7 +206,7 @@ class WorkloadSampler:
                 continue
             stats[pid] = stat
             process.samples += 1
-            if process.samples <= _YOUNG_SAMPLES and (own := self._match(pid)) is not None:
+            if process.samples <= _YOUNG_SAMPLES and (own := self._found_by(pid, named)) is not None:
                 process.workload = own  # it was taken for its parent's before it called exec
         claims: defaultdict[int, _Claim] = defaultdict(_Claim)
         for pid in reversed([pid for pid in self._members if pid not in stats]):
@@ -247,21 +249,18 @@ class WorkloadSampler:
 
     # Finding members.
 
-    def _find(self, pids: set[int], stats: dict[int, ProcessStat], present: list[_Present]) -> None:
-        """Look at new and young processes, at members that may yet call exec, and at a share of all others."""
-        named = self._named_processes(pids)
+    def _find(self, pids: set[int], named: Mapping[int, int], present: list[_Present]) -> None:
+        """Look for members among `pids`, which are none yet: at the new and the young, and at a share of the old."""
+        self._others = {pid: self._others.get(pid, 0) + 1 for pid in pids}
         turn = self._samples % _REMATCH_EVERY
-        candidates = []
-        for pid in pids - stats.keys():
-            age = self._others.get(pid, 0)
-            if age < _YOUNG_SAMPLES or pid % _REMATCH_EVERY == turn or pid in named:
-                candidates.append(pid)
-        self._others = {pid: self._others.get(pid, 0) + 1 for pid in pids - stats.keys()}
+        candidates = [
+            pid
+            for pid, samples in self._others.items()
+            if samples <= _YOUNG_SAMPLES or pid % _REMATCH_EVERY == turn or pid in named
+        ]
         found_late = self._look(candidates, named, present)
         if found_late:  # its children were passed over when they were new
-            self._look([pid for pid in self._others if pid not in self._members], named, present)
-        for pid in [pid for pid in self._others if pid in self._members]:
-            del self._others[pid]
+            self._look(list(self._others), named, present)
 
     def _look(self, candidates: Iterable[int], named: Mapping[int, int], present: list[_Present]) -> bool:
         """Take the candidates that belong to a workload as members; return whether one was no new process."""
@@ -278,21 +277,22 @@ class WorkloadSampler:
                 self._totals[workload].started += 1
             self._members[pid] = process
             self._credit(pid, stat, _Claim(), present)
-            found_late |= self._others[pid] > 1
+            found_late |= self._others.pop(pid) > 1
         return found_late
 
     def _workload_of(self, pid: int, stat: ProcessStat, named: Mapping[int, int]) -> int | None:
-        found = [index for index in (self._match(pid), named.get(pid)) if index is not None]
-        if found:
-            return min(found)
+        if (found := self._found_by(pid, named)) is not None:
+            return found
         parent = self._members.get(stat.parent)
         return None if parent is None else parent.workload
 
-    def _match(self, pid: int) -> int | None:
+    def _found_by(self, pid: int, named: Mapping[int, int]) -> int | None:
+        """Return the first workload that finds the process itself."""
         command_line = self._command_line(pid) if self._patterns else b""
-        if not command_line:  # a kernel thread or a zombie
-            return None
-        return next((index for index, pattern in self._patterns if pattern.search(command_line)), None)
+        found = [named[pid]] if pid in named else []
+        if command_line:  # kernel threads and zombies have none
+            found += [index for index, pattern in self._patterns if pattern.search(command_line)]
+        return min(found, default=None)
 
     def _set_baseline(self, pid: int, stat: ProcessStat, process: _Process) -> None:
         process.own = stat.own
@@ -342,6 +342,8 @@ class WorkloadSampler:
             return b""
 
     def _io(self, pid: int) -> tuple[int, int]:
+        if not self._kernel_keeps_io:
+            raise PermissionError("the kernel keeps no I/O accounting of processes")
         lines = procfs.read(f"{self._proc}/{pid}/io").split(b"\n")
         return int(lines[4][12:]), int(lines[5][13:])  # "read_bytes: N", "write_bytes: N"
 

@@ -19,6 +19,12 @@
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIMEOUT = 10 };
 enum { GPUS = 16, INSTANCES = 7, LINES = 512, WHOLE = -1 };
 
+#ifdef OLD_DRIVER
+#define RUNNING_PROCESSES nvmlDeviceGetComputeRunningProcesses_v2
+#else
+#define RUNNING_PROCESSES nvmlDeviceGetComputeRunningProcesses_v3
+#endif
+
 typedef struct { int gpu, instance; } Device;
 typedef struct { char key[48], value[80]; } Line;
 
@@ -204,7 +210,7 @@ static void take_process(void *into, unsigned index, const char *value) {
     sscanf(value, "%u %lld", &process->pid, &memory);
     process->memory = (unsigned long long)memory;
 }
-int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *count, Process *processes) {
+int RUNNING_PROCESSES(Device *device, unsigned *count, Process *processes) {
     unsigned wanted = each_process(device, NULL, NULL), room = *count;
     const Device whole = {device->gpu, WHOLE};
     int code = (int)number_of(&whole, "lost", number_of(device, "process.error", 0));

@@ -139,6 +139,15 @@ def test_a_gpu_missing_from_the_count_is_reported_as_down(machine: Machine) -> N
     assert machine.sample(1.0)[f"ml_gpu_up{{{GPU1}}}"] == 0
 
 
+def test_a_driver_that_returns_with_fewer_gpus_leaves_no_series_of_the_rest(machine: Machine) -> None:
+    machine.set({**A100, "count": 2})
+    machine.sample(0.0)
+    machine.set({**A100, "count": 2, "count.error": 9, "init.error": 9})
+    machine.sample(1.0)
+    machine.set({**A100, "count": 1})
+    assert not [name for name in machine.sample(100.0) if GPU1 in name]
+
+
 def test_a_driver_that_goes_and_returns_newer_is_followed(machine: Machine, tmp_path: Path) -> None:
     machine.set({**A100, "count": 1})
     machine.sample(0.0)
@@ -162,9 +171,10 @@ def test_a_driver_that_goes_and_returns_newer_is_followed(machine: Machine, tmp_
 def test_an_old_driver_lacks_symbols_not_series(tmp_path: Path) -> None:
     build_library(tmp_path, "-DOLD_DRIVER")
     machine = Machine(tmp_path)
-    machine.set({**A100, "count": 1, "0.throttle": 4})
+    machine.set({**A100, "count": 1, "0.throttle": 4}, "0.process 71 4096 30")
     found = machine.sample(0.0)
     machine.close()
+    assert found[f'ml_gpu_process_memory_bytes{{{GPU0},pid="71"}}'] == 4096
     assert found[f"ml_gpu_temperature_celsius{{{GPU0}}}"] == 61
     assert found[f"ml_gpu_memory_used_bytes{{{GPU0}}}"] == 20 << 30
     assert found[f'ml_gpu_throttled{{{GPU0},reason="sw_power_cap"}}'] == 1
@@ -181,10 +191,17 @@ def test_xid_errors_are_counted_and_kept_over_a_reload(machine: Machine) -> None
     assert found[f'ml_gpu_xid_errors_total{{{GPU1},xid="79"}}'] == 2
     assert found[f'ml_gpu_xid_errors_total{{{GPU1},xid="48"}}'] == 1
     assert not [name for name in found if name.startswith("ml_gpu_xid") and GPU0 in name]
+    assert not [name for name in found if 'field="xid"' in name]
     machine.set({**A100, "count": 2, "count.error": 9, "init.error": 9})
     machine.sample(2.0)
     machine.set({**A100, "count": 2})
     assert machine.sample(100.0)[f'ml_gpu_xid_errors_total{{{GPU1},xid="79"}}'] == 2
+
+
+def test_a_gpu_without_xid_events_says_so(machine: Machine) -> None:
+    machine.set({**A100, "count": 2, "1.events.error": 3})
+    unavailable = [name for name in machine.sample(0.0) if name.startswith("ml_gpu_field_unavailable")]
+    assert unavailable == [f'ml_gpu_field_unavailable{{{GPU1},field="xid",reason="not_supported"}}']
 
 
 def test_without_a_driver_there_is_one_line_and_no_error(machine_without_driver: Machine, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class Proc:
         self.root = root
         (root / "proc/1").mkdir(parents=True)
         (root / "proc/self").symlink_to("1")
+        (root / "proc/1/io").write_text("")
 
     def put(
         self,
@@ -225,9 +226,11 @@ def test_a_process_that_renames_itself_late_is_found_with_its_children(proc: Pro
 def test_the_first_workload_that_finds_a_process_has_it(proc: Proc, tmp_path: Path) -> None:
     (tmp_path / "server.pid").write_text("10\n")
     proc.put(10, "train.py", started=5)
-    by_file = {"name": "file", "pid_file": "server.pid"}
-    assert [s.processes for s in watch(proc, by_file, TRAIN).sample()] == [1, 0]
-    assert [s.processes for s in watch(proc, TRAIN, by_file).sample()] == [1, 0]
+    by_file = {"name": "file", "pid_file": "/server.pid"}
+    for workloads in ((by_file, TRAIN), (TRAIN, by_file)):
+        sampler = watch(proc, *workloads)
+        for _ in range(5):
+            assert [snapshot.processes for snapshot in sampler.sample()] == [1, 0]
 
 
 def test_a_pid_file_brings_the_descendants(proc: Proc, tmp_path: Path) -> None:
@@ -244,7 +247,7 @@ def test_a_pid_file_brings_the_descendants(proc: Proc, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "x", "-1", "99999", "\xff"])
 def test_a_pid_file_without_a_process_finds_none(proc: Proc, tmp_path: Path, content: str) -> None:
     (tmp_path / "server.pid").write_bytes(content.encode("latin-1"))
-    assert watch(proc, {"name": "w", "pid_file": "server.pid"}).sample()[0].processes == 0
+    assert watch(proc, {"name": "w", "pid_file": "/server.pid"}).sample()[0].processes == 0
 
 
 def test_a_stale_pid_file_does_not_find_who_got_the_number(proc: Proc, tmp_path: Path) -> None:
@@ -253,9 +256,9 @@ def test_a_stale_pid_file_does_not_find_who_got_the_number(proc: Proc, tmp_path:
     proc.put(10, "sshd", started=LATER)
     started = time.time() - BOOTED + LATER / TICKS
     os.utime(path, (started - 60, started - 60))
-    assert watch(proc, {"name": "w", "pid_file": "server.pid"}).sample()[0].processes == 0
+    assert watch(proc, {"name": "w", "pid_file": "/server.pid"}).sample()[0].processes == 0
     os.utime(path, (started + 1, started + 1))
-    assert watch(proc, {"name": "w", "pid_file": "server.pid"}).sample()[0].processes == 1
+    assert watch(proc, {"name": "w", "pid_file": "/server.pid"}).sample()[0].processes == 1
 
 
 CGROUP2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
@@ -298,6 +301,16 @@ def test_a_cgroup_that_ran_before_the_exporter_counts_from_now(proc: Proc, tmp_p
     assert sampler.sample()[0].cpu_seconds == 0
     (job / "cpu.stat").write_text("usage_usec 9500000\n")
     assert sampler.sample()[0].cpu_seconds == 0.5
+
+
+def test_a_kernel_without_io_accounting_costs_only_io(proc: Proc) -> None:
+    (proc.root / "proc/1/io").unlink()
+    sampler = watch(proc, TRAIN)
+    proc.put(10, "train.py", own=4)
+    (proc.root / "proc/10/io").unlink()
+    (snapshot,) = sampler.sample()
+    assert (snapshot.processes, snapshot.read_bytes, snapshot.written_bytes) == (1, None, None)
+    assert ticks([snapshot]) == [4]
 
 
 def test_the_exporter_is_no_workload(proc: Proc) -> None:
