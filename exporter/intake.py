@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from exporter.config import Limits
-from exporter.events import REASONS, Columns, Decoded, Decoder, Reason
+from exporter.events import CHUNK_BYTES, REASONS, Columns, Decoded, Decoder, Reason
 from exporter.model import Model
 from exporter.sources.base import IntakeResult, QueueFullError
 
@@ -69,7 +69,7 @@ class Intake:
         """
         if position is not None:
             self._positions[source] = position
-        events = body.count(b'"model"')
+        events = body.count(b"\n") + 1 if body[:1] != b"[" else body.count(b'"model"')
         if self._queued and self._queued + events > self.capacity:
             raise QueueFullError(1.0)
         self._queued += events
@@ -80,7 +80,8 @@ class Intake:
                 accepted += self._take(source, decoded, arrived)
                 refused += decoded.refused
                 decoded.columns, decoded.refused = {}, []
-                await asyncio.sleep(0)
+                if len(body) > CHUNK_BYTES:
+                    await asyncio.sleep(0)
             accepted += self._take(source, decoded, arrived)
             refused += decoded.refused
         finally:
@@ -112,7 +113,7 @@ class Intake:
                 decoded.refused += (
                     (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
                 )
-                columns = columns.keep(fits)
+                columns = columns.keep(fits, model.schema)
             horizon = arrived - model.horizon
             if columns.times and min(columns.times) < horizon:
                 counts.late += sum(time < horizon for time in columns.times)

@@ -35,6 +35,10 @@ class Outputs(NamedTuple):
         """Return some of the rows."""
         return Outputs(self.prediction[rows], self.scores[rows])
 
+    def table(self) -> Floats:
+        """Return one row per event, as `Layout.outputs` takes them back."""
+        return np.column_stack([self.prediction, self.scores])
+
     def decided(self, threshold: float) -> "Outputs":
         """Let the scores decide where there is no prediction: binary by the threshold, multiclass by the highest."""
         if not self.scores.shape[1]:
@@ -107,6 +111,15 @@ class Layout:
         section = slice(self.size, self.size + cells)
         self.size = section.stop
         return section
+
+    @property
+    def output_width(self) -> int:
+        """Number of columns in a table of outputs."""
+        return 1 + self.score_columns
+
+    def outputs(self, table: Floats) -> Outputs:
+        """Read a table of outputs, (n, output_width)."""
+        return Outputs(table[:, 0], table[:, 1:])
 
     def zeros(self) -> Floats:
         """Return an empty ledger."""

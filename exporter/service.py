@@ -44,7 +44,14 @@ class Service:
         self._started = time.time()
         limits = config.limits
         self.models = [
-            Model(settings, profiles[settings.name], versions=limits.versions, pending=limits.pending_predictions)
+            Model(
+                settings,
+                profiles[settings.name],
+                versions=limits.versions,
+                pending=limits.pending_predictions,
+                remembered=limits.remembered_labels,
+                seed=0,
+            )
             for settings in config.models
         ]
         self.intake = Intake(self.models, [source.name for source in config.sources], limits)
@@ -88,13 +95,13 @@ class Service:
                     "profile_hash": model.profile.digest,
                     "predictions": int(version.lifetime[model.layout.predictions.start]),
                     "labels": int(version.lifetime[model.layout.labels.start]),
-                    "pending": version.pending,
+                    "pending": int(model.join.waiting_predictions[code]),
                     "last_prediction": version.last_prediction,
                     "last_label": version.last_label,
                     "benchmarks": ", ".join(benchmark_bounds(model)),
                 }
                 for model in self.models
-                for version in model.versions.values()
+                for code, version in enumerate(model.versions.values())
             ],
             "sources": [
                 {

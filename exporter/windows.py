@@ -1,8 +1,8 @@
 """A rolling window: a ring of panes, each the ledger of a short stretch of time.
 
 The window at `now` holds the panes that began within its length, so it covers between 59/60 and all of the length.
-Totals are summed when asked for and nothing is ever subtracted: no rounding error builds up, and a window whose
-traffic stopped empties as time goes by.
+Totals are summed when asked for and nothing is ever subtracted from them: no rounding error builds up, and a window
+whose traffic stopped empties as time goes by.
 """
 
 import numpy as np
@@ -14,28 +14,34 @@ Floats = NDArray[np.float64]
 
 
 class Window:
-    """The sums of the last `length` seconds of event time."""
+    """The sums of the last `length` seconds of event time, in `panes` panes."""
 
-    def __init__(self, length: float, cells: int) -> None:
+    def __init__(self, length: float, cells: int, panes: int = PANES) -> None:
         self.length = length
-        self.width = length / PANES
-        self._numbers = np.full(PANES, -PANES, np.int64)
-        self._panes = np.zeros((PANES, cells))
+        self.width = length / panes
+        self.numbers = np.full(panes, -panes, np.int64)
+        self.panes = np.zeros((panes, cells))
 
     def add(self, delta: Floats, time: float) -> bool:
         """Add counts to the pane of `time` (Unix seconds); False when the ring has moved past that pane."""
         number = int(time // self.width)
-        slot = number % PANES
-        if self._numbers[slot] > number:
+        slot = number % len(self.panes)
+        if self.numbers[slot] > number:
             return False
-        if self._numbers[slot] < number:
-            self._numbers[slot] = number
-            self._panes[slot] = 0.0
-        self._panes[slot] += delta
+        if self.numbers[slot] < number:
+            self.numbers[slot] = number
+            self.panes[slot] = 0.0
+        self.panes[slot] += delta
         return True
 
-    def total(self, now: float) -> Floats:
-        """Return the sum of the panes within the window that ends `now`."""
-        live = self._numbers > now // self.width - PANES
-        total: Floats = self._panes[live].sum(axis=0)
+    def holds(self, time: float) -> bool:
+        """Whether the pane of `time` is in the ring, so that what it counted can still be changed."""
+        number = int(time // self.width)
+        return bool(self.numbers[number % len(self.panes)] == number)
+
+    def total(self, now: float, *, older_than: float = 0.0) -> Floats:
+        """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds."""
+        live = self.numbers > now // self.width - len(self.panes)
+        live &= self.numbers <= (now - older_than) // self.width
+        total: Floats = self.panes[live].sum(axis=0)
         return total

@@ -228,7 +228,7 @@ def _survey(request: Request) -> dict[str, _Column]:
         rows += n
     if not rows:
         raise BuildError(f"{request.data}: no rows; a profile needs the rows that the model was trained on")
-    named = {
+    named: dict[str, tuple[str | None, ...]] = {
         "--label": (request.label,),
         "--prediction": (request.prediction,),
         "--score or --scores": tuple(request.scores.values()),
@@ -238,11 +238,11 @@ def _survey(request: Request) -> dict[str, _Column]:
         "--groups": request.groups,
     }
     for flag, wanted in named.items():
-        for name in wanted:
-            if name is not None and name not in columns:
-                close = difflib.get_close_matches(name, columns, 1)
+        for column in wanted:
+            if column is not None and column not in columns:
+                close = difflib.get_close_matches(column, columns, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(columns))}"
-                raise BuildError(f"{flag}: {request.data} has no column {name!r}; {hint}")
+                raise BuildError(f"{flag}: {request.data} has no column {column!r}; {hint}")
     return columns
 
 

@@ -25,8 +25,8 @@ class IntakeResult(NamedTuple):
     """What became of a body. `errors` describes refused events as (line, reason)."""
 
     accepted: int
-    rejected: int
-    errors: Sequence[tuple[int, str]]
+    rejected: int = 0
+    errors: Sequence[tuple[int, str]] = ()
 
 
 class Sink(Protocol):
@@ -45,7 +45,7 @@ class Sink(Protocol):
 
 
 class Health(NamedTuple):
-    """How a source is: whether it can deliver, the events known to wait beyond it, and what is wrong if it is not up."""
+    """Whether a source can deliver, how many events are known to wait beyond it, and what is wrong if it is not up."""
 
     up: bool
     lag_events: float | None = None

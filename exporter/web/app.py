@@ -7,13 +7,14 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
+from exporter.sources.base import IntakeResult, QueueFullError
 from exporter.web import negotiation
 from exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
 from exporter.web.landing import landing_page
@@ -41,23 +42,6 @@ class Scraper(Protocol):
     async def scrape(self, openmetrics: bool, gzipped: bool, collectors: frozenset[str] | None) -> bytes:
         """Return the exposition of the named collectors, of all when None, compressed when `gzipped`."""
         ...
-
-
-class QueueFullError(Exception):
-    """The intake has no room; `retry_after` is the number of seconds after which to try again."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"the queue is full: send again after {retry_after:g} s")
-        self.retry_after = retry_after
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeResult:
-    """What became of a batch. `errors` describes refused events as (line, reason); it need not hold them all."""
-
-    accepted: int
-    rejected: int = 0
-    errors: Sequence[tuple[int, str]] = ()
 
 
 class Intake(Protocol):

@@ -17,7 +17,8 @@ import uvloop
 
 from exporter.registry import Registry
 from exporter.samples import Samples
-from exporter.web.app import App, IntakeResult
+from exporter.sources.base import IntakeResult
+from exporter.web.app import App
 from exporter.web.server import listen, serve
 from tests.benchmarks.exposition import bins_and_drift
 

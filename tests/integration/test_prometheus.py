@@ -12,7 +12,8 @@ import pytest
 from exporter.catalogue import Metric
 from exporter.registry import Registry
 from exporter.samples import Rows, Samples
-from exporter.web.app import App, IntakeResult
+from exporter.sources.base import IntakeResult
+from exporter.web.app import App
 from tests.integration.prometheus import eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
 from tests.requirements import require_program

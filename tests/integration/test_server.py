@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from exporter.registry import Registry
-from exporter.web.app import App, IntakeResult
+from exporter.sources.base import IntakeResult
+from exporter.web.app import App
 from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
 from exporter.web.server import ListenError, listen
 from tests.integration.serving import served

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.web.app import App, IntakeResult, QueueFullError, ReloadError
+from exporter.sources.base import IntakeResult, QueueFullError
+from exporter.web.app import App, ReloadError
 from exporter.web.negotiation import OPENMETRICS, TEXT
 
 NDJSON = {"content-type": "application/x-ndjson"}
