@@ -190,17 +190,13 @@ class NvidiaDriver:
             values.update(utilization=rates.gpu / 100, memory_utilization=rates.memory / 100)
         if memory := ask("memory", lambda: _memory(handle)):
             values.update(memory_used=memory.used, memory_total=memory.total)
-        values["power"] = _scaled(ask("power", lambda: pynvml.nvmlDeviceGetPowerUsage(handle)), 1e-3)
-        values["power_limit"] = _scaled(
-            ask("power_limit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)), 1e-3
-        )
-        values["energy"] = _scaled(ask("energy", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)), 1e-3)
+        values["power"] = _milli(ask("power", lambda: pynvml.nvmlDeviceGetPowerUsage(handle)))
+        values["power_limit"] = _milli(ask("power_limit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)))
+        values["energy"] = _milli(ask("energy", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)))
         values["temperature"] = ask("temperature", lambda: _temperature(handle))
-        values["sm_clock"] = _scaled(
-            ask("sm_clock", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)), 1e6
-        )
-        values["memory_clock"] = _scaled(
-            ask("memory_clock", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM)), 1e6
+        values["sm_clock"] = _mega(ask("sm_clock", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)))
+        values["memory_clock"] = _mega(
+            ask("memory_clock", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM))
         )
         mask = ask("throttled", lambda: _clock_event_reasons(handle))
         values["throttled"] = (
@@ -339,8 +335,12 @@ def _address(handle: Any) -> int:
     return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value * unit
+def _milli(value: int | None) -> float | None:
+    return None if value is None else value / 1000
+
+
+def _mega(value: int | None) -> float | None:
+    return None if value is None else value * 1e6
 
 
 def _name(handle: Any) -> str:
