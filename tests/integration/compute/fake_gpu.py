@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,21 @@ A100 = {
 """What every GPU of a machine says unless told otherwise, in NVML's units."""
 
 
-def build_library(directory: Path, *options: str) -> None:
-    """Compile the fake into `directory`, in place of one that may be in use."""
-    fresh = directory / "new"
+@cache
+def _compiled(options: tuple[str, ...]) -> bytes:
     warnings = ("-Wall", "-Wextra", "-Werror")
     shared = ("-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1")
-    subprocess.run([require_program("gcc"), *warnings, *shared, *options, "-o", str(fresh), str(_SOURCE)], check=True)
+    with tempfile.TemporaryDirectory() as directory:
+        library = Path(directory, "library.so")
+        command = [require_program("gcc"), *warnings, *shared, *options, "-o", str(library), str(_SOURCE)]
+        subprocess.run(command, check=True)
+        return library.read_bytes()
+
+
+def build_library(directory: Path, *options: str) -> None:
+    """Put the fake, compiled with `options`, into `directory`, in place of one that may be in use."""
+    fresh = directory / "new"
+    fresh.write_bytes(_compiled(options))
     fresh.rename(directory / "libnvidia-ml.so.1")
 
 

@@ -78,6 +78,7 @@ def test_mig_instances_have_their_own_memory_and_processes(machine: Machine) -> 
             "0.0.memory_used": 1 << 30,
             "0.1.memory_used": 2 << 30,
         },
+        "0.process 99 4096",
         "0.1.process 99 4096",
     )
     found = machine.sample(0.0)
@@ -85,6 +86,7 @@ def test_mig_instances_have_their_own_memory_and_processes(machine: Machine) -> 
     assert found[f"ml_gpu_memory_used_bytes{{{first}}}"] == 1 << 30
     assert found[f"ml_gpu_memory_used_bytes{{{second}}}"] == 2 << 30
     assert found[f'ml_gpu_process_memory_bytes{{{second},pid="99"}}'] == 4096
+    assert f'ml_gpu_process_memory_bytes{{{GPU0},pid="99"}}' not in found, "the same bytes would count twice"
     assert f"ml_gpu_utilization_ratio{{{GPU0}}}" not in found
     assert found[f'ml_gpu_field_unavailable{{{GPU0},field="utilization",reason="not_supported"}}'] == 1
     assert found[f"ml_gpu_utilization_ratio{{{GPU1}}}"] == 0.5
@@ -148,7 +150,7 @@ def test_a_driver_that_returns_with_fewer_gpus_leaves_no_series_of_the_rest(mach
     assert not [name for name in machine.sample(100.0) if GPU1 in name]
 
 
-def test_a_driver_that_goes_and_returns_newer_is_followed(machine: Machine, tmp_path: Path) -> None:
+def test_a_driver_that_goes_and_returns_with_another_library_is_followed(machine: Machine, tmp_path: Path) -> None:
     machine.set({**A100, "count": 1})
     machine.sample(0.0)
     machine.set({**A100, "count": 1, "count.error": 9, "init.error": 9})
@@ -160,11 +162,12 @@ def test_a_driver_that_goes_and_returns_newer_is_followed(machine: Machine, tmp_
     assert answer["log"] == ["WARNING NVIDIA driver does not answer: driver_not_loaded"]
     assert machine.ask(sample=60.0)["log"] == [], "one line for one change"
 
-    build_library(tmp_path)  # as a driver update replaces the library on disk
+    build_library(tmp_path, "-DOLD_DRIVER")  # as an update replaces the library on disk: this one differs visibly
     machine.set({**A100, "count": 1, "driver": "570.10"})
     answer = machine.ask(sample=200.0)
     assert answer["log"] == ["INFO NVIDIA driver 570.10 answers"]
     assert 'driver_version="570.10"' in next(name for name in answer["series"] if name.startswith("ml_gpu_info"))
+    assert f"ml_gpu_energy_joules_total{{{GPU0}}}" not in answer["series"], "the library on disk was not loaded"
     assert answer["series"][f"ml_gpu_utilization_count{{{GPU0}}}"] == 2, "the histogram goes on"
 
 
