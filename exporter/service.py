@@ -132,10 +132,10 @@ class Service:
             self.intake.closed = "stopping"
             for task in tasks + self._helpers:
                 task.cancel()
+            if self.journal is not None:
+                self.journal.stop()
         self.compute.stop()
         self.intake.flush()
-        if self.journal is not None:
-            await self.journal.stop()
         _log.info("stopped")
 
     async def _start(self, group: asyncio.TaskGroup, store: Store | None) -> None:
@@ -145,9 +145,9 @@ class Service:
                 await asyncio.sleep(REOPEN_SECONDS)
                 store = self._open_store()
             await self._restore(store)
-            self.journal = Journal(store, self.intake.state, self.faults)
+            self.journal = Journal(store, self.intake, self.faults)
             self.intake.keep_in(self.journal)
-            self._helpers.append(group.create_task(self.journal.run()))
+            group.create_task(self.journal.run())
         self.intake.closed = None
         self._helpers += [group.create_task(task(self)) for task in self._tasks]
 
