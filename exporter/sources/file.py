@@ -13,6 +13,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from gzip import GzipFile
 from io import FileIO
 from pathlib import Path
@@ -110,6 +111,7 @@ class Tail:
         self._files: dict[Key, _File] = {}
         self._remembered = msgspec.json.decode(position, type=list[FileState]) if position else []
         self._faults: dict[str, str] = {}
+        self._former_faults: dict[str, str] = {}
         self._next_scan = 0.0
         self._bytes = self._lines = 0
 
@@ -160,8 +162,9 @@ class Tail:
 
     def _scan(self, now: float) -> None:
         """Take up the files that match the glob by now, and let go those that no longer do."""
+        self._former_faults, self._faults = self._faults, {}
         found: dict[Key, tuple[str, os.stat_result]] = {}
-        for path in glob.iglob(self._pattern, recursive=True):
+        for path in glob.iglob(self._pattern, recursive=True):  # noqa: PTH207 - of an absolute or a relative pattern
             with self._reporting(path):
                 status = Path(path).stat()
                 if stat.S_ISREG(status.st_mode):
@@ -171,12 +174,11 @@ class Tail:
             if file is None:
                 file = self._files[key] = self._take_up(path, key)
             file.state.path = path
-            file.found(status.st_size)
+            with self._reporting(path):
+                file.found(status.st_size)
         for key, file in self._files.items():
             if key not in found:
                 file.lost(now)
-        for path in self._faults.keys() - {path for path, _ in found.values()}:
-            del self._faults[path]
 
     def _take_up(self, path: str, key: Key) -> "_File":
         state = next((state for state in self._remembered if state.key == key), None)
@@ -187,30 +189,17 @@ class Tail:
         _log.info("following %s from byte %d", path, state.offset)
         return _Compressed(state, self) if path.endswith(".gz") else _Plain(state, self)
 
-    def _reporting(self, path: str) -> "_Reporting":
-        return _Reporting(self._faults, path)
-
-
-class _Reporting:
-    """Turns a fault of one file into an entry of `faults`, logged when new, so that the other files go on."""
-
-    def __init__(self, faults: dict[str, str], path: str) -> None:
-        self._faults = faults
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
-        if error is None or isinstance(error, FileNotFoundError):
-            self._faults.pop(self._path, None)
-            return error is not None
-        if not isinstance(error, OSError):
-            return False
-        if self._faults.get(self._path) != str(error):
-            _log.warning("cannot be read for now: %s", error)
-        self._faults[self._path] = str(error)
-        return True
+    @contextmanager
+    def _reporting(self, path: str) -> Iterator[None]:
+        """Turn a fault of one file into an entry of the faults, logged when new, so that the other files go on."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass  # gone since the glob was evaluated
+        except OSError as error:
+            if str(error) not in (self._faults.get(path), self._former_faults.get(path)):
+                _log.warning("cannot be read for now: %s", error)
+            self._faults[path] = str(error)
 
 
 class _File(ABC):
@@ -248,8 +237,9 @@ class _File(ABC):
         state, size = self.state, READ_BYTES
         while state.offset < end:
             data = self._read_at(state.offset, min(size, end - state.offset))
-            cut = data.rfind(b"\n") + 1
-            if cut:
+            if not data:
+                return
+            if cut := data.rfind(b"\n") + 1:
                 data = data[:cut]
                 body = data[data.index(b"\n") + 1 :] if state.skipping else data
                 state.skipping = False
@@ -257,10 +247,10 @@ class _File(ABC):
                 body = b""
             elif len(data) > MAX_LINE_BYTES:
                 body, state.skipping = MALFORMED, True
-            elif state.offset + len(data) < end and data:
-                size *= 4
+            elif state.offset + len(data) < end:
+                size = min(4 * size, MAX_LINE_BYTES + 1)
                 continue
-            elif final and data:
+            elif final:
                 body = data
             else:
                 return
@@ -278,7 +268,7 @@ class _Plain(_File):
         super().__init__(state, tail)
         self._file: FileIO | None = None
         self._size = -1
-        self._grown = time.monotonic()
+        self._grown = 0.0
         self._lost: float | None = None
 
     def found(self, size: int) -> None:
@@ -367,9 +357,9 @@ class _Compressed(_File):
                     return
                 self.state = FileState(self.state.path, *self.state.key, original.offset, original.crc, original.head)
         except (EOFError, zlib.error, OSError) as error:
-            self._tried = self._size
             if isinstance(error, OSError) and error.errno is not None:
                 raise
+            self._tried = self._size
             _log.warning("%s is not a whole gzip file (%s): waiting until it changes", self.state.path, error)
             return
         self._file, self._start, self._data = GzipFile(self.state.path), 0, b""
