@@ -138,10 +138,10 @@ class _Member:
             partition, offset = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
             if partition not in self._assigned:
                 continue
-            self._uncommitted.add(partition)
-            self._commit_due = True
-            if offset < following.get(partition, self._next.get(partition, 0)):
-                continue  # it is durable already
+            if offset < following.get(partition, self._next.get(partition, 0)):  # it is durable already
+                self._uncommitted |= {partition} & self._next.keys()
+                self._commit_due = True
+                continue
             following[partition] = offset + 1
             value = message.value()
             lines += [MALFORMED] if value is None else lines_of(bytes(value))
@@ -156,6 +156,8 @@ class _Member:
             self._delivery.result()
         self._next = position
         self._standing |= following
+        self._uncommitted |= following.keys()
+        self._commit_due = True
 
     def _commit(self, partitions: set[Partition], wait: bool) -> None:
         """Commit what is durable. A failure is made up for by a later commit, or in the end by the position."""
