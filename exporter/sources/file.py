@@ -350,7 +350,7 @@ class _Compressed(_File):
             total = self._length()
             if self.state.offset and not self.begins_like(self.state):
                 self.state = FileState(self.state.path, *self.state.key)
-            if not self.state.offset and (original := self._tail.original_of(self)):
+            if not self.state.offset and (original := self._original or self._tail.original_of(self)):
                 self._original = original
                 if self._tail.is_followed(original):
                     _log.info("%s waits: it is a compressed copy of %s", self.state.path, original.path)
