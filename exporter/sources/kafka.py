@@ -123,8 +123,9 @@ class _Member:
                     self._commit_due = False
                     self._commit(self._uncommitted, wait=False)
                 self._report()
+            self._commit_at_last()
         finally:
-            self._consumer.close()  # commits through _on_revoke
+            self._consumer.close()
 
     def _take(self, messages: Sequence[Message]) -> None:
         lines: list[bytes] = []
@@ -172,10 +173,20 @@ class _Member:
         except KafkaException as error:
             self._on_commit(error.args[0], offsets)
 
+    def _commit_at_last(self) -> None:
+        """Commit what is durable before leaving; while the group rebalances that is refused, so take part in it."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while True:
+            self._commit_due = False
+            self._commit(self._uncommitted, wait=True)
+            if not self._commit_due or time.monotonic() > deadline:
+                return
+            self._consumer.consume(1, BATCH_SECONDS)  # a message that comes now is left to the next member
+
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
         if error is not None:
             self._commit_due = True
-            _log.info("source %s could not commit, and will try again: %s", self._source.name, error.str())
+            _log.debug("source %s could not commit, and will try again: %s", self._source.name, error.str())
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         assigned = {(partition.topic, partition.partition) for partition in partitions}
@@ -230,10 +241,11 @@ class _Member:
         self._connected = any(broker["state"] == "UP" for broker in brokers)
 
     def _report(self) -> None:
-        error = self._fault if self._connected else self._connection_fault or "not connected yet"
+        error = self._fault if self._connected else self._connection_fault
         if error != self._source.health.error and error is not None:
             _log.warning("source %s is down and will be tried again: %s", self._source.name, error)
-        self._source.health = Health(error is None, self._lag() if self._connected else None, error)
+        up = self._connected and error is None
+        self._source.health = Health(up, self._lag() if self._connected else None, error)
 
     def _lag(self) -> float | None:
         """Return how many messages wait in the partitions of this member, of which its position is known."""

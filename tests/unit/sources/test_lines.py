@@ -49,7 +49,9 @@ def test_plain_lines_pass_untouched() -> None:
     assert ndjson(chunk) is chunk
 
 
-@pytest.mark.parametrize("chunk", [b"[" + A + b"," + B + b"]\n", b"\n[" + A + b"]\n" + B, b"  [" + A + b"]\n" + B + b"\n"])
+@pytest.mark.parametrize(
+    "chunk", [b"[" + A + b"," + B + b"]\n", b"\n[" + A + b"]\n" + B, b"  [" + A + b"]\n" + B + b"\n"]
+)
 def test_an_array_on_a_line_is_laid_out(chunk: bytes) -> None:
     assert ndjson(chunk).split(b"\n") == [A, B]
 
