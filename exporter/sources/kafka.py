@@ -232,17 +232,21 @@ class _Member:
         self._uncommitted -= partitions
 
     def _on_error(self, error: KafkaError) -> None:
-        self._connection_fault = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._connected = False
+            self._connection_fault = self._connection_fault or error.str()
+        else:
+            self._connection_fault = error.str()
 
     def _on_statistics(self, text: str) -> None:
         brokers = json.loads(text)["brokers"].values()
         self._connected = any(broker["state"] == "UP" for broker in brokers)
+        if self._connected:
+            self._connection_fault = None
 
     def _report(self) -> None:
         error = self._fault if self._connected else self._connection_fault
-        if error != self._source.health.error and error is not None:
+        if error is not None and self._source.health.error is None:
             _log.warning("source %s is down and will be tried again: %s", self._source.name, error)
         up = self._connected and error is None
         self._source.health = Health(up, self._lag() if self._connected else None, error)

@@ -1,10 +1,9 @@
 """Real brokers for tests, each a process of its own on a free port of 127.0.0.1."""
 
-import shutil
+import importlib.util
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -73,13 +72,13 @@ class KafkaBroker(Broker):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, free_port())
-        beside_python = Path(sys.executable).with_name("noida-db")
-        self._program = str(beside_python) if beside_python.exists() else shutil.which("noida-db")
-        if self._program is None:
-            require_program("noida-db")
+        # The program itself: the command of this name would start it as a child, which a kill does not reach.
+        package = importlib.util.find_spec("noida_db")
+        self._program = require_program(
+            str(Path(package.origin).with_name("noida-db")) if package and package.origin else "noida-db"
+        )
 
     def command(self) -> list[str]:
-        assert self._program is not None
         port, data = str(self.port), str(self.directory / "data")
         return [self._program, "start", "--only", "kafka", "--kafka-port", port, "--data-dir", data]
 

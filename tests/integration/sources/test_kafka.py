@@ -35,9 +35,7 @@ def send(broker: KafkaBroker, *identities: int) -> None:
 
 def source(broker: KafkaBroker) -> KafkaSource:
     settings = {"reconnect.backoff.max.ms": 500}
-    return KafkaSource(
-        "stream", KafkaSettings(bootstrap_servers=broker.address, topics=["events"], settings=settings)
-    )
+    return KafkaSource("stream", KafkaSettings(bootstrap_servers=broker.address, topics=["events"], settings=settings))
 
 
 def test_a_killed_broker_shows_and_nothing_is_lost_or_doubled(broker: KafkaBroker) -> None:

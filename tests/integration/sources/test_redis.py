@@ -59,7 +59,7 @@ def test_entries_are_delivered_and_acknowledged_and_the_lag_shows(server: RedisS
         add(client, 2500)
         await until(lambda: len(sink.ids) == 2501)
         await until(lambda: queue.health == (True, 0, None))
-        sink.refusals = 40  # a full intake for two seconds
+        sink.refusals = 10  # a full intake for half a second
         add(client, *range(2501, 2601))
         await until(lambda: pending(client) > 0)
         await until(lambda: len(sink.ids) == 2601 and pending(client) == 0)
