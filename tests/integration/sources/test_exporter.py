@@ -144,7 +144,7 @@ def test_readiness_names_what_was_never_connected(tmp_path: Path) -> None:
 
 
 def test_check_says_what_would_be_right_and_repeats_no_secret(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(**kinds: object) -> str:
         config = {
@@ -155,6 +155,12 @@ def test_check_says_what_would_be_right_and_repeats_no_secret(
         assert main(["check", str(tmp_path / "c.yml")]) == 1
         return capsys.readouterr().err
 
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda _: None)
+        wrong = fault(redis={"url": "redis://h", "stream": "x"})
+        assert "needs the Python package redis: pip install 'mlops-exporter[redis]'" in wrong
+        wrong = fault(kafka={"bootstrap_servers": "b:1", "topics": ["t"]})
+        assert "needs the Python package confluent_kafka: pip install 'mlops-exporter[kafka]'" in wrong
     assert "one kind of http, file, stdin, redis, kafka, not none" in fault()
     wrong = fault(redis={"url": "http://:hunter2@h", "stream": "x"})
     assert "url: write redis://HOST:PORT/DB" in wrong

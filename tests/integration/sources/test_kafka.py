@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from exporter.config import KafkaSettings
 from exporter.sources.kafka import KafkaSource
@@ -34,7 +35,7 @@ def send(broker: KafkaBroker, *identities: int) -> None:
 
 
 def source(broker: KafkaBroker) -> KafkaSource:
-    settings = {"reconnect.backoff.max.ms": 500}
+    settings: dict[str, str | int | float | bool] = {"reconnect.backoff.max.ms": 500}
     return KafkaSource("stream", KafkaSettings(bootstrap_servers=broker.address, topics=["events"], settings=settings))
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -262,12 +263,10 @@ def test_a_long_line_within_the_limit_is_whole(follower: Follower, log: Path) ->
 def test_an_unreadable_file_shows_and_the_others_go_on(
     all_follower: Follower, log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened = file_source.FileIO
-
     def refuse(path: str) -> object:  # root reads everything, so the permission is refused here
         if path.endswith(".a"):
             raise PermissionError(13, "Permission denied", path)
-        return opened(path)
+        return FileIO(path)
 
     monkeypatch.setattr(file_source, "FileIO", refuse)
     Path(f"{log}.a").write_bytes(events(1))
