@@ -84,7 +84,7 @@ class _Member:
         self._stopping = threading.Event()
         self._delivery: Future[IntakeResult] | None = None
         self._next = _decode(sink.position(source.name))
-        self._standing: dict[Partition, int] = {}  # of the assigned partitions, for the lag
+        self._standing: dict[Partition, int] | None = None  # of the assigned partitions, for the lag; None: none yet
         self._assigned: set[Partition] = set()
         self._uncommitted: set[Partition] = set()
         self._commit_due = False
@@ -109,7 +109,9 @@ class _Member:
             "stats_cb": self._on_statistics,
             "logger": _client_log,
         }
-        self._consumer = Consumer(client_settings(self._settings) | callbacks)
+        settings = client_settings(self._settings)
+        self._from_beginning = settings["auto.offset.reset"] in ("earliest", "smallest", "beginning")
+        self._consumer = Consumer(settings | callbacks)
         try:
             self._consumer.subscribe(
                 list(self._settings.topics),
@@ -156,7 +158,7 @@ class _Member:
             )
             self._delivery.result()
         self._next = position
-        self._standing |= following
+        self._standing = (self._standing or {}) | following
         self._uncommitted |= following.keys()
         self._commit_due = True
 
@@ -196,13 +198,20 @@ class _Member:
         try:
             for partition in assigned & self._next.keys():
                 self._check_position(consumer, partition)
-            for committed in consumer.committed(partitions, timeout=_ASK_SECONDS) if partitions else ():
-                partition = committed.topic, committed.partition
-                standing = max(committed.offset, self._next.get(partition, OFFSET_INVALID))
-                if standing >= 0:
-                    self._standing[partition] = standing
+            self._standing = (self._standing or {}) | self._where(consumer, partitions)
         except KafkaException as error:
             _log.info("source %s could not ask where the group stands: %s", self._source.name, error)
+
+    def _where(self, consumer: Consumer, partitions: list[TopicPartition]) -> dict[Partition, int]:
+        """Return the offsets that are next: by the position, by the group's commit, or else where it begins."""
+        standing = {}
+        for committed in consumer.committed(partitions, timeout=_ASK_SECONDS) if partitions else ():
+            partition = committed.topic, committed.partition
+            standing[partition] = max(committed.offset, self._next.get(partition, OFFSET_INVALID))
+            if standing[partition] < 0:
+                begin, end = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ASK_SECONDS)
+                standing[partition] = begin if self._from_beginning else end
+        return standing
 
     def _check_position(self, consumer: Consumer, partition: Partition) -> None:
         """Forget a position beyond the end of its partition, which then is not the one that it was."""
@@ -228,7 +237,8 @@ class _Member:
     def _release(self, partitions: set[Partition]) -> None:
         _log.info("source %s gives back %s", self._source.name, _names(partitions))
         self._assigned -= partitions
-        self._standing = {partition: at for partition, at in self._standing.items() if partition not in partitions}
+        if self._standing is not None:
+            self._standing = {partition: at for partition, at in self._standing.items() if partition not in partitions}
         self._uncommitted -= partitions
 
     def _on_error(self, error: KafkaError) -> None:
@@ -252,7 +262,9 @@ class _Member:
         self._source.health = Health(up, self._lag() if self._connected else None, error)
 
     def _lag(self) -> float | None:
-        """Return how many messages wait in the partitions of this member, of which its position is known."""
+        """Return how many messages wait in the partitions of this member, None before it was given any."""
+        if self._standing is None:
+            return None
         lag = 0
         for partition, standing in self._standing.items():
             watermarks = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,17 +21,22 @@ from tests.integration.prometheus import eventually, free_port
 from tests.integration.sources.brokers import KafkaBroker, RedisServer
 
 PROFILE = Path(demo.__file__).parent / "mpg.profile.json"
+STATIC = {"group.instance.id": "one"}  # a member that was killed is known when it comes back, and not waited for
 SOURCES = ("log", "pipe", "queue", "stream")
 
 
-def predictions(count: int) -> list[bytes]:
-    return [json.dumps({"model": "mpg", "id": str(n), "prediction": 20.0 + n}).encode() for n in range(count)]
+def predictions(count: int, first: int = 0) -> list[bytes]:
+    """Predictions without an id, by which the intake could tell that one comes twice."""
+    return [json.dumps({"model": "mpg", "prediction": 20.0 + n}).encode() for n in range(first, first + count)]
 
 
 @contextmanager
-def exporter(directory: Path, sources: list[dict[str, object]]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def exporter(
+    directory: Path, sources: list[dict[str, object]], **settings: object
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run the exporter; yields its process, with a pipe to its standard input, and its URL."""
-    config = {"models": [{"name": "mpg", "task": "regression", "profile": str(PROFILE)}], "sources": sources}
+    models = [{"name": "mpg", "task": "regression", "profile": str(PROFILE)}]
+    config = {"models": models, "sources": sources, **settings}
     (directory / "mlops-exporter.yml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "exporter", "run", f"--config.file={directory / 'mlops-exporter.yml'}"]
@@ -127,6 +133,47 @@ def test_all_sources_feed_the_model_and_show_how_they_are(
     log = (tmp_path / "exporter.log").read_text()
     assert "hunter2" not in shown + log
     assert "Traceback" not in log
+
+
+def test_killed_again_and_again_every_event_counts_once(tmp_path: Path, redis: RedisServer, kafka: KafkaBroker) -> None:
+    """With a state on disk no source loses or repeats an event, wherever the exporter is killed."""
+    client = Redis(port=redis.port, password="hunter2", protocol=2)
+    producer = Producer({"bootstrap.servers": kafka.address})
+    sources: list[dict[str, object]] = [
+        {"name": "log", "file": {"path": "model.ndjson"}},
+        {"name": "queue", "redis": {"url": redis.url.replace("//", "//:hunter2@"), "stream": "feedback"}},
+        {
+            "name": "stream",
+            "kafka": {"bootstrap_servers": kafka.address, "topics": ["predictions"], "settings": STATIC},
+        },
+    ]
+    names, sent = ("log", "queue", "stream"), 0
+
+    def send(count: int) -> None:
+        nonlocal sent
+        values = predictions(count, sent)
+        with (tmp_path / "model.ndjson").open("ab") as log:
+            log.write(b"".join(value + b"\n" for value in values))
+        with client.pipeline(transaction=False) as pipeline:
+            for value in values:
+                pipeline.xadd("feedback", {"event": value})
+                producer.produce("predictions", value)
+            pipeline.execute()
+        assert producer.flush(10) == 0
+        sent += count
+
+    for pause in (0.0, 0.1):
+        send(4000)
+        with exporter(tmp_path, sources, state={"path": str(tmp_path / "state")}) as (process, url):
+            eventually(lambda: any(samples(url, "ml_exporter_events_total").values()))
+            time.sleep(pause)
+            process.kill()
+    send(10)
+    with exporter(tmp_path, sources, state={"path": str(tmp_path / "state")}) as (process, url):
+        eventually(lambda: samples(url, "ml_exporter_source_lag_events") == dict.fromkeys(names, 0.0), 40)
+        assert samples(url, "ml_exporter_events_total") == dict.fromkeys(names, sent)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0
 
 
 def test_readiness_names_what_was_never_connected(tmp_path: Path) -> None:
