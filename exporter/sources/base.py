@@ -108,6 +108,13 @@ async def finish(work: Coroutine[Any, Any, Result]) -> Result:
         raise
 
 
+def stay_cancelled() -> None:
+    """Raise CancelledError when this task was cancelled and a library has kept that to itself."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def persist(
     source: Source, attempt: Callable[[], Awaitable[None]], faults: tuple[type[Exception], ...], traceback: bool = False
 ) -> None:
@@ -127,5 +134,6 @@ async def persist(
             if error != source.health.error:
                 _log.warning("source %s is down and will be tried again: %s", source.name, error, exc_info=traceback)
             source.health = Health(False, None, error)
+        stay_cancelled()
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # several exporters must not come back at one moment
         pause = min(2 * pause, longest)

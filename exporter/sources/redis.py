@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from exporter.config import RedisSettings
-from exporter.sources.base import BATCH_EVENTS, BATCH_SECONDS, Health, Sink, deliver, finish, persist
+from exporter.sources.base import BATCH_EVENTS, BATCH_SECONDS, Health, Sink, deliver, finish, persist, stay_cancelled
 from exporter.sources.lines import MALFORMED, lines_of
 
 BLOCK_SECONDS = 1.0
@@ -56,6 +56,7 @@ class RedisSource:
             self.health = Health(True)
             await self._recover(client, sink)
             while True:
+                stay_cancelled()  # redis-py sends through asyncio.wait_for, which may swallow it before Python 3.12
                 await self._measure(client)
                 await self._claim(client, sink)
                 entries = await self._read(client, ">", block=round(1000 * BLOCK_SECONDS))

@@ -206,6 +206,23 @@ def test_two_consumers_share_the_stream(server: RedisServer, client: Redis) -> N
     assert all(sink.ids for sink in sinks)
 
 
+def test_it_stops_whenever_it_is_cancelled(server: RedisServer, client: Redis) -> None:
+    """A client that keeps a cancellation to itself would keep the exporter from stopping: at some moments it does."""
+    add(client, *range(200))
+
+    async def one(number: int) -> None:
+        task = asyncio.create_task(source(server, consumer=f"member{number}").run(RecordingSink()))
+        await asyncio.sleep(number / 500)
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+        assert task.cancelled()
+
+    async def many() -> None:
+        await asyncio.gather(*map(one, range(150)))
+
+    asyncio.run(many())
+
+
 def test_a_flushed_server_gets_its_group_again(server: RedisServer, client: Redis) -> None:
     sink, queue = RecordingSink(), source(server)
     add(client, 1)
