@@ -210,12 +210,15 @@ def test_two_consumers_share_the_stream(server: RedisServer, client: Redis) -> N
 def test_it_stops_even_when_the_client_swallows_the_cancellation(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = RedisSource._read
+    read, swallowed = RedisSource._read, []
 
     async def swallow(*arguments: Any, **settings: Any) -> Any:
         try:
             return await read(*arguments, **settings)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancellation:
+            if swallowed:
+                raise
+            swallowed.append(cancellation)
             return []
 
     monkeypatch.setattr(RedisSource, "_read", swallow)
@@ -228,6 +231,7 @@ def test_it_stops_even_when_the_client_swallows_the_cancellation(
         task.cancel()
         await asyncio.wait({task}, timeout=5)
         assert task.cancelled()
+        assert swallowed
 
     asyncio.run(story())
 
