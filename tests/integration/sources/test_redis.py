@@ -210,7 +210,8 @@ def test_two_consumers_share_the_stream(server: RedisServer, client: Redis) -> N
 def test_it_stops_even_when_the_client_swallows_the_cancellation(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, swallowed = RedisSource._read, []
+    read = RedisSource._read
+    swallowed: list[BaseException] = []
 
     async def swallow(*arguments: Any, **settings: Any) -> Any:
         try:
