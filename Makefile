@@ -36,5 +36,5 @@ $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[parquet] --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[kafka,parquet,redis] --group dev
 	touch $@
