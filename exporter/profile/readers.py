@@ -12,7 +12,7 @@ import msgspec
 Block = dict[str, list[object]]
 """Columns of one length. Cells of a CSV file are texts, others have the types of their file; None is missing."""
 
-BLOCK_ROWS = 20_000
+BLOCK_ROWS = 2_000
 
 
 class TableError(Exception):
