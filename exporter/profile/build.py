@@ -97,6 +97,9 @@ def build(request: Request) -> tuple[Profile, list[str]]:
     )
     if request.scores:
         scores = [columns[name] for name in request.scores.values()]
+        for name in request.scores.values():
+            if not columns[name].numbers:
+                raise BuildError(f"--score or --scores: {name}: has no number; name the column of the probabilities")
         profile.score_edges = _score_edges(np.concatenate([column.sample for column in scores]))
         if request.task == "binary":
             profile.score = _numeric(scores[0], request.bins)
@@ -236,7 +239,7 @@ def _survey(request: Request) -> dict[str, _Column]:
     for block in read_blocks(request.data):
         n = len(next(iter(block.values())))
         keys = rng.random(n)
-        for name in columns.keys() | block.keys():
+        for name in dict.fromkeys([*columns, *block]):
             if name not in columns:
                 columns[name] = _Column()
                 columns[name].rows = rows
