@@ -1,4 +1,4 @@
-"""The profile file: what it holds and does not hold, its digest, its errors, how it prints, how much memory it takes."""
+"""The profile file: what it holds and does not hold, its digest, its errors, how it prints, its cost in memory."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def _document(directory: Path) -> dict[str, Any]:
 def test_documents_that_are_no_profile(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text(json.dumps(_document(tmp_path) | change))
-    with pytest.raises(ProfileError, match="p.json: ") as error:
+    with pytest.raises(ProfileError, match=r"p\.json: ") as error:
         load(path)
     assert message in str(error.value)
 
@@ -113,7 +113,7 @@ def test_documents_that_are_no_profile(change: dict[str, Any], message: str, tmp
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema": 1}', b"null"])
 def test_bytes_that_are_no_profile(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "p.json").write_bytes(content)
-    with pytest.raises(ProfileError, match="p.json: not a profile: "):
+    with pytest.raises(ProfileError, match=r"p\.json: not a profile: "):
         load(tmp_path / "p.json")
 
 
