@@ -7,7 +7,7 @@ import pytest
 
 from exporter import config
 from exporter.config import ConfigError
-from exporter.profile.bins import CategoricalVariable, NumericVariable
+from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
 from exporter.profile.profile import Profile, Provenance, save
 from tests import golden
 
@@ -20,9 +20,17 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with profiles: credit.json, prices.json, and credit-unlabelled.json without performance."""
     monkeypatch.chdir(tmp_path)
     origin = Provenance("", "", "3", "", "")
-    features = {"amount": NUMBERS}
+    features: dict[str, Variable] = {"amount": NUMBERS}
     credit = Profile(
-        1, "binary", 10, origin, features, classes=["0", "1"], label=CLASSES, prediction=CLASSES, performance={"accuracy": 0.9}
+        1,
+        "binary",
+        10,
+        origin,
+        features,
+        classes=["0", "1"],
+        label=CLASSES,
+        prediction=CLASSES,
+        performance={"accuracy": 0.9},
     )
     save(credit, tmp_path / "credit.json")
     credit.performance = {}
@@ -172,8 +180,8 @@ def faults(text: str) -> list[str]:
 
 
 def test_every_message_says_where_what_and_what_would_be_right(directory: Path) -> None:
-    report = "\n".join(f"--- {name}\n{text.rstrip()}\n>>>\n" + "\n".join(faults(text)) + "\n" for name, text in BAD.items())
-    golden.compare(golden.DIRECTORY / "config-errors.txt", report)
+    entries = [[f"--- {name}", text.rstrip(), ">>>", *faults(text), ""] for name, text in BAD.items()]
+    golden.compare(golden.DIRECTORY / "config-errors.txt", "\n".join(line for entry in entries for line in entry))
 
 
 @pytest.mark.parametrize("name", BAD)
