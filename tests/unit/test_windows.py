@@ -50,9 +50,7 @@ def test_a_window_holds_the_panes_within_its_length(length: float, steps: list[t
 
 
 @given(lengths, st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), max_size=80))
-def test_with_a_steady_clock_nothing_within_the_length_is_lost(
-    length: float, steps: list[tuple[float, float]]
-) -> None:
+def test_with_a_steady_clock_nothing_within_the_length_is_lost(length: float, steps: list[tuple[float, float]]) -> None:
     """Events come in any order, as late as they like, but none from the future."""
     window, now, times = Window(length, 1), START, []
     for wait, age in steps:
