@@ -77,14 +77,17 @@ def profile(task: Task) -> Profile:
     return built
 
 
-def service(*tasks: Task, **settings: Any) -> Service:
-    """An exporter with a model per task, named like it."""
+def service(*tasks: Task, only: dict[Task, dict[str, Any]] | None = None, **settings: Any) -> Service:
+    """An exporter with a model per task, named like it; `settings` are those of all models, `only` those of one."""
     defaults: dict[str, Any] = {
         "windows": ["15m", "1h"],
         "min_samples": {"performance": 1, "drift": 10},
         "drift": {"statistics": STATISTICS},
     }
-    models = [{"name": task, "task": task, "profile": f"{task}.json"} | defaults | settings for task in tasks]
+    models = [
+        {"name": task, "task": task, "profile": f"{task}.json"} | defaults | settings | (only or {}).get(task, {})
+        for task in tasks
+    ]
     return Service(Config.model_validate({"models": models}), {task: profile(task) for task in tasks}, Options())
 
 
@@ -129,7 +132,8 @@ def submit(service: Service, *bodies: bytes) -> tuple[int, list[tuple[int, str]]
     """Send bodies one after the other; returns accepted and refused."""
 
     async def run() -> tuple[int, list[tuple[int, str]]]:
-        accepted, refused = 0, []
+        accepted = 0
+        refused: list[tuple[int, str]] = []
         for body in bodies:
             result = await service.intake.submit("push", body, time.time())
             accepted += result.accepted

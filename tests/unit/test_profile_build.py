@@ -19,7 +19,7 @@ from exporter.profile.build import BuildError, Request, build
 from exporter.profile.profile import Profile
 from exporter.profile.readers import TableError
 
-Table = dict[str, list[Any]]
+Table = dict[str, Any]
 
 
 def write_csv(path: Path, table: Table) -> Path:
