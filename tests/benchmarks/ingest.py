@@ -16,7 +16,7 @@ ORJSON_GOAL = 0.7
 JSON_GOAL = 3.0
 
 
-def measure(bodies: int = 4, rounds: int = 30) -> dict[str, float]:
+def measure(bodies: int = 3, rounds: int = 14) -> dict[str, float]:
     """Return events per second of CPU, the best of many short interleaved rounds: some fall into quiet moments.
 
     The intake is warm: it goes on where the round before left off, and no id comes twice.

@@ -88,7 +88,9 @@ def service(*tasks: Task, only: dict[Task, dict[str, Any]] | None = None, **sett
         {"name": task, "task": task, "profile": f"{task}.json"} | defaults | settings | (only or {}).get(task, {})
         for task in tasks
     ]
-    return Service(Config.model_validate({"models": models}), {task: profile(task) for task in tasks}, Options())
+    made = Service(Config.model_validate({"models": models}), {task: profile(task) for task in tasks}, Options())
+    made.intake.closed = None  # as it is once the service runs
+    return made
 
 
 def ndjson(events: Iterable[object]) -> bytes:

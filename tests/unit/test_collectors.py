@@ -58,7 +58,11 @@ def busy() -> Service:
     return service
 
 
-NEED_MORE = {metric.name for metric in all_metrics() if metric.pillar == "compute"}
+NEED_MORE = {
+    metric.name
+    for metric in all_metrics()
+    if metric.pillar == "compute" or metric.name.startswith("ml_exporter_checkpoint_")
+}
 """Metrics that traffic alone does not bring about."""
 
 
