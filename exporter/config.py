@@ -2,7 +2,7 @@
 
 import difflib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -106,9 +106,8 @@ class ModelSettings(_Settings):
     def _fits_its_task(self) -> "ModelSettings":
         for metric in self.benchmarks:
             if metric not in METRICS[self.task]:
-                raise ValueError(
-                    f"benchmarks: {self.task} has no metric {metric!r}; it has {', '.join(METRICS[self.task])}"
-                )
+                hint = _near_or_all(metric, METRICS[self.task])
+                raise ValueError(f"benchmarks.{metric}: not a metric of a {self.task} model; {hint}")
         if self.label_delay > self.label_ttl:
             raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
         if self.positive is not None and self.task != "binary":
@@ -322,19 +321,33 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
 def _describe(path: Path, node: yaml.Node, fault: Any) -> str:
     """Turn a pydantic fault into one line that says where, what and what would be right."""
     location = tuple(part for part in fault["loc"] if not isinstance(part, str) or "[" not in part)
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if fault["type"] == "extra_forbidden":
-        known = sorted(_known_keys(Config, location[:-1]))
-        close = difflib.get_close_matches(str(location[-1]), known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        message = f"unknown key; {hint}"
+        message = f"unknown key; {_near_or_all(location[-1], _known_keys(Config, location[:-1]))}"
     elif fault["type"] == "missing":
         message = "missing; it must be given"
-    elif not isinstance(fault["input"], dict | list):
+    elif fault["type"] in ("model_type", "dict_type"):
+        message = f"must be a mapping; known here: {', '.join(sorted(_known_keys(Config, location)))}"
+    elif fault["type"] == "list_type":
+        message = "must be a list, as in [a, b]"
+    elif fault["type"] == "too_short":
+        message = "must have at least one entry"
+    elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        head, _, rest = message.partition(": ")
+        if _has(node, (*location, *head.split("."))):  # the validator of a mapping names the key that is at fault
+            location, message = (*location, *head.split(".")), rest
+    secret = fault["type"] == "extra_forbidden"  # a misspelt key may well hold a password
+    if not secret and not isinstance(fault["input"], dict | list) and repr(fault["input"]) not in message:
         message = f"{fault['input']!r}: {message}"
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     place = f"{path}:{_line(node, location)}"
     return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+
+def _near_or_all(name: object, known: Iterable[str]) -> str:
+    """Return the one that was probably meant, else all that there are."""
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
 
 
 def _known_keys(model: Any, location: tuple[str | int, ...]) -> set[str]:
@@ -358,20 +371,28 @@ def _settings_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _line(node: yaml.Node, location: tuple[str | int, ...]) -> int:
     """Return the line of the deepest part of `location` that the file has."""
-    line = node.start_mark.line + 1
+    return [node.start_mark.line + 1, *_path(node, location)][-1]
+
+
+def _has(node: yaml.Node, location: tuple[str | int, ...]) -> bool:
+    """Whether the file has `location`."""
+    return len(list(_path(node, location))) == len(location)
+
+
+def _path(node: yaml.Node, location: tuple[str | int, ...]) -> Iterator[int]:
+    """Yield the line of each part of `location` until one that the file lacks."""
     for part in location:
         if isinstance(node, yaml.MappingNode):
             found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
             if found is None:
-                return line
-            line = found[0].start_mark.line + 1
+                return
+            yield found[0].start_mark.line + 1
             node = found[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            yield node.start_mark.line + 1
         else:
-            return line
-    return line
+            return
 
 
 def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:
