@@ -53,6 +53,13 @@ Reason = Literal[
     "bad_latency",
     "bad_error",
     "nothing_to_count",
+    "bad_cloud_event",
+    "unknown_cloud_event_type",
+    "bad_payload",
+    "unnamed_columns",
+    "unmapped_outputs",
+    "rows_differ",
+    "bad_arrow",
 ]
 
 REASONS: Final[dict[Reason, str]] = {
@@ -76,6 +83,15 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_latency": "`latency_seconds` is not a number of 0 or more",
     "bad_error": "`error` is not a string",
     "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
+    "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
+    "unknown_cloud_event_type": "the CloudEvent's `type` is not org.kubeflow.serving.inference.request or .response",
+    "bad_payload": "the CloudEvent's data is neither the V1 nor the V2 inference protocol, or the shapes of its "
+    "tensors do not fit each other or their data",
+    "unnamed_columns": "the rows are lists, and `kserve.models.NAME.features` does not name just as many columns",
+    "unmapped_outputs": "the response has several outputs or vectors, and `kserve.models.NAME.outputs` does not say "
+    "which is the prediction, the score, or the scores (one per class)",
+    "rows_differ": "request and response of this id have different numbers of rows",
+    "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
 }
 
 

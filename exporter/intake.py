@@ -130,6 +130,12 @@ class Intake:
         """Let counts change again."""
         self._frozen = False
 
+    def refuse(self, source: str, reasons: Iterable[Reason]) -> None:
+        """Account for what a source refused before it could become an event."""
+        for reason in reasons:
+            self.sources[source].rejected[reason] += 1
+            self._changes += 1
+
     def flush(self) -> None:
         """Count what is gathered."""
         if self._frozen:
@@ -215,16 +221,3 @@ class Intake:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)
-
-
-class HttpSource:
-    """The source behind `POST /v1/events`: the intake under the source's name."""
-
-    def __init__(self, name: str, intake: Intake) -> None:
-        self._name = name
-        self._intake = intake
-        self.ensure_room: Callable[[], None] = intake.ensure_room
-
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
-        """Take the events of `body`; see Intake.submit."""
-        return await self._intake.submit(self._name, body, arrived)

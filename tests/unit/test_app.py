@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.sources.base import IntakeResult, QueueFullError
+from exporter.sources.base import Content, IntakeResult, QueueFullError
 from exporter.web.app import App, ReloadError
 from exporter.web.negotiation import OPENMETRICS, TEXT
 
@@ -41,7 +41,7 @@ class Service:
         if self.full is not None:
             raise QueueFullError(self.full)
 
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
         if self.full_at_submit is not None:
             raise QueueFullError(self.full_at_submit)
         self.bodies.append(body)
