@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint types bench clean
+.PHONY: demo test soak lint types bench fuzz clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -28,6 +28,9 @@ types: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
+
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz --tries 2000000
 
 clean:
 	rm -rf $(VENV) build dist

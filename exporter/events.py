@@ -34,6 +34,8 @@ MAX_ID_LENGTH = 256
 
 DEFAULT_VERSION = "default"
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 Reason = Literal[
     "malformed_json",
     "not_an_object",
@@ -201,8 +203,9 @@ class Decoded:
             self.columns[model] = columns
 
 
-_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
-_VERSION = Annotated[str, Meta(min_length=1, max_length=64)]
+_INTEGER = Annotated[int, Meta(ge=-(10**18), le=10**18)]  # any other one is read by hand, whatever its length
+_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER
+_VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
 _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
 _LARGEST = 1e50  # beyond any real outcome; its fourth power is still a float
@@ -243,7 +246,7 @@ class Schema:
         k = len(profile.classes)
         self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1)
         self._scores: type[msgspec.Struct] | None = None
-        score_type: Any = _PROBABILITY | None
+        score_type: Any = _PROBABILITY | None if profile.task == "binary" else None
         if profile.task == "multiclass":
             renamed = {f"p{number}": name for number, name in enumerate(profile.classes)}
             self._scores = msgspec.defstruct(
@@ -258,9 +261,9 @@ class Schema:
         self.event = msgspec.defstruct(
             "Event",
             [
-                ("id", _ID | int | None, None),
+                ("id", _ID | None, None),
                 ("ts", _TIME | None, None),
-                ("version", _VERSION | int | float | None, None),
+                ("version", _VERSION | None, None),
                 ("features", self._features | None, None),
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
@@ -288,7 +291,7 @@ class Schema:
             list(lines),
             [str(i) if type(i) is int else i for i in ids],
             [now if t is None else t if type(t) is float else t.timestamp() for t in times],
-            [DEFAULT_VERSION if v is None else v if type(v) is str else canonical(v) for v in versions],
+            [DEFAULT_VERSION if v is None else str(v) if type(v) is int else v for v in versions],
             scores,
             predictions,
             labels,
@@ -410,11 +413,12 @@ class Schema:
                 return canonical(value)
             except TypeError:
                 raise Refused(reason) from None
-        if value is None or (_is_number(value) and math.isnan(value)):
-            return None
-        if not _is_number(value) or not -_LARGEST <= value <= _LARGEST:
+        if value is not None and not _is_number(value):
             raise Refused(reason)
-        return float(value)
+        number = _finite_or(value, math.inf)
+        if number is not None and not -_LARGEST <= number <= _LARGEST:
+            raise Refused(reason)
+        return number
 
 
 class Decoder:
@@ -436,11 +440,14 @@ class Decoder:
 
     def decode_steps(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
         """Decode into `decoded`, pausing after each chunk so that a caller can let others run."""
-        start = body[:64].lstrip()[:1]
+        body = body.removeprefix(_BYTE_ORDER_MARK)
+        start = body.lstrip()[:1]
         if start == b"[":
-            yield from self._decode_array(body, now, decoded)
-            return
-        if start == b"{" and b"\n" in body and self._decode_single(body, now, decoded):
+            events = self._array_elements(body)
+            if events is not None:
+                yield from self._decode_array(events, now, decoded)
+                return
+        elif start == b"{" and self._decode_single(body, now, decoded):
             return
         line = 1
         for chunk in _chunks(body):
@@ -449,12 +456,8 @@ class Decoder:
 
     def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""
-        first = body[: body.index(b"\n")].rstrip()
-        if first.endswith(b"}"):
-            return False
-        try:
-            json.loads(body)
-        except (ValueError, RecursionError):
+        first, _, rest = body.lstrip().partition(b"\n")
+        if not rest.strip() or (first.rstrip().endswith(b"}") and _is_json(first)) or not _is_json(body):
             return False
         self._decode_one(body, 1, now, decoded)
         return True
@@ -475,22 +478,26 @@ class Decoder:
             self._take(events, range(first_line, first_line + count), now, decoded)
         return count
 
-    def _decode_array(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
+    def _array_elements(self, body: bytes) -> list[Any] | None:
+        """Return the decoded events of an array, or its JSON values where one needs repair; None when it is none."""
         try:
-            events = self._array.decode(body)
+            events: list[Any] = self._array.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             try:
-                elements = msgspec.json.decode(body, type=list[msgspec.Raw])
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                decoded.refused.append((1, "malformed_json"))
-                return
-            for line, element in enumerate(elements, 1):
-                self._decode_one(bytes(element), line, now, decoded)
-                if line % 256 == 0:
-                    yield
-            return
-        if events:
+                values = _parse(body)
+            except Refused:
+                return None
+            return values if isinstance(values, list) else None
+        return events
+
+    def _decode_array(self, events: list[Any], now: float, decoded: Decoded) -> Iterator[None]:
+        if events and type(events[0]) in self._by_type:
             self._take(events, range(1, len(events) + 1), now, decoded)
+        else:
+            for number, value in enumerate(events, 1):
+                self._repair_one(value, number, now, decoded)
+                if number % 256 == 0:
+                    yield
         yield
 
     def _decode_one(self, line: bytes, number: int, now: float, decoded: Decoded) -> None:
@@ -498,17 +505,23 @@ class Decoder:
             event = self._events.decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             try:
-                event = self._repair(line)
+                value = _parse(line)
             except Refused as refused:
                 decoded.refused.append((number, refused.reason))
-                return
-        self._take([event], [number], now, decoded)
+            else:
+                self._repair_one(value, number, now, decoded)
+        else:
+            self._take([event], [number], now, decoded)
 
-    def _repair(self, line: bytes) -> Any:
+    def _repair_one(self, value: Any, number: int, now: float, decoded: Decoded) -> None:
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            raise Refused("malformed_json") from None
+            event = self._repair(value)
+        except Refused as refused:
+            decoded.refused.append((number, refused.reason))
+        else:
+            self._take([event], [number], now, decoded)
+
+    def _repair(self, event: Any) -> Any:
         if not isinstance(event, dict):
             raise Refused("not_an_object")
         model = event.get("model")
@@ -532,6 +545,25 @@ class Decoder:
             decoded.refused.extend(refused)
             if len(columns):
                 decoded.add(schema.model, columns)
+
+
+def _parse(text: bytes) -> Any:
+    """Return a JSON value as lenient as it gets: with NaN and infinities, damaged UTF-8 replaced.
+
+    Raises Refused.
+    """
+    try:
+        return json.loads(text.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        raise Refused("malformed_json") from None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _parse(text)
+    except Refused:
+        return False
+    return True
 
 
 def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
@@ -581,7 +613,7 @@ def _version(value: object) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise Refused("bad_version")
-    text = canonical(value)
+    text = value if isinstance(value, str) else canonical(value)
     if text is None or not 0 < len(text) <= 64:
         raise Refused("bad_version")
     return _encodable(text, "bad_version")
@@ -599,7 +631,7 @@ def _encodable(text: str, reason: Reason) -> str:
 def _time(value: object) -> datetime | float | None:
     try:
         time: datetime | float | None = msgspec.convert(value, _TIME | None)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
         raise Refused("bad_timestamp") from None
     if isinstance(time, float) and math.isnan(time):
         raise Refused("bad_timestamp")
