@@ -8,7 +8,7 @@ from exporter.sources.base import Content
 from exporter.sources.kserve import KServe
 from tests.models import NOW, profiles
 
-TRIES = 4000
+TRIES = 5000
 NAMES = ["amount", "country", "predictions", "scores", ""]
 SCALARS = [
     "0",
