@@ -34,6 +34,9 @@ MAX_ID_LENGTH = 256
 
 DEFAULT_VERSION = "default"
 
+ARROW_STREAM = b"\xff\xff\xff\xff"
+"""How an Arrow IPC stream begins, and no JSON does."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Reason = Literal[
@@ -208,13 +211,13 @@ _ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER
 _VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
 _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
-_LARGEST = 1e50  # beyond any real outcome; its fourth power is still a float
-_OUTCOME = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+LARGEST_OUTCOME = 1e50  # beyond any real outcome; its fourth power is still a float
+_OUTCOME = Annotated[float, Meta(ge=-LARGEST_OUTCOME, le=LARGEST_OUTCOME)]
 
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
 
-_SUM_TOLERANCE = 0.01
+SUM_TOLERANCE = 0.01
 """How far from 1 the probabilities of all classes may add up, after rounding by the model server."""
 
 
@@ -333,7 +336,7 @@ class Schema:
                     reasons.setdefault(row, "missing_id")
         if self._scores is not None:
             for row, scores in enumerate(columns.scores):
-                if scores is not None and abs(sum(astuple(scores)) - 1) > _SUM_TOLERANCE:
+                if scores is not None and abs(sum(astuple(scores)) - 1) > SUM_TOLERANCE:
                     reasons.setdefault(row, "bad_score")
         if not reasons:
             return columns, []
@@ -357,11 +360,12 @@ class Schema:
         )
 
     def score_array(self, scores: Sequence[Any]) -> NDArray[np.float64]:
-        """Return probabilities (n, columns), NaN where absent."""
+        """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
         if self._scores is None:
             return np.array(scores, np.float64)[:, None]
         absent = (math.nan,) * len(self.profile.classes)
-        return np.array([absent if s is None else astuple(s) for s in scores])
+        rows = (absent if s is None else s if type(s) is tuple else astuple(s) for s in scores)
+        return np.array(list(rows))
 
     def repair(self, event: dict[str, Any]) -> Any:
         """Make an event from an object that the typed decoder refused; raises Refused with the reason."""
@@ -371,7 +375,7 @@ class Schema:
         return self.event(
             id=_identifier(event.get("id")),
             ts=_time(event.get("ts")),
-            version=_version(event.get("version")),
+            version=read_version(event.get("version")),
             features=None if features is None else self._repaired_features(features),
             scores=self._repaired_scores(event),
             prediction=self._outcome(event.get("prediction"), "bad_prediction"),
@@ -416,7 +420,7 @@ class Schema:
         if value is not None and not _is_number(value):
             raise Refused(reason)
         number = _finite_or(value, math.inf)
-        if number is not None and not -_LARGEST <= number <= _LARGEST:
+        if number is not None and not -LARGEST_OUTCOME <= number <= LARGEST_OUTCOME:
             raise Refused(reason)
         return number
 
@@ -432,7 +436,10 @@ class Decoder:
         self._array = msgspec.json.Decoder(list[union])
 
     def decode(self, body: bytes, now: float) -> Decoded:
-        """Decode a body: NDJSON, one JSON array, or one JSON object over several lines. `now` is Unix seconds."""
+        """Decode a body: NDJSON, one JSON array, one JSON object over several lines, or an Arrow IPC stream.
+
+        `now` is Unix seconds.
+        """
         decoded = Decoded()
         for _ in self.decode_steps(body, now, decoded):
             pass
@@ -440,6 +447,9 @@ class Decoder:
 
     def decode_steps(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
         """Decode into `decoded`, pausing after each chunk so that a caller can let others run."""
+        if body.startswith(ARROW_STREAM):
+            yield from self._decode_arrow(body, now, decoded)
+            return
         body = body.removeprefix(_BYTE_ORDER_MARK)
         start = body.lstrip()[:1]
         if start == b"[":
@@ -453,6 +463,14 @@ class Decoder:
         for chunk in _chunks(body):
             line += self._decode_lines(chunk, line, now, decoded)
             yield
+
+    def _decode_arrow(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
+        try:
+            from exporter import columnar  # needs pyarrow, which is optional and slow to load
+        except ImportError:
+            decoded.refused.append((1, "bad_arrow"))
+            return
+        yield from columnar.decode(body, self._schemas, now, decoded)
 
     def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""
@@ -608,7 +626,8 @@ def _identifier(value: object) -> str | None:
     return _encodable(str(value), "bad_id")
 
 
-def _version(value: object) -> str | None:
+def read_version(value: object) -> str | None:
+    """Return a version as text, None for null; raises Refused."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):

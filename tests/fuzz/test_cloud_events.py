@@ -47,7 +47,7 @@ def tensor(random: Random) -> str:
 
 
 def payload(random: Random) -> str:
-    if random.random() < 0.5:
+    if random.random() < 0.7:
         return random.choice(['{"instances":[{"amount":1}]}', '{"predictions":[0]}', value(random)])
     key = random.choice(["instances", "inputs", "predictions", "outputs"])
     make = tensor if key.endswith("puts") else value
