@@ -6,7 +6,7 @@ or the columns of any other name. `model` and `version` may instead be metadata 
 """
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ from exporter.events import (
 from exporter.profile.bins import CategoricalVariable
 from exporter.values import canonical
 
-_ROWS_AT_ONCE = 16384
 _ENVELOPE = frozenset(
     {"model", "version", "id", "ts", "features", "prediction", "score", "scores", "label", "latency_seconds", "error"}
 )
@@ -44,53 +43,70 @@ Flags = NDArray[np.bool_]
 
 
 class _WrongTypeError(Exception):
-    """A column has a type that its name does not allow."""
+    """A column has a type that its name does not allow, or the stream is not what it must be."""
 
 
-def decode(body: bytes, schemas: Mapping[str, Schema], now: float, decoded: Decoded) -> Iterator[None]:
-    """Decode a stream into `decoded`, pausing now and then; rows count from 1. `now` is Unix seconds.
+_UNREADABLE = (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error)
 
-    Where the stream cannot be read on, that row is refused as `bad_arrow`; the rows before it are taken.
+
+def decode(body: bytes, schemas: Mapping[str, Schema], now: float, decoded: Decoded) -> None:
+    """Decode a stream into `decoded`; rows count from 1. `now` is Unix seconds.
+
+    Where the stream cannot be read on, that row is refused as `bad_arrow`; the record batches before it are taken.
     """
-    row = 1
+    batches: list[Any] = []
+    rows = 0
     try:
         _refuse_compression(body)
         with pa.ipc.open_stream(body) as reader:
             for batch in reader:
                 batch.validate(full=True)
-                if row + batch.num_rows > len(body):  # columns without data may claim any number of rows
+                if rows + batch.num_rows > len(body):  # columns without data may claim any number of rows
                     raise _WrongTypeError
-                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                    part = batch.slice(start, _ROWS_AT_ONCE)
-                    _take(part, row, schemas, now, decoded)
-                    row += part.num_rows
-                    yield
-    except (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error, UnicodeDecodeError):
-        decoded.refused.append((row, "bad_arrow"))
+                rows += batch.num_rows
+                batches.append(batch)
+    except _UNREADABLE:
+        decoded.refused.append((rows + 1, "bad_arrow"))
+    if rows:
+        try:
+            table = pa.Table.from_batches(batches).combine_chunks()
+            columns = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
+            constants = {key: value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
+            _take(columns, constants, np.arange(1, rows + 1), schemas, now, decoded)
+        except _UNREADABLE:
+            decoded.refused.append((1, "bad_arrow"))
 
 
-def _take(batch: Any, first: int, schemas: Mapping[str, Schema], now: float, decoded: Decoded) -> None:
-    """Sort the rows of a record batch by model and turn them to columns."""
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    constants = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
-    lines = np.arange(first, first + batch.num_rows)
+def _take(
+    columns: Mapping[str, Any],
+    constants: Mapping[bytes, str],
+    lines: NDArray[np.int_],
+    schemas: Mapping[str, Schema],
+    now: float,
+    decoded: Decoded,
+) -> None:
+    """Sort rows by model and turn them to columns."""
     if "model" in columns:
         models, which = _distinct(columns["model"])
     else:
-        models, which = [constants.get("model")], np.zeros(batch.num_rows, np.intp)
+        models, which = [constants.get(b"model")], np.zeros(len(lines), np.intp)
+    taken = Decoded()
     for code in np.unique(which).tolist():
         name = models[code] if code >= 0 else None
         schema = schemas.get(name) if isinstance(name, str) else None
         mine = which == code
         if schema is None:
             reason: Reason = "missing_model" if name is None else "unknown_model"
-            decoded.refused += ((line, reason) for line in lines[mine].tolist())
+            taken.refused += ((line, reason) for line in lines[mine].tolist())
             continue
         ours = columns
         if not mine.all():
             chosen = pa.array(mine)
             ours = {name: column.filter(chosen) for name, column in columns.items()}
-        _Rows(schema, ours, lines[mine], constants.get("version"), now).take(decoded)
+        _Rows(schema, ours, lines[mine], constants.get(b"version"), now).take(taken)
+    for name, rows in taken.columns.items():
+        decoded.add(name, rows)
+    decoded.refused += taken.refused
 
 
 class _Rows:
@@ -127,7 +143,7 @@ class _Rows:
             self._refuse("nothing_to_count", ~predicts & np.isnan(labels))
             self._refuse("missing_id", ~predicts if ids is None else ~predicts & (ids == None))  # noqa: E711
         good = self._good(decoded)
-        kept = slice(None) if good is None else good
+        kept: Any = slice(None) if good is None else good
         count = n if good is None else int(np.count_nonzero(good))
         if not count:
             return
@@ -138,14 +154,14 @@ class _Rows:
             self._schema.model,
             Columns(
                 features=Features(present.tolist(), encoded),
-                lines=self._lines[kept].tolist(),
+                lines=range(self._lines[0], self._lines[0] + n) if good is None else self._lines[good].tolist(),
                 ids=[None] * count if ids is None else ids[kept].tolist(),
-                times=times[kept].tolist(),
+                times=times[kept],
                 versions=versions[kept].tolist(),
-                scores=self._listed(scores[kept]),
-                predictions=predictions[kept].tolist(),
-                labels=labels[kept].tolist(),
-                latencies=latencies[kept].tolist(),
+                scores=self._scores_column(scores[kept]),
+                predictions=predictions[kept],
+                labels=labels[kept],
+                latencies=latencies[kept],
                 errors=[None] * count if errors is None else errors[kept].tolist(),
             ),
         )
@@ -286,15 +302,14 @@ class _Rows:
         self._refuse("bad_score", np.logical_or.reduce(outside, axis=1))
         return scores
 
-    def _listed(self, scores: Floats) -> list[Any]:
-        """Return scores as the decoder of JSON does: None, a probability, or (multiclass) one per class."""
-        rows: list[Any] = scores.tolist()
+    def _scores_column(self, scores: Floats) -> list[Any] | Floats:
+        """Return scores as the schema takes them: probabilities, or (multiclass) None or a tuple of them."""
         if self._schema.profile.task == "binary":
-            return [row[0] for row in rows]
+            return scores[:, 0]
         if self._schema.profile.task == "regression" or scores.shape[1] == 1:
-            return [None] * len(rows)
+            return [None] * len(scores)
         absent = np.isnan(scores[:, 0]).tolist()
-        return [None if lacking else tuple(row) for lacking, row in zip(absent, rows, strict=True)]
+        return [None if lacking else tuple(row) for lacking, row in zip(absent, scores.tolist(), strict=True)]
 
     def _numbers(self, name: str) -> Floats:
         """Return the numbers of a column, NaN where null or where there is no such column."""

@@ -100,6 +100,9 @@ REASONS: Final[dict[Reason, str]] = {
 }
 
 
+Floats = NDArray[np.float64]
+
+
 class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
     """One event is refused."""
 
@@ -154,7 +157,7 @@ class Features:
 
 @dataclass(slots=True)
 class Columns:
-    """Valid events of one model, one list per field, all of one length.
+    """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
     `lines` are line numbers in the body, `times` Unix seconds, `scores` a probability (binary) or a decoded struct of
     them (multiclass); `predictions` and `labels` are class codes or numbers. None
@@ -162,14 +165,14 @@ class Columns:
     """
 
     features: Features
-    lines: list[int]
+    lines: Sequence[int]
     ids: list[str | None]
-    times: list[float]
+    times: "list[float] | Floats"
     versions: list[str | None]
-    scores: list[Any]
-    predictions: list[float | None]
-    labels: list[float | None]
-    latencies: list[float | None]
+    scores: "list[Any] | Floats"
+    predictions: "list[float | None] | Floats"
+    labels: "list[float | None] | Floats"
+    latencies: "list[float | None] | Floats"
     errors: list[str | None]
 
     def __len__(self) -> int:
@@ -178,7 +181,17 @@ class Columns:
     def extend(self, other: "Columns") -> None:
         """Append the events of `other`."""
         for name in self.__slots__:
-            getattr(self, name).extend(getattr(other, name))
+            values = getattr(self, name)
+            if not isinstance(values, list | Features):
+                values = list(values)
+                setattr(self, name, values)
+            values.extend(getattr(other, name))
+
+    def older_than(self, time: float) -> int:
+        """Return how many events are older."""
+        if isinstance(self.times, list):
+            return sum(each < time for each in self.times) if min(self.times, default=time) < time else 0
+        return int(np.count_nonzero(self.times < time))
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Columns":
         """Return the events whose flag is set."""
@@ -359,7 +372,7 @@ class Schema:
             np.fromiter(codes, np.intp, n * len(self.categorical)).reshape(len(self.categorical), n),
         )
 
-    def score_array(self, scores: Sequence[Any]) -> NDArray[np.float64]:
+    def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
         if self._scores is None:
             return np.array(scores, np.float64)[:, None]
@@ -448,7 +461,7 @@ class Decoder:
     def decode_steps(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
         """Decode into `decoded`, pausing after each chunk so that a caller can let others run."""
         if body.startswith(ARROW_STREAM):
-            yield from self._decode_arrow(body, now, decoded)
+            self._decode_arrow(body, now, decoded)
             return
         body = body.removeprefix(_BYTE_ORDER_MARK)
         start = body.lstrip()[:1]
@@ -464,13 +477,13 @@ class Decoder:
             line += self._decode_lines(chunk, line, now, decoded)
             yield
 
-    def _decode_arrow(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
+    def _decode_arrow(self, body: bytes, now: float, decoded: Decoded) -> None:
         try:
             from exporter import columnar  # needs pyarrow, which is optional and slow to load
         except ImportError:
             decoded.refused.append((1, "bad_arrow"))
             return
-        yield from columnar.decode(body, self._schemas, now, decoded)
+        columnar.decode(body, self._schemas, now, decoded)
 
     def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""

@@ -53,6 +53,9 @@ class IntakeResult(NamedTuple):
     errors: Sequence[tuple[int, str]] = ()
 
 
+ARROW_TYPE = "application/vnd.apache.arrow.stream"
+
+
 class Content(NamedTuple):
     """What a request says of its body: media type (lower case) and attributes of a CloudEvent (its `ce-…` headers)."""
 

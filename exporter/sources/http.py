@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from exporter.events import ARROW_STREAM
 from exporter.intake import Intake
-from exporter.sources.base import Content, IntakeResult, QueueFullError
+from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
 from exporter.sources.kserve import KServe, Taken, is_cloud_event
 
 
@@ -24,6 +25,9 @@ class HttpSource:
         """
         if is_cloud_event(content):
             return await self._submit_taken(self.kserve.take(content, body, arrived), arrived)
+        if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
+            self._intake.refuse(self.name, ["bad_arrow"])
+            return IntakeResult(0, 1, [(1, "bad_arrow")])
         return await self._intake.submit(self.name, body, arrived)
 
     async def expire(self, now: float) -> None:

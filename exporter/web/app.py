@@ -9,12 +9,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-from exporter.sources.base import Content, IntakeResult, QueueFullError, UnavailableError
+from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
 from exporter.web import negotiation
 from exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
 from exporter.web.landing import landing_page
@@ -33,7 +34,7 @@ _EVENT_TYPES = (
     "application/jsonl",
     "application/cloudevents+json",
     "application/cloudevents-batch+json",
-    "application/vnd.apache.arrow.stream",
+    *([ARROW_TYPE] if find_spec("pyarrow") else []),
 )
 _BODIES_AT_ONCE = 4  # the memory for bodies being read, in bodies of the largest size
 _NO_STORE = (b"cache-control", b"no-store")
