@@ -62,9 +62,11 @@ def test_every_answer_is_as_described(description: Any, method: str, path: str, 
     bodies = 60 if path == "/v1/events" else 15
     statuses = Counter[int]()
 
-    @settings(max_examples=bodies, deadline=None, derandomize=True, database=None, suppress_health_check=HealthCheck)
+    @settings(
+        max_examples=bodies, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(case=description[path][method].as_strategy(generation_mode=mode))
-    def check(case: schemathesis.Case) -> None:
+    def check(case: "schemathesis.Case[Any]") -> None:
         response = case.call_and_validate(excluded_checks=NOT_CHECKED, timeout=10)
         statuses[response.status_code] += 1
 
