@@ -1,6 +1,9 @@
 import ast
+import asyncio
 import gzip
+import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -331,6 +334,44 @@ assert all(os.waitpid(child, 0)[1] == 0 for child in children)
     subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], check=True, timeout=30)
     ids = [json.loads(line)["id"] for _, _, body in server.requests for line in body.splitlines()]
     assert sorted(ids) == ["before", "child 0", "child 1", "child 2", "parent"]
+
+
+def test_the_examples_of_its_page(scripted: Any) -> None:
+    server = scripted()
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    asgi, wsgi = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def app" in block)
+
+    class Model:
+        def predict_proba(self, features: Any) -> float:
+            return 1.0 / float(features["amount"])
+
+    request = json.dumps({"id": "a", "features": {"amount": 2}}).encode()
+    names: dict[str, Any] = {"model": Model()}
+    exec(asgi.replace("http://mlops-exporter:10042", server.url), names)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": request}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(names["app"]({"type": "http"}, receive, send))
+    assert json.loads(sent[1]["body"]) == {"score": 0.5}
+    exec(wsgi, names)
+    (answer,) = names["app"]({"wsgi.input": io.BytesIO(request)}, lambda status, headers: None)
+    assert json.loads(answer) == {"score": 0.5}
+    with pytest.raises(ZeroDivisionError):
+        names["app"]({"wsgi.input": io.BytesIO(request.replace(b"2", b"0"))}, None)
+    assert names["monitor"].flush()
+    names["monitor"].close()
+    events = [json.loads(line) for _, _, body in server.requests for line in body.splitlines()]
+    assert [(event.get("score"), event.get("error")) for event in events] == [
+        (0.5, None),
+        (0.5, None),
+        (None, "ZeroDivisionError('float division by zero')"),
+    ]
+    assert events[0]["latency_seconds"] >= 0
 
 
 def test_many_threads_lose_nothing(scripted: Any) -> None:

@@ -1,5 +1,6 @@
 """docs/events.md says what the code says."""
 
+import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,9 +42,10 @@ def test_numbers_are_those_of_the_code() -> None:
 
 def test_the_client_takes_what_its_page_names() -> None:
     page = (DOCS / "client.md").read_text()
+    parameters = inspect.signature(Monitor).parameters
     for name in ("queue_events", "exit_seconds", "token", "headers", "timeout"):
         assert f"`{name}`" in page
-        assert name in Monitor.__init__.__kwdefaults__
-    assert Monitor.__init__.__kwdefaults__["queue_events"] == 10_000
-    assert Monitor.__init__.__kwdefaults__["batch_events"] == 500
-    assert Monitor.__init__.__kwdefaults__["exit_seconds"] == 3.0
+        assert name in parameters
+    assert parameters["queue_events"].default == 10_000
+    assert parameters["batch_events"].default == 500
+    assert parameters["exit_seconds"].default == 3.0
