@@ -37,6 +37,10 @@ _ENVELOPE = frozenset(
 )
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 
+# Absent, null and dictionary columns may claim any number of rows; these bound the memory that they can ask for.
+_BYTES_PER_ROW = 4
+_FEATURES_PER_BYTE = 4
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -54,6 +58,8 @@ def decode(body: bytes, schemas: Mapping[str, Schema], now: float, decoded: Deco
 
     Where the stream cannot be read on, that row is refused as `bad_arrow`; the record batches before it are taken.
     """
+    features = max(len(schema.profile.features) for schema in schemas.values())
+    limit = len(body) // max(_BYTES_PER_ROW, features // _FEATURES_PER_BYTE)
     batches: list[Any] = []
     rows = 0
     try:
@@ -61,7 +67,7 @@ def decode(body: bytes, schemas: Mapping[str, Schema], now: float, decoded: Deco
         with pa.ipc.open_stream(body) as reader:
             for batch in reader:
                 batch.validate(full=True)
-                if rows + batch.num_rows > len(body):  # columns without data may claim any number of rows
+                if rows + batch.num_rows > limit:
                     raise _WrongTypeError
                 rows += batch.num_rows
                 batches.append(batch)

@@ -254,9 +254,16 @@ def test_compressed_buffers_are_refused_unread(codec: str) -> None:
     assert DECODER.decode(stream({"country": words}, compression=codec), NOW).refused == [(1, "bad_arrow")]
 
 
-def test_rows_without_data_are_bounded() -> None:
-    empty = pa.record_batch({"amount": pa.nulls(1_000_000_000), "score": pa.nulls(1_000_000_000)})
+@pytest.mark.parametrize("rows", [10_000, 1_000_000_000])
+def test_rows_without_data_are_bounded(rows: int) -> None:
+    empty = pa.record_batch({"amount": pa.nulls(rows), "score": pa.nulls(rows)})
     assert DECODER.decode(stream(empty), NOW).refused == [(1, "bad_arrow")]
+
+
+def test_narrow_rows_are_taken() -> None:
+    n = 10_000
+    narrow = {"member": np.zeros(n, np.bool_), "score": np.full(n, 0.5, np.float32)}
+    assert decode(narrow).accepted == n
 
 
 def test_damaged_streams_never_raise() -> None:
