@@ -9,6 +9,7 @@ finds the reason.
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, compress
@@ -497,10 +498,10 @@ class Decoder:
         """Decode whole lines; returns how many there were."""
         data = bytes(chunk)
         count = data.count(b"\n") + (not data.endswith(b"\n"))
-        try:
-            events = self._events.decode_lines(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            events = None
+        events = None
+        if count == 1 or _one_object_a_line(data):
+            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                events = self._events.decode_lines(data)
         if events is None or len(events) != count:
             for offset, line in enumerate(data.split(b"\n")[:count]):
                 if line.strip():
@@ -595,6 +596,20 @@ def _is_json(text: bytes) -> bool:
     except Refused:
         return False
     return True
+
+
+def _one_object_a_line(data: bytes) -> bool:
+    """Return whether every line begins with { and the ones before the last end with }.
+
+    No JSON value goes on from } to {, so no value then spans lines. The decoder of lines would let it, and would let
+    several values share a line.
+    """
+    text = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(text == ord("\n"))
+    last = text[ends - 1]
+    last = np.where(last == ord("\r"), text[ends - 2], last)
+    starts = ends[ends < len(text) - 1] + 1
+    return bool(text[0] == ord("{") and np.all(last == ord("}")) and np.all(text[starts] == ord("{")))
 
 
 def _chunks(body: bytes) -> Iterator[bytes | memoryview]:

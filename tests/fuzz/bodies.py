@@ -99,7 +99,7 @@ _BAD_SCORES = [
     "{}",
 ]
 _SPACES = ["", "", "", " ", "\t", "\r", "  "]
-_LINE_ENDS = ["\n", "\n", "\n", "\r\n", "\n\n", "\n \n"]
+_LINE_ENDS = ["\n", "\n", "\n", "\r\n", "\n\n", "\n \n", ""]
 _PIECES = [
     b"\n",
     b"\r",

@@ -165,6 +165,24 @@ def test_two_objects_on_a_line_are_malformed() -> None:
     assert decode(GOOD + GOOD + b"\n" + GOOD).refused == [(1, "malformed_json")]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\n" + GOOD + GOOD,
+        GOOD + b"\n\n" + GOOD + GOOD,
+        GOOD + b" " + GOOD + b"\n \n" + GOOD,
+        GOOD + b'\n{"model":"credit",\n"score":0.5}\n' + GOOD + GOOD,
+        GOOD + b'\n{"model":"credit","features":\n{"amount":1}}\n' + GOOD + GOOD,
+        GOOD + b'\n{"model":"credit","features":{"amount":1}\n,"score":0.5}\n' + GOOD + GOOD,
+    ],
+)
+def test_a_line_is_one_event_even_where_the_numbers_of_both_agree(body: bytes) -> None:
+    decoded = decode(body)
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    assert decoded.accepted == lines.count(GOOD)
+    assert len(decoded.refused) == len(lines) - lines.count(GOOD)
+
+
 def test_chunk_boundaries() -> None:
     line = event(id="a", features={"amount": 1.5})
     for total in (CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1):
