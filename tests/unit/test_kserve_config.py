@@ -39,7 +39,7 @@ def test_good_mappings(tmp_path: Path, kserve: dict[str, Any]) -> None:
         ({"models": {"price": {"classes": ["0"]}}}, "in the order of the model's output: none"),
         (
             {"models": {"credit": {"outputs": {"p": "probability"}}}},
-            "Input should be 'prediction', 'score' or 'scores'",
+            "must be 'prediction', 'score' or 'scores'",
         ),
         ({"models": {"credit": {"feature": []}}}, "did you mean features?"),
         ({"wait": 60}, "60 is not a duration"),
