@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint types bench clean
+.PHONY: demo test soak lint types bench fuzz clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -29,6 +29,9 @@ types: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
 
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz --tries 2000000
+
 clean:
 	rm -rf $(VENV) build dist
 
@@ -40,5 +43,5 @@ $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[kafka,parquet,redis] --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[arrow,kafka,parquet,redis] --group dev
 	touch $@
