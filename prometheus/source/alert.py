@@ -81,7 +81,7 @@ def value(query: str, labels: tuple[str, ...], show: str) -> str:
     return f"{{{{ range {_query(query, labels)} }}}}{{{{ . | value | {show} }}}}{{{{ end }}}}"
 
 
-def constant(name: str, show: str = "humanize") -> str:
+def constant(name: str, show: str = 'printf "%.4g"') -> str:
     """Template text with a threshold."""
     return f"{{{{ range query `ml:threshold:{name}` }}}}{{{{ . | value | {show} }}}}{{{{ end }}}}"
 

@@ -22,7 +22,9 @@ from prometheus.source.alert import (
 )
 from prometheus.source.thresholds import threshold
 
+_JOB_MODEL = ("job", "model")
 _METRIC = (*MODEL_HERE, "metric")
+_ATTRIBUTE = (*MODEL_HERE, "attribute", "metric")
 _ON_METRIC = "on (job, instance, model, version, metric)"
 _ON_BENCHMARK = "on (job, instance, model, metric) group_left ()"
 
@@ -93,16 +95,30 @@ def _burnt(window: str) -> str:
     )
 
 
-def _silent(metric: str, window: str) -> str:
-    """No events in the last `window` though the day before had some, and so had last week's day if it is known."""
+def _silent(name: str, metric: str, window: str) -> str:
+    """No events in the last `window` though the day before had some, and so had last week's day if it is known.
+
+    Once firing it stays so until events come or the model is taken out of the configuration: tomorrow, yesterday will
+    have been silent too.
+    """
     lately = f"sum without (instance, pod, version) (increase({metric}[{window}]))"
     return dedent(f"""\
         (
-          {lately.replace("]", "] offset 1d")} >= {threshold("busy_events")}
-          unless {lately.replace("]", "] offset 1w")} < {threshold("busy_events")}
-          unless {lately} > 0
+            {lately.replace("]", "] offset 1d")} >= {threshold("busy_events")}
+            unless {lately.replace("]", "] offset 1w")} < {threshold("busy_events")}
+          or
+            max without (alertname, alertstate, severity, category) (
+              ALERTS{{alertname="{name}",alertstate="firing"}}
+            )
         )
-        and on (job) ml_exporter_build_info""")
+        unless {lately} > 0
+        and on (job, model) ml_model_labels_unmatched_total""")
+
+
+def _usual(metric: str, window: str) -> str:
+    """Template text with the number of events a week ago, or yesterday when that is not known."""
+    increase = f"sum(increase({metric}{{SELECT}}[{window}] offset"
+    return value(f"{increase} 1w)) or {increase} 1d))", _JOB_MODEL, 'printf "%.0f"')
 
 
 def _fairness() -> str:
@@ -123,8 +139,6 @@ def _fairness() -> str:
     return f"{too_low}\nor\n{too_high}"
 
 
-_ATTRIBUTE = (*MODEL_HERE, "attribute", "metric")
-_JOB_MODEL = ("job", "model")
 
 ALERTS = [
     Alert(
@@ -287,10 +301,10 @@ ALERTS = [
         "freshness",
         "critical",
         _JOB_MODEL,
-        _silent("ml_model_predictions_total", "30m"),
+        _silent("MLNoPredictions", "ml_model_predictions_total", "30m"),
         "A model that is busy at this time of day gets no predictions.",
-        "Model {{ $labels.model }} made no prediction in the last 30m, where it made {{ $value | humanize }} at this "
-        f"time yesterday; {constant('busy_events')} are enough to expect some.",
+        "Model {{ $labels.model }} made no prediction in the last 30m, where it usually makes "
+        f"{_usual('ml_model_predictions_total', '30m')} at this time; {constant('busy_events')} are enough to expect some.",
         "See whether the model server gets requests; if it does, its event log or the source has broken.",
         "5m",
     ),
@@ -299,10 +313,10 @@ ALERTS = [
         "freshness",
         "warning",
         _JOB_MODEL,
-        _silent("ml_model_labels_total", "1d"),
+        _silent("MLNoLabels", "ml_model_labels_total", "1d"),
         "A model's labels have stopped to come.",
-        "Model {{ $labels.model }} got no label in the last day, where it got {{ $value | humanize }} the day before; "
-        f"{constant('busy_events')} are enough to expect some.",
+        "Model {{ $labels.model }} got no label in the last day, where it usually gets "
+        f"{_usual('ml_model_labels_total', '1d')}; {constant('busy_events')} are enough to expect some.",
         "See whether the job that delivers labels ran, and whether its events were rejected.",
         "30m",
     ),

@@ -75,7 +75,7 @@ def _shortest(size: str, minimum: str) -> str:
 
 
 def fleet() -> list[Group]:
-    """Return drift, performance, calibration and fairness over all replicas."""
+    """Return drift, performance, calibration and fairness over all replicas; labels are counted by `error_budget`."""
     reference = Group(
         "ml-fleet-reference",
         [
@@ -93,7 +93,17 @@ def fleet() -> list[Group]:
             Record("ml:feature_reference:share", _smoothed("ml:feature_reference:values")),
         ],
     )
-    return [reference, *(_labels(window) for window in BURN_WINDOWS), *(_fleet(window) for window in FLEET_WINDOWS)]
+    return [reference, *(_fleet(window) for window in FLEET_WINDOWS)]
+
+
+def error_budget() -> list[Group]:
+    """Return labelled and bad predictions of the windows over which burn rates are taken, and the budget itself."""
+    budget = Record(
+        "ml:model_error_budget:ratio",
+        f'1 - max without ({_REPLICA}, metric) (ml_model_benchmark_min{{metric="accuracy"}})',
+        comment="Share of bad predictions that the accuracy benchmark allows.",
+    )
+    return [Group("ml-error-budget", [budget]), *(_labels(window) for window in BURN_WINDOWS)]
 
 
 def _interval(window: str) -> str | None:
@@ -287,19 +297,3 @@ def _fleet(window: str) -> Group:
         ],
         _interval(window),
     )
-
-
-def budgets() -> list[Group]:
-    """Return the error budget of each model."""
-    return [
-        Group(
-            "ml-error-budget",
-            [
-                Record(
-                    "ml:model_error_budget:ratio",
-                    f'1 - max without ({_REPLICA}, metric) (ml_model_benchmark_min{{metric="accuracy"}})',
-                    comment="Share of bad predictions that the accuracy benchmark allows.",
-                )
-            ],
-        )
-    ]

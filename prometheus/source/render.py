@@ -8,7 +8,7 @@ import yaml
 
 from prometheus.source import compute_alerts, data_alerts, exporter_alerts, model_alerts
 from prometheus.source.alert import Alert, since
-from prometheus.source.records import Group, budgets, fleet, thresholds, windows
+from prometheus.source.records import Group, error_budget, fleet, thresholds, windows
 
 GRAFANA = "http://localhost:3000"
 RUNBOOKS = "https://github.com/mlops-exporter/mlops-exporter/blob/main/docs/runbooks"
@@ -47,13 +47,21 @@ _THRESHOLDS_HEADER = """\
 """
 
 
+RECORDS = {
+    "thresholds.yml": (_THRESHOLDS_HEADER, thresholds()),
+    "windows.yml": (_HEADER, windows()),
+    "error_budget.yml": (_HEADER, error_budget()),
+    "fleet.yml": (_HEADER, fleet()),
+}
+GROUPS = {name: [group.name for group in groups] for name, (_, groups) in RECORDS.items()} | {
+    name: [group] for name, (group, _) in ALERT_GROUPS.items()
+}
+"""Names of the groups in each rule file."""
+
+
 def rule_files() -> dict[str, str]:
     """Return the text of each rule file by its name."""
-    records = {
-        "thresholds.yml": (_THRESHOLDS_HEADER, thresholds()),
-        "fleet.yml": (_HEADER, [*windows(), *fleet(), *budgets()]),
-    }
-    texts = {name: header + _records(groups) for name, (header, groups) in records.items()}
+    texts = {name: header + _records(groups) for name, (header, groups) in RECORDS.items()}
     for name, (group, alerts) in ALERT_GROUPS.items():
         rules = "\n".join(_item(alert_rule(alert)) for alert in alerts)
         texts[name] = f"{_HEADER}groups:\n  - name: {group}\n    rules:\n{indent(rules, ' ' * 6)}"
@@ -99,7 +107,12 @@ def _records(groups: Iterable[Group]) -> str:
 
 
 def _item(value: dict[str, Any]) -> str:
-    return yaml.dump([value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return to_yaml([value])
+
+
+def to_yaml(value: object) -> str:
+    """Return YAML in the order given, text of several lines as it is."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 class _Dumper(yaml.SafeDumper):
