@@ -349,7 +349,8 @@ def _silent(alert: str, metric: str, window: int, history: int) -> Case:
         (metric, model("removed"), stops),
     ]
     if history > 7 * DAY:
-        weekly = ((DAY - 120, 10), (DAY, 0), (history - 2 * DAY + 120, 10), (over - history, 0))
+        rest = DAY - 120
+        weekly = ((rest, 10), (DAY, 0), (history - rest - DAY, 10), (rest, 0), (over - history - rest, 10))
         series.append((metric, model("weekly"), _legs(0, *weekly)))
     for name in ("fires", "busy", "few", "new-version", "missing", "weekly"):
         series.append(("ml_model_labels_unmatched_total", {**HERE, "model": name}, _legs(0, (over, 0))))
@@ -423,15 +424,16 @@ def _rejected() -> Case:
 
 
 def _lagging() -> Case:
-    t = Timeline("MLSourceLagging", lead=5, tail=5)
+    t = Timeline("MLSourceLagging", lead=20, tail=5)
     series: list[Series] = []
     for source, (lag, pace) in {
         "fires": (6000, 600),
-        "under": (2700, 600),
+        "under": (2950, 600),
         "few": (999, 0),
         "busy": (10_000, 6000),
     }.items():
-        series.append(("ml_exporter_source_lag_events", {**HERE, "source": source}, t.values(lag, 0)))
+        values = f"0+0x16 {lag}+0x{t.over}" if source == "under" else t.values(lag, 0)  # the pace needs 15m to show
+        series.append(("ml_exporter_source_lag_events", {**HERE, "source": source}, values))
         series.append(("ml_exporter_events_total", {**HERE, "source": source}, t.counts(pace)))
     series.append(("ml_exporter_events_total", {**HERE, "source": "missing"}, t.counts(600)))
     return t.case("MLSourceLagging", {**HERE, "source": "fires"}, series)
