@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from prometheus.source.cases import key, test_files
+from prometheus.source.cases import key, promtool_files
 from prometheus.source.render import rule_files, to_yaml
 
 HERE = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ def descriptions(folder: Path = TESTS) -> dict[str, str]:
     """Read the descriptions that the tests expect."""
     found = {}
     for path in folder.glob("*.yml"):
-        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
+        for test in yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["tests"]:
             for check in test["alert_rule_test"]:
                 for expected in check["exp_alerts"]:
                     name = key(check["alertname"], expected["exp_labels"])
@@ -35,9 +35,9 @@ def descriptions(folder: Path = TESTS) -> dict[str, str]:
     return found
 
 
-def test_texts(described: dict[str, str]) -> dict[str, str]:
+def promtool_texts(described: dict[str, str]) -> dict[str, str]:
     """Return the text of each test file by its name."""
-    return {name: _HEADER + to_yaml(content) for name, content in test_files(described).items()}
+    return {name: _HEADER + to_yaml(content) for name, content in promtool_files(described).items()}
 
 
 def rendered() -> dict[str, str]:
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _write(described: dict[str, str]) -> None:
-    for folder, texts in ((RULES, rule_files()), (TESTS, test_texts(described))):
+    for folder, texts in ((RULES, rule_files()), (TESTS, promtool_texts(described))):
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
 

@@ -570,7 +570,7 @@ _RECORDS = {
 }
 
 
-def test_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def promtool_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return promtool's test files by name; `described` gives the description of each expected alert by its `key`."""
     files: dict[str, dict[str, Any]] = {}
     for case in cases():
