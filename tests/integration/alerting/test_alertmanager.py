@@ -147,9 +147,10 @@ MODEL = {**A, "model": "credit", "version": "3"}
         (
             "MLExporterDown",
             A,
-            ["MLFeatureDrift", "MLModelPerformanceBelowBenchmark", "MLSourceDown", "MLGpuLost", "MLNoPredictions"],
+            ["MLFeatureDrift", "MLModelPerformanceBelowBenchmark", "MLSourceDown", "MLGpuLost"],
             "all",
         ),
+        ("MLExporterDown", A, ["MLNoPredictions", "MLNoLabels"], "all"),
         ("MLExporterDown", A, ["MLErrorBudgetBurnFast", "MLWatchdog"], "none"),
         ("MLSourceDown", {**A, "source": "log"}, ["MLSourceLagging", "MLNoLabels", "MLLabelCoverageLow"], "all"),
         ("MLSourceDown", {**A, "source": "log"}, ["MLFeatureDrift", "MLCollectorFailing"], "none"),
@@ -186,8 +187,6 @@ def test_inhibition(
         alertmanager.post(real(name, job=f"{job}-other", **elsewhere))
 
     def states(job: str) -> dict[str, str]:
-        import httpx
-
         answer = httpx.get(f"{alertmanager.url}/api/v2/alerts", params={"filter": f'job="{job}"'}, trust_env=False)
         return {alert["labels"]["alertname"]: alert["status"]["state"] for alert in answer.json()}
 
