@@ -149,7 +149,7 @@ ALERTS = [
         _below_benchmark("ml_model_performance", "ml_model_window_labels", "min_labels", "ml:model_window:labelled"),
         "A model performs worse than agreed.",
         f"{{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance')}. Even its 95 % interval "
-        "lies {{ $value | humanize }} beyond.",
+        'lies {{ $value | printf "%.3g" }} beyond.',
         "See whether a drift or data-quality alert of this model explains it; if a release does, roll back.",
         "10m",
         "30m",
@@ -168,7 +168,7 @@ ALERTS = [
         ),
         "A model is estimated to perform worse than agreed; its labels are still out.",
         f"Estimated {{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance_estimated')}. Even "
-        "its interval lies {{ $value | humanize }} beyond.",
+        'its interval lies {{ $value | printf "%.3g" }} beyond.',
         "See which features moved, and get labels for a sample of the latest predictions.",
         "15m",
         "30m",
@@ -245,7 +245,7 @@ ALERTS = [
         "A model treats groups more differently than agreed.",
         f"{{{{ $labels.metric }}}} by {{{{ $labels.attribute }}}} of {WHERE} is "
         + each("sort(ml_fairness{SELECT})", _ATTRIBUTE, "window", 'printf "%.3g"')
-        + " in the windows; even its interval lies {{ $value | humanize }} outside the benchmark. Lowest selection "
+        + ' in the windows; even its interval lies {{ $value | printf "%.3g" }} outside the benchmark. Lowest selection '
         + "ratios: "
         + each(
             "sort(bottomk(3, max by (group) (ml_group_selection_ratio"
