@@ -28,7 +28,7 @@ def descriptions(folder: Path = TESTS) -> dict[str, str]:
     found = {}
     for path in folder.glob("*.yml"):
         for test in yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["tests"]:
-            for check in test["alert_rule_test"]:
+            for check in test.get("alert_rule_test", ()):
                 for expected in check["exp_alerts"]:
                     name = key(check["alertname"], expected["exp_labels"])
                     found[name] = expected["exp_annotations"]["description"]

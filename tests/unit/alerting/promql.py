@@ -101,7 +101,10 @@ class Lint:
         return series.labels
 
     def _aggregate(self, node: promql.AggregateExpr) -> frozenset[str]:
-        labels = self._vector(node.expr)
+        if str(node.op) in ("count", "group") and isinstance(node.expr, promql.VectorSelector):
+            labels = self._selector(node.expr, over_time=False, existence=True)
+        else:
+            labels = self._vector(node.expr)
         if node.modifier is None:
             return labels if str(node.op) in ("topk", "bottomk") else frozenset()
         named = frozenset(node.modifier.labels)
