@@ -445,10 +445,10 @@ def _checkpoint() -> Case:
     rises = f"{(t.fires + 1) * 60}+60x{t.over - t.fires}"
     series: list[Series] = [
         (metric, HERE, f"0+0x{t.fires} {rises}"),
-        (errors, HERE, f"0+0x{t.over}"),
+        (errors, {**HERE, "fault": "full"}, f"0+0x{t.over}"),
         (metric, {**HERE, "instance": "under:1"}, f"-840+60x{t.over}"),
         (metric, {**HERE, "instance": "error:1"}, f"0+60x{t.over}"),
-        (errors, {**HERE, "instance": "error:1"}, t.counts(1, 0)),
+        (errors, {**HERE, "instance": "error:1", "fault": "full"}, t.counts(1, 0)),
         ("ml_exporter_build_info", {**HERE, "instance": "memory-only:1"}, t.values(1)),
     ]
     return t.case("MLCheckpointFailing", HERE, series, extra=[{**HERE, "instance": "error:1"}])

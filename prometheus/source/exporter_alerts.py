@@ -118,12 +118,12 @@ ALERTS = [
         dedent(f"""\
             time() - ml_exporter_checkpoint_last_success_timestamp_seconds > {threshold("checkpoint_age_seconds")}
             or
-            increase(ml_exporter_state_errors_total[15m]) > 0"""),
+            sum without (fault) (increase(ml_exporter_state_errors_total[15m])) > 0"""),
         "An exporter cannot save its state.",
         "The last checkpoint of {{ $labels.instance }} succeeded "
         + value("time() - ml_exporter_checkpoint_last_success_timestamp_seconds{SELECT}", HOST, "humanizeDuration")
         + f" ago, where {constant('checkpoint_age_seconds', 'humanizeDuration')} is the limit, with "
-        + value("increase(ml_exporter_state_errors_total{SELECT}[15m])", HOST, 'printf "%.0f"')
+        + value("sum(increase(ml_exporter_state_errors_total{SELECT}[15m]))", HOST, 'printf "%.0f"')
         + " errors in the last 15m: a restart would lose what came since.",
         "Check space and permissions of state.path.",
         "5m",
