@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types rules healthy-month bench clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -22,6 +22,12 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/mypy
 
+rules: $(VENV)/dev
+	$(BIN)/python -m prometheus.source
+
+healthy-month: $(VENV)/dev
+	$(BIN)/python -m tests.simulations.healthy_month
+
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
 
@@ -36,5 +42,5 @@ $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[parquet] --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[kafka,parquet,redis] --group dev
 	touch $@

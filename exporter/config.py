@@ -1,12 +1,22 @@
 """The configuration file: read, validated as a whole, every fault with its file, line, key and remedy."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
@@ -110,16 +120,89 @@ class HttpSource(_Settings):
     """Events posted to /v1/events."""
 
 
+def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
+    """Return a path that starts at the directory of the configuration file."""
+    return Path((info.context or {}).get("directory", "")) / path
+
+
+RelativePath = Annotated[Path, AfterValidator(_beside_configuration)]
+
+
+def _require_extra(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"needs the Python package {module}: pip install 'mlops-exporter[{extra}]'")
+
+
+class FileSettings(_Settings):
+    """NDJSON files, plain or .gz: all that match the glob `path`."""
+
+    path: RelativePath
+
+
+class StdinSettings(_Settings):
+    """NDJSON on standard input."""
+
+
+class RedisSettings(_Settings):
+    """A Redis stream, read through a consumer group; `field` of an entry holds the event.
+
+    Entries that another consumer has left unacknowledged for `claim_idle` are taken over.
+    """
+
+    url: str
+    stream: Annotated[str, Field(min_length=1)]
+    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
+    consumer: Annotated[str, Field(min_length=1)] | None = None
+    field: Annotated[str, Field(min_length=1)] = "event"
+    password_file: RelativePath | None = None
+    claim_idle: Annotated[Duration, Field(ge=1)] = 60.0
+
+    @model_validator(mode="after")
+    def _can_connect(self) -> "RedisSettings":
+        _require_extra("redis", "redis")
+        # Judged here, not in a validator of the field, so that no message repeats a password.
+        if not self.url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("url: write redis://HOST:PORT/DB, rediss://… for TLS or unix:///PATH")
+        return self
+
+
+class KafkaSettings(_Settings):
+    """Kafka topics, read as a member of a consumer group.
+
+    `settings` are librdkafka's own, TLS and SASL above all; a key with `_file` behind its name takes its value from
+    that file.
+    """
+
+    bootstrap_servers: Annotated[str, Field(min_length=1)]
+    topics: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
+    settings: dict[str, str | int | float | bool] = {}
+
+    @model_validator(mode="after")
+    def _settings_are_known(self) -> "KafkaSettings":
+        _require_extra("confluent_kafka", "kafka")
+        from exporter.sources.kafka import check_settings
+
+        check_settings(self)
+        return self
+
+
 class SourceSettings(_Settings):
     """One source of events: a name and exactly one kind."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
     http: HttpSource | None = None
+    file: FileSettings | None = None
+    stdin: StdinSettings | None = None
+    redis: RedisSettings | None = None
+    kafka: KafkaSettings | None = None
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "SourceSettings":
-        if self.http is None:
-            raise ValueError("a source needs a kind; this version has: http: {}")
+        kinds = [kind for kind in SourceSettings.model_fields if kind != "name"]
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a source has one kind of {', '.join(kinds)}, not {' and '.join(given) or 'none'}")
         return self
 
 
@@ -156,6 +239,8 @@ class Config(_Settings):
                 raise ValueError(f"{kind}: every name once, but these are there twice: {', '.join(twice)}")
         if sum(source.http is not None for source in self.sources) > 1:
             raise ValueError("sources: one http source at most, since all share /v1/events")
+        if sum(source.stdin is not None for source in self.sources) > 1:
+            raise ValueError("sources: one stdin source at most, since there is one standard input")
         return self
 
 
@@ -178,7 +263,7 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
     faults = list(_duplicate_keys(path, node))
     profiles = _profiles(path, node, content, faults)
     try:
-        config = Config.model_validate(content)
+        config = Config.model_validate(content, context={"directory": path.parent})
     except ValidationError as error:
         faults += [_describe(path, node, fault) for fault in error.errors()]
         raise ConfigError(faults) from None

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent.parent
 RULES, TESTS = HERE / "rules", HERE / "tests"
 
 _HEADER = "# Made by `python -m prometheus.source`: change prometheus/source, not this file.\n"
-_GOT = re.compile(r'Labels:\{(.*)\}\s+Annotations:\{(.*)\}')
+_GOT = re.compile(r"Labels:\{(.*)\}\s+Annotations:\{(.*)\}")
 _PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
 
 

@@ -78,7 +78,7 @@ def sizes(name: str, predictions: float = 5000, labels: float = 5000, window: st
     return [(f"ml_model_window_{key}", model(name, window=window), f"{value}+0x10000") for key, value in values.items()]
 
 
-def _performance(alert: str, performance: str, few: dict[str, float]) -> Case:
+def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case:
     t = Timeline(alert)
     series: list[Series] = []
     for name, (lower, upper) in {
@@ -87,7 +87,7 @@ def _performance(alert: str, performance: str, few: dict[str, float]) -> Case:
         "few": (0.84, 0.88),
         "missing": (0.0, 0.0),
     }.items():
-        series += sizes(name, **(few if name == "few" else {}))
+        series += sizes(name, *(few if name == "few" else (5000, 5000)))
         series.append(("ml_model_benchmark_min", {**HERE, "model": name, "metric": "accuracy"}, t.values(0.9)))
         if name == "missing":
             continue
@@ -128,7 +128,7 @@ def _calibration() -> Case:
 
 
 def _compared(alert: str, metric: str, limit: str, by: dict[str, str], bad: float, under: float) -> Case:
-    """A value with a threshold of 1 beside it, without the exporter's windows."""
+    """Compare a value with a threshold of 1 beside it, without the exporter's windows."""
     t = Timeline(alert)
     series: list[Series] = []
     for name, value in {"fires": bad, "under": under}.items():
@@ -166,9 +166,7 @@ def _feature_drift() -> Case:
         series += sizes(name, predictions=predictions)
         series.append(("ml_model_features", model(name), t.values(25)))
         if drifted is not None:
-            series.append(
-                ("ml_model_drifted_features_controlled", model(name, window="1h"), t.values(drifted, 0))
-            )
+            series.append(("ml_model_drifted_features_controlled", model(name, window="1h"), t.values(drifted, 0)))
     # Where the false-discovery rate is not controlled, the plain count serves.
     series += sizes("plain")
     series.append(("ml_model_features", model("plain"), t.values(5)))
@@ -267,7 +265,7 @@ def _latency() -> Case:
 def _simple(
     alert: str, metric: str, by: dict[str, str], bad: float, under: float | None, good: float = 0, **more: Any
 ) -> Case:
-    """A gauge of one series per instance, against a threshold."""
+    """Test a gauge of one series per instance, against a threshold."""
     t = Timeline(alert, lead=more.get("lead", 2), tail=more.get("tail", 5))
     series: list[Series] = [(metric, {**HERE, **by}, t.values(bad, good))]
     if under is not None:
@@ -352,8 +350,10 @@ def _silent(alert: str, metric: str, window: int, history: int) -> Case:
         rest = DAY - 120
         weekly = ((rest, 10), (DAY, 0), (history - rest - DAY, 10), (rest, 0), (over - history - rest, 10))
         series.append((metric, model("weekly"), _legs(0, *weekly)))
-    for name in ("fires", "busy", "few", "new-version", "missing", "weekly"):
-        series.append(("ml_model_labels_unmatched_total", {**HERE, "model": name}, _legs(0, (over, 0))))
+    series += [
+        ("ml_model_labels_unmatched_total", {**HERE, "model": name}, _legs(0, (over, 0)))
+        for name in ("fires", "busy", "few", "new-version", "missing", "weekly")
+    ]
     labels = {"job": HERE["job"], "model": "fires"}
     return Case(alert, labels, series, history, fires, over, still=still)
 
@@ -395,7 +395,9 @@ def _profiles() -> Iterable[Case]:
     }.items():
         labels = {**model(name), "version": version}
         info = {**labels, "profile_version": made_for, "task": "binary", "profile_hash": "abc"}
-        series.append(("ml_model_info", info, f"1+0x{t.fires} _x{t.over - t.fires}" if name == "fires" else t.values(1)))
+        series.append(
+            ("ml_model_info", info, f"1+0x{t.fires} _x{t.over - t.fires}" if name == "fires" else t.values(1))
+        )
         series.append(("ml_model_predictions_total", labels, t.counts(0 if name == "idle" else 10)))
     yield t.case("MLProfileVersionMismatch", {**model("fires"), "version": "4", "profile_version": "3"}, series)
 
@@ -416,9 +418,7 @@ def _rejected() -> Case:
         by = {**HERE, "source": source}
         series.append(("ml_exporter_events_total", by, t.counts(accepted)))
         for reason, share in {"bad_timestamp": 0.7, "unknown_model": 0.2, "missing_id": 0.1, "bad_label": 0}.items():
-            series.append(
-                ("ml_exporter_events_rejected_total", {**by, "reason": reason}, t.counts(refused * share, 0))
-            )
+            series.append(("ml_exporter_events_rejected_total", {**by, "reason": reason}, t.counts(refused * share, 0)))
     series.append(("ml_exporter_events_total", {**HERE, "source": "missing"}, t.counts(900)))
     return t.case("MLEventsRejected", {**HERE, "source": "fires"}, series)
 
@@ -455,7 +455,7 @@ def _checkpoint() -> Case:
 
 
 def _gone(alert: str, metric: str, series: list[Series], labels: Labels) -> Case:
-    """An alert on absence."""
+    """Test an alert on absence."""
     t = Timeline(alert)
     values = f"_x{t.fires + 1} 1+0x{t.over - t.fires}"
     return t.case(alert, labels, [(metric, HERE if metric == "up" else {}, values), *series])
@@ -467,7 +467,7 @@ _GB = 1 << 30
 
 def cases() -> list[Case]:
     """Return the case of every alert."""
-    few = {"predictions": 499.0, "labels": 99.0}
+    few = (499, 99)
     memory = {"ml_compute_memory_total_bytes": 100 * _GB}
     return [
         _performance("MLModelPerformanceBelowBenchmark", "ml_model_performance", few),
@@ -631,7 +631,7 @@ def key(name: str, labels: Labels) -> str:
 
 def _expected(alert: Alert, labels: Labels, described: Mapping[str, str]) -> dict[str, Any]:
     variables = "&".join(f"var-{name}={quote_plus(labels[name])}" for name in alert.labels if name in VARIABLES)
-    own = {"severity": alert.severity, "category": alert.category}
+    own: dict[str, str] = {"severity": alert.severity, "category": alert.category}
     if alert.action is not None:
         own["action"] = alert.action
     return {

@@ -179,8 +179,7 @@ ALERTS = [
         "gpu",
         "critical",
         (*HOST, "vendor"),
-        "ml_gpu_driver_up == 0\nunless on (job, instance, vendor)\n"
-        'ml_gpu_driver_error{error="library_not_found"}',
+        'ml_gpu_driver_up == 0\nunless on (job, instance, vendor)\nml_gpu_driver_error{error="library_not_found"}',
         "A GPU driver no longer answers.",
         "The {{ $labels.vendor }} driver of {{ $labels.instance }} does not answer: "
         + each("ml_gpu_driver_error{SELECT}", (*HOST, "vendor"), "error", 'printf "%.0f"')

@@ -9,7 +9,6 @@ from prometheus.source.alert import (
     CURRENT,
     MODEL_HERE,
     ON_FEATURE,
-    ON_MODEL,
     ON_WINDOW,
     PERCENT,
     TIMES,
@@ -42,7 +41,7 @@ def _reference(name: str) -> str:
 
 
 def _poor(excess: str, limit: str) -> str:
-    """Number of features with more excess than the limit."""
+    """Count features with more excess than the limit."""
     return "\n".join(
         (
             "count without (feature) (max without (window) (",
@@ -115,8 +114,9 @@ ALERTS = [
         "Several features of a model no longer look like its training data.",
         f"{_COUNT} of "
         + value("ml_model_features{SELECT}", MODEL_HERE, 'printf "%.0f"')
-        + f" of {WHERE} have drifted in the freshest window; {constant('drifted_features_ratio', PERCENT)} are tolerated. "
-        f"Worst, against their own thresholds: {_WORST_DRIFT}.",
+        + f" of {WHERE} have drifted in the freshest window; "
+        f"{constant('drifted_features_ratio', PERCENT)} are tolerated. Worst, against their own thresholds: "
+        f"{_WORST_DRIFT}.",
         _DRIFT_FIRST,
         "15m",
         "30m",
@@ -132,7 +132,8 @@ ALERTS = [
               {CURRENT}
             ) >= {threshold("severe_drift_psi")})"""),
         "A feature has moved far from a model's training data.",
-        f"{_COUNT} of {WHERE} drifted by a PSI of {constant('severe_drift_psi')} or more in the freshest window, worst: "
+        f"{_COUNT} of {WHERE} drifted by a PSI of {constant('severe_drift_psi')} or more in the freshest window, worst:"
+        + " "
         + each(
             f'sort_desc(topk(3, max by (feature) (ml_feature_drift{{SELECT,statistic="psi"}} {CURRENT})))',
             MODEL_HERE,
@@ -142,7 +143,7 @@ ALERTS = [
         + ".",
         "Compare the feature's bins with the reference: a shift of all of them points to a changed unit or source.",
         "15m",
-        "30m",
+        "1h",
     ),
     Alert(
         "MLPredictionDrift",

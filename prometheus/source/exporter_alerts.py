@@ -78,7 +78,8 @@ ALERTS = [
               + sum without (reason) (increase(ml_exporter_events_rejected_total[15m]))
             ) > {threshold("rejected_ratio")}
             and
-            sum without (reason) (increase(ml_exporter_events_rejected_total[15m])) >= {threshold("rejected_events")}"""),
+            sum without (reason) (increase(ml_exporter_events_rejected_total[15m]))
+              >= {threshold("rejected_events")}"""),
         "Events are refused.",
         f"{{{{ $value | {PERCENT} }}}} of the events of {_THIS_SOURCE} were refused in the last 15m, where "
         f"{constant('rejected_ratio', PERCENT)} are tolerated. Most often: "
@@ -98,8 +99,7 @@ ALERTS = [
         "exporter",
         "warning",
         HOST,
-        "min_over_time(ml_exporter_queue_events[5m]) / ml_exporter_queue_capacity_events "
-        f"> {threshold('queue_ratio')}",
+        f"min_over_time(ml_exporter_queue_events[5m]) / ml_exporter_queue_capacity_events > {threshold('queue_ratio')}",
         "An exporter takes events more slowly than they come.",
         "For 5m at least {{ $value | humanizePercentage }} of the queue of {{ $labels.instance }} were full ("
         + value("ml_exporter_queue_events{SELECT}", HOST, 'printf "%.0f"')
@@ -151,9 +151,7 @@ ALERTS = [
         "ml_exporter_config_last_reload_successful == 0",
         "An exporter runs with an old configuration.",
         "{{ $labels.instance }} could not load its configuration file and keeps the one of "
-        + value(
-            "time() - ml_exporter_config_last_reload_success_timestamp_seconds{SELECT}", HOST, "humanizeDuration"
-        )
+        + value("time() - ml_exporter_config_last_reload_success_timestamp_seconds{SELECT}", HOST, "humanizeDuration")
         + " ago.",
         "Run mlops-exporter check on the file: it names line and key.",
         "5m",

@@ -139,7 +139,6 @@ def _fairness() -> str:
     return f"{too_low}\nor\n{too_high}"
 
 
-
 ALERTS = [
     Alert(
         "MLModelPerformanceBelowBenchmark",
@@ -152,7 +151,7 @@ ALERTS = [
         'lies {{ $value | printf "%.3g" }} beyond.',
         "See whether a drift or data-quality alert of this model explains it; if a release does, roll back.",
         "10m",
-        "30m",
+        "1h",
         "retrain",
     ),
     Alert(
@@ -167,8 +166,8 @@ ALERTS = [
             "ml:model_window:current",
         ),
         "A model is estimated to perform worse than agreed; its labels are still out.",
-        f"Estimated {{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance_estimated')}. Even "
-        'its interval lies {{ $value | printf "%.3g" }} beyond.',
+        f"Estimated {{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance_estimated')}. "
+        'Even its interval lies {{ $value | printf "%.3g" }} beyond.',
         "See which features moved, and get labels for a sample of the latest predictions.",
         "15m",
         "30m",
@@ -245,8 +244,8 @@ ALERTS = [
         "A model treats groups more differently than agreed.",
         f"{{{{ $labels.metric }}}} by {{{{ $labels.attribute }}}} of {WHERE} is "
         + each("sort(ml_fairness{SELECT})", _ATTRIBUTE, "window", 'printf "%.3g"')
-        + ' in the windows; even its interval lies {{ $value | printf "%.3g" }} outside the benchmark. Lowest selection '
-        + "ratios: "
+        + ' in the windows; even its interval lies {{ $value | printf "%.3g" }} outside the benchmark. '
+        + "Lowest selection ratios: "
         + each(
             "sort(bottomk(3, max by (group) (ml_group_selection_ratio"
             "{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,attribute=%[5]q})))",
@@ -304,7 +303,8 @@ ALERTS = [
         _silent("MLNoPredictions", "ml_model_predictions_total", "30m"),
         "A model that is busy at this time of day gets no predictions.",
         "Model {{ $labels.model }} made no prediction in the last 30m, where it usually makes "
-        f"{_usual('ml_model_predictions_total', '30m')} at this time; {constant('busy_events')} are enough to expect some.",
+        f"{_usual('ml_model_predictions_total', '30m')} at this time; "
+        f"{constant('busy_events')} are enough to expect some.",
         "See whether the model server gets requests; if it does, its event log or the source has broken.",
         "5m",
     ),
@@ -353,8 +353,8 @@ ALERTS = [
               >= {threshold("min_labels")}
             ) > {threshold("labels_unmatched_ratio")}"""),
         "Many of a model's labels find no prediction.",
-        f"{{{{ $value | {PERCENT} }}}} of the labels of model {{{{ $labels.model }}}} in the last 6h have an id that no "
-        f"waiting prediction has; {constant('labels_unmatched_ratio', PERCENT)} are tolerated.",
+        f"{{{{ $value | {PERCENT} }}}} of the labels of model {{{{ $labels.model }}}} in the last 6h have an id that "
+        f"no waiting prediction has; {constant('labels_unmatched_ratio', PERCENT)} are tolerated.",
         "Compare an id from the labels with one from the predictions; then label_ttl with the labels' delay.",
         "30m",
         "1h",

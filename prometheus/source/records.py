@@ -4,7 +4,9 @@ Counters of all replicas add up, so these rules see the whole stream where a rep
 aggregation is `without` the replica's labels: job, cluster or whatever else a scrape adds stays.
 """
 
+from collections.abc import Mapping
 from textwrap import dedent
+from types import MappingProxyType
 from typing import NamedTuple
 
 from prometheus.source.thresholds import THRESHOLDS, threshold
@@ -15,7 +17,7 @@ class Record(NamedTuple):
 
     record: str
     expr: str
-    labels: dict[str, str] = {}
+    labels: Mapping[str, str] = MappingProxyType({})
     comment: str = ""
 
 
@@ -153,7 +155,8 @@ def _labels(window: str) -> Group:
                 f"ml:model_bad_predictions:ratio{window}",
                 dedent(f"""\
                     1 - (1 - ml:model_failed_predictions:ratio{window})
-                      * (sum without (class) (ml:class_hits:increase{window}) / (ml:model_labels:increase{window} > 0))"""),
+                      * sum without (class) (ml:class_hits:increase{window})
+                      / (ml:model_labels:increase{window} > 0)"""),
                 comment="Share of predictions that failed, or did not and were wrong as far as labels tell.",
             ),
         ],
@@ -249,7 +252,7 @@ def _fleet(window: str) -> Group:
                         )
                     )
                     and ignoring (metric) ({labels} >= {threshold("min_labels")})"""),
-                comment="Precision, recall and f1: a binary model's of its positive class, else the mean of the classes.",
+                comment="Precision, recall and f1: a binary model's of its positive class, else the classes' mean.",
             ),
             Record(
                 performance,

@@ -100,7 +100,7 @@ def _records(groups: Iterable[Group]) -> str:
         for record in group.rules:
             rule: dict[str, Any] = {"record": record.record, "expr": record.expr}
             if record.labels:
-                rule["labels"] = record.labels
+                rule["labels"] = dict(record.labels)
             comment = f"# {record.comment}\n" if record.comment else ""
             lines.append(indent(comment + _item(rule), " " * 6).rstrip("\n"))
     return "\n".join(lines) + "\n"

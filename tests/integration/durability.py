@@ -114,6 +114,13 @@ class Child:
         os.kill(self.pid, number)
         return self.wait()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         """Wait for the end and return the exit status, negative for a signal."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        os.kill(self.pid, signal.SIGABRT)  # faulthandler writes where it hangs
+        raise AssertionError(f"still there after {seconds} s; log: {self._log.read_text()}")

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector
@@ -29,6 +28,8 @@ from exporter.config import Benchmark, Config, Limits, ModelSettings
 from exporter.ledger import Outputs
 from exporter.model import Model
 from exporter.profile.build import Request, build
+from exporter.profile.profile import Task
+from exporter.samples import Collector
 from exporter.service import Options, Service
 from prometheus.source.alert import Alert
 from prometheus.source.render import ALERTS, RECORDS
@@ -59,15 +60,15 @@ class Stream:
 
     def __init__(self, name: str, number: int, directory: Path, trouble: Trouble | None = None) -> None:
         self.rng = np.random.default_rng(number)
-        self.task: Any = "binary" if number % 2 == 0 else "regression"
+        self.task: Task = "binary" if number % 2 == 0 else "regression"
         self.trouble = trouble
         table = directory / f"{name}.csv"
         self._write(table)
-        names = {"label": "label", "prediction": "prediction"}
         scores = {"1": "score"} if self.task == "binary" else {}
         exclude = ("label", "prediction", "score")
         request = Request(
-            table, self.task, scores=scores, positive="1" if scores else None, model_version="1", **names,
+            table, self.task, scores=scores, positive="1" if scores else None, model_version="1",
+            label="label", prediction="prediction",
             features=tuple(column for column in self._columns() if column not in exclude),
         )  # fmt: skip
         self.profile, _ = build(request)
@@ -139,7 +140,9 @@ class Stream:
         latency = self.rng.lognormal(np.log(0.03), 0.4, seconds)
         layout.count_predictions(delta, Outputs(prediction, columns), latency, failed)
         known = self.rng.random(seconds) < LABELLED
-        layout.count_labels(delta, Outputs(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0))
+        layout.count_labels(
+            delta, Outputs(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
+        )
         middle = start + seconds / 2
         self.version.add(delta, middle)
         self.version.cover(seconds, int(known.sum()), middle)
@@ -153,9 +156,11 @@ def needed() -> set[str]:
 
 def expression(alert: Alert) -> str:
     """An alert's expression with recording rules and thresholds in their place."""
-    records = {rule.record: rule.expr for name, (_, groups) in RECORDS.items() for group in groups for rule in group.rules}
+    records = {
+        rule.record: rule.expr for name, (_, groups) in RECORDS.items() for group in groups for rule in group.rules
+    }
     text = alert.expr
-    for name, threshold in THRESHOLDS.items():
+    for name in THRESHOLDS:
         text = text.replace(f"absent(ml:threshold:{name})", "absent(vector(1))")
     while found := re.search(r"ml:\w+:\w+", text):
         text = text[: found.start()] + f"({records[found.group()]})" + text[found.end() :]
@@ -171,7 +176,11 @@ class Recorder:
         models = [stream.model for stream in streams]
         config = Config(models=[model.settings for model in models])
         service = Service(config, {stream.model.name: stream.profile for stream in streams}, Options())
-        self._collectors = [ModelCollector(models), DataCollector(models), IntakeCollector(service.intake, START)]
+        self._collectors: list[Collector] = [
+            ModelCollector(models),
+            DataCollector(models),
+            IntakeCollector(service.intake, {}, START),
+        ]
         self._directory, self._needed = directory, needed()
         self._prefixes: dict[int, tuple[Any, list[str]]] = {}
 
@@ -188,14 +197,14 @@ class Recorder:
                 kept = self._prefixes.get(id(rows))
                 if kept is None:
                     with_target = [
-                        prefix.replace("{", f"{{{target},", 1)
-                        if "{" in prefix
-                        else f"{prefix.strip()}{{{target}}} "
+                        prefix.replace("{", f"{{{target},", 1) if "{" in prefix else f"{prefix.strip()}{{{target}}} "
                         for prefix in rows.prefixes
                     ]
                     kept = self._prefixes[id(rows)] = (rows, with_target)
                 for prefix, value in zip(kept[1], samples.values.tolist(), strict=True):
-                    if value == value and ('statistic="' not in prefix or 'statistic="psi"' in prefix or "predict" in metric):
+                    if value == value and (
+                        'statistic="' not in prefix or 'statistic="psi"' in prefix or "predict" in metric
+                    ):
                         yield f"{prefix}{value!r} {now:.0f}\n"
 
     def record(self, streams: list[Stream], start: float, end: float, step: int) -> None:
@@ -229,7 +238,9 @@ def seconds(duration: str | None) -> int:
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": DAY}[duration[-1]]
 
 
-def firings(server: Prometheus, alert: Alert, start: float, end: float, step: int) -> list[tuple[float, dict[str, str]]]:
+def firings(
+    server: Prometheus, alert: Alert, start: float, end: float, step: int
+) -> list[tuple[float, dict[str, str]]]:
     """When an alert began to fire, and for what."""
     active: dict[tuple[tuple[str, str], ...], set[int]] = {}
     for chunk in range(int(start), int(end), 2 * DAY):
@@ -282,7 +293,9 @@ def delays(directory: Path) -> None:
         "drift": Trouble(at, shift=0.5),
         "accuracy": Trouble(at, wrong=0.061),
     }
-    streams = [Stream(name, 2 * number + 100, directory, trouble) for number, (name, trouble) in enumerate(troubles.items())]
+    streams = [
+        Stream(name, 2 * number + 100, directory, trouble) for number, (name, trouble) in enumerate(troubles.items())
+    ]
     recorder = Recorder(streams, directory)
     recorder.record(streams, START, START + DAY, 60)
     recorder.record(streams, START + DAY, START + 32 * 3600, 60)

@@ -53,7 +53,7 @@ def receiving() -> Iterator[Inbox]:
             self.end_headers()
             self.wfile.write(b"ok")
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -75,7 +75,7 @@ def shipped() -> dict[str, Any]:
 
 def local(inbox: Inbox, wait: str = "1s", interval: str = "2s") -> dict[str, Any]:
     """The shipped routes, inhibition and messages, every receiver being `inbox`, without long waits and mutes."""
-    config = json.loads(json.dumps(shipped()))  # without the sharing of YAML's anchors
+    config: dict[str, Any] = json.loads(json.dumps(shipped()))  # without the sharing of YAML's anchors
     config["templates"] = [str(SHIPPED / "templates" / "*.tmpl")]
     config["global"] = {"slack_api_url": f"{inbox.url}/slack"}
 

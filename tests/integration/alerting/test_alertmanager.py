@@ -183,7 +183,9 @@ def test_inhibition(
     alertmanager.post(real(cause))
     alertmanager.post(*(real(name) for name in others))
     for number, name in enumerate(others):
-        elsewhere = {label: f"{label}-{number}" for label in ("instance", "model", "gpu", "source") if label in real(name)}
+        elsewhere = {
+            label: f"{label}-{number}" for label in ("instance", "model", "gpu", "source") if label in real(name)
+        }
         alertmanager.post(real(name, job=f"{job}-other", **elsewhere))
 
     def states(job: str) -> dict[str, str]:

@@ -107,7 +107,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             pool = cars.usual if elapsed < HEALTHY_SECONDS else cars.later
             now = time.time()
             body = cars.draw(pool, "mpg", number, now) + cars.draw(cars.usual, "healthy", number, now)
-            answer = client.post(f"http://{address}/v1/events", content=body, headers={"Content-Type": "application/x-ndjson"})
+            answer = client.post(
+                f"http://{address}/v1/events", content=body, headers={"Content-Type": "application/x-ndjson"}
+            )
             assert answer.json()["rejected"] == 0, answer.text
             time.sleep(max(0.0, now + TICK - time.time()))
         groups = server.api("rules")["groups"]
@@ -169,9 +171,13 @@ def test_dead_mans_switch_is_held(outcome: Outcome) -> None:
 
 
 def test_a_healthy_model_brings_nothing(outcome: Outcome) -> None:
-    about_models = [notification for notification in outcome.inbox.notifications if "mpg" in json.dumps(notification.body)]
+    about_models = [
+        notification for notification in outcome.inbox.notifications if "mpg" in json.dumps(notification.body)
+    ]
     assert about_models, "the receiver works"
-    assert not [notification for notification in outcome.inbox.notifications if "healthy" in json.dumps(notification.body)]
+    assert not [
+        notification for notification in outcome.inbox.notifications if "healthy" in json.dumps(notification.body)
+    ]
     assert not [
         (notification.path, notification.body)
         for notification in outcome.inbox.notifications

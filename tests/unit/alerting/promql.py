@@ -172,9 +172,10 @@ class Lint:
                 raise LintError(f"{operator} matches {sorted(left - named)} with {sorted(right - named)}")
         if operator in _SETS:
             return left
-        if node.modifier.card == promql.VectorMatchCardinality.ManyToOne:
+        card = node.modifier.card if node.modifier else None
+        if card == promql.VectorMatchCardinality.ManyToOne:
             return left
-        if node.modifier.card == promql.VectorMatchCardinality.OneToMany:
+        if card == promql.VectorMatchCardinality.OneToMany:
             return right
         return left & named if on else left - named
 

@@ -68,7 +68,9 @@ def linted() -> Lint:
         if "record" in rule:
             labels = lint.check(rule["expr"]) | frozenset(rule.get("labels", {}))
             earlier = lint.known.setdefault(rule["record"], Series(labels))
-            assert earlier.labels == labels, f"{rule['record']} has {sorted(labels)}, and before {sorted(earlier.labels)}"
+            assert earlier.labels == labels, (
+                f"{rule['record']} has {sorted(labels)}, and before {sorted(earlier.labels)}"
+            )
     return lint
 
 
