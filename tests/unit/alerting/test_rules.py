@@ -34,7 +34,6 @@ IN_FLIGHT = {
     "ml_fairness_benchmark_max": "model metric",
     "ml_group_predictions_total": "model version attribute group predicted",
     "ml_group_selection_ratio": "model version attribute window group",
-    "ml_exporter_source_lag_events": "source",
     "ml_exporter_series_limit": "",
     "ml_exporter_series_dropped": "",
 }
