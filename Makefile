@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint types bench fuzz clean
+.PHONY: demo test soak lint types bench fuzz rules healthy-month clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -25,6 +25,12 @@ lint: $(VENV)/dev
 
 types: $(VENV)/dev
 	$(BIN)/mypy
+
+rules: $(VENV)/dev
+	$(BIN)/python -m prometheus.source
+
+healthy-month: $(VENV)/dev
+	$(BIN)/python -m tests.simulations.healthy_month
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks

@@ -1,6 +1,7 @@
 """From ledgers and windows to samples: what the models, their data and the intake look like to Prometheus."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import product
 
 import numpy as np
@@ -116,6 +117,9 @@ class _VersionView:
         profile = self._model.profile
         provenance = profile.provenance
         yield family(catalogue.MODEL_INFO, [1.0], [profile.task], [profile.digest], [provenance.model_version])
+        yield family(catalogue.PROFILE_TIMESTAMP, [_timestamp(provenance.created)])
+        if profile.task == "binary":
+            yield family(catalogue.POSITIVE_CLASS, [1.0], [profile.positive])
         ledger = version.lifetime
         yield family(catalogue.PREDICTIONS, ledger[layout.predictions])
         yield family(catalogue.PREDICTION_FAILURES, ledger[layout.failures])
@@ -157,6 +161,7 @@ class _VersionView:
     def _rolling(self, totals: Floats) -> Iterator[Samples]:
         family, layout, windows = self._family, self._model.layout, self._windows
         sums = Sums(layout, totals)
+        yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows, windows)
         yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
         yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
         enough = sums.labels >= self._model.settings.min_samples.performance
@@ -200,6 +205,7 @@ class _DataView:
         cells, kept, self._bin_labels = _exported_bins(layout.features, variables)
         self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
         self._reference = _reference_ratios(profile, layout.feature_names)
+        self._reference_values = [float(sum(profile.features[name].counts)) for name in layout.feature_names]
         self._sections = np.array([[s.start, s.stop] for s in layout.features.values()], np.intp).reshape(-1, 2)
         self._numeric = len(layout.numeric)
 
@@ -217,6 +223,7 @@ class _DataView:
         values = np.add.reduceat(ledger, self._cells)[self._kept]
         yield family.zipped(catalogue.FEATURE_VALUES, values, lambda: self._bin_labels)
         yield family.zipped(catalogue.FEATURE_REFERENCE, self._reference, lambda: self._bin_labels)
+        yield family(catalogue.FEATURE_REFERENCE_VALUES, self._reference_values, layout.feature_names)
         starts, stops = self._sections[: self._numeric].T
         yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
 
@@ -301,6 +308,14 @@ def _bounds(benchmark: Benchmark, reference: float | None) -> tuple[float | None
     if benchmark.max_increase is not None and reference is not None:
         high = reference + benchmark.max_increase
     return low, high
+
+
+def _timestamp(created: str) -> float:
+    """Unix seconds of an ISO 8601 time; NaN where it is none."""
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return np.nan
 
 
 def _or_absent(value: float | None) -> float:
