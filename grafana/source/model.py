@@ -1,4 +1,4 @@
-"""Dashboard "Model": is one model version still as good as agreed, and who says so?"""
+"""Dashboard "Model": one model version against its benchmark, and where it is wrong."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -71,7 +71,7 @@ def _head() -> list[p.Panel]:
             words=_VERDICTS,
         ),
         p.number(
-            "How many labels is that based on?",
+            "From how many labels?",
             "Labels in the window: the sample size of the performance.",
             "short",
             f"sum({series(c.WINDOW_LABELS)})",
@@ -79,7 +79,7 @@ def _head() -> list[p.Panel]:
             size=(4, 4),
         ),
         p.number(
-            "How many labels came in time?",
+            "How many labelled?",
             "Share of predictions old enough to have a label that have one (label_delay in the configuration).",
             "percentunit",
             _one(c.LABEL_COVERAGE),
@@ -88,7 +88,7 @@ def _head() -> list[p.Panel]:
             decimals=1,
         ),
         p.number(
-            "When was the last prediction?",
+            "Last prediction?",
             "Time since the newest prediction, by its own ts.",
             "s",
             f"time() - max({series(c.LAST_PREDICTION)})",
@@ -117,7 +117,7 @@ def _performance() -> list[p.Panel]:
                 p.Query(_one(c.PERFORMANCE_ESTIMATED, _METRIC), "Estimated without labels"),
             ],
             empty=_FEW_LABELS,
-            size=(15, 10),
+            size=(14, 10),
             overrides={
                 **p.band(),
                 "$metric": p.line(p.NEUTRAL, width=3),
@@ -140,23 +140,23 @@ def _performance() -> list[p.Panel]:
                 p.Column(
                     "metric",
                     "Metric",
-                    least=120,
+                    least=110,
                     link="/d/mlops-model?var-metric=${__data.fields.Metric}"
                     "&${model:queryparam}&${version:queryparam}&${window:queryparam}&" + p.SHARED_VARIABLES,
                 ),
-                p.Column("B", "Now", unit="none", decimals=3, width=70),
+                p.Column("B", "Now", unit="none", decimals=3, width=65),
                 p.Column("C", "Agreed", unit="none", decimals=3, width=72),
-                p.Column("D", "Reference", unit="none", decimals=3, width=88),
-                p.Column("A", "Verdict", words=_VERDICTS, width=140),
+                p.Column("D", "Reference", unit="none", decimals=3, width=86),
+                p.Column("A", "Verdict", words=_VERDICTS, width=138),
             ],
             empty=_FEW_LABELS,
-            size=(9, 10),
+            size=(10, 10),
             sort="Verdict",
         ),
         p.over_time(
             "Has the relation to the label changed?",
-            "Realised minus estimated performance of the same predictions. The estimate knows the drift of the inputs, so "
-            "a gap whose interval leaves 0 means that the label itself behaves otherwise (concept drift).",
+            "Realised minus estimated performance of the same predictions. The estimate knows the drift of the inputs, "
+            "so a gap whose interval leaves 0 means that the label itself behaves otherwise (concept drift).",
             "none",
             [
                 p.Query(_one(c.PERFORMANCE_GAP_UPPER, _METRIC), p.UPPER),
@@ -196,8 +196,8 @@ def _classes() -> list[p.Panel]:
     return [
         p.matrix(
             "What does it take for what?",
-            "Confusion matrix over the time range: a row for each actual class, a column for each predicted class, each "
-            "cell the share of the row. The diagonal is right.",
+            "Confusion matrix over the time range: a row for each actual class, a column for each predicted class, "
+            "each cell the share of the row. The diagonal is right.",
             f"{counts} / on (actual) group_left () (sum by (actual) ({counts}) > 0)",
             row="actual",
             column="predicted",

@@ -69,9 +69,9 @@ def build() -> model.Dashboard:
     """Return the dashboard."""
     models = p.table_of(
         "Which model needs attention first?",
-        "One row for each model and version, the worst on top. *State*: **Alert**, a critical alert fires; **Worse than "
-        "agreed**, even the better end of a 95 % interval is beyond a benchmark; **Data drift**, a feature is above its "
-        "threshold; **Not judged**, too few labels; else **Good**. Performance is that of the metric and window "
+        "One row for each model and version, the worst on top. *State*: **Alert**, a critical alert fires; **Worse "
+        "than agreed**, even the better end of a 95 % interval is beyond a benchmark; **Data drift**, a feature is "
+        "above its threshold; **Not judged**, too few labels; else **Good**. Performance is that of the metric and window "
         "closest to, or furthest beyond, the benchmark. The links open the model with the same time range.",
         [
             _STATE,
@@ -162,9 +162,9 @@ def build() -> model.Dashboard:
         ),
         p.over_time(
             "Which alerts fire, by model?",
-            "Firing alerts by model; alerts of the exporter or the host have no model. The rules are in prometheus/rules.",
+            "Firing alerts by model; alerts of the exporter or the host have no model. Rules: prometheus/rules.",
             "none",
-            [p.Query(f'count by (model) (ALERTS{{alertstate="firing",severity!="none",job=~"$job"}})', "{{model}}")],
+            [p.Query('count by (model) (ALERTS{alertstate="firing",severity!="none",job=~"$job"})', "{{model}}")],
             empty="No alert fires, or the alerting rules are not loaded.",
             size=(12, 8),
             low=0,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import prometheus as query_builders
-from grafana_foundation_sdk.models import bargauge, barchart, common, heatmap, prometheus, stat, statetimeline, table
+from grafana_foundation_sdk.models import barchart, bargauge, common, heatmap, prometheus, stat, statetimeline, table
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import text as text_model
 from grafana_foundation_sdk.models import timeseries as time_series
@@ -270,7 +270,7 @@ class Column:
 
 
 def _properties(column: Column) -> Properties:
-    made: dict[str, object] = {}
+    made: dict[str, object] = {"noValue": "–"}
     if column.unit:
         made["unit"] = column.unit
     if column.width:
@@ -339,7 +339,7 @@ def table_of(
     asked = [*(rows(query) for query in queries), *(Query(query) for query in trends.values())]
     return panel(
         "table", question, description, "none", asked, empty=empty, size=size, options=options, custom=custom,
-        overrides={column.title: _properties(column) for column in columns if _properties(column)},
+        overrides={column.title: _properties(column) for column in columns},
         transformations=transformations, color="thresholds",
     )  # fmt: skip
 

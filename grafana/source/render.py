@@ -5,10 +5,10 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana.source import model, models
+from grafana.source import data, exporter, model, models
 
 DIRECTORY = Path(__file__).parents[1] / "dashboards"
-_SOURCES = (models, model)
+_SOURCES = (models, model, data, exporter)
 
 
 def dashboards() -> dict[str, str]:
