@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -24,6 +24,12 @@ types: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
+
+dashboards: $(VENV)/dev
+	$(BIN)/python -m grafana.source
+
+stack: $(VENV)/run
+	PYTHON=$(BIN)/python ./stack.sh
 
 clean:
 	rm -rf $(VENV) build dist

@@ -11,9 +11,7 @@ _ONE_FEATURE = 'feature="$feature"'
 _NO_DRIFT = "Not judged: the window holds fewer values than min_samples.drift, or the profile has no features."
 _NO_QUALITY = "Too few values in the window."
 _NO_OUTCOME = "Too few in the window, or the profile holds no distribution of them."
-_NO_JOINT = (
-    "Not judged: the profile was built without multivariate statistics, or the window holds too few predictions."
-)
+_NO_JOINT = "Not judged: the profile holds no multivariate statistics, or the window too few predictions."
 
 # Distance over threshold, the worst statistic of each feature: above 1 is drift.
 _RATIO = f"max by (feature) ({series(c.FEATURE_DRIFT)} / {series(c.FEATURE_DRIFT_THRESHOLD)})"
@@ -87,7 +85,7 @@ def _features() -> list[p.Panel]:
             "Which features drift most?",
             "Each feature's distance from the reference as a multiple of its threshold, for the worst "
             "statistic, and its course over the time range; above 1 is drift. The link draws the feature below.",
-            [_RATIO],
+            [],
             [
                 p.Column(
                     "feature",
@@ -96,13 +94,12 @@ def _features() -> list[p.Panel]:
                     link="/d/mlops-data?var-feature=${__data.fields.Feature}"
                     "&${model:queryparam}&${version:queryparam}&${window:queryparam}&" + p.SHARED_VARIABLES,
                 ),
-                p.Column("A", "State", mappings=tuple(_LEVELS), width=150),
-                p.Column("B", "Times the threshold", unit="none", decimals=2, width=180),
+                p.Column("A", "Times the threshold", unit="none", decimals=2, width=180),
             ],
             empty=_NO_DRIFT,
             size=(10, 11),
             sort="Times the threshold",
-            trends={"B": _RATIO},
+            trend=_RATIO,
         ),
         p.states(
             "When did which feature drift?",

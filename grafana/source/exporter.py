@@ -17,7 +17,7 @@ _DONE = p.Words({1: ("Good", p.GOOD), 0: ("Failed", p.BAD)})
 def _head() -> list[p.Panel]:
     return [
         p.number(
-            "Can Prometheus scrape it?",
+            "Can it be scraped?",
             "Whether the last scrape of each exporter succeeded.",
             "none",
             f"min(up{{{EXPORTER}}} and on (job, instance) group by (job, instance) "
@@ -34,7 +34,7 @@ def _head() -> list[p.Panel]:
             words=_UP,
         ),
         p.number(
-            "Is its configuration good?",
+            "Is its config good?",
             "Whether the configuration was loaded without error the last time.",
             "none",
             f"min({series(c.CONFIG_RELOAD_SUCCESSFUL)})",
@@ -42,7 +42,7 @@ def _head() -> list[p.Panel]:
             words=_DONE,
         ),
         p.number(
-            "Do all collectors work?",
+            "Do collectors work?",
             "Whether every collector produced its samples for the last scrape; a failed one leaves its metrics out.",
             "none",
             f"min({series(c.EXPORTER_COLLECTOR_SUCCESS)})",
@@ -50,7 +50,7 @@ def _head() -> list[p.Panel]:
             words=_DONE,
         ),
         p.number(
-            "When came the last event?",
+            "Last event?",
             "Time since the newest accepted event of any source arrived.",
             "s",
             f"time() - max({series(c.SOURCE_LAST_EVENT, _SOURCE)})",

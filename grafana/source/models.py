@@ -71,8 +71,8 @@ def build() -> model.Dashboard:
         "Which model needs attention first?",
         "One row for each model and version, the worst on top. *State*: **Alert**, a critical alert fires; **Worse "
         "than agreed**, even the better end of a 95 % interval is beyond a benchmark; **Data drift**, a feature is "
-        "above its threshold; **Not judged**, too few labels; else **Good**. Performance is that of the metric and window "
-        "closest to, or furthest beyond, the benchmark. The links open the model with the same time range.",
+        "above its threshold; **Not judged**, too few labels; else **Good**. Performance: the metric and window that "
+        "come closest to, or go furthest beyond, a benchmark. The links open the model with the same time range.",
         [
             _STATE,
             _of_worst(c.PERFORMANCE),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import prometheus as query_builders
-from grafana_foundation_sdk.models import barchart, bargauge, common, heatmap, prometheus, stat, statetimeline, table
+from grafana_foundation_sdk.models import barchart, bargauge, common, heatmap, prometheus, stat, statetimeline
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import text as text_model
 from grafana_foundation_sdk.models import timeseries as time_series
@@ -305,21 +305,20 @@ def table_of(
     size: tuple[int, int],
     sort: str,
     descending: bool = True,
-    trends: Mapping[str, str] | None = None,
+    trend: str = "",
 ) -> Panel:
     """Return a table with one row for each set of labels: a column for each query, sorted by the column `sort`.
 
-    `trends` maps more query letters, after those of `queries`, to queries whose course is drawn into a cell.
+    With `trend` instead of `queries`, the course of that query is drawn into the column A.
     """
-    trends = trends or {}
-    letters = "ABCDEFGHIJKLM"[: len(queries)]
-    several = len(queries) + len(trends) > 1
-    value = {letter: f"Value #{letter}" if several else "Value" for letter in letters}
-    value |= {letter: f"Trend #{letter}" for letter in trends}
+    several = len(queries) > 1
+    value = {letter: f"Value #{letter}" if several else "Value" for letter in "ABCDEFGHIJKLM"[: len(queries)]}
     names = {value.get(column.source, column.source): column for column in columns}
+    if trend:  # what Grafana calls the column depends on its version
+        names |= dict.fromkeys(("Trend", "Trend #A"), names.pop("A"))
     transformations: list[tuple[str, object]] = []
-    if trends:
-        transformations.append(("timeSeriesTable", {letter: {"stat": "lastNotNull"} for letter in trends}))
+    if trend:
+        transformations.append(("timeSeriesTable", {"A": {"stat": "lastNotNull"}}))
     if several:
         transformations.append(("merge", {}))
     transformations.append(("filterFieldsByName", {"include": {"names": list(names)}}))
@@ -334,9 +333,9 @@ def table_of(
         )
     )
     transformations.append(("sortBy", {"fields": {}, "sort": [{"field": sort, "desc": descending}]}))
-    options = table.Options(show_header=True, cell_height=common.TableCellHeight.SM)
+    options = {"showHeader": True, "cellHeight": "sm"}  # the builder's footer is unknown to Grafana 13
     custom = common.TableFieldOptions(align=common.FieldTextAlignment.AUTO, inspect=False)
-    asked = [*(rows(query) for query in queries), *(Query(query) for query in trends.values())]
+    asked = [Query(trend)] if trend else [rows(query) for query in queries]
     return panel(
         "table", question, description, "none", asked, empty=empty, size=size, options=options, custom=custom,
         overrides={column.title: _properties(column) for column in columns},
@@ -434,7 +433,7 @@ def matrix(
     cells: Properties = {"custom.cellOptions": {"type": "color-background", "mode": "basic"}, "unit": "percentunit"}
     return panel(
         "table", question, description, "percentunit", [at_end(query)], empty=empty, size=size,
-        options=table.Options(show_header=True, cell_height=common.TableCellHeight.MD), custom=custom,
+        options={"showHeader": True, "cellHeight": "md"}, custom=custom,
         overrides={"/.*/": {**cells, "color": {"mode": "continuous-blues"}, "min": 0, "max": 1},
                    row_title: {"custom.cellOptions": {"type": "auto"}, "unit": "string"}},
         transformations=[
@@ -633,9 +632,9 @@ def dashboard(
     for title, panels in rows_.items():
         if title:
             made = made.with_row(build.Row(title))
-        for each in panels:
-            made = made.with_panel(each)
+        for shown in panels:
+            made = made.with_panel(shown)
     done = made.build()
-    for number_, each in enumerate(done.panels or [], start=1):
-        each.id_val = number_
+    for identifier, placed in enumerate(done.panels or [], start=1):
+        placed.id_val = identifier
     return done
