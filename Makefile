@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint types bench fuzz rules healthy-month clean
+.PHONY: demo test soak lint types bench fuzz rules healthy-month dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -37,6 +37,12 @@ bench: $(VENV)/dev
 
 fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz --tries 2000000
+
+dashboards: $(VENV)/dev
+	$(BIN)/python -m grafana.source
+
+stack: $(VENV)/run
+	PYTHON=$(BIN)/python ./stack.sh
 
 clean:
 	rm -rf $(VENV) build dist
