@@ -16,6 +16,7 @@ from exporter.profile import show
 from exporter.profile.build import BuildError, Request, build
 from exporter.profile.profile import ProfileError, load, save
 from exporter.profile.readers import TableError
+from exporter.settings import ConfigError
 from exporter.web.server import ListenError
 
 DEFAULT_ADDRESS = ":10042"
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (config.ConfigError, BuildError, ProfileError, TableError, ListenError) as error:
-        print(f"mlops-exporter: {error}" if not isinstance(error, config.ConfigError) else error, file=sys.stderr)
+    except (ConfigError, BuildError, ProfileError, TableError, ListenError) as error:
+        print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,34 +1,22 @@
 """The configuration file: read, validated as a whole, every fault with its file, line, key and remedy."""
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from exporter.durations import Duration
 from exporter.performance import METRICS
 from exporter.profile.profile import Profile, ProfileError, Task, load
+from exporter.settings import ConfigError, Document
+from exporter.settings import Settings as _Settings
 from exporter.values import canonical
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:/-]*"
 
 Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used; `faults` has one line for each fault."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Benchmark(_Settings):
@@ -147,31 +135,17 @@ class Config(_Settings):
 
 def read(path: Path) -> tuple[Config, dict[str, Profile]]:
     """Read and validate a configuration and the profiles that it names; raises ConfigError with all faults."""
+    document = Document.read(path, example="the key models")
+    faults = document.duplicate_keys()
+    profiles = _profiles(document, faults)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{path}: not YAML: {error}"]) from error
-    if node is None or not isinstance(content, dict):
-        raise ConfigError([f"{path}:1: must be a mapping with the key models"])
-    faults = list(_duplicate_keys(path, node))
-    profiles = _profiles(path, node, content, faults)
-    try:
-        config = Config.model_validate(content)
+        config = Config.model_validate(document.content)
     except ValidationError as error:
-        faults += [_describe(path, node, fault) for fault in error.errors()]
-        raise ConfigError(faults) from None
+        raise ConfigError(faults + document.describe(error, Config)) from None
     for index, model in enumerate(config.models):
         if model.name in profiles:
             faults += [
-                f"{path}:{_line(node, ('models', index, key))}: models[{index}].{key}: {fault}"
+                document.fault(("models", index, key), fault)
                 for key, fault in _mismatches(model, profiles[model.name])
             ]
     if faults:
@@ -179,19 +153,18 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
     return config, profiles
 
 
-def _profiles(path: Path, node: yaml.Node, content: dict[str, Any], faults: list[str]) -> dict[str, Profile]:
+def _profiles(document: Document, faults: list[str]) -> dict[str, Profile]:
     """Load the profiles that the models name, whatever else may be wrong with the configuration."""
     profiles = {}
-    models = content.get("models")
+    models = document.content.get("models")
     for index, model in enumerate(models if isinstance(models, list) else []):
         file = model.get("profile") if isinstance(model, dict) else None
         if not isinstance(file, str):
             continue
         try:
-            profiles[str(model.get("name"))] = load(path.parent / file)
+            profiles[str(model.get("name"))] = load(document.path.parent / file)
         except ProfileError as error:
-            location = ("models", index, "profile")
-            faults.append(f"{path}:{_line(node, location)}: models[{index}].profile: {error}")
+            faults.append(document.fault(("models", index, "profile"), str(error)))
     return profiles
 
 
@@ -218,73 +191,3 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
                     "build it with label and prediction (or score), or give min or max"
                 ),
             )
-
-
-def _describe(path: Path, node: yaml.Node, fault: Any) -> str:
-    """Turn a pydantic fault into one line that says where, what and what would be right."""
-    location = tuple(part for part in fault["loc"] if not isinstance(part, str) or "[" not in part)
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        known = sorted(_known_keys(Config, location[:-1]))
-        close = difflib.get_close_matches(str(location[-1]), known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        message = f"unknown key; {hint}"
-    elif fault["type"] == "missing":
-        message = "missing; it must be given"
-    elif not isinstance(fault["input"], dict | list):
-        message = f"{fault['input']!r}: {message}"
-    place = f"{path}:{_line(node, location)}"
-    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
-
-
-def _known_keys(model: Any, location: tuple[str | int, ...]) -> set[str]:
-    """Return the keys of the settings at `location`."""
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            continue
-        model = next((found for found in _settings_in(field.annotation)), model)
-    return set(model.model_fields)
-
-
-def _settings_in(annotation: Any) -> Iterator[type[_Settings]]:
-    if isinstance(annotation, type) and issubclass(annotation, _Settings):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _settings_in(argument)
-
-
-def _line(node: yaml.Node, location: tuple[str | int, ...]) -> int:
-    """Return the line of the deepest part of `location` that the file has."""
-    line = node.start_mark.line + 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                return line
-            line = found[0].start_mark.line + 1
-            node = found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
-
-
-def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:
-    """Yield a fault for each key given twice, of which YAML would silently drop one."""
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                yield f"{path}:{line}: {key.value}: given twice, first in line {seen[key.value]}"
-            seen[key.value] = line
-            yield from _duplicate_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _duplicate_keys(path, value)
