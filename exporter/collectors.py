@@ -166,6 +166,7 @@ class DataCollector:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._views = [_DataView(model) for model in models]
+        self.comparisons = {model.name: view.comparison for model, view in zip(models, self._views, strict=True)}
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -177,7 +178,7 @@ class _DataView:
     def __init__(self, model: Model) -> None:
         self._model = model
         settings, layout, profile = model.settings, model.layout, model.profile
-        self._comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
+        self.comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
         self._windows = [format_duration(length) for length in settings.windows]
         self._families: dict[str, _Family] = {}
         variables = {name: profile.features[name] for name in layout.feature_names}
@@ -205,9 +206,9 @@ class _DataView:
         yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
 
     def _rolling(self, family: _Family, totals: Floats) -> Iterator[Samples]:
-        windows, names, count = self._windows, self._model.layout.feature_names, self._comparison.features
+        windows, names, count = self._windows, self._model.layout.feature_names, self.comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self._comparison.compare(totals)
+            drift = self.comparison.compare(totals)
             yield from self._quality(family, totals)
         statistics = list(drift.values)
         values, thresholds = (np.stack(list(part.values()), axis=-1) for part in drift)
@@ -221,8 +222,8 @@ class _DataView:
             "prediction": (catalogue.PREDICTION_DRIFT, catalogue.PREDICTION_DRIFT_THRESHOLD),
             "label": (catalogue.LABEL_DRIFT, catalogue.LABEL_DRIFT_THRESHOLD),
         }.items():
-            if outcome in self._comparison.outcomes:
-                index = self._comparison.outcomes[outcome]
+            if outcome in self.comparison.outcomes:
+                index = self.comparison.outcomes[outcome]
                 yield family(metric, values[:, index], windows, statistics)
                 yield family(threshold, thresholds[:, index], windows, statistics)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from exporter.durations import Duration
 from exporter.performance import METRICS
@@ -12,6 +12,7 @@ from exporter.profile.profile import Profile, ProfileError, Task, load
 from exporter.settings import ConfigError, Document
 from exporter.settings import Settings as _Settings
 from exporter.values import canonical
+from exporter.web.tokens import read_token
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:/-]*"
 
@@ -89,8 +90,27 @@ class ModelSettings(_Settings):
         return self
 
 
+class TokenSettings(_Settings):
+    """A file with a bearer token, and the models whose events its bearer may send; none named means all."""
+
+    file: Path
+    models: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _holds_a_token(cls, file: Path, info: ValidationInfo) -> Path:
+        file = (info.context or {}).get("directory", Path()) / file
+        try:
+            read_token(file)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return file
+
+
 class HttpSource(_Settings):
-    """Events posted to /v1/events."""
+    """Events posted to /v1/events. With tokens, it takes them from their bearers only."""
+
+    tokens: list[TokenSettings] = []
 
 
 class SourceSettings(_Settings):
@@ -130,6 +150,12 @@ class Config(_Settings):
                 raise ValueError(f"{kind}: every name once, but these are there twice: {', '.join(twice)}")
         if sum(source.http is not None for source in self.sources) > 1:
             raise ValueError("sources: one http source at most, since all share /v1/events")
+        known = {model.name for model in self.models}
+        for token in (token for source in self.sources if source.http for token in source.http.tokens):
+            if unknown := sorted(set(token.models or ()) - known):
+                raise ValueError(
+                    f"tokens: no model is named {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                )
         return self
 
 
@@ -139,14 +165,13 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
     faults = document.duplicate_keys()
     profiles = _profiles(document, faults)
     try:
-        config = Config.model_validate(document.content)
+        config = Config.model_validate(document.content, context={"directory": path.parent})
     except ValidationError as error:
         raise ConfigError(faults + document.describe(error, Config)) from None
     for index, model in enumerate(config.models):
         if model.name in profiles:
             faults += [
-                document.fault(("models", index, key), fault)
-                for key, fault in _mismatches(model, profiles[model.name])
+                document.fault(("models", index, key), fault) for key, fault in _mismatches(model, profiles[model.name])
             ]
     if faults:
         raise ConfigError(faults)

@@ -62,9 +62,18 @@ class Intake:
         if self._queued >= self.capacity:
             raise QueueFullError(1.0)
 
-    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+    async def submit(
+        self,
+        source: str,
+        body: bytes,
+        arrived: float,
+        position: bytes | None = None,
+        *,
+        models: frozenset[str] | None = None,
+    ) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds).
 
+        Events of models other than `models` are refused; None allows all.
         Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
         """
         if position is not None:
@@ -77,11 +86,11 @@ class Intake:
         try:
             decoded = Decoded()
             for _ in self._decoder.decode_steps(body, arrived, decoded):
-                accepted += self._take(source, decoded, arrived)
+                accepted += self._take(source, decoded, arrived, models)
                 refused += decoded.refused
                 decoded.columns, decoded.refused = {}, []
                 await asyncio.sleep(0)
-            accepted += self._take(source, decoded, arrived)
+            accepted += self._take(source, decoded, arrived, models)
             refused += decoded.refused
         finally:
             self._queued -= events
@@ -101,10 +110,12 @@ class Intake:
         for model in self.models.values():
             self._changes += model.expire(now)
 
-    def _take(self, source: str, decoded: Decoded, arrived: float) -> int:
+    def _take(self, source: str, decoded: Decoded, arrived: float, models: frozenset[str] | None) -> int:
         """Account for decoded events and gather them; returns how many were accepted."""
         counts = self.sources[source]
         accepted = 0
+        for name in () if models is None else decoded.columns.keys() - models:
+            decoded.refused += ((line, "forbidden_model") for line in decoded.columns.pop(name).lines)
         for name, columns in decoded.columns.items():
             model = self.models[name]
             if overflow := model.admit({version for version in columns.versions if version is not None}):
@@ -146,6 +157,6 @@ class HttpSource:
         self._intake = intake
         self.ensure_room: Callable[[], None] = intake.ensure_room
 
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, body: bytes, arrived: float, *, models: frozenset[str] | None = None) -> IntakeResult:
         """Take the events of `body`; see Intake.submit."""
-        return await self._intake.submit(self._name, body, arrived)
+        return await self._intake.submit(self._name, body, arrived, models=models)
