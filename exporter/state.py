@@ -52,7 +52,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """One version of a model. Times are Unix seconds, None before the first event of a kind."""
+    """One version of a model. `drifted` names features; times are Unix seconds, None before the first event."""
 
     model: str
     version: str
@@ -144,15 +144,15 @@ class Observer:
         layout = model.layout
         estimates = self._performance(totals, self._metrics)
         missed = [text for name in self._bounds if name in estimates and (text := self._miss(name, estimates[name]))]
-        drifted, drift_window = self._drifted(totals)
+        drifted, outcomes, drift_window = self._drifted(totals)
         labels = totals[:, layout.labels.start]
         enough = model.settings.min_samples.performance
         reasons: dict[Verdict, list[str]] = {verdict: [] for verdict in VERDICTS}
         reasons["failing"] = missed
         if totals[-1, layout.predictions.start] == 0:
             reasons["silent"] = [f"no prediction in {self._windows[-1]}"]
-        if drifted:
-            reasons["drifting"] = [f"{_listed(drifted)} drifted in {drift_window}"]
+        if drifted or outcomes:
+            reasons["drifting"] = [f"{_listed(drifted + outcomes)} drifted in {drift_window}"]
         if labels.max() < enough:
             reasons["unknown"] = [
                 f"{labels.max():.0f} of {enough} labels that performance needs in {self._windows[-1]}"
@@ -206,18 +206,23 @@ class Observer:
         history = [_or_none(float(point[shown])) for point in self._history.get(version, ())]
         return Headline(self._headline, self._windows[shown], value, lower, upper, minimum, maximum, history)
 
-    def _drifted(self, totals: Floats) -> tuple[list[str], str]:
-        """Return what drifts in the shortest window with enough values, furthest above its threshold first."""
+    def _drifted(self, totals: Floats) -> tuple[list[str], list[str], str]:
+        """Return the features that drift, furthest above their thresholds first, the outcomes that do, and the window.
+
+        It is the shortest window with enough values for any comparison.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             drift = self._comparison.compare(totals)
-            excess = np.stack([drift.values[name] / drift.thresholds[name] for name in drift.values], axis=-1)
-        if not excess.size:
-            return [], self._windows[0]
-        highest = np.where(np.isnan(excess), -np.inf, excess).max(axis=-1)
-        row = _first_known(np.where(np.isinf(highest).all(axis=1), np.nan, 0.0)) or 0
-        names = [*self._model.layout.feature_names, *self._comparison.outcomes]
-        order = np.argsort(-highest[row])
-        return [names[index] for index in order if highest[row, index] > 1], self._windows[row]
+        if not drift.values:
+            return [], [], self._windows[0]
+        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in drift)
+        excess = np.where(np.isnan(values), -np.inf, values - thresholds).max(axis=-1)
+        row = _first_known(np.where(np.isinf(excess).all(axis=1), np.nan, 0.0)) or 0
+        names = self._model.layout.feature_names
+        order = np.argsort(-excess[row, : len(names)])
+        features = [names[index] for index in order if excess[row, index] > 0]
+        outcomes = [f"{name}s" for name, index in self._comparison.outcomes.items() if excess[row, index] > 0]
+        return features, outcomes, self._windows[row]
 
 
 def _first_known(values: Floats) -> int | None:
