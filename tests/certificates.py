@@ -31,13 +31,9 @@ class Authority:
         pair = Pair(self._directory / f"{name}.crt", self._directory / f"{name}.key")
         request = self._directory / f"{name}.csr"
         self._openssl(*_NEW, "-new", "-subj", f"/CN={name}", *_added(extensions), "-keyout", pair.key, "-out", request)
-        signed = ("-CA", self.pair.certificate, "-CAkey", self.pair.key, "-CAcreateserial")
-        subprocess.run(
-            [require_program("openssl"), "x509", "-req", "-days", "2", "-in", request, *signed]
-            + ["-copy_extensions", "copy", "-out", pair.certificate],
-            check=True,
-            capture_output=True,
-        )
+        signer = ("-CA", self.pair.certificate, "-CAkey", self.pair.key, "-CAcreateserial", "-copy_extensions", "copy")
+        command = [require_program("openssl"), "x509", "-req", "-days", "2", "-in", request, *signer]
+        subprocess.run([*command, "-out", pair.certificate], check=True, capture_output=True)
         return pair
 
     def server(self, name: str = "server") -> Pair:

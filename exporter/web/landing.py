@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT = 240.0, 48.0
 
 # Sign, words and colour: the colour never speaks alone.
 _VERDICTS: dict[Verdict, tuple[str, str, str]] = {
-    "failing": ("✖", "Below benchmark", "bad"),
+    "failing": ("✖", "Misses its benchmark", "bad"),
     "silent": ("◌", "No predictions", "bad"),
     "drifting": ("▲", "Drifting", "warn"),
     "unknown": ("?", "Performance unknown", "warn"),
@@ -54,8 +54,6 @@ def _models(models: Sequence[ModelState], now: float) -> str:
 
 def _model(model: ModelState, now: float) -> str:
     sign, words, tone = _VERDICTS[model.state]
-    if model.state == "failing" and model.performance.maximum is not None:
-        words = "Beyond benchmark"
     reasons = "".join(f"<p>{escape(reason)}</p>" for reason in model.reasons)
     drift = f"{_number(len(model.drifted))} of {model.features}" if model.features else "no features"
     return f"""<li>
