@@ -10,7 +10,7 @@ from exporter.web.config import TlsSettings
 
 PATH = "/-/ready"
 _TIMEOUT_SECONDS = 5.0
-_ANY_HOST = ("", "0.0.0.0", "[::]")
+_ANY_HOST = ("", "0.0.0.0", "[::]")  # nosec B104: compared with, not bound to
 
 
 def check(

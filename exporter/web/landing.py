@@ -22,7 +22,7 @@ _VERDICTS: dict[Verdict, tuple[str, str, str]] = {
 
 def landing_page(report: Report, telemetry_path: str) -> str:
     """Return the HTML page."""
-    state = "ready" if report.not_ready is None else f"not ready: {report.not_ready}"
+    state = "Ready" if report.not_ready is None else f"Not ready: {report.not_ready}"
     tone = "good" if report.not_ready is None else "bad"
     links = ((telemetry_path, "Metrics"), ("/api/v1/status", "Status as JSON"), ("/docs", "What the metrics mean"))
     return page(
@@ -33,7 +33,7 @@ def landing_page(report: Report, telemetry_path: str) -> str:
 <p id="renewal" class="bad" role="status"></p>
 </header>
 <main>
-<p><span class="{tone}">{escape(state.capitalize())}</span>, version {escape(report.version)},
+<p><span class="{tone}">{escape(state)}</span>, version {escape(report.version)},
 up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p>
 <h2>Models</h2>
 {_models(report.models, report.time)}
