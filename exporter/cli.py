@@ -16,7 +16,9 @@ from exporter.profile.build import BuildError, Request, build
 from exporter.profile.profile import ProfileError, load, save
 from exporter.profile.readers import TableError
 from exporter.settings import ConfigError
+from exporter.web import config as web_config
 from exporter.web.server import ListenError
+from exporter.web.tls import server_context
 
 DEFAULT_ADDRESS = ":10042"
 
@@ -66,6 +68,11 @@ def _check(options: argparse.Namespace) -> int:
     for model in settings.models:
         print(f"{model.name}: {model.task}, {len(profiles[model.name].features)} features, profile {model.profile}")
     print(f"{options.config_file}: good, {len(settings.models)} models")
+    if options.web_config_file is not None:
+        tls = web_config.read(options.web_config_file).tls_server_config
+        if tls is not None:
+            server_context(tls)
+        print(f"{options.web_config_file}: good, {'with' if tls else 'without'} TLS")
     return 0
 
 
@@ -146,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
     check.add_argument("config_file", type=Path)
+    _add_web_config(check)
     check.set_defaults(command=_check)
 
     profile = commands.add_parser("profile", help="build or show a reference profile")

@@ -32,7 +32,7 @@ class Authority:
         request = self._directory / f"{name}.csr"
         self._openssl(*_NEW, "-new", "-subj", f"/CN={name}", *_added(extensions), "-keyout", pair.key, "-out", request)
         signer = ("-CA", self.pair.certificate, "-CAkey", self.pair.key, "-CAcreateserial", "-copy_extensions", "copy")
-        command = [require_program("openssl"), "x509", "-req", "-days", "2", "-in", request, *signer]
+        command: list[str | Path] = [require_program("openssl"), "x509", "-req", "-days", "2", "-in", request, *signer]
         subprocess.run([*command, "-out", pair.certificate], check=True, capture_output=True)
         return pair
 

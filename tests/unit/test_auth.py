@@ -26,7 +26,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 def get(guard: Guard, path: str = "/", authorization: str | bytes | None = None) -> httpx.Response:
     async def send() -> httpx.Response:
         headers = {} if authorization is None else {b"authorization": authorization}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=guard), base_url="http://exporter") as client:  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=guard), base_url="http://exporter") as client:
             return await client.get(path, headers=headers)  # type: ignore[arg-type]
 
     return asyncio.run(send())
@@ -101,13 +101,13 @@ def test_headers_replace_those_of_the_application() -> None:
 
 
 def test_rate_limit() -> None:
-    guard = Guard(app, lambda: WebConfig(rate_limit=RateLimit(interval="1h", burst=2)))
+    guard = Guard(app, lambda: WebConfig(rate_limit=RateLimit.model_validate({"interval": "1h", "burst": 2})))
     assert [get(guard).status_code for _ in range(3)] == [200, 200, 429]
     assert 3590 < int(get(guard).headers["retry-after"]) <= 3600
 
 
 def test_the_bucket_fills_again() -> None:
-    bucket = Bucket(RateLimit(interval="100ms", burst=3))
+    bucket = Bucket(RateLimit.model_validate({"interval": "100ms", "burst": 3}))
     assert [bucket.take(1000.0) for _ in range(3)] == [0.0, 0.0, 0.0]
     assert bucket.take(1000.0) == pytest.approx(0.1)
     assert bucket.take(1000.11) == 0.0

@@ -7,7 +7,7 @@ import pytest
 from exporter.catalogue import all_metrics
 from exporter.events import REASONS
 from exporter.logs import Notice
-from exporter.state import VERDICTS, Headline, ModelState, Report, SourceState
+from exporter.state import VERDICTS, Headline, ModelState, Report, SourceState, Verdict
 from exporter.web.landing import landing_page
 from exporter.web.page import STYLE
 from exporter.web.reference import reference_page
@@ -85,7 +85,7 @@ def test_every_state_has_words_and_a_sign(verdict: Any) -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    names = {"good": "a", "unknown": "b", "drifting": "c", "silent": "d", "failing": "e"}
+    names: dict[Verdict, str] = {"good": "a", "unknown": "b", "drifting": "c", "silent": "d", "failing": "e"}
     models = [dataclasses.replace(MODEL, model=name, state=verdict) for verdict, name in names.items()]
     report = dataclasses.replace(REPORT, models=models)
     assert [heading.text[0] for heading in main(report).all("h3")] == ["e", "d", "c", "b", "a"]

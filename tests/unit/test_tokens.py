@@ -29,14 +29,14 @@ def tokens(tmp_path: Path) -> Tokens:
 
 def test_scopes(tokens: Tokens) -> None:
     assert tokens.scope(f"Bearer {ALL}") is None
-    assert tokens.scope(f"bearer {FLIGHTS}") == {"flights"}
-    assert tokens.scope(f"Bearer {BOTH}") == {"flights", "mpg"}
+    assert tokens.scope(f"bearer {FLIGHTS}") == frozenset({"flights"})
+    assert tokens.scope(f"Bearer {BOTH}") == frozenset({"flights", "mpg"})
 
 
 def test_one_token_in_two_files_opens_what_both_do(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(ALL)
     mpg, flights, every = ([TokenSettings(file=tmp_path / "token", models=m)] for m in (["mpg"], ["flights"], None))
-    assert Tokens([*mpg, *flights]).scope(f"Bearer {ALL}") == {"mpg", "flights"}
+    assert Tokens([*mpg, *flights]).scope(f"Bearer {ALL}") == frozenset({"mpg", "flights"})
     assert Tokens([*mpg, *every]).scope(f"Bearer {ALL}") is None
 
 
@@ -129,7 +129,7 @@ def test_events_of_other_models_are_refused_one_by_one(tokens: Tokens) -> None:
     app = App(Registry([], lambda: 0), HttpSource("push", intake), Service(), tokens=tokens)
 
     async def posts() -> list[httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://exporter") as client:  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://exporter") as client:
 
             async def post(token: str | None, body: str) -> httpx.Response:
                 headers = {"content-type": "application/x-ndjson"}

@@ -176,7 +176,15 @@ def test_faults_repeat_no_secret(directory: Path, text: str) -> None:
 
 def test_an_encrypted_key_is_explained_rather_than_asked_for(directory: Path) -> None:
     encrypted = directory / "encrypted.key"
-    command = [require_program("openssl"), "ec", "-aes128", "-passout", "pass:x", "-in", directory / "server.key"]
+    command: list[str | Path] = [
+        require_program("openssl"),
+        "ec",
+        "-aes128",
+        "-passout",
+        "pass:x",
+        "-in",
+        directory / "server.key",
+    ]
     subprocess.run([*command, "-out", encrypted], check=True, capture_output=True)
     with pytest.raises(ConfigError, match="the key is encrypted; store it in clear"):
         load(directory, "tls_server_config: {cert_file: server.crt, key_file: encrypted.key}")
