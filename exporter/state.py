@@ -37,7 +37,7 @@ class Headline:
     """The first benchmarked metric (without benchmarks, the task's first) over the shortest window with enough labels.
 
     `value` with its interval is None while no window has enough. `history` has a point every ten seconds, oldest
-    first, None where there was no value.
+    first, and `value` last; None where there was none.
     """
 
     metric: str
@@ -203,7 +203,8 @@ class Observer:
         shown = 0 if row is None else row
         value, lower, upper = (_or_none(number) for number in estimates[shown].tolist())
         minimum, maximum = self._bounds.get(self._headline, (None, None))
-        history = [_or_none(float(point[shown])) for point in self._history.get(version, ())]
+        recorded = [_or_none(float(point[shown])) for point in self._history.get(version, ())]
+        history = [*recorded, value][-HISTORY_POINTS:]
         return Headline(self._headline, self._windows[shown], value, lower, upper, minimum, maximum, history)
 
     def _drifted(self, totals: Floats) -> tuple[list[str], list[str], str]:

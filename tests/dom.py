@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
 
-_VOID = ("meta", "link", "br", "img", "input", "hr", "line", "path")
+_VOID = ("meta", "link", "br", "img", "input", "hr")
 
 
 @dataclass

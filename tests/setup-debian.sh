@@ -6,6 +6,7 @@ packages=""
 need() { command -v "$1" >/dev/null || packages="$packages $2"; }
 need promtool prometheus
 need openssl openssl
+need chromium chromium
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages:$packages"
