@@ -111,7 +111,7 @@ def test_it_is_readable_on_a_phone(page: Page, address: str) -> None:
     targets = "[...document.querySelectorAll('a')].map(e => e.getBoundingClientRect().height)"
     assert min(page.evaluate(targets)) >= 24  # WCAG 2.2, target size
     label = page.evaluate("getComputedStyle(document.querySelector('td'), '::before').content")
-    assert label == 'attr(data-label) ": "'
+    assert label == '"State: "'
 
 
 def test_what_assistive_technology_gets(page: Page, address: str) -> None:
