@@ -16,13 +16,14 @@ from exporter.profile.build import BuildError, Request, build
 from exporter.profile.profile import ProfileError, load, save
 from exporter.profile.readers import TableError
 from exporter.settings import ConfigError
+from exporter.store import StoreError
 from exporter.web import config as web_config
 from exporter.web.server import ListenError
 from exporter.web.tls import server_context
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "intake")
+_COLLECTORS = ("model", "data", "intake", "state")
 
 Default = TypeVar("Default", bound=str | None)
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (ConfigError, BuildError, ProfileError, TableError, ListenError) as error:
+    except (ConfigError, BuildError, ProfileError, TableError, ListenError, StoreError) as error:
         print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from exporter import __version__
-from exporter.collectors import DataCollector, IntakeCollector, ModelCollector
+from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector
 from exporter.config import Config
 from exporter.intake import HttpSource, Intake
+from exporter.journal import Faults, Journal
 from exporter.logs import Notice
 from exporter.model import Model
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
 from exporter.state import HISTORY_SECONDS, Observer, Report, source_state
+from exporter.store import Store, StoreError
 from exporter.web import config as web_config
 from exporter.web.app import App
 from exporter.web.auth import Guard
@@ -29,6 +31,7 @@ from exporter.web.tokens import Tokens
 from exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
+REOPEN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -55,10 +58,8 @@ class Service:
         self._tasks = tasks
         self._started = time.time()
         limits = config.limits
-        self.models = [
-            Model(settings, profiles[settings.name], versions=limits.versions, pending=limits.pending_predictions)
-            for settings in config.models
-        ]
+        self.models = [Model(settings, profiles[settings.name], limits) for settings in config.models]
+        self.faults = Faults()
         self.intake = Intake(self.models, [source.name for source in config.sources], limits)
         data = DataCollector(self.models)
         self._observers = [Observer(model, data.comparisons[model.name]) for model in self.models]
@@ -66,6 +67,7 @@ class Service:
             ModelCollector(self.models),
             data,
             IntakeCollector(self.intake, self._started),
+            StateCollector(self.faults, lambda: self.journal),
         ]
         self.registry = Registry(
             [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
@@ -83,8 +85,11 @@ class Service:
         web = Watched(options.web_config, web_config.read) if options.web_config else WebConfig
         self.app = Guard(app, web, {"/v1/events"} if accepted.tokens else ())
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
-        self._ready = False
         self._report: tuple[Hashable, Report] | None = None
+        self._state_path = config.state.path if config.state is not None else None
+        self._helpers: list[asyncio.Task[None]] = []
+        self.journal: Journal | None = None
+        self.intake.closed = "starting"
 
     def _generation(self) -> Hashable:
         """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on."""
@@ -92,7 +97,7 @@ class Service:
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
-        return None if self._ready else "starting or stopping"
+        return self.intake.closed if self.faults.current is None else str(self.faults.current)
 
     def status(self) -> Report:
         """Return how everything is; made once for all who ask of one state."""
@@ -118,23 +123,64 @@ class Service:
             observer.record(now)
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises ListenError when an address cannot be had."""
+        """Serve until SIGTERM or SIGINT. Raises ListenError when an address cannot be had, StoreError when locked."""
+        store = self._open_store()
         sockets = listen(self._options.listen)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(task(self)) for task in (_expire, _observe, *self._tasks)]
-            self._ready = True
+            tasks = [group.create_task(self._start(group, store)), group.create_task(_expire(self))]
             scheme = "http" if self._tls is None else "https"
             _log.info("listening on %s (%s)", ", ".join(self._options.listen), scheme)
             await serve(self.app, sockets, stop, self._tls)
-            self._ready = False
-            for helper in helpers:
-                helper.cancel()
+            self.intake.closed = "stopping"
+            for task in tasks + self._helpers:
+                task.cancel()
         self.intake.flush()
+        if self.journal is not None:
+            await self.journal.stop()
         _log.info("stopped")
+
+    async def _start(self, group: asyncio.TaskGroup, store: Store | None) -> None:
+        """Restore the state, trying again while it cannot be opened, then take events."""
+        if self._state_path is not None:
+            while store is None:
+                await asyncio.sleep(REOPEN_SECONDS)
+                store = self._open_store()
+            await self._restore(store)
+            self.journal = Journal(store, self.intake.state, self.faults)
+            self.intake.keep_in(self.journal)
+            self._helpers.append(group.create_task(self.journal.run()))
+        self.intake.closed = None
+        self._helpers += [group.create_task(task(self)) for task in (_observe, *self._tasks)]
+
+    def _open_store(self) -> Store | None:
+        """Open the store if there is one; what is wrong with it shows, and may pass, unless another process has it."""
+        if self._state_path is None:
+            return None
+        try:
+            return Store(self._state_path)
+        except StoreError as error:
+            if error.fault == "locked":
+                raise
+            self.faults.note(error, "events are refused until the state can be opened")
+            self.intake.closed = f"state: {error}"
+            return None
+
+    async def _restore(self, store: Store) -> None:
+        """Bring the counts to where they were, letting others run meanwhile."""
+        started = time.monotonic()
+        self.intake.closed = "restoring state"
+        self.intake.restore(store.read)
+        replayed = 0
+        for entry in store.journal():
+            self.intake.replay(entry)
+            replayed += 1
+            await asyncio.sleep(0)
+        self.intake.flush()
+        _log.info("restored in %.1f s, %d bodies from the journal", time.monotonic() - started, replayed)
 
 
 async def _expire(service: Service) -> None:

@@ -52,7 +52,10 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """One version of a model. `drifted` names features; times are Unix seconds, None before the first event."""
+    """One version of a model. `drifted` names features; times are Unix seconds, None before the first event.
+
+    `label_coverage` is the labelled share of the predictions that are due for one, in the headline's window.
+    """
 
     model: str
     version: str
@@ -63,6 +66,7 @@ class ModelState:
     performance: Headline
     features: int
     drifted: list[str]
+    label_coverage: float | None
     predictions: int
     labels: int
     pending: int
@@ -137,9 +141,9 @@ class Observer:
 
     def states(self, now: float) -> list[ModelState]:
         """Return the state of every version."""
-        return [self._state(version, now) for version in self._model.versions.values()]
+        return [self._state(code, version, now) for code, version in enumerate(self._model.versions.values())]
 
-    def _state(self, version: Version, now: float) -> ModelState:
+    def _state(self, code: int, version: Version, now: float) -> ModelState:
         model, totals = self._model, version.totals(now)
         layout = model.layout
         estimates = self._performance(totals, self._metrics)
@@ -157,6 +161,8 @@ class Observer:
             reasons["unknown"] = [
                 f"{labels.max():.0f} of {enough} labels that performance needs in {self._windows[-1]}"
             ]
+        headline = self._headline_of(version.name, estimates[self._headline])
+        coverage = version.label_coverage(now, model.settings.label_delay)[self._windows.index(headline.window)]
         return ModelState(
             model=model.name,
             version=version.name,
@@ -164,12 +170,13 @@ class Observer:
             profile_hash=model.profile.digest,
             state=next((verdict for verdict in VERDICTS if reasons[verdict]), "good"),
             reasons=[reason for found in reasons.values() for reason in found],
-            performance=self._headline_of(version.name, estimates[self._headline]),
+            performance=headline,
             features=len(layout.feature_names),
             drifted=drifted,
+            label_coverage=_or_none(coverage),
             predictions=int(version.lifetime[layout.predictions.start]),
             labels=int(version.lifetime[layout.labels.start]),
-            pending=version.pending,
+            pending=int(model.join.waiting_predictions[code]),
             unlabelled=version.unlabelled,
             last_prediction=version.last_prediction,
             last_label=version.last_label,

@@ -56,6 +56,11 @@ def _model(model: ModelState, now: float) -> str:
     sign, words, tone = _VERDICTS[model.state]
     reasons = "".join(f"<p>{escape(reason)}</p>" for reason in model.reasons)
     drift = f"{_number(len(model.drifted))} of {model.features}" if model.features else "no features"
+    coverage = (
+        "none is due yet"
+        if model.label_coverage is None
+        else f"{model.label_coverage:.1%} in {escape(model.performance.window)}"
+    )
     return f"""<li>
 <h3>{escape(model.model)} <span class="quiet">version {escape(model.version)}, {escape(model.task)}</span></h3>
 <p class="state {tone}"><span aria-hidden="true">{sign}</span> {words}</p>
@@ -65,6 +70,7 @@ def _model(model: ModelState, now: float) -> str:
 <dt>Drifted</dt><dd>{drift}</dd>
 <dt>Predictions</dt><dd>{_number(model.predictions)}, last {_ago(model.last_prediction, now)}</dd>
 <dt>Labels</dt><dd>{_number(model.labels)}, last {_ago(model.last_label, now)}</dd>
+<dt>Labelled in time</dt><dd>{coverage}</dd>
 <dt>Waiting for labels</dt><dd>{_number(model.pending)}, given up {_number(model.unlabelled)}</dd>
 </dl>
 </li>

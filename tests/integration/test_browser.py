@@ -36,6 +36,7 @@ def report() -> Report:
             headline,
             200,
             [LONG],
+            0.5,
             10**12,
             10**9,
             10**7,

@@ -27,6 +27,7 @@ MODEL = ModelState(
     performance=HEADLINE,
     features=12,
     drifted=["age"],
+    label_coverage=0.875,
     predictions=1_234_567,
     labels=1000,
     pending=5,
@@ -64,6 +65,7 @@ def test_it_tells_what_an_operator_wants() -> None:
         "at least 0.9 is agreed",
         "roc auc 0.8123 0.79 to 0.83 in 15m, at least 0.9 agreed",
         "1 of 12",
+        "Labelled in time87.5% in 15m",
         "1 234 567, last 3 s ago",
         "1 000, last 2 h 0 min ago",
     ):
@@ -138,7 +140,7 @@ def test_everything_is_escaped() -> None:
     assert "alert(" in evil
     assert "<script>alert" not in evil
     assert len(list(parse(evil).all("script"))) == 1
-    assert evil.count("&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;&quot;&amp;") == evil.count("alert(") == 15
+    assert evil.count("&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;&quot;&amp;") == evil.count("alert(") == 16
 
 
 @pytest.mark.parametrize("html", [page(), page(Report("1", 0.0, 1.0)), reference_page()], ids=["full", "bare", "docs"])

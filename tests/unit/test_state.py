@@ -23,7 +23,7 @@ class Exporter:
 
     def __init__(self) -> None:
         settings, profiles = config.read(CONFIG)
-        self.models = [Model(model, profiles[model.name], versions=4, pending=10_000) for model in settings.models]
+        self.models = [Model(model, profiles[model.name], Limits()) for model in settings.models]
         self.data = DataCollector(self.models)
         self.observers = {m.name: Observer(m, self.data.comparisons[m.name]) for m in self.models}
         self.intake = Intake(self.models, ["push"], Limits())
@@ -97,6 +97,7 @@ def test_it_says_what_the_metrics_say(exporter: Exporter) -> None:
             assert exporter.metric(f"ml_model_performance{metric}", **labels)[headline.metric,] == value
         assert exporter.metric("ml_model_drifted_features", **labels)[()] == len(state.drifted)
         assert exporter.metric("ml_model_predictions_total", model=name)["1",] == state.predictions
+        assert exporter.metric("ml_model_label_coverage_ratio", **labels).get(()) == state.label_coverage
         bounds = (
             exporter.metric("ml_model_benchmark_min", model=name),
             exporter.metric("ml_model_benchmark_max", model=name),

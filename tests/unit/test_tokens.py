@@ -124,7 +124,7 @@ def event(model: str, version: str = "1") -> str:
 
 def test_events_of_other_models_are_refused_one_by_one(tokens: Tokens) -> None:
     settings, profiles = configuration.read(CONFIG)
-    models = [Model(model, profiles[model.name], versions=4, pending=100) for model in settings.models]
+    models = [Model(model, profiles[model.name], Limits()) for model in settings.models]
     intake = Intake(models, ["push"], Limits())
     app = App(Registry([], lambda: 0), HttpSource("push", intake), Service(), tokens=tokens)
 
