@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,14 @@ import bcrypt
 import httpx
 import pytest
 
+from exporter import cli, healthcheck
 from exporter.demo.run import CONFIG
 from tests.certificates import Authority
 from tests.integration.prometheus import eventually, free_port
 
 PASSWORD = "open-sesame-8841"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+TLS = "tls_server_config"
 TOKEN = "token-of-flights-5172"
 ROOT = Path(__file__).parents[2]
 EVENT = '{"model":"%s","version":"%s","prediction":1,"features":{}}'
@@ -73,20 +76,16 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def healthcheck(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "exporter", "healthcheck", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-    )
+def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "exporter", *arguments]
+    settings = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=settings)
 
 
 def test_the_program_behind_everything(directory: Path, tmp_path: Path) -> None:
-    web = f"--web.config.file={directory / 'web.yml'}"
-    with exporter(tmp_path, "run", f"--config.file={directory / 'mlops-exporter.yml'}", web) as running:
+    web = directory / "web.yml"
+    flags = (f"--config.file={directory / 'mlops-exporter.yml'}", f"--web.config.file={web}")
+    with exporter(tmp_path, "run", *flags) as running:
         url, client = f"https://{running.address}", running.client
         alice = ("alice", PASSWORD)
         assert client.get(f"{url}/metrics").status_code == 401
@@ -113,61 +112,54 @@ def test_the_program_behind_everything(directory: Path, tmp_path: Path) -> None:
         for secret in (PASSWORD, HASH, HASH[7:], TOKEN, "PRIVATE KEY"):
             assert secret not in "".join(answers) + running.said()
 
-        address = f"--web.listen-address={running.address}"
-        assert healthcheck(address).returncode == 1
-        refused = healthcheck(address, web)
-        assert refused.returncode == 1
-        assert "--credentials.file" in refused.stderr
-        credentials = f"--credentials.file={directory / 'credentials'}"
-        certificate = f"--client.cert-file={directory / 'client.pem'}"
-        for arguments in ([web, credentials], [web, credentials, certificate]):
-            done = healthcheck(address, *arguments)
-            assert (done.returncode, done.stdout) == (0, "ready\n"), done
-        by_environment = {
-            "MLOPS_EXPORTER_WEB_CONFIG_FILE": str(directory / "web.yml"),
-            "MLOPS_EXPORTER_CREDENTIALS_FILE": str(directory / "credentials"),
-        }
-        assert healthcheck(address, **by_environment).returncode == 0
+        credentials, certificate = directory / "credentials", directory / "client.pem"
+        assert healthcheck.check(running.address, web, credentials, None) == (True, "ready")
+        assert healthcheck.check(running.address, web, credentials, certificate) == (True, "ready")
+        healthy, said = healthcheck.check(running.address, web, None, None)
+        assert not healthy
+        assert "--credentials.file" in said
+        with pytest.raises(OSError, match="no HTTP answer"):
+            healthcheck.check(running.address, None, None, None)
         other = Authority(tmp_path).server()
-        (tmp_path / "other.yml").write_text(
-            f"tls_server_config: {{cert_file: {other.certificate}, key_file: {other.key}}}"
-        )
-        impostor = healthcheck(address, f"--web.config.file={tmp_path / 'other.yml'}", credentials)
-        assert impostor.returncode == 1
-        assert "certificate verify failed" in impostor.stderr
+        impostor = tmp_path / "other.yml"
+        impostor.write_text(f"tls_server_config: {{cert_file: {other.certificate}, key_file: {other.key}}}")
+        with pytest.raises(ssl.SSLCertVerificationError):  # the exporter shows another certificate than its own
+            healthcheck.check(running.address, impostor, credentials, None)
+        environment = {
+            "MLOPS_EXPORTER_WEB_LISTEN_ADDRESS": running.address,
+            "MLOPS_EXPORTER_WEB_CONFIG_FILE": str(web),
+            "MLOPS_EXPORTER_CREDENTIALS_FILE": str(credentials),
+        }
+        done = program("healthcheck", **environment)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", "")
 
 
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("tls_server_config: {cert_file: absent, key_file: absent}", "failed to read cert_file"),
-        (f"basic_auth_users: {{alice: {PASSWORD}}}", ":1: basic_auth_users: the password of 'alice' is not a bcrypt"),
-    ],
-)
-def test_a_web_configuration_of_no_use_ends_the_start(directory: Path, tmp_path: Path, text: str, fault: str) -> None:
-    (tmp_path / "web.yml").write_text(text)
-    command = [sys.executable, "-m", "exporter", "run", f"--config.file={directory / 'mlops-exporter.yml'}"]
-    done = subprocess.run(
-        [*command, f"--web.config.file={tmp_path / 'web.yml'}"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+def test_a_web_configuration_of_no_use_ends_the_start(directory: Path, tmp_path: Path) -> None:
+    web = tmp_path / "web.yml"
+    web.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}")
+    done = program("run", f"--config.file={directory / 'mlops-exporter.yml'}", f"--web.config.file={web}")
     assert done.returncode == 1
-    assert fault in done.stderr
+    assert f"{web}:1: basic_auth_users: the password of 'alice' is not a bcrypt hash" in done.stderr
     assert PASSWORD not in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_check_covers_the_web_configuration(directory: Path, tmp_path: Path) -> None:
-    (tmp_path / "web.yml").write_text("rate_limt: {}")
-    command = [sys.executable, "-m", "exporter", "check", str(directory / "mlops-exporter.yml")]
+def test_check_covers_the_web_configuration(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(web: Path) -> int:
+        return cli.main(["check", str(directory / "mlops-exporter.yml"), f"--web.config.file={web}"])
 
-    def check(web: Path) -> subprocess.CompletedProcess[str]:
-        arguments = [*command, f"--web.config.file={web}"]
-        return subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=ROOT)
-
-    assert check(directory / "web.yml").returncode == 0
-    bad = check(tmp_path / "web.yml")
-    assert bad.returncode == 1
-    assert "did you mean rate_limit?" in bad.stderr
+    assert check(directory / "web.yml") == 0
+    assert "web.yml: good, with TLS" in capsys.readouterr().out
+    faults = {
+        "rate_limt: {}": "did you mean rate_limit?",
+        f"{TLS}: {{cert_file: a, key_file: b}}": "failed to read cert_",
+    }
+    for text, fault in faults.items():
+        (tmp_path / "web.yml").write_text(text)
+        assert check(tmp_path / "web.yml") == 1
+        assert fault in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run it once as root and once as somebody else")

@@ -9,10 +9,12 @@ from exporter import config as configuration
 from exporter.config import Limits, TokenSettings
 from exporter.demo.run import CONFIG
 from exporter.intake import HttpSource, Intake
+from exporter.journal import Faults, Journal
 from exporter.model import Model
 from exporter.registry import Registry
 from exporter.settings import ConfigError
 from exporter.state import Report
+from exporter.store import Store
 from exporter.web.app import App
 from exporter.web.tokens import Tokens, UnauthorizedError
 
@@ -159,3 +161,32 @@ def test_events_of_other_models_are_refused_one_by_one(tokens: Tokens) -> None:
         assert refused.headers["www-authenticate"].startswith("Bearer ")
     assert intake.sources["push"].rejected["forbidden_model"] == 3
     assert intake.sources["push"].accepted == 4
+
+
+@pytest.mark.parametrize("allowed", [None, frozenset({"flights"}), frozenset({"flights", "mpg"})])
+def test_a_restart_counts_no_more_than_the_token_opened(tmp_path: Path, allowed: frozenset[str] | None) -> None:
+    settings, profiles = configuration.read(CONFIG)
+
+    def fresh() -> Intake:
+        return Intake([Model(model, profiles[model.name], Limits()) for model in settings.models], ["push"], Limits())
+
+    async def submit(intake: Intake) -> None:
+        store = Store(tmp_path)
+        journal = Journal(store, intake.state, Faults())
+        intake.keep_in(journal)
+        running = asyncio.create_task(journal.run())
+        await intake.submit("push", (event("mpg") + event("flights")).encode(), 1.0, models=allowed)
+        running.cancel()
+        store.close()  # no last checkpoint: it ends as in a crash
+
+    async def replay(intake: Intake, store: Store) -> None:
+        for entry in store.journal():
+            assert entry.scope == allowed
+            intake.replay(entry)
+        store.close()
+
+    before, after = fresh(), fresh()
+    asyncio.run(submit(before))
+    asyncio.run(replay(after, Store(tmp_path)))
+    assert before.sources == after.sources
+    assert before.sources["push"].rejected["forbidden_model"] == (allowed == frozenset({"flights"}))
