@@ -82,7 +82,7 @@ class Service:
             tokens=Tokens(accepted.tokens) if accepted.tokens else None,
             max_requests=options.max_requests,
         )
-        web = Watched(options.web_config, web_config.read) if options.web_config else WebConfig
+        web = _web_config(options.web_config)
         self.app = Guard(app, web, {"/v1/events"} if accepted.tokens else ())
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
         self._report: tuple[Hashable, Report] | None = None
@@ -181,6 +181,14 @@ class Service:
             await asyncio.sleep(0)
         self.intake.flush()
         _log.info("restored in %.1f s, %d bodies from the journal", time.monotonic() - started, replayed)
+
+
+def _web_config(path: Path | None) -> Callable[[], WebConfig]:
+    """Return what gives the web configuration of the moment."""
+    if path is not None:
+        return Watched(path, web_config.read)
+    open_to_all = WebConfig()
+    return lambda: open_to_all
 
 
 async def _expire(service: Service) -> None:
