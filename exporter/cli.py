@@ -23,7 +23,7 @@ from exporter.web.tls import server_context
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "intake", "state")
+_COLLECTORS = ("model", "data", "intake", "state", "cpu", "memory", "pressure", "workloads", "gpu", "cost")
 
 Default = TypeVar("Default", bound=str | None)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
 from exporter.performance import METRICS
 from exporter.profile.profile import Profile, ProfileError, Task, load
@@ -152,6 +153,7 @@ class Config(_Settings):
     state: StateSettings | None = None
     models: Annotated[list[ModelSettings], Field(min_length=1)]
     sources: list[SourceSettings] = [SourceSettings(name="push", http=HttpSource())]
+    compute: ComputeSettings = ComputeSettings()
     limits: Limits = Limits()
 
     @model_validator(mode="after")

@@ -239,7 +239,7 @@ def _first_known(values: Floats) -> int | None:
 
 
 def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return None if math.isnan(value) else float(value)  # a NumPy number is none that JSON takes
 
 
 def _listed(names: list[str]) -> str:

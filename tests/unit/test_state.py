@@ -1,6 +1,7 @@
 import asyncio
 import math
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -92,6 +93,7 @@ def test_it_says_what_the_metrics_say(exporter: Exporter) -> None:
     for name in ("mpg", "flights"):
         state = exporter.state(name)
         headline = state.performance
+        assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(state)), ModelState) == state
         labels = {"model": name, "version": "1", "window": headline.window}
         for metric, value in (("", headline.value), ("_lower", headline.lower), ("_upper", headline.upper)):
             assert exporter.metric(f"ml_model_performance{metric}", **labels)[headline.metric,] == value
