@@ -11,7 +11,7 @@ from tests.integration.chromium import browser
 from tests.integration.prometheus import eventually, free_port
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-SHOTS = {"landing": ("light", 820, 640), "landing-phone": ("dark", 390, 970)}
+SHOTS = {"landing": ("light", 760, 620), "landing-phone": ("dark", 390, 970)}
 
 
 def main() -> None:
