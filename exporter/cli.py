@@ -1,12 +1,13 @@
 """The command line: `mlops-exporter COMMAND`. Every flag of `run` has a twin in the environment."""
 
 import argparse
+import functools
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from exporter import __version__, config, healthcheck, logs, service
 from exporter.demo import run as demo
@@ -55,7 +56,8 @@ def _demo(options: argparse.Namespace) -> int:
     settings, profiles = config.read(demo.CONFIG)
     _warn_as_root()
     print(demo.introduction(options.web_listen_address[0]), flush=True)
-    service.run(settings, profiles, _service_options(options, notices), demo.feed)
+    feed = functools.partial(demo.feed, speed=options.demo_speed)
+    service.run(settings, profiles, _service_options(options, notices), feed)
     return 0
 
 
@@ -150,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demonstration = commands.add_parser("demo", help="run the exporter on bundled data replayed as live traffic")
     _add_serving(demonstration)
+    _flag(demonstration, "--demo.speed", "1", "how many times as fast as usual the traffic passes", type_=_speed)
     demonstration.set_defaults(command=_demo)
 
     check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
@@ -255,6 +258,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_profile_build)
 
 
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0 and up to 100")
+    return speed
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -284,7 +294,7 @@ def _flag(
     default: str | None,
     help_: str,
     *,
-    type_: Callable[[str], object] = str,
+    type_: Callable[[str], Any] = str,
     choices: list[str] | None = None,
 ) -> None:
     """Add a flag whose default may come from the environment; argparse turns it into its type, and reports it."""

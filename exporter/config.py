@@ -1,16 +1,17 @@
 """The configuration file: read, validated as a whole, every fault with its file, line, key and remedy."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
 from exporter.performance import METRICS
 from exporter.profile.profile import Profile, ProfileError, Task, load
-from exporter.settings import ConfigError, Document
+from exporter.settings import ConfigError, Document, near_or_all
 from exporter.settings import Settings as _Settings
 from exporter.values import canonical
 from exporter.web.tokens import read_token
@@ -85,9 +86,8 @@ class ModelSettings(_Settings):
     def _fits_its_task(self) -> "ModelSettings":
         for metric in self.benchmarks:
             if metric not in METRICS[self.task]:
-                raise ValueError(
-                    f"benchmarks: {self.task} has no metric {metric!r}; it has {', '.join(METRICS[self.task])}"
-                )
+                hint = near_or_all(metric, METRICS[self.task])
+                raise ValueError(f"benchmarks.{metric}: not a metric of a {self.task} model; {hint}")
         if self.label_delay > self.label_ttl:
             raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
         if self.positive is not None and self.task != "binary":
@@ -95,16 +95,23 @@ class ModelSettings(_Settings):
         return self
 
 
+def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
+    """Return a path that starts at the directory of the configuration file."""
+    return Path((info.context or {}).get("directory", "")) / path
+
+
+RelativePath = Annotated[Path, AfterValidator(_beside_configuration)]
+
+
 class TokenSettings(_Settings):
     """A file with a bearer token, and the models whose events its bearer may send; none named means all."""
 
-    file: Path
+    file: RelativePath
     models: Annotated[list[str], Field(min_length=1)] | None = None
 
     @field_validator("file")
     @classmethod
-    def _holds_a_token(cls, file: Path, info: ValidationInfo) -> Path:
-        file = (info.context or {}).get("directory", Path()) / file
+    def _holds_a_token(cls, file: Path) -> Path:
         try:
             read_token(file)
         except ConfigError as error:
@@ -118,16 +125,81 @@ class HttpSource(_Settings):
     tokens: list[TokenSettings] = []
 
 
+def _require_extra(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"needs the Python package {module}: pip install 'mlops-exporter[{extra}]'")
+
+
+class FileSettings(_Settings):
+    """NDJSON files, plain or .gz: all that match the glob `path`."""
+
+    path: RelativePath
+
+
+class StdinSettings(_Settings):
+    """NDJSON on standard input."""
+
+
+class RedisSettings(_Settings):
+    """A Redis stream, read through a consumer group; `field` of an entry holds the event.
+
+    Entries that another consumer has left unacknowledged for `claim_idle` are taken over.
+    """
+
+    url: str
+    stream: Annotated[str, Field(min_length=1)]
+    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
+    consumer: Annotated[str, Field(min_length=1)] | None = None
+    field: Annotated[str, Field(min_length=1)] = "event"
+    password_file: RelativePath | None = None
+    claim_idle: Annotated[Duration, Field(ge=1)] = 60.0
+
+    @model_validator(mode="after")
+    def _can_connect(self) -> "RedisSettings":
+        _require_extra("redis", "redis")
+        # Judged here, not in a validator of the field, so that no message repeats a password.
+        if not self.url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("url: write redis://HOST:PORT/DB, rediss://… for TLS or unix:///PATH")
+        return self
+
+
+class KafkaSettings(_Settings):
+    """Kafka topics, read as a member of a consumer group.
+
+    `settings` are librdkafka's own, TLS and SASL above all; a key with `_file` behind its name takes its value from
+    that file.
+    """
+
+    bootstrap_servers: Annotated[str, Field(min_length=1)]
+    topics: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
+    settings: dict[str, str | int | float | bool] = {}
+
+    @model_validator(mode="after")
+    def _settings_are_known(self) -> "KafkaSettings":
+        _require_extra("confluent_kafka", "kafka")
+        from exporter.sources.kafka import check_settings
+
+        check_settings(self)
+        return self
+
+
 class SourceSettings(_Settings):
     """One source of events: a name and exactly one kind."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
     http: HttpSource | None = None
+    file: FileSettings | None = None
+    stdin: StdinSettings | None = None
+    redis: RedisSettings | None = None
+    kafka: KafkaSettings | None = None
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "SourceSettings":
-        if self.http is None:
-            raise ValueError("a source needs a kind; this version has: http: {}")
+        kinds = [kind for kind in SourceSettings.model_fields if kind != "name"]
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a source has one kind of {', '.join(kinds)}, not {' and '.join(given) or 'none'}")
         return self
 
 
@@ -170,6 +242,8 @@ class Config(_Settings):
                 raise ValueError(
                     f"tokens: no model is named {', '.join(unknown)}; there are {', '.join(sorted(known))}"
                 )
+        if sum(source.stdin is not None for source in self.sources) > 1:
+            raise ValueError("sources: one stdin source at most, since there is one standard input")
         return self
 
 

@@ -11,13 +11,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import compress
-from operator import attrgetter
+from itertools import chain, compress
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union
 
 import msgspec
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from exporter.profile.bins import CategoricalVariable
@@ -193,9 +193,6 @@ _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
 _LARGEST = 1e50  # beyond any real outcome; its fourth power is still a float
 _OUTCOME = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
-_ENVELOPE = attrgetter(
-    "id", "ts", "version", "features", "scores", "prediction", "label", "latency_seconds", "error"
-)  # fmt: skip
 
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
@@ -226,8 +223,7 @@ class Schema:
                 self.numeric.append(attribute)
                 fields.append((attribute, float | None, None))
         self._feature_names = renamed
-        self._numbers = [attrgetter(attribute) for attribute in self.numeric]
-        self._categories = [attrgetter(attribute) for attribute in self.categorical]
+        self._places = {attribute: place for place, attribute in enumerate(renamed)}
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
 
         k = len(profile.classes)
@@ -269,7 +265,7 @@ class Schema:
     ) -> tuple[Columns, list[tuple[int, Reason]]]:
         """Return decoded events as columns, and those refused that typing alone could not tell."""
         ids, times, versions, features, scores, predictions, labels, latencies, errors = map(
-            list, zip(*map(_ENVELOPE, events), strict=True)
+            list, zip(*map(astuple, events), strict=True)
         )
         present = [values is not None for values in features] if None in features else [True] * len(features)
         values = features if all(present) else list(compress(features, present))
@@ -320,7 +316,7 @@ class Schema:
                     reasons.setdefault(row, "missing_id")
         if self._scores is not None:
             for row, scores in enumerate(columns.scores):
-                if scores is not None and abs(sum(msgspec.structs.astuple(scores)) - 1) > _SUM_TOLERANCE:
+                if scores is not None and abs(sum(astuple(scores)) - 1) > _SUM_TOLERANCE:
                     reasons.setdefault(row, "bad_score")
         if not reasons:
             return columns, []
@@ -330,20 +326,25 @@ class Schema:
     def encode(self, features: Sequence[Any]) -> Encoded:
         """Return the values of decoded features as arrays."""
         n = len(features)
-        numeric = np.empty((len(self.numeric), n))
-        for row, value_of in zip(numeric, self._numbers, strict=True):
-            row[:] = np.fromiter(map(value_of, features), np.float64, n)
-        codes = np.empty((len(self.categorical), n), np.intp)
-        for cells, value_of, table in zip(codes, self._categories, self.codes, strict=True):
-            cells[:] = np.fromiter(map(table.__getitem__, map(value_of, features)), np.intp, n)
-        return Encoded(numeric, codes)
+        values = list(zip(*map(astuple, features), strict=True)) or [()] * len(self._places)
+        numbers = chain.from_iterable([values[self._places[name]] for name in self.numeric])
+        codes = chain.from_iterable(
+            [
+                map(table.__getitem__, values[self._places[name]])
+                for name, table in zip(self.categorical, self.codes, strict=True)
+            ]
+        )
+        return Encoded(
+            np.fromiter(numbers, np.float64, n * len(self.numeric)).reshape(len(self.numeric), n),
+            np.fromiter(codes, np.intp, n * len(self.categorical)).reshape(len(self.categorical), n),
+        )
 
     def score_array(self, scores: Sequence[Any]) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent."""
         if self._scores is None:
             return np.array(scores, np.float64)[:, None]
         absent = (math.nan,) * len(self.profile.classes)
-        return np.array([absent if s is None else msgspec.structs.astuple(s) for s in scores])
+        return np.array([absent if s is None else astuple(s) for s in scores])
 
     def repair(self, event: dict[str, Any]) -> Any:
         """Make an event from an object that the typed decoder refused; raises Refused with the reason."""
@@ -506,14 +507,14 @@ class Decoder:
 
     def _take(self, events: Sequence[Any], lines: Sequence[int], now: float, decoded: Decoded) -> None:
         """Sort decoded events by model and turn them to columns."""
-        for kind in set(map(type, events)):
+        kinds = set(map(type, events))
+        for kind in kinds:
             schema = self._by_type[kind]
-            ours = [type(event) is kind for event in events]
-            columns, refused = (
-                schema.columns(events, lines, now)
-                if all(ours)
-                else schema.columns(list(compress(events, ours)), list(compress(lines, ours)), now)
-            )
+            if len(kinds) == 1:
+                columns, refused = schema.columns(events, lines, now)
+            else:
+                ours = [type(event) is kind for event in events]
+                columns, refused = schema.columns(list(compress(events, ours)), list(compress(lines, ours)), now)
             decoded.refused.extend(refused)
             if len(columns):
                 decoded.add(schema.model, columns)

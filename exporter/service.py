@@ -13,14 +13,15 @@ from exporter import __version__
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector
 from exporter.compute.sampler import Compute
 from exporter.config import Config
-from exporter.intake import HttpSource, Intake
+from exporter.intake import HttpSource, Intake, SourceCounts
 from exporter.journal import Faults, Journal
 from exporter.logs import Notice
 from exporter.model import Model
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
-from exporter.state import HISTORY_SECONDS, Observer, Report, source_state
+from exporter.sources.pulling import make, supervise
+from exporter.state import HISTORY_SECONDS, Observer, Report, SourceState, source_state
 from exporter.store import Store, StoreError
 from exporter.web import config as web_config
 from exporter.web.app import App
@@ -65,32 +66,37 @@ class Service:
         data = DataCollector(self.models)
         self._observers = [Observer(model, data.comparisons[model.name]) for model in self.models]
         self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
+        made = [make(source) for source in config.sources]
+        self.pulling = {source.name: source for source in made if source is not None}
+        self._awaited = dict(self.pulling)
         collectors: list[Collector] = [
             ModelCollector(self.models),
             data,
-            IntakeCollector(self.intake, self._started),
+            IntakeCollector(self.intake, self.pulling, self._started),
             StateCollector(self.faults, lambda: self.journal),
             *self.compute.collectors,
         ]
         self.registry = Registry(
             [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
         )
-        http, accepted = next((source.name, source.http) for source in config.sources if source.http is not None)
+        http = next((source for source in config.sources if source.http is not None), None)
+        tokens = http.http.tokens if http is not None and http.http is not None else []
         app = App(
             self.registry,
-            HttpSource(http, self.intake),
+            None if http is None else HttpSource(http.name, self.intake),
             self,
             telemetry_path=options.telemetry_path,
             body_limit=limits.body_bytes,
-            tokens=Tokens(accepted.tokens) if accepted.tokens else None,
+            tokens=Tokens(tokens) if tokens else None,
             max_requests=options.max_requests,
         )
         web = _web_config(options.web_config)
-        self.app = Guard(app, web, {"/v1/events"} if accepted.tokens else ())
+        self.app = Guard(app, web, {"/v1/events"} if tokens else ())
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
         self._report: tuple[Hashable, Report] | None = None
         self._state_path = config.state.path if config.state is not None else None
         self._helpers: list[asyncio.Task[None]] = []
+        self._pullers: list[asyncio.Task[None]] = []
         self.journal: Journal | None = None
         self.intake.closed = "starting"
 
@@ -100,7 +106,14 @@ class Service:
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
-        return self.intake.closed if self.faults.current is None else str(self.faults.current)
+        if self.faults.current is not None:
+            return str(self.faults.current)
+        if self.intake.closed is not None:
+            return self.intake.closed
+        for name in [name for name, source in self._awaited.items() if source.health.up]:
+            del self._awaited[name]
+        waiting = [f"{name} ({source.health.error or 'connecting'})" for name, source in self._awaited.items()]
+        return f"not connected yet: {', '.join(waiting)}" if waiting else None
 
     def status(self) -> Report:
         """Return how everything is; made once for all who ask of one state."""
@@ -113,11 +126,14 @@ class Service:
                 now,
                 self.ready(),
                 [state for observer in self._observers for state in observer.states(now)],
-                [source_state(name, counts) for name, counts in self.intake.sources.items()],
+                [self._source(name, counts) for name, counts in self.intake.sources.items()],
                 list(self._options.notices()),
             )
             self._report = generation, report
         return self._report[1]
+
+    def _source(self, name: str, counts: SourceCounts) -> SourceState:
+        return source_state(name, counts, self.pulling[name].health if name in self.pulling else None)
 
     def observe(self, now: float) -> None:
         """Remember how the models are, for the curves of the landing page."""
@@ -139,13 +155,14 @@ class Service:
             scheme = "http" if self._tls is None else "https"
             _log.info("listening on %s (%s)", ", ".join(self._options.listen), scheme)
             await serve(self.app, sockets, stop, self._tls)
+            await self._stop_pulling()
             self.intake.closed = "stopping"
             for task in tasks + self._helpers:
                 task.cancel()
+            if self.journal is not None:
+                self.journal.stop()
         self.compute.stop()
         self.intake.flush()
-        if self.journal is not None:
-            await self.journal.stop()
         _log.info("stopped")
 
     async def _start(self, group: asyncio.TaskGroup, store: Store | None) -> None:
@@ -155,11 +172,19 @@ class Service:
                 await asyncio.sleep(REOPEN_SECONDS)
                 store = self._open_store()
             await self._restore(store)
-            self.journal = Journal(store, self.intake.state, self.faults)
+            self.journal = Journal(store, self.intake, self.faults)
             self.intake.keep_in(self.journal)
-            self._helpers.append(group.create_task(self.journal.run()))
+            group.create_task(self.journal.run())
         self.intake.closed = None
         self._helpers += [group.create_task(task(self)) for task in (_observe, *self._tasks)]
+        self._pullers = [group.create_task(supervise(source, self.intake)) for source in self.pulling.values()]
+
+    async def _stop_pulling(self) -> None:
+        """Stop the sources while the intake still takes the body that each has at hand."""
+        for puller in self._pullers:
+            puller.cancel()
+        if self._pullers:
+            await asyncio.wait(self._pullers)
 
     def _open_store(self) -> Store | None:
         """Open the store if there is one; what is wrong with it shows, and may pass, unless another process has it."""

@@ -1,7 +1,7 @@
 """Settings from a YAML file: every fault of it with file, line, key and what would be right, and never a secret."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -57,7 +57,7 @@ class Document:
     def fault(self, location: Location, message: str) -> str:
         """Return a fault as one line that says where and what."""
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-        place = f"{self.path}:{_line(self.node, location)}"
+        place = f"{self.path}:{self._line(location)}"
         return f"{place}: {key}: {message}" if key else f"{place}: {message}"
 
     def describe(self, error: ValidationError, settings: type[Settings]) -> list[str]:
@@ -70,17 +70,39 @@ class Document:
 
     def _describe(self, fault: Any, settings: type[Settings]) -> str:
         location = tuple(part for part in fault["loc"] if not isinstance(part, str) or "[" not in part)
-        message = fault["msg"].removeprefix("Value error, ")
+        message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         if fault["type"] == "extra_forbidden":
-            known = sorted(_known_keys(settings, location[:-1]))
-            close = difflib.get_close_matches(str(location[-1]), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-            message = f"unknown key; {hint}"
+            message = f"unknown key; {near_or_all(location[-1], _known_keys(settings, location[:-1]))}"
         elif fault["type"] == "missing":
             message = "missing; it must be given"
-        elif not isinstance(fault["input"], dict | list) and self.secret.isdisjoint(location):
+        elif fault["type"] in ("model_type", "dict_type"):
+            message = f"must be a mapping; known here: {', '.join(sorted(_known_keys(settings, location)))}"
+        elif fault["type"] == "list_type":
+            message = "must be a list, as in [a, b]"
+        elif fault["type"] == "too_short":
+            message = "must have at least one entry"
+        elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
+            head, _, rest = message.partition(": ")
+            if self._has((*location, *head.split("."))):  # the validator of a mapping names the key that is at fault
+                location, message = (*location, *head.split(".")), rest
+        secret = not self.secret.isdisjoint(location) or fault["type"] == "extra_forbidden"  # a misspelt password, say
+        if not secret and not isinstance(fault["input"], dict | list) and repr(fault["input"]) not in message:
             message = f"{fault['input']!r}: {message}"
         return self.fault(location, message)
+
+    def _line(self, location: Location) -> int:
+        """Return the line of the deepest part of `location` that the file has."""
+        return [self.node.start_mark.line + 1, *_path(self.node, location)][-1]
+
+    def _has(self, location: Location) -> bool:
+        """Whether the file has `location`."""
+        return len(list(_path(self.node, location))) == len(location)
+
+
+def near_or_all(name: object, known: Iterable[str]) -> str:
+    """Return the one that was probably meant, else all that there are."""
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
 
 
 def _known_keys(model: Any, location: Location) -> set[str]:
@@ -92,7 +114,7 @@ def _known_keys(model: Any, location: Location) -> set[str]:
         if field is None:
             continue
         model = next((found for found in _settings_in(field.annotation)), model)
-    return {field.alias or name for name, field in model.model_fields.items()}
+    return set(model.model_fields)
 
 
 def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
@@ -102,22 +124,20 @@ def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
         yield from _settings_in(argument)
 
 
-def _line(node: yaml.Node, location: Location) -> int:
-    """Return the line of the deepest part of `location` that the file has."""
-    line = node.start_mark.line + 1
+def _path(node: yaml.Node, location: Location) -> Iterator[int]:
+    """Yield the line of each part of `location` until one that the file lacks."""
     for part in location:
         if isinstance(node, yaml.MappingNode):
             found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
             if found is None:
-                return line
-            line = found[0].start_mark.line + 1
+                return
+            yield found[0].start_mark.line + 1
             node = found[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            yield node.start_mark.line + 1
         else:
-            return line
-    return line
+            return
 
 
 def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:

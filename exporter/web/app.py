@@ -107,6 +107,7 @@ Handler = Callable[[Scope, Receive], Awaitable[Response]]
 class App:
     """The ASGI application.
 
+    Without an `intake` nothing can be posted to it.
     `reload` loads the configuration anew or raises ReloadError; None disables `POST /-/reload`. `body_limit` is the
     largest body of events in bytes, on the wire and decompressed; `body_patience` how many seconds a client may pause
     while it sends one. With `tokens` events are taken from their bearers only. Of more than `max_requests` scrapes at
@@ -116,7 +117,7 @@ class App:
     def __init__(
         self,
         scraper: Scraper,
-        intake: Intake,
+        intake: Intake | None,
         status: Status,
         *,
         reload: Callable[[], Awaitable[None]] | None = None,
@@ -225,6 +226,8 @@ class App:
 
         401 without a valid token where tokens are configured, 403 when it opens none of the models.
         """
+        if self._intake is None:
+            return text(404, "events are not taken here: add a source with `http: {}` to the configuration")
         try:
             models = None if self._tokens is None else self._tokens.scope(header(scope, b"authorization"))
             gzipped = self._check_headers(scope)

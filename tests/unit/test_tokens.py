@@ -172,7 +172,7 @@ def test_a_restart_counts_no_more_than_the_token_opened(tmp_path: Path, allowed:
 
     async def submit(intake: Intake) -> None:
         store = Store(tmp_path)
-        journal = Journal(store, intake.state, Faults())
+        journal = Journal(store, intake, Faults())
         intake.keep_in(journal)
         running = asyncio.create_task(journal.run())
         await intake.submit("push", (event("mpg") + event("flights")).encode(), 1.0, models=allowed)
