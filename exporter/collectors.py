@@ -142,14 +142,9 @@ class _VersionView:
             yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
             yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
             yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
-        yield self._coverage(now)
+        coverage = version.label_coverage(now, self._model.settings.label_delay)
+        yield family(catalogue.LABEL_COVERAGE, coverage, self._windows)
         yield from self._rolling(version.totals(now))
-
-    def _coverage(self, now: float) -> Samples:
-        delay = self._model.settings.label_delay
-        sums = [window.total(now, older_than=delay) for window in self._version.coverage]
-        values = [labelled / expecting if expecting else np.nan for expecting, labelled in sums]
-        return self._family(catalogue.LABEL_COVERAGE, values, self._windows)
 
     def _errors(self, moments: Floats) -> Iterator[Samples]:
         kept = regression.split(moments)
@@ -187,6 +182,7 @@ class DataCollector:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._views = [_DataView(model) for model in models]
+        self.comparisons = {model.name: view.comparison for model, view in zip(models, self._views, strict=True)}
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -198,7 +194,7 @@ class _DataView:
     def __init__(self, model: Model) -> None:
         self._model = model
         settings, layout, profile = model.settings, model.layout, model.profile
-        self._comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
+        self.comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
         self._windows = [format_duration(length) for length in settings.windows]
         self._families: dict[str, _Family] = {}
         variables = {name: profile.features[name] for name in layout.feature_names}
@@ -228,9 +224,9 @@ class _DataView:
         yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
 
     def _rolling(self, family: _Family, totals: Floats) -> Iterator[Samples]:
-        windows, names, count = self._windows, self._model.layout.feature_names, self._comparison.features
+        windows, names, count = self._windows, self._model.layout.feature_names, self.comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self._comparison.compare(totals)
+            drift = self.comparison.compare(totals)
             yield from self._quality(family, totals)
         statistics = list(drift.values)
         values, thresholds = (np.stack(list(part.values()), axis=-1) for part in drift)
@@ -244,8 +240,8 @@ class _DataView:
             "prediction": (catalogue.PREDICTION_DRIFT, catalogue.PREDICTION_DRIFT_THRESHOLD),
             "label": (catalogue.LABEL_DRIFT, catalogue.LABEL_DRIFT_THRESHOLD),
         }.items():
-            if outcome in self._comparison.outcomes:
-                index = self._comparison.outcomes[outcome]
+            if outcome in self.comparison.outcomes:
+                index = self.comparison.outcomes[outcome]
                 yield family(metric, values[:, index], windows, statistics)
                 yield family(threshold, thresholds[:, index], windows, statistics)
 

@@ -84,6 +84,11 @@ class Version:
         for window in self.coverage:
             window.add(np.array([predictions, labelled], np.float64), time)
 
+    def label_coverage(self, now: float, delay: float) -> list[float]:
+        """Return the labelled share of each window's predictions that are older than `delay`; NaN without any."""
+        sums = [window.total(now, older_than=delay) for window in self.coverage]
+        return [labelled / expecting if expecting else np.nan for expecting, labelled in sums]
+
     def totals(self, now: float) -> Floats:
         """Return the sums of all windows, (W, cells)."""
         return np.stack([window.total(now) for window in self.windows])
