@@ -361,6 +361,144 @@ FEATURE_UNSEEN = _metric(
     "Share of the window's valid values whose category the profile does not list (categorical).",
 )
 
+# --- groups of people ------------------------------------------------------------------------------------------------
+_GROUP = "model version attribute group"
+_GROUP_WINDOW = "model version attribute window group"
+GROUP_PREDICTIONS = _metric(
+    "ml_group_predictions_total",
+    "counter",
+    "model",
+    f"{_GROUP} predicted",
+    "Predictions by group and predicted class (empty for regression). The group unknown has no value for the "
+    "attribute, other one that the reference lacks.",
+)
+GROUP_CONFUSION = _metric(
+    "ml_group_confusion_total",
+    "counter",
+    "model",
+    f"{_GROUP} predicted actual",
+    "Labelled predictions by group, predicted and actual class.",
+)
+GROUP_LABELS = _metric(
+    "ml_group_labels_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Labelled predictions by group.",
+)
+GROUP_ABSOLUTE_ERROR_SUM = _metric(
+    "ml_group_absolute_error_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of |prediction - label| by group (regression).",
+)
+GROUP_OVERPREDICTION_SUM = _metric(
+    "ml_group_overprediction_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of prediction - label by group where the prediction was higher (regression).",
+)
+GROUP_UNDERPREDICTION_SUM = _metric(
+    "ml_group_underprediction_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of label - prediction by group where the prediction was lower (regression).",
+)
+GROUP_WINDOW_PREDICTIONS = _metric(
+    "ml_group_window_predictions",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Predictions of the group in the window.",
+)
+GROUP_WINDOW_LABELS = _metric(
+    "ml_group_window_labels",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Labels of the group in the window: the sample size of its performance.",
+)
+GROUP_SELECTION = _metric(
+    "ml_group_selection_ratio",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Share of the group's predictions that are favourable; absent below fairness.min_group_size predictions.",
+)
+GROUP_SELECTION_LOWER = _metric(
+    "ml_group_selection_ratio_lower",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Lower end of the 95 % confidence interval of ml_group_selection_ratio.",
+)
+GROUP_SELECTION_UPPER = _metric(
+    "ml_group_selection_ratio_upper",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Upper end of the 95 % confidence interval of ml_group_selection_ratio.",
+)
+GROUP_PERFORMANCE = _metric(
+    "ml_group_performance",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Performance over the group's labels in the window; absent below fairness.min_group_size labels.",
+)
+GROUP_PERFORMANCE_LOWER = _metric(
+    "ml_group_performance_lower",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Lower end of the 95 % confidence interval of ml_group_performance.",
+)
+GROUP_PERFORMANCE_UPPER = _metric(
+    "ml_group_performance_upper",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Upper end of the 95 % confidence interval of ml_group_performance.",
+)
+FAIRNESS = _metric(
+    "ml_fairness",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Difference (or ratio) between the two groups furthest apart, of those with fairness.min_group_size events.",
+)
+FAIRNESS_LOWER = _metric(
+    "ml_fairness_lower",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Lower end of the 95 % confidence interval of ml_fairness, which allows for the number of groups.",
+)
+FAIRNESS_UPPER = _metric(
+    "ml_fairness_upper",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Upper end of the 95 % confidence interval of ml_fairness, which allows for the number of groups.",
+)
+FAIRNESS_BENCHMARK_MIN = _metric(
+    "ml_fairness_benchmark_min",
+    "gauge",
+    "model",
+    "model metric",
+    "Lowest value of ml_fairness agreed on, for every attribute.",
+)
+FAIRNESS_BENCHMARK_MAX = _metric(
+    "ml_fairness_benchmark_max",
+    "gauge",
+    "model",
+    "model metric",
+    "Highest value of ml_fairness agreed on, for every attribute.",
+)
+
 # --- the exporter ----------------------------------------------------------------------------------------------------
 EVENTS = _metric(
     "ml_exporter_events_total",

@@ -20,7 +20,7 @@ from exporter.web.server import ListenError
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "intake")
+_COLLECTORS = ("model", "data", "groups", "intake")
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from exporter.statistics import regression
 Floats = NDArray[np.float64]
 
 
-class _Family:
+class Family:
     """Label sets of a version's metrics, rendered at first use and kept."""
 
     def __init__(self, *leading: str) -> None:
@@ -74,7 +74,7 @@ class ModelCollector:
 class _ModelView:
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._family = _Family(model.name)
+        self._family = Family(model.name)
         self._versions: dict[str, _VersionView] = {}
         minima = {name: limit[0] for name, limit in benchmark_bounds(model).items() if limit[0] is not None}
         maxima = {name: limit[1] for name, limit in benchmark_bounds(model).items() if limit[1] is not None}
@@ -97,7 +97,7 @@ class _VersionView:
     def __init__(self, model: Model, version: Version) -> None:
         self._model = model
         self._version = version
-        self._family = _Family(model.name, version.name)
+        self._family = Family(model.name, version.name)
         self._windows = [format_duration(length) for length in model.settings.windows]
         self._metrics = metrics_of(model.layout)
         self._class_metrics = class_metrics_of(model.layout)
@@ -179,7 +179,7 @@ class _DataView:
         settings, layout, profile = model.settings, model.layout, model.profile
         self._comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
         self._windows = [format_duration(length) for length in settings.windows]
-        self._families: dict[str, _Family] = {}
+        self._families: dict[str, Family] = {}
         variables = {name: profile.features[name] for name in layout.feature_names}
         cells, kept, self._bin_labels = _exported_bins(layout.features, variables)
         self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
@@ -189,11 +189,11 @@ class _DataView:
 
     def collect(self, now: float) -> Iterator[Samples]:
         for name, version in self._model.versions.items():
-            family = self._families.setdefault(name, _Family(self._model.name, name))
+            family = self._families.setdefault(name, Family(self._model.name, name))
             yield from self._counters(family, version.lifetime)
             yield from self._rolling(family, version.totals(now))
 
-    def _counters(self, family: _Family, ledger: Floats) -> Iterator[Samples]:
+    def _counters(self, family: Family, ledger: Floats) -> Iterator[Samples]:
         layout = self._model.layout
         yield family(catalogue.MODEL_FEATURES, [len(layout.feature_names)])
         if not layout.feature_names:
@@ -204,7 +204,7 @@ class _DataView:
         starts, stops = self._sections[: self._numeric].T
         yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
 
-    def _rolling(self, family: _Family, totals: Floats) -> Iterator[Samples]:
+    def _rolling(self, family: Family, totals: Floats) -> Iterator[Samples]:
         windows, names, count = self._windows, self._model.layout.feature_names, self._comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
             drift = self._comparison.compare(totals)
@@ -226,7 +226,7 @@ class _DataView:
                 yield family(metric, values[:, index], windows, statistics)
                 yield family(threshold, thresholds[:, index], windows, statistics)
 
-    def _quality(self, family: _Family, totals: Floats) -> Iterator[Samples]:
+    def _quality(self, family: Family, totals: Floats) -> Iterator[Samples]:
         layout, windows = self._model.layout, self._windows
         if not layout.feature_names:
             return
@@ -299,7 +299,7 @@ class IntakeCollector:
     def __init__(self, intake: Intake, config_loaded: float) -> None:
         self._intake = intake
         self._config_loaded = config_loaded
-        self._family = _Family()
+        self._family = Family()
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

@@ -20,7 +20,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from exporter.profile.bins import CategoricalVariable
+from exporter.attributes import Attribute, Attributes
+from exporter.profile.bins import CategoricalVariable, encode
 from exporter.profile.profile import Profile
 from exporter.values import INVALID, Codes, canonical
 
@@ -46,6 +47,7 @@ Reason = Literal[
     "bad_timestamp",
     "future_timestamp",
     "bad_features",
+    "bad_groups",
     "bad_score",
     "bad_prediction",
     "bad_label",
@@ -68,6 +70,7 @@ REASONS: Final[dict[Reason, str]] = {
     "future_timestamp": f"`ts` is more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock "
     "(milliseconds instead of seconds?)",
     "bad_features": "`features` is not an object",
+    "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
     "to 1, or name a class that the profile lacks",
     "bad_prediction": "`prediction` is not a number within ±1e50 (regression), or not a class",
@@ -91,9 +94,9 @@ class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a 
 class Columns:
     """Valid events of one model, one list per field, all of one length.
 
-    `lines` are line numbers in the body, `times` Unix seconds, `features` decoded structs, `scores` a probability
-    (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or numbers. None
-    is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `lines` are line numbers in the body, `times` Unix seconds, `features` and `groups` decoded structs, `scores` a
+    probability (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or
+    numbers. None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
     """
 
     lines: list[int] = field(default_factory=list)
@@ -101,6 +104,7 @@ class Columns:
     times: list[float] = field(default_factory=list)
     versions: list[str | None] = field(default_factory=list)
     features: list[Any] = field(default_factory=list)
+    groups: list[Any] = field(default_factory=list)
     scores: list[Any] = field(default_factory=list)
     predictions: list[float | None] = field(default_factory=list)
     labels: list[float | None] = field(default_factory=list)
@@ -147,7 +151,7 @@ _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
 _LARGEST = 1e50  # beyond any real outcome; its fourth power is still a float
 _OUTCOME = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
 _ENVELOPE = attrgetter(
-    "id", "ts", "version", "features", "scores", "prediction", "label", "latency_seconds", "error"
+    "id", "ts", "version", "features", "groups", "scores", "prediction", "label", "latency_seconds", "error"
 )  # fmt: skip
 
 _SUM_TOLERANCE = 0.01
@@ -157,9 +161,10 @@ _SUM_TOLERANCE = 0.01
 class Schema:
     """How the events of one model are typed, from its profile: the decoder's type and the codes of its classes."""
 
-    def __init__(self, model: str, profile: Profile) -> None:
+    def __init__(self, model: str, profile: Profile, attributes: Attributes | None = None) -> None:
         self.model = model
         self.profile = profile
+        self.attributes = attributes
         self.numeric: list[str] = []
         self.categorical: list[str] = []
         self.codes: list[Codes] = []
@@ -177,6 +182,18 @@ class Schema:
                 fields.append((attribute, float | None, None))
         self._feature_names = renamed
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
+
+        carried = attributes.carried.values() if attributes else ()
+        self._group_fields = {f"g{i}": a for i, a in enumerate(carried) if a.from_groups}
+        self._groups = msgspec.defstruct(
+            "Groups",
+            [
+                (name, float | None if a.edges else _category_type(profile.groups[a.name].codes), None)
+                for name, a in self._group_fields.items()
+            ],
+            rename={name: a.name for name, a in self._group_fields.items()},
+            gc=False,
+        )
 
         k = len(profile.classes)
         self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1)
@@ -200,6 +217,7 @@ class Schema:
                 ("ts", _TIME | None, None),
                 ("version", _VERSION | int | float | None, None),
                 ("features", self._features | None, None),
+                ("groups", self._groups | None, None),
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
                 ("label", outcome_type, None),
@@ -216,7 +234,7 @@ class Schema:
         self, events: Sequence[Any], lines: Sequence[int], now: float
     ) -> tuple[Columns, list[tuple[int, Reason]]]:
         """Return decoded events as columns, and those refused that typing alone could not tell."""
-        ids, times, versions, features, scores, predictions, labels, latencies, errors = map(
+        ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
             list, zip(*map(_ENVELOPE, events), strict=True)
         )
         columns = Columns(
@@ -225,6 +243,7 @@ class Schema:
             [now if t is None else t if type(t) is float else t.timestamp() for t in times],
             [DEFAULT_VERSION if v is None else v if type(v) is str else canonical(v) for v in versions],
             features,
+            groups,
             scores,
             predictions,
             labels,
@@ -284,6 +303,41 @@ class Schema:
             cells[:] = np.fromiter(map(table.__getitem__, map(attrgetter(attribute), features)), np.intp, n)
         return numeric, codes
 
+    def group_array(
+        self, columns: "Columns", numeric: NDArray[np.float64], codes: NDArray[np.intp], featured: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the group codes of all events, (n, attributes).
+
+        `numeric` and `codes` are the feature arrays of the rows `featured`.
+        """
+        n = len(columns)
+        if self.attributes is None:
+            return np.empty((n, 0))
+        carried: dict[str, NDArray[np.intp]] = {}
+        names = list(self.profile.features)
+        for attribute in self.attributes.carried.values():
+            group = np.full(n, attribute.unknown)
+            if attribute.from_features:
+                field = f"f{names.index(attribute.name)}"
+                group[featured] = (
+                    _numeric_groups(numeric[self.numeric.index(field)], attribute)
+                    if attribute.edges
+                    else np.minimum(codes[self.categorical.index(field)], attribute.unknown)
+                )
+            carried[attribute.name] = group
+        rows = np.array([row for row, groups in enumerate(columns.groups) if groups is not None], np.intp)
+        present = [columns.groups[row] for row in rows.tolist()]
+        for field, attribute in self._group_fields.items():
+            values = map(attrgetter(field), present)
+            group = (
+                _numeric_groups(np.fromiter((math.nan if v is None else v for v in values), np.float64), attribute)
+                if attribute.edges
+                else np.minimum(encode(list(values), self.profile.groups[attribute.name].codes), attribute.unknown)
+            )
+            known = group < attribute.unknown
+            carried[attribute.name][rows[known]] = group[known]
+        return self.attributes.codes(carried, n).astype(np.float64)
+
     def score_array(self, scores: Sequence[Any]) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent."""
         if self._scores is None:
@@ -301,6 +355,7 @@ class Schema:
             ts=_time(event.get("ts")),
             version=_version(event.get("version")),
             features=None if features is None else self._repaired_features(features),
+            groups=self._repaired_groups(event.get("groups")),
             scores=self._repaired_scores(event),
             prediction=self._outcome(event.get("prediction"), "bad_prediction"),
             label=self._outcome(event.get("label"), "bad_label"),
@@ -320,6 +375,23 @@ class Schema:
             except TypeError:
                 values[attribute] = INVALID
         return self._features(**values)
+
+    def _repaired_groups(self, groups: Any) -> Any:
+        if groups is None:
+            return None
+        if not isinstance(groups, dict):
+            raise Refused("bad_groups")
+        values: dict[str, object] = {}
+        for name, attribute in self._group_fields.items():
+            value = groups.get(attribute.name)
+            if attribute.edges:
+                values[name] = _finite_or(value, math.nan) if _is_number(value) else None
+            else:
+                try:
+                    values[name] = canonical(value)
+                except TypeError:
+                    values[name] = INVALID
+        return self._groups(**values)
 
     def _repaired_scores(self, event: dict[str, Any]) -> Any:
         if self.profile.task == "binary":
@@ -482,6 +554,12 @@ def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
 def _category_type(codes: Codes) -> Any:
     """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
     return bool | str | None if codes.holds_booleans else str | int | float | None
+
+
+def _numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
+    """Return the range of each number; what is missing or infinite is unknown."""
+    groups = np.searchsorted(attribute.edges, values, side="right")
+    return np.where(np.isfinite(values), groups, attribute.unknown)
 
 
 def _is_number(value: object) -> Any:

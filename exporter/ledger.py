@@ -5,7 +5,7 @@ with `+`, and every statistic is a function of (ledger, profile).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,38 @@ Ints = NDArray[np.intp]
 
 
 class Outputs(NamedTuple):
-    """What a model said, one row per event.
+    """What a model said, one row per event, and what else must be known of a prediction when its label comes.
 
     `prediction` is the class code, or the number of a regression; NaN where there was none. `scores` has a column
     per probability: none (regression), the positive class's (binary), one per class (multiclass); NaN where absent.
+    `groups` has the group code of each sensitive attribute, `losses` the losses to be expected (columns of the
+    estimation, NaN where unknown); both may have no column.
     """
 
     prediction: Floats
     scores: Floats
+    groups: Floats
+    losses: Floats
+
+    @classmethod
+    def plain(cls, prediction: Floats, scores: Floats) -> "Outputs":
+        """Return outputs of no group and without expected losses."""
+        none = np.empty((len(prediction), 0))
+        return cls(prediction, scores, none, none)
+
+    @classmethod
+    def from_table(cls, table: Floats, widths: tuple[int, int, int]) -> "Outputs":
+        """Undo `table`: (n, 1 + sum of widths) with the widths of scores, groups and losses."""
+        scores, groups, losses = np.split(table[:, 1:], np.cumsum(widths)[:2], axis=1)
+        return cls(table[:, 0], scores, groups, losses)
+
+    def table(self) -> Floats:
+        """Return all columns side by side."""
+        return np.column_stack(self)
 
     def rows(self, rows: Ints) -> "Outputs":
         """Return some of the rows."""
-        return Outputs(self.prediction[rows], self.scores[rows])
+        return Outputs(*(column[rows] for column in self))
 
     def decided(self, threshold: float) -> "Outputs":
         """Let the scores decide where there is no prediction: binary by the threshold, multiclass by the highest."""
@@ -45,7 +65,21 @@ class Outputs(NamedTuple):
         scores = self.scores[undecided]
         prediction = self.prediction.copy()
         prediction[undecided] = scores[:, 0] >= threshold if scores.shape[1] == 1 else scores.argmax(axis=1)
-        return Outputs(prediction, self.scores)
+        return self._replace(prediction=prediction)
+
+
+class Section(Protocol):
+    """A part of the ledger of its own: `cells` are its cells of one ledger, a view to add to."""
+
+    cells: int
+
+    def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
+        """Add predictions."""
+        ...
+
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
+        """Add labelled predictions: class codes or numbers in `labels` (n,)."""
+        ...
 
 
 class _Outcome:
@@ -59,7 +93,7 @@ class _Outcome:
 class Layout:
     """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, sections: Sequence[Section] = ()) -> None:
         self.profile = profile
         self.size = 0
         self.predictions = self._section(1)
@@ -102,6 +136,11 @@ class Layout:
             )
             if variable is not None
         }
+        self._sections = [(self._section(section.cells), section) for section in sections]
+
+    def cells_of(self, section: Section) -> slice:
+        """Return where a section given at the start lies."""
+        return next(place for place, known in self._sections if known is section)
 
     def _section(self, cells: int) -> slice:
         section = slice(self.size, self.size + cells)
@@ -135,6 +174,8 @@ class Layout:
         self._count_outcome(ledger, "prediction", outputs.prediction)
         if "score" in self._outcomes:
             self._count_outcome(ledger, "score", outputs.scores[:, 0])
+        for place, section in self._sections:
+            section.count_predictions(ledger[place], outputs)
 
     def _count_outcome(self, ledger: Floats, name: str, values: Floats) -> None:
         """Add numbers or class codes to the cells of their variable, if the profile has it; NaN counts nowhere."""
@@ -153,6 +194,8 @@ class Layout:
         """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""
         ledger[self.labels] += len(labels)
         _count_histogram(ledger[self.label_delay], delays[~np.isnan(delays)], LABEL_DELAY.buckets)
+        for place, section in self._sections:
+            section.count_labels(ledger[place], outputs, labels)
         self._count_outcome(ledger, "label", labels)
         known = ~np.isnan(outputs.prediction)
         if self.profile.task == "regression":

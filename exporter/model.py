@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.attributes import Attributes
 from exporter.config import ModelSettings
 from exporter.events import Columns, Schema
+from exporter.fairness import GroupCounts
 from exporter.ledger import Layout, Outputs
 from exporter.pending import Pending, Prediction
 from exporter.profile.profile import Profile
@@ -41,6 +44,15 @@ class Version:
         return np.stack([window.total(now) for window in self.windows])
 
 
+class _Features(NamedTuple):
+    """The feature arrays of the rows that have features; `place` is each row's column in them, -1 without."""
+
+    rows: Ints
+    place: Ints
+    numeric: Floats
+    codes: Ints
+
+
 @dataclass(frozen=True, slots=True)
 class _Labelled:
     """Predictions with their labels; all of one length. `delays` are in seconds, NaN where they came together."""
@@ -58,8 +70,10 @@ class Model:
     def __init__(self, settings: ModelSettings, profile: Profile, *, versions: int, pending: int) -> None:
         self.settings = settings
         self.profile = profile
-        self.layout = Layout(profile)
-        self.schema = Schema(settings.name, profile)
+        attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
+        self.group_counts = GroupCounts(attributes, profile) if attributes else None
+        self.layout = Layout(profile, [section for section in (self.group_counts,) if section is not None])
+        self.schema = Schema(settings.name, profile, attributes)
         self.versions: dict[str, Version] = {}
         self.pending = Pending(settings.label_ttl, pending)
         self.labels_unmatched = 0
@@ -88,10 +102,11 @@ class Model:
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted."""
-        outputs = self._outputs(columns)
+        features = self._features(columns)
+        outputs = self._outputs(columns, features)
         times = np.array(columns.times)
         predicts = np.array([version is not None for version in columns.versions])
-        self._count_predictions(columns, times, outputs, np.flatnonzero(predicts))
+        self._count_predictions(columns, times, features, outputs, np.flatnonzero(predicts))
         for labelled in (
             self._labelled_feedback(columns, times, outputs, predicts),
             self._joined_feedback(columns, times, outputs, predicts),
@@ -105,25 +120,33 @@ class Model:
         self._give_up(expired)
         return bool(expired)
 
-    def _outputs(self, columns: Columns) -> Outputs:
-        """Return predictions and scores as arrays."""
+    def _features(self, columns: Columns) -> _Features:
+        """Return the features as arrays."""
+        rows = np.array([row for row, features in enumerate(columns.features) if features is not None], np.intp)
+        place = np.full(len(columns), -1)
+        place[rows] = np.arange(len(rows))
+        return _Features(rows, place, *self.schema.feature_arrays([columns.features[row] for row in rows.tolist()]))
+
+    def _outputs(self, columns: Columns, features: _Features) -> Outputs:
+        """Return predictions, scores and groups as arrays."""
         prediction = np.array(columns.predictions, np.float64)
         scores = (
             self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))
         )
-        return Outputs(prediction, scores).decided(self.settings.threshold)
+        groups = self.schema.group_array(columns, features.numeric, features.codes, features.rows)
+        losses = np.empty((len(prediction), 0))
+        return Outputs(prediction, scores, groups, losses).decided(self.settings.threshold)
 
-    def _count_predictions(self, columns: Columns, times: Floats, outputs: Outputs, rows: Ints) -> None:
-        present = [features for features in columns.features if features is not None]
-        featured = np.array([features is not None for features in columns.features])
-        place = np.cumsum(featured) - 1
-        numeric, codes = self.schema.feature_arrays(present)
+    def _count_predictions(
+        self, columns: Columns, times: Floats, features: _Features, outputs: Outputs, rows: Ints
+    ) -> None:
         failed = np.array([error is not None for error in columns.errors])
         latency = np.array(columns.latencies, np.float64)
         for version, time, group in self._groups(columns.versions, times, rows):
             delta = self.layout.zeros()
-            columns_of_group = place[group[featured[group]]]
-            self.layout.count_features(delta, numeric[:, columns_of_group], codes[:, columns_of_group])
+            place = features.place[group]
+            place = place[place >= 0]
+            self.layout.count_features(delta, features.numeric[:, place], features.codes[:, place])
             self.layout.count_predictions(delta, outputs.rows(group), latency[group], int(failed[group].sum()))
             version.add(delta, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
@@ -162,22 +185,19 @@ class Model:
             else:
                 self.versions[prediction.version].pending -= 1
                 found.append((prediction, columns.times[row], columns.labels[row] or 0.0))
-        width = 1 + outputs.scores.shape[1]
-        table = np.array([prediction.outputs for prediction, _, _ in found]).reshape(len(found), width)
+        widths = (outputs.scores.shape[1], outputs.groups.shape[1], outputs.losses.shape[1])
+        table = np.array([prediction.outputs for prediction, _, _ in found]).reshape(len(found), 1 + sum(widths))
         label_times = np.array([time for _, time, _ in found])
         return _Labelled(
             [prediction.version for prediction, _, _ in found],
             label_times,
             np.maximum(label_times - [prediction.time for prediction, _, _ in found], 0.0),
-            Outputs(table[:, 0], table[:, 1:]),
+            Outputs.from_table(table, widths),
             np.array([label for _, _, label in found], np.float64),
         )
 
     def _wait(self, columns: Columns, times: Floats, outputs: Outputs, rows: Ints) -> None:
-        kept = outputs.rows(rows)
-        for row, output in zip(
-            rows.tolist(), zip(kept.prediction.tolist(), *kept.scores.T.tolist(), strict=True), strict=True
-        ):
+        for row, output in zip(rows.tolist(), map(tuple, outputs.rows(rows).table().tolist()), strict=True):
             identifier = columns.ids[row]
             if identifier is None or columns.errors[row] is not None:
                 continue

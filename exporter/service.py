@@ -11,6 +11,7 @@ from typing import Any
 from exporter import __version__
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, benchmark_bounds
 from exporter.config import Config
+from exporter.group_collector import GroupCollector
 from exporter.intake import HttpSource, Intake
 from exporter.model import Model
 from exporter.profile.profile import Profile
@@ -51,6 +52,7 @@ class Service:
         collectors: list[Collector] = [
             ModelCollector(self.models),
             DataCollector(self.models),
+            GroupCollector(self.models),
             IntakeCollector(self.intake, self._started),
         ]
         self.registry = Registry(

@@ -376,7 +376,7 @@ def _count(request: Request, profile: Profile) -> None:
         scores = np.array([numbers(name) for name in _score_columns(request, profile)]).reshape(-1, n).T
         if np.nanmin(scores, initial=0.0) < 0 or np.nanmax(scores, initial=0.0) > 1:
             raise BuildError("--score: probabilities lie between 0 and 1, but some in this table do not")
-        outputs = Outputs(outcome(request.prediction), scores).decided(request.threshold)
+        outputs = Outputs.plain(outcome(request.prediction), scores).decided(request.threshold)
         layout.count_predictions(ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(request.label)
         known = np.flatnonzero(~np.isnan(labels))
