@@ -50,13 +50,23 @@ class GroupCounts:
 
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
         """Add labelled predictions to the cells of their groups."""
-        ledgers = cells.reshape(-1, self.layout.size)
-        delays = np.empty(0)
-        for column in outputs.groups.T.astype(np.intp) + self._starts[:-1, None]:
-            order = np.argsort(column, kind="stable")
-            present, starts = np.unique(column[order], return_index=True)
-            for group, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
-                self.layout.count_labels(ledgers[group], outputs.rows(rows), labels[rows], delays)
+        columns = outputs.groups.T.astype(np.intp) + self._starts[:-1, None]
+        if self.layout.profile.task == "regression":
+            ledgers = cells.reshape(-1, self.layout.size)
+            for column in columns:
+                order = np.argsort(column, kind="stable")
+                present, starts = np.unique(column[order], return_index=True)
+                for group, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+                    self.layout.count_labels(ledgers[group], outputs.rows(rows), labels[rows], np.empty(0))
+            return
+        for terms in self.layout.label_terms(outputs, labels):
+            weights = terms.weights.ravel()
+            for column in columns:
+                place = column[terms.rows] * self.layout.size + terms.cells
+                cells += np.bincount(place.ravel(), weights, minlength=len(cells))
+        size = self.layout.size
+        for column in columns:
+            cells[self.layout.labels.start :: size] += np.bincount(column, minlength=len(cells) // size)
 
     def sums(self, cells: Floats, attribute: int) -> Floats:
         """Return the ledgers of an attribute's groups, (..., G, group cells), from the section's cells (..., cells)."""

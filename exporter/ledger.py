@@ -4,7 +4,7 @@ An event only ever adds: one to a few cells, or a number to a sum. So a window i
 with `+`, and every statistic is a function of (ledger, profile).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -66,6 +66,14 @@ class Outputs(NamedTuple):
         prediction = self.prediction.copy()
         prediction[undecided] = scores[:, 0] >= threshold if scores.shape[1] == 1 else scores.argmax(axis=1)
         return self._replace(prediction=prediction)
+
+
+class Terms(NamedTuple):
+    """What events add to a ledger: event `rows[i]` adds `weights[:, i]` to the cells `cells[:, i]`, (terms, n) each."""
+
+    rows: Ints
+    cells: Ints
+    weights: Floats
 
 
 class Section(Protocol):
@@ -201,22 +209,27 @@ class Layout:
         if self.profile.task == "regression":
             ledger[self.moments] += regression.moments(outputs.prediction[known], labels[known], self._shift)
             return
-        k = len(self.profile.classes)
-        cells = outputs.prediction[known].astype(np.intp) * k + labels[known].astype(np.intp)
-        ledger[self.confusion] += np.bincount(cells, minlength=k * k)
-        if self.score_columns:
-            scored = ~np.isnan(outputs.scores[:, 0])
-            if scored.any():
-                self._count_scores(ledger, outputs.scores[scored], labels[scored].astype(np.intp))
+        for terms in self.label_terms(outputs, labels):
+            ledger += np.bincount(terms.cells.ravel(), terms.weights.ravel(), minlength=self.size)
 
-    def _count_scores(self, ledger: Floats, scores: Floats, labels: Ints) -> None:
-        """Add labelled probabilities (n, columns): what ROC AUC, calibration, log loss and Brier score need."""
+    def label_terms(self, outputs: Outputs, labels: Floats) -> Iterator[Terms]:
+        """Yield what labelled predictions of classes add, row by row, but for label counts and distributions."""
+        k = len(self.profile.classes)
+        known = np.flatnonzero(~np.isnan(outputs.prediction))
+        cells = self.confusion.start + outputs.prediction[known].astype(np.intp) * k + labels[known].astype(np.intp)
+        yield Terms(known, cells[np.newaxis], np.ones((1, len(known))))
+        if self.score_columns:
+            scored = np.flatnonzero(~np.isnan(outputs.scores[:, 0]))
+            if len(scored):
+                yield self._score_terms(scored, outputs.scores[scored], labels[scored].astype(np.intp))
+
+    def _score_terms(self, rows: Ints, scores: Floats, labels: Ints) -> Terms:
+        """Return what labelled probabilities (n, columns) add to ROC AUC's, calibration's and the losses' cells."""
         n, columns = scores.shape
         classes = np.arange(columns) if columns > 1 else np.array([1])
         actual = labels[:, None] == classes
         bins = np.searchsorted(self._score_edges, scores, side="right")
-        cells = ((np.arange(columns) * (len(self._score_edges) + 1) + bins) * 2 + actual).ravel()
-        ledger[self.score_by_class] += np.bincount(cells, minlength=columns * (len(self._score_edges) + 1) * 2)
+        by_class = (np.arange(columns) * (len(self._score_edges) + 1) + bins) * 2 + actual + self.score_by_class.start
 
         if columns == 1:
             confidence, correct = scores[:, 0], actual[:, 0]
@@ -224,18 +237,23 @@ class Layout:
             squared_error = np.square(confidence - correct)
         else:
             top = scores.argmax(axis=1)
-            rows = np.arange(n)
-            confidence, correct = scores[rows, top], top == labels
-            likelihood = scores[rows, labels]
+            each = np.arange(n)
+            confidence, correct = scores[each, top], top == labels
+            likelihood = scores[each, labels]
             squared_error = np.square(scores - actual).sum(axis=1)
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
-        ledger[self.calibration] += np.concatenate(
-            [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, correct, confidence)]
-        )
         # The same floor as scikit-learn's, so that a certain and wrong prediction costs a finite 36.04.
         loss = -np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0 - np.finfo(np.float64).eps))
-        ledger[self.probability_losses] += (
-            loss.sum(), np.square(loss).sum(), squared_error.sum(), np.square(squared_error).sum()
+        ones = np.ones(n)
+        calibration = self.calibration.start + np.arange(3)[:, np.newaxis] * CALIBRATION_BINS + bins
+        losses = np.repeat(np.arange(self.probability_losses.start, self.probability_losses.stop), n).reshape(-1, n)
+        return Terms(
+            rows,
+            np.concatenate([by_class.T, calibration, losses]),
+            np.stack(
+                [*[ones] * columns, ones, correct, confidence,
+                 loss, np.square(loss), squared_error, np.square(squared_error)]
+            ),
         )  # fmt: skip
 
 
