@@ -1,4 +1,4 @@
-"""Models for tests, from tables in memory through the real `profile build`, and their events through the real intake."""
+"""Models for tests: profiles built from tables in memory, events decoded from JSON."""
 
 import csv
 import json
