@@ -128,6 +128,22 @@ class FairnessSettings(_Settings):
         return attributes
 
 
+class EstimationSettings(_Settings):
+    """Performance estimated before the labels are in."""
+
+    enabled: bool = True
+
+
+class MultivariateSettings(_Settings):
+    """Drift of the joint distribution of the numeric features; the rate of false alarms is the drift's."""
+
+    enabled: bool = True
+    min_effect: dict[Literal["mmd", "pca_reconstruction"], Annotated[float, Field(ge=0)]] = {
+        "mmd": 0.05,
+        "pca_reconstruction": 0.1,
+    }
+
+
 class MinSamples(_Settings):
     """Sample sizes below which no performance and no drift is exported."""
 
@@ -149,6 +165,8 @@ class ModelSettings(_Settings):
     drift: DriftSettings = DriftSettings()
     min_samples: MinSamples = MinSamples()
     fairness: FairnessSettings | None = None
+    estimation: EstimationSettings = EstimationSettings()
+    multivariate: MultivariateSettings = MultivariateSettings()
 
     @field_validator("positive", mode="before")
     @classmethod

@@ -101,7 +101,7 @@ class _Outcome:
 class Layout:
     """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis."""
 
-    def __init__(self, profile: Profile, sections: Sequence[Section] = ()) -> None:
+    def __init__(self, profile: Profile, sections: Sequence[Section] = (), vectors: int = 0) -> None:
         self.profile = profile
         self.size = 0
         self.predictions = self._section(1)
@@ -144,6 +144,7 @@ class Layout:
             )
             if variable is not None
         }
+        self.vectors = self._section(vectors)
         self._sections = [(self._section(section.cells), section) for section in sections]
 
     def cells_of(self, section: Section) -> slice:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from exporter.attributes import Attributes
 from exporter.config import ModelSettings
+from exporter.estimation import LossEstimation, estimation_of
 from exporter.events import Columns, Schema
 from exporter.fairness import GroupCounts
 from exporter.ledger import Layout, Outputs
+from exporter.multivariate import VectorCounts, VectorMap, Vectors
 from exporter.pending import Pending, Prediction
 from exporter.profile.profile import Profile
 from exporter.windows import PANES, Window
@@ -51,6 +53,7 @@ class _Features(NamedTuple):
     place: Ints
     numeric: Floats
     codes: Ints
+    vectors: Vectors | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,20 @@ class Model:
         self.profile = profile
         attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
         self.group_counts = GroupCounts(attributes, profile) if attributes else None
-        self.layout = Layout(profile, [section for section in (self.group_counts,) if section is not None])
+        self.estimation = estimation_of(profile) if settings.estimation.enabled else None
+        sections = [section for section in (self.group_counts, self.estimation) if section is not None]
+        reference = profile.vectors
+        self.vectors = (
+            VectorCounts(len(reference.features), len(reference.fourier.mean))
+            if reference and settings.multivariate.enabled
+            else None
+        )
+        self.layout = Layout(profile, sections, vectors=self.vectors.cells if self.vectors else 0)
+        self._vector_map = (
+            VectorMap.of(reference, self.layout.numeric)
+            if reference and (self.vectors or isinstance(self.estimation, LossEstimation))
+            else None
+        )
         self.schema = Schema(settings.name, profile, attributes)
         self.versions: dict[str, Version] = {}
         self.pending = Pending(settings.label_ttl, pending)
@@ -125,7 +141,8 @@ class Model:
         rows = np.array([row for row, features in enumerate(columns.features) if features is not None], np.intp)
         place = np.full(len(columns), -1)
         place[rows] = np.arange(len(rows))
-        return _Features(rows, place, *self.schema.feature_arrays([columns.features[row] for row in rows.tolist()]))
+        numeric, codes = self.schema.feature_arrays([columns.features[row] for row in rows.tolist()])
+        return _Features(rows, place, numeric, codes, self._vector_map(numeric) if self._vector_map else None)
 
     def _outputs(self, columns: Columns, features: _Features) -> Outputs:
         """Return predictions, scores and groups as arrays."""
@@ -134,7 +151,11 @@ class Model:
             self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))
         )
         groups = self.schema.group_array(columns, features.numeric, features.codes, features.rows)
-        losses = np.empty((len(prediction), 0))
+        losses = (
+            self.estimation.expected(prediction, features.rows, features.vectors)
+            if isinstance(self.estimation, LossEstimation)
+            else np.empty((len(prediction), 0))
+        )
         return Outputs(prediction, scores, groups, losses).decided(self.settings.threshold)
 
     def _count_predictions(
@@ -147,6 +168,8 @@ class Model:
             place = features.place[group]
             place = place[place >= 0]
             self.layout.count_features(delta, features.numeric[:, place], features.codes[:, place])
+            if self.vectors is not None and features.vectors is not None:
+                self.vectors.count(delta[self.layout.vectors], features.vectors.rows(place))
             self.layout.count_predictions(delta, outputs.rows(group), latency[group], int(failed[group].sum()))
             version.add(delta, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))

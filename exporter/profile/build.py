@@ -26,6 +26,7 @@ from exporter.profile.bins import (
     encode,
     quantile_edges,
 )
+from exporter.profile.fit import Fit
 from exporter.profile.profile import SCHEMA, Profile, Provenance, Task
 from exporter.profile.readers import Block, is_typed, read_blocks
 from exporter.values import INVALID, MISSING_TEXT, Codes, canonical, canonical_text
@@ -64,6 +65,7 @@ class Request:
     exclude: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    importances: dict[str, float] = field(default_factory=dict)
     bins: int = 10
     model_version: str = "default"
 
@@ -73,6 +75,9 @@ def build(request: Request) -> tuple[Profile, list[str]]:
     columns = _survey(request)
     notes: list[str] = []
     names = _feature_names(request, columns, notes)
+    for name in request.importances:
+        if name not in names:
+            raise BuildError(f"--importances: {name!r} is no feature; the features are {', '.join(names)}")
     classes = _classes(request, columns)
     profile = Profile(
         schema=SCHEMA,
@@ -346,6 +351,7 @@ def _count(request: Request, profile: Profile) -> None:
     """Read the table again, count it into a ledger, and take counts and performance from there."""
     layout = Layout(profile)
     ledger = layout.zeros()
+    fit = Fit(profile, layout.numeric, layout.categorical)
     typed = is_typed(request.data)
     group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
     for block in read_blocks(request.data):
@@ -359,7 +365,7 @@ def _count(request: Request, profile: Profile) -> None:
 
         numeric = np.array([numbers(name) for name in layout.numeric]).reshape(-1, n)
         coded = [encode(categories(name), _codes(profile.features[name])) for name in layout.categorical]
-        layout.count_features(ledger, numeric, np.array(coded, np.intp).reshape(-1, n))
+        codes = np.array(coded, np.intp).reshape(-1, n)
         for name, counts in group_counts.items():
             counts += np.bincount(encode(categories(name), profile.groups[name].codes), minlength=len(counts))
 
@@ -379,6 +385,8 @@ def _count(request: Request, profile: Profile) -> None:
         outputs = Outputs.plain(outcome(request.prediction), scores).decided(request.threshold)
         layout.count_predictions(ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(request.label)
+        fit.add(numeric, codes, outputs, labels)
+        layout.count_features(ledger, numeric, codes)
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
     for name, section in layout.features.items():
@@ -393,6 +401,7 @@ def _count(request: Request, profile: Profile) -> None:
         if variable is not None:
             variable.counts = ledger[section].astype(int).tolist()
     _measure(profile, layout, ledger)
+    fit.finish(request.importances)
 
 
 def _measure(profile: Profile, layout: Layout, ledger: Floats) -> None:
