@@ -108,7 +108,43 @@ LABELS_UNMATCHED = _metric(
     "counter",
     "model",
     "model",
-    "Labels whose id belongs to no waiting prediction.",
+    "Labels whose prediction never came within label_ttl (or within limits.pending_predictions).",
+)
+LABELS_DUPLICATE = _metric(
+    "ml_model_labels_duplicate_total",
+    "counter",
+    "model",
+    "model",
+    "Labels received again with the same value; counted once everywhere else.",
+)
+LABELS_CORRECTED = _metric(
+    "ml_model_labels_corrected_total",
+    "counter",
+    "model",
+    "model",
+    "Labels received again with another value: windows move to the new value, counters keep the first.",
+)
+PREDICTIONS_DUPLICATE = _metric(
+    "ml_model_predictions_duplicate_total",
+    "counter",
+    "model",
+    "model",
+    "Predictions received again with a known id; counted once everywhere else.",
+)
+PENDING_LABELS = _metric(
+    "ml_model_pending_labels",
+    "gauge",
+    "model",
+    "model",
+    "Labels that came before their prediction and wait for it.",
+)
+LABEL_COVERAGE = _metric(
+    "ml_model_label_coverage_ratio",
+    "gauge",
+    "model",
+    f"{_MODEL} window",
+    "Share of predictions that have their label, among those made in the window that ended label_delay ago; "
+    "absent when there are none.",
 )
 PREDICTIONS_UNLABELLED = _metric(
     "ml_model_predictions_unlabelled_total",
@@ -548,6 +584,27 @@ QUEUE_CAPACITY = _metric(
     "exporter",
     "",
     "Events that may wait; beyond it senders get 429.",
+)
+STATE_ERRORS = _metric(
+    "ml_exporter_state_errors_total",
+    "counter",
+    "exporter",
+    "fault",
+    "Times that the state could not be read or written, by kind of fault.",
+)
+CHECKPOINT_LAST_SUCCESS = _metric(
+    "ml_exporter_checkpoint_last_success_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "When the last checkpoint was finished; absent before the first and without state.path.",
+)
+CHECKPOINT_DURATION = _metric(
+    "ml_exporter_checkpoint_duration_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "How long the last checkpoint took.",
 )
 CONFIG_RELOAD_SUCCESSFUL = _metric(
     "ml_exporter_config_last_reload_successful",

@@ -16,11 +16,12 @@ from exporter.profile import show
 from exporter.profile.build import BuildError, Request, build
 from exporter.profile.profile import ProfileError, load, save
 from exporter.profile.readers import TableError
+from exporter.store import StoreError
 from exporter.web.server import ListenError
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "groups", "intake")
+_COLLECTORS = ("model", "data", "groups", "intake", "state")
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (config.ConfigError, BuildError, ProfileError, TableError, ListenError) as error:
+    except (config.ConfigError, BuildError, ProfileError, TableError, ListenError, StoreError) as error:
         print(f"mlops-exporter: {error}" if not isinstance(error, config.ConfigError) else error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

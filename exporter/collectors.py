@@ -13,6 +13,7 @@ from exporter.drift import Comparison
 from exporter.durations import format_duration
 from exporter.events import REASONS
 from exporter.intake import Intake
+from exporter.journal import Faults, Journal
 from exporter.ledger import CALIBRATION_BINS
 from exporter.model import Model, Version
 from exporter.performance import Sums, class_metrics_of, metrics_of
@@ -85,16 +86,22 @@ class _ModelView:
 
     def collect(self, now: float) -> Iterator[Samples]:
         yield from self._benchmarks
-        yield self._family(catalogue.LABELS_UNMATCHED, [self._model.labels_unmatched])
-        for name, version in self._model.versions.items():
+        model = self._model
+        yield self._family(catalogue.LABELS_UNMATCHED, [model.labels_unmatched])
+        yield self._family(catalogue.LABELS_DUPLICATE, [model.labels_duplicate])
+        yield self._family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
+        yield self._family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
+        yield self._family(catalogue.PENDING_LABELS, [model.join.waiting_labels])
+        for code, (name, version) in enumerate(model.versions.items()):
             view = self._versions.get(name)
             if view is None:
-                view = self._versions[name] = _VersionView(self._model, version)
+                view = self._versions[name] = _VersionView(model, version, code)
             yield from view.collect(now)
 
 
 class _VersionView:
-    def __init__(self, model: Model, version: Version) -> None:
+    def __init__(self, model: Model, version: Version, code: int) -> None:
+        self._code = code
         self._model = model
         self._version = version
         self._family = Family(model.name, version.name)
@@ -115,7 +122,7 @@ class _VersionView:
         yield family(catalogue.LAST_LABEL, [_or_absent(version.last_label)])
         yield family(catalogue.LABELS, ledger[layout.labels])
         yield family(catalogue.PREDICTIONS_UNLABELLED, [version.unlabelled])
-        yield family(catalogue.PENDING_PREDICTIONS, [version.pending])
+        yield family(catalogue.PENDING_PREDICTIONS, [self._model.join.waiting_predictions[self._code]])
         yield family(catalogue.LABEL_DELAY, _histogram(ledger[layout.label_delay]))
         reference = profile.performance
         yield family(catalogue.PERFORMANCE_REFERENCE, reference.values(), reference)
@@ -129,7 +136,14 @@ class _VersionView:
             yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
             yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
             yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
+        yield self._coverage(now)
         yield from self._rolling(version.totals(now))
+
+    def _coverage(self, now: float) -> Samples:
+        delay = self._model.settings.label_delay
+        sums = [window.total(now, older_than=delay) for window in self._version.coverage]
+        values = [labelled / expecting if expecting else np.nan for expecting, labelled in sums]
+        return self._family(catalogue.LABEL_COVERAGE, values, self._windows)
 
     def _errors(self, moments: Floats) -> Iterator[Samples]:
         kept = regression.split(moments)
@@ -315,3 +329,22 @@ class IntakeCollector:
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])
         yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [1.0])
         yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [self._config_loaded])
+
+
+class StateCollector:
+    """Checkpoints, and what went wrong with the state."""
+
+    name = "state"
+
+    def __init__(self, faults: Faults, journal: Callable[[], Journal | None]) -> None:
+        self._faults = faults
+        self._journal = journal
+        self._family = Family()
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        faults, journal = self._faults.counts, self._journal()
+        yield self._family(catalogue.STATE_ERRORS, faults.values(), faults)
+        if journal is not None:
+            yield self._family(catalogue.CHECKPOINT_LAST_SUCCESS, [_or_absent(journal.last_checkpoint)])
+            yield self._family(catalogue.CHECKPOINT_DURATION, [_or_absent(journal.checkpoint_seconds)])

@@ -160,6 +160,8 @@ class ModelSettings(_Settings):
     windows: Annotated[list[Duration], Field(min_length=1, max_length=8)] = [900.0, 3600.0, 86400.0]
     positive: str | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    performance_time: Literal["label", "prediction"] = "label"
+    label_delay: Duration = 7 * 86400.0
     label_ttl: Duration = 30 * 86400.0
     benchmarks: dict[str, Benchmark] = {}
     drift: DriftSettings = DriftSettings()
@@ -187,6 +189,8 @@ class ModelSettings(_Settings):
                 raise ValueError(
                     f"benchmarks: {self.task} has no metric {metric!r}; it has {', '.join(METRICS[self.task])}"
                 )
+        if self.label_delay > self.label_ttl:
+            raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
         if self.positive is not None and self.task != "binary":
             raise ValueError(f"positive: only a binary model has a positive class, not a {self.task} one")
         return self
@@ -213,14 +217,22 @@ class Limits(_Settings):
     """Bounds that keep memory, work and series finite whatever comes in."""
 
     pending_predictions: Annotated[int, Field(ge=1)] = 10_000_000
+    remembered_labels: Annotated[int, Field(ge=0)] = 1_000_000
     versions: Annotated[int, Field(ge=1, le=1000)] = 16
     queue_events: Annotated[int, Field(ge=1)] = 100_000
     body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
 
 
+class StateSettings(_Settings):
+    """Where state is kept, so that nothing acknowledged is lost."""
+
+    path: Path
+
+
 class Config(_Settings):
     """The whole configuration."""
 
+    state: StateSettings | None = None
     models: Annotated[list[ModelSettings], Field(min_length=1)]
     sources: list[SourceSettings] = [SourceSettings(name="push", http=HttpSource())]
     limits: Limits = Limits()

@@ -35,6 +35,7 @@ class ClassEstimation:
     """
 
     metrics = CLASS_METRICS
+    name = "estimation"
 
     def __init__(self, profile: Profile) -> None:
         calibrator = profile.calibrator
@@ -108,6 +109,7 @@ class LossEstimation:
     """The part of the ledger for direct loss estimation: n, Σ expected |error|, Σ expected error²; twice, as above."""
 
     metrics = ERROR_METRICS
+    name = "estimation"
     cells = 6
 
     def __init__(self, profile: Profile) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import compress
 from operator import attrgetter
-from typing import Annotated, Any, Final, Literal, Union
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union
 
 import msgspec
 import numpy as np
@@ -90,26 +90,70 @@ class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a 
         self.reason: Reason = reason
 
 
+class Encoded(NamedTuple):
+    """Feature values of n events: numbers (F, n), NaN missing and infinity invalid, and category codes (C, n)."""
+
+    numeric: NDArray[np.float64]
+    codes: NDArray[np.intp]
+
+
+class Features:
+    """The feature values of events, of those that have any in order.
+
+    Large chunks are encoded at once, while they are in the cache; the odd single event waits as the decoder left it
+    until many can be encoded together.
+    """
+
+    __slots__ = ("_parts", "present")
+
+    def __init__(self, present: list[bool], part: "Encoded | list[Any]") -> None:
+        self.present = present
+        self._parts = [part]
+
+    def extend(self, other: "Features") -> None:
+        """Append the values of other events."""
+        self.present += other.present
+        first, last = other._parts[0], self._parts[-1]
+        if isinstance(first, list) and isinstance(last, list):
+            last += first
+            self._parts += other._parts[1:]
+        else:
+            self._parts += other._parts
+
+    def keep(self, kept: list[bool], schema: "Schema") -> "Features":
+        """Return the values of the events whose flag is set."""
+        numeric, codes = self.encoded(schema)
+        columns = list(compress(kept, self.present))
+        return Features(list(compress(self.present, kept)), Encoded(numeric[:, columns], codes[:, columns]))
+
+    def encoded(self, schema: "Schema") -> Encoded:
+        """Return the values as arrays."""
+        parts = [schema.encode(part) if isinstance(part, list) else part for part in self._parts]
+        if len(parts) == 1:
+            return parts[0]
+        return Encoded(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
+
+
 @dataclass(slots=True)
 class Columns:
     """Valid events of one model, one list per field, all of one length.
 
-    `lines` are line numbers in the body, `times` Unix seconds, `features` and `groups` decoded structs, `scores` a
-    probability (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or
-    numbers. None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `lines` are line numbers in the body, `times` Unix seconds, `groups` decoded structs, `scores` a probability
+    (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or numbers. None is
+    absent; `versions` is None for a label alone, which belongs to the version of its prediction.
     """
 
-    lines: list[int] = field(default_factory=list)
-    ids: list[str | None] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    versions: list[str | None] = field(default_factory=list)
-    features: list[Any] = field(default_factory=list)
-    groups: list[Any] = field(default_factory=list)
-    scores: list[Any] = field(default_factory=list)
-    predictions: list[float | None] = field(default_factory=list)
-    labels: list[float | None] = field(default_factory=list)
-    latencies: list[float | None] = field(default_factory=list)
-    errors: list[str | None] = field(default_factory=list)
+    features: Features
+    lines: list[int]
+    ids: list[str | None]
+    times: list[float]
+    versions: list[str | None]
+    groups: list[Any]
+    scores: list[Any]
+    predictions: list[float | None]
+    labels: list[float | None]
+    latencies: list[float | None]
+    errors: list[str | None]
 
     def __len__(self) -> int:
         return len(self.times)
@@ -119,9 +163,10 @@ class Columns:
         for name in self.__slots__:
             getattr(self, name).extend(getattr(other, name))
 
-    def keep(self, kept: list[bool]) -> "Columns":
+    def keep(self, kept: list[bool], schema: "Schema") -> "Columns":
         """Return the events whose flag is set."""
-        return Columns(**{name: list(compress(getattr(self, name), kept)) for name in self.__slots__})
+        lists = {name: list(compress(getattr(self, name), kept)) for name in self.__slots__ if name != "features"}
+        return Columns(features=self.features.keep(kept, schema), **lists)
 
 
 @dataclass(slots=True)
@@ -154,6 +199,9 @@ _ENVELOPE = attrgetter(
     "id", "ts", "version", "features", "groups", "scores", "prediction", "label", "latency_seconds", "error"
 )  # fmt: skip
 
+_ENCODED_AT_ONCE = 32
+"""From so many events on, encoding them at once is worth the overhead of NumPy calls."""
+
 _SUM_TOLERANCE = 0.01
 """How far from 1 the probabilities of all classes may add up, after rounding by the model server."""
 
@@ -181,6 +229,8 @@ class Schema:
                 self.numeric.append(attribute)
                 fields.append((attribute, float | None, None))
         self._feature_names = renamed
+        self._numbers = [attrgetter(attribute) for attribute in self.numeric]
+        self._categories = [attrgetter(attribute) for attribute in self.categorical]
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
 
         carried = attributes.carried.values() if attributes else ()
@@ -237,12 +287,14 @@ class Schema:
         ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
             list, zip(*map(_ENVELOPE, events), strict=True)
         )
+        present = [values is not None for values in features] if None in features else [True] * len(features)
+        values = features if all(present) else list(compress(features, present))
         columns = Columns(
+            Features(present, self.encode(values) if len(values) >= _ENCODED_AT_ONCE else values),
             list(lines),
             [str(i) if type(i) is int else i for i in ids],
             [now if t is None else t if type(t) is float else t.timestamp() for t in times],
             [DEFAULT_VERSION if v is None else v if type(v) is str else canonical(v) for v in versions],
-            features,
             groups,
             scores,
             predictions,
@@ -268,10 +320,10 @@ class Schema:
                 if unknown in codes:
                     reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
                 outcomes[:] = [None if code < 0 else code for code in codes]
-        if None in columns.features:
+        if not all(columns.features.present):
             for row in range(len(columns)):
                 predicts = (
-                    columns.features[row] is not None
+                    columns.features.present[row]
                     or columns.predictions[row] is not None
                     or columns.scores[row] is not None
                     or columns.errors[row] is not None
@@ -290,29 +342,25 @@ class Schema:
         if not reasons:
             return columns, []
         refused = [(columns.lines[row], reason) for row, reason in sorted(reasons.items())]
-        return columns.keep([row not in reasons for row in range(len(columns))]), refused
+        return columns.keep([row not in reasons for row in range(len(columns))], self), refused
 
-    def feature_arrays(self, features: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Return numeric values (F, n), NaN missing and infinity invalid, and category codes (C, n)."""
+    def encode(self, features: Sequence[Any]) -> Encoded:
+        """Return the values of decoded features as arrays."""
         n = len(features)
         numeric = np.empty((len(self.numeric), n))
-        for row, attribute in zip(numeric, self.numeric, strict=True):
-            row[:] = np.fromiter(map(attrgetter(attribute), features), np.float64, n)
+        for row, value_of in zip(numeric, self._numbers, strict=True):
+            row[:] = np.fromiter(map(value_of, features), np.float64, n)
         codes = np.empty((len(self.categorical), n), np.intp)
-        for cells, attribute, table in zip(codes, self.categorical, self.codes, strict=True):
-            cells[:] = np.fromiter(map(table.__getitem__, map(attrgetter(attribute), features)), np.intp, n)
-        return numeric, codes
+        for cells, value_of, table in zip(codes, self._categories, self.codes, strict=True):
+            cells[:] = np.fromiter(map(table.__getitem__, map(value_of, features)), np.intp, n)
+        return Encoded(numeric, codes)
 
-    def group_array(
-        self, columns: "Columns", numeric: NDArray[np.float64], codes: NDArray[np.intp], featured: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
-        """Return the group codes of all events, (n, attributes).
-
-        `numeric` and `codes` are the feature arrays of the rows `featured`.
-        """
+    def group_array(self, columns: Columns, features: Encoded) -> NDArray[np.float64]:
+        """Return the group codes of all events, (n, attributes); `features` are those of the events that have any."""
         n = len(columns)
         if self.attributes is None:
             return np.empty((n, 0))
+        featured = np.flatnonzero(columns.features.present)
         carried: dict[str, NDArray[np.intp]] = {}
         names = list(self.profile.features)
         for attribute in self.attributes.carried.values():
@@ -320,9 +368,9 @@ class Schema:
             if attribute.from_features:
                 field = f"f{names.index(attribute.name)}"
                 group[featured] = (
-                    _numeric_groups(numeric[self.numeric.index(field)], attribute)
+                    _numeric_groups(features.numeric[self.numeric.index(field)], attribute)
                     if attribute.edges
-                    else np.minimum(codes[self.categorical.index(field)], attribute.unknown)
+                    else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
                 )
             carried[attribute.name] = group
         rows = np.array([row for row, groups in enumerate(columns.groups) if groups is not None], np.intp)

@@ -4,6 +4,7 @@ A group's part of the ledger is laid out like the whole model's without features
 its task has.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from exporter.statistics.intervals import Estimate, wilson
 _SCORE_BINS_SKIPPED = 4  # of the model's score bins per bin of a group: groups are smaller, and many
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 class GroupCounts:
@@ -30,6 +32,7 @@ class GroupCounts:
     def __init__(self, attributes: Attributes, profile: Profile) -> None:
         self.attributes = attributes
         self.layout = Layout(_of_a_group(profile))
+        self.name = "groups " + hashlib.sha256(repr((attributes.names, attributes.groups)).encode()).hexdigest()[:12]
         sizes = [len(groups) for groups in attributes.groups]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self.cells = int(self._starts[-1]) * self.layout.size
@@ -39,9 +42,9 @@ class GroupCounts:
         ledgers = cells.reshape(-1, self.layout.size)
         counts = self.layout.prediction
         decided = np.flatnonzero(~np.isnan(outputs.prediction))
-        groups = outputs.groups[decided].astype(np.intp) + self._starts[:-1]
+        groups = self._codes(outputs.groups[decided])
         size = len(ledgers)
-        for column in groups.T:
+        for column in groups:
             ledgers[:, self.layout.predictions.start] += np.bincount(column, minlength=size)
             if counts.stop > counts.start:
                 k = len(self.layout.profile.classes)
@@ -50,7 +53,7 @@ class GroupCounts:
 
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
         """Add labelled predictions to the cells of their groups."""
-        columns = outputs.groups.T.astype(np.intp) + self._starts[:-1, None]
+        columns = self._codes(outputs.groups)
         if self.layout.profile.task == "regression":
             ledgers = cells.reshape(-1, self.layout.size)
             for column in columns:
@@ -67,6 +70,12 @@ class GroupCounts:
         size = self.layout.size
         for column in columns:
             cells[self.layout.labels.start :: size] += np.bincount(column, minlength=len(cells) // size)
+
+    def _codes(self, groups: Floats) -> Ints:
+        """Return the groups of events, (n, A), as places among those of all attributes, (A, n)."""
+        unknown = np.diff(self._starts) - 1
+        known = np.where(np.isnan(groups), unknown, np.minimum(groups, unknown))
+        return np.transpose(known.astype(np.intp) + self._starts[:-1])
 
     def sums(self, cells: Floats, attribute: int) -> Floats:
         """Return the ledgers of an attribute's groups, (..., G, group cells), from the section's cells (..., cells)."""

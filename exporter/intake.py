@@ -5,16 +5,25 @@ there are many, a moment has passed, or somebody wants to see them.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from exporter.config import Limits
-from exporter.events import REASONS, Columns, Decoded, Decoder, Reason
+from exporter.events import CHUNK_BYTES, REASONS, Columns, Decoded, Decoder, Reason
+from exporter.journal import Journal
 from exporter.model import Model
-from exporter.sources.base import IntakeResult, QueueFullError
+from exporter.sources.base import IntakeResult, QueueFullError, UnavailableError
+from exporter.store import Entry
 
 BATCH_EVENTS = 2048
 BATCH_SECONDS = 0.1
+
+TYPICAL_EVENT_BYTES = 256
+"""By which the events in a body are estimated before it is decoded."""
+
+INTAKE_STATE = "intake"
 
 
 @dataclass(slots=True)
@@ -28,12 +37,18 @@ class SourceCounts:
 
 
 class Intake:
-    """Decodes bodies and counts their events in the models. For the event loop alone."""
+    """Decodes bodies and counts their events in the models. For the event loop alone.
+
+    With a journal, a body counts once it is durable there.
+    """
 
     def __init__(self, models: Iterable[Model], sources: Iterable[str], limits: Limits) -> None:
         self.models = {model.name: model for model in models}
         self.sources = {name: SourceCounts() for name in sources}
         self.capacity = limits.queue_events
+        self.closed: str | None = None
+        """Why no body is taken now."""
+        self._journal: Journal | None = None
         self._decoder = Decoder([model.schema for model in self.models.values()])
         self._queued = 0
         self._gathered: dict[str, Columns] = {}
@@ -41,14 +56,17 @@ class Intake:
         self._timer: asyncio.TimerHandle | None = None
         self._changes = 0
         self._positions: dict[str, bytes] = {}
+        self._seed = secrets.randbits(63)
+        for model in self.models.values():
+            model.seed = self._seed
 
-    def position(self, source: str) -> bytes | None:
-        """Return the position that came with the last body of a source."""
-        return self._positions.get(source)
+    def keep_in(self, journal: Journal) -> None:
+        """Make every body durable in a journal from now on."""
+        self._journal = journal
 
     @property
     def waiting(self) -> int:
-        """Number of events received and not yet counted (of bodies not yet decoded, an estimate)."""
+        """Number of events received and not yet counted (of bodies, an estimate)."""
         return self._queued + self._gathered_events
 
     @property
@@ -57,35 +75,44 @@ class Intake:
         self.flush()
         return self._changes
 
+    def position(self, source: str) -> bytes | None:
+        """Return the position that came with the last counted body of a source."""
+        return self._positions.get(source)
+
     def ensure_room(self) -> None:
         """Raise QueueFullError when no further body can be taken now."""
+        if self.closed is not None:
+            raise UnavailableError(self.closed)
         if self._queued >= self.capacity:
             raise QueueFullError(1.0)
 
     async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
-        """Take the events of `body`, which arrived at `arrived` (Unix seconds).
+        """Take the events of `body`, which arrived at `arrived` (Unix seconds); returns once they are durable.
 
         Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
         """
-        if position is not None:
-            self._positions[source] = position
-        events = body.count(b'"model"')
+        if self.closed is not None:
+            raise UnavailableError(self.closed)
+        events = 1 + len(body) // TYPICAL_EVENT_BYTES
         if self._queued and self._queued + events > self.capacity:
             raise QueueFullError(1.0)
         self._queued += events
-        accepted, refused = 0, []
         try:
             decoded = Decoded()
             for _ in self._decoder.decode_steps(body, arrived, decoded):
-                accepted += self._take(source, decoded, arrived)
-                refused += decoded.refused
-                decoded.columns, decoded.refused = {}, []
-                await asyncio.sleep(0)
-            accepted += self._take(source, decoded, arrived)
-            refused += decoded.refused
+                if len(body) > CHUNK_BYTES:
+                    await asyncio.sleep(0)
+            if self._journal is None:
+                return self._take(source, decoded, arrived, position)
+            return await self._journal.commit(
+                source, body, arrived, position, lambda: self._take(source, decoded, arrived, position)
+            )
         finally:
             self._queued -= events
-        return IntakeResult(accepted, len(refused), refused)
+
+    def replay(self, entry: Entry) -> None:
+        """Count a body that is in the journal already."""
+        self._take(entry.source, self._decoder.decode(entry.body, entry.arrived), entry.arrived, entry.position)
 
     def flush(self) -> None:
         """Count what is gathered."""
@@ -101,8 +128,37 @@ class Intake:
         for model in self.models.values():
             self._changes += model.expire(now)
 
-    def _take(self, source: str, decoded: Decoded, arrived: float) -> int:
-        """Account for decoded events and gather them; returns how many were accepted."""
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, by name of the part; what is gathered is counted first."""
+        self.flush()
+        sources = {
+            name: {"accepted": c.accepted, "late": c.late, "rejected": c.rejected, "last_event": c.last_event}
+            for name, c in self.sources.items()
+        }
+        intake = {"sources": sources, "positions": self._positions, "seed": self._seed}
+        return {INTAKE_STATE: intake, **{model.state_name: model.state() for model in self.models.values()}}
+
+    def restore(self, read: Callable[[str], Any]) -> None:
+        """Take over the parts of a state that `read` gives by their names, None for those it lacks."""
+        intake = read(INTAKE_STATE)
+        if intake is not None:
+            self._seed = intake["seed"]
+            self._positions = intake["positions"]
+            for name, stored in intake["sources"].items():
+                counts = self.sources.setdefault(name, SourceCounts())
+                counts.accepted, counts.late, counts.last_event = (
+                    stored["accepted"], stored["late"], stored["last_event"]
+                )  # fmt: skip
+                counts.rejected.update(stored["rejected"])
+        for model in self.models.values():
+            model.seed = self._seed
+            state = read(model.state_name)
+            if state is not None:
+                model.restore(state)
+        self._changes += 1
+
+    def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> IntakeResult:
+        """Account for decoded events and gather them."""
         counts = self.sources[source]
         accepted = 0
         for name, columns in decoded.columns.items():
@@ -112,7 +168,7 @@ class Intake:
                 decoded.refused += (
                     (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
                 )
-                columns = columns.keep(fits)
+                columns = columns.keep(fits, model.schema)
             horizon = arrived - model.horizon
             if columns.times and min(columns.times) < horizon:
                 counts.late += sum(time < horizon for time in columns.times)
@@ -123,8 +179,10 @@ class Intake:
         if accepted:
             counts.accepted += accepted
             counts.last_event = arrived
-        self._changes += bool(accepted or decoded.refused)
-        return accepted
+        if position is not None:
+            self._positions[source] = position
+        self._changes += 1
+        return IntakeResult(accepted, len(decoded.refused), sorted(decoded.refused))
 
     def _gather(self, name: str, columns: Columns) -> None:
         if name in self._gathered:

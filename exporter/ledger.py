@@ -14,6 +14,7 @@ from exporter.catalogue import LABEL_DELAY, PREDICTION_LATENCY
 from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
 from exporter.profile.profile import Profile
 from exporter.statistics import regression
+from exporter.windows import Cells
 
 CALIBRATION_BINS = 10
 
@@ -41,19 +42,13 @@ class Outputs(NamedTuple):
         none = np.empty((len(prediction), 0))
         return cls(prediction, scores, none, none)
 
-    @classmethod
-    def from_table(cls, table: Floats, widths: tuple[int, int, int]) -> "Outputs":
-        """Undo `table`: (n, 1 + sum of widths) with the widths of scores, groups and losses."""
-        scores, groups, losses = np.split(table[:, 1:], np.cumsum(widths)[:2], axis=1)
-        return cls(table[:, 0], scores, groups, losses)
-
-    def table(self) -> Floats:
-        """Return all columns side by side."""
-        return np.column_stack(self)
-
     def rows(self, rows: Ints) -> "Outputs":
         """Return some of the rows."""
         return Outputs(*(column[rows] for column in self))
+
+    def table(self) -> Floats:
+        """Return one row per event, as `Layout.outputs` takes them back."""
+        return np.column_stack(self)
 
     def decided(self, threshold: float) -> "Outputs":
         """Let the scores decide where there is no prediction: binary by the threshold, multiclass by the highest."""
@@ -77,8 +72,12 @@ class Terms(NamedTuple):
 
 
 class Section(Protocol):
-    """A part of the ledger of its own: `cells` are its cells of one ledger, a view to add to."""
+    """A part of the ledger of its own: `cells` are its cells of one ledger, a view to add to.
 
+    `name` changes with whatever the cells mean, since stored ledgers are taken over by it.
+    """
+
+    name: str
     cells: int
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
@@ -99,41 +98,55 @@ class _Outcome:
 
 
 class Layout:
-    """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis."""
+    """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis.
 
-    def __init__(self, profile: Profile, sections: Sequence[Section] = (), vectors: int = 0) -> None:
+    `sections` count by themselves; `vectors` is the number of cells for sums of feature vectors, `widths` that of the
+    columns of groups and losses in a table of outputs.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        sections: Sequence[Section] = (),
+        *,
+        vectors: int = 0,
+        widths: tuple[int, int] = (0, 0),
+    ) -> None:
         self.profile = profile
         self.size = 0
-        self.predictions = self._section(1)
-        self.failures = self._section(1)
-        self.labels = self._section(1)
-        self.latency = self._section(len(PREDICTION_LATENCY.buckets) + 2)
-        self.label_delay = self._section(len(LABEL_DELAY.buckets) + 2)
+        self.sections: dict[str, slice] = {}
+        self.predictions = self._section("predictions", 1)
+        self.failures = self._section("failures", 1)
+        self.labels = self._section("labels", 1)
+        self.latency = self._section("latency", len(PREDICTION_LATENCY.buckets) + 2)
+        self.label_delay = self._section("label_delay", len(LABEL_DELAY.buckets) + 2)
 
         self.numeric = [name for name, v in profile.features.items() if isinstance(v, NumericVariable)]
         self.categorical = [name for name, v in profile.features.items() if isinstance(v, CategoricalVariable)]
         self.feature_names = [*self.numeric, *self.categorical]
         start = self.size
-        self.features = {name: self._section(profile.features[name].cells) for name in self.feature_names}
+        self.features = {
+            name: self._section(f"feature {name}", profile.features[name].cells) for name in self.feature_names
+        }
         middle = self.features[self.categorical[0]].start if self.categorical else self.size
         self._numeric, self._categorical = slice(start, middle), slice(middle, self.size)
         self._boundaries = [v.boundaries for v in profile.features.values() if isinstance(v, NumericVariable)]
         self._lower, self._upper = _differences([len(boundaries) for boundaries in self._boundaries])
         self._code_offsets = np.array([self.features[name].start - middle for name in self.categorical], np.intp)
 
-        self.score = self._section(profile.score.cells if profile.score else 0)
-        self.prediction = self._section(profile.prediction.cells if profile.prediction else 0)
-        self.label = self._section(profile.label.cells if profile.label else 0)
+        self.score = self._section("score", profile.score.cells if profile.score else 0)
+        self.prediction = self._section("prediction", profile.prediction.cells if profile.prediction else 0)
+        self.label = self._section("label", profile.label.cells if profile.label else 0)
 
         k = len(profile.classes)
         self.score_columns = 0 if not profile.has_scores else 1 if profile.task == "binary" else k
         bins = len(profile.score_edges) + 1
         self._score_edges = np.array(profile.score_edges)
-        self.confusion = self._section(k * k)
-        self.score_by_class = self._section(self.score_columns * bins * 2)
-        self.calibration = self._section(3 * CALIBRATION_BINS if self.score_columns else 0)
-        self.probability_losses = self._section(4 if self.score_columns else 0)
-        self.moments = self._section(regression.CELLS if profile.task == "regression" else 0)
+        self.confusion = self._section("confusion", k * k)
+        self.score_by_class = self._section("score_by_class", self.score_columns * bins * 2)
+        self.calibration = self._section("calibration", 3 * CALIBRATION_BINS if self.score_columns else 0)
+        self.probability_losses = self._section("probability_losses", 4 if self.score_columns else 0)
+        self.moments = self._section("moments", regression.CELLS if profile.task == "regression" else 0)
         self._shift = profile.label.mean if isinstance(profile.label, NumericVariable) else 0.0
         self._outcomes = {
             name: _Outcome(getattr(self, name), variable)
@@ -144,17 +157,41 @@ class Layout:
             )
             if variable is not None
         }
-        self.vectors = self._section(vectors)
-        self._sections = [(self._section(section.cells), section) for section in sections]
+        self.vectors = self._section("vectors", vectors)
+        self._extras = [(self._section(section.name, section.cells), section) for section in sections]
+        self._widths = (self.score_columns, *widths)
 
     def cells_of(self, section: Section) -> slice:
         """Return where a section given at the start lies."""
-        return next(place for place, known in self._sections if known is section)
+        return next(place for place, known in self._extras if known is section)
 
-    def _section(self, cells: int) -> slice:
+    def _section(self, name: str, cells: int) -> slice:
         section = slice(self.size, self.size + cells)
+        self.sections[name] = section
         self.size = section.stop
         return section
+
+    def places(self) -> dict[str, list[int]]:
+        """Return where each section lies, to be kept beside stored ledgers."""
+        return {name: [section.start, section.stop] for name, section in self.sections.items()}
+
+    def shared(self, places: dict[str, list[int]]) -> Cells:
+        """Return the sections that ledgers stored with `places` have too, here and there."""
+        return [
+            (here, slice(*places[name]))
+            for name, here in self.sections.items()
+            if name in places and places[name][1] - places[name][0] == here.stop - here.start
+        ]
+
+    @property
+    def output_width(self) -> int:
+        """Number of columns in a table of outputs."""
+        return 1 + sum(self._widths)
+
+    def outputs(self, table: Floats) -> Outputs:
+        """Read a table of outputs, (n, output_width)."""
+        scores, groups, losses = np.split(table[:, 1:], np.cumsum(self._widths)[:2], axis=1)
+        return Outputs(table[:, 0], scores, groups, losses)
 
     def zeros(self) -> Floats:
         """Return an empty ledger."""
@@ -183,7 +220,7 @@ class Layout:
         self._count_outcome(ledger, "prediction", outputs.prediction)
         if "score" in self._outcomes:
             self._count_outcome(ledger, "score", outputs.scores[:, 0])
-        for place, section in self._sections:
+        for place, section in self._extras:
             section.count_predictions(ledger[place], outputs)
 
     def _count_outcome(self, ledger: Floats, name: str, values: Floats) -> None:
@@ -203,7 +240,7 @@ class Layout:
         """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""
         ledger[self.labels] += len(labels)
         _count_histogram(ledger[self.label_delay], delays[~np.isnan(delays)], LABEL_DELAY.buckets)
-        for place, section in self._sections:
+        for place, section in self._extras:
             section.count_labels(ledger[place], outputs, labels)
         self._count_outcome(ledger, "label", labels)
         known = ~np.isnan(outputs.prediction)

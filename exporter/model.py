@@ -1,22 +1,26 @@
-"""A watched model at run time: its versions' ledgers and windows, and the predictions that wait for labels."""
+"""A watched model at run time: its versions' ledgers and windows, and the join of predictions with their labels."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.attributes import Attributes
-from exporter.config import ModelSettings
+from exporter.config import Limits, ModelSettings
 from exporter.estimation import LossEstimation, estimation_of
-from exporter.events import Columns, Schema
+from exporter.events import Columns, Encoded, Schema
 from exporter.fairness import GroupCounts
+from exporter.join import CLOSED, GivenUp, Join, Pairs
+from exporter.keys import hash_ids
 from exporter.ledger import Layout, Outputs
 from exporter.multivariate import VectorCounts, VectorMap, Vectors
-from exporter.pending import Pending, Prediction
 from exporter.profile.profile import Profile
-from exporter.windows import PANES, Window
+from exporter.windows import PANES, Cells, Window
+
+COVERAGE_PANES = 4096
+
+_COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -26,14 +30,46 @@ Flags = NDArray[np.bool_]
 class Version:
     """The counts of one model version: all of its life in one ledger, and its windows."""
 
-    def __init__(self, name: str, layout: Layout, lengths: Sequence[float]) -> None:
+    def __init__(self, name: str, layout: Layout, lengths: Sequence[float], label_delay: float) -> None:
         self.name = name
         self.lifetime = layout.zeros()
         self.windows = [Window(length, layout.size) for length in lengths]
+        self.coverage = [
+            Window(
+                length + label_delay,
+                2,
+                min(COVERAGE_PANES, round(PANES * (1 + label_delay / length))),
+            )
+            for length in lengths
+        ]
+        """Predictions, and those of them that got their label, by the time of the prediction."""
         self.last_prediction: float | None = None
         self.last_label: float | None = None
-        self.pending = 0
         self.unlabelled = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {
+            "lifetime": self.lifetime.copy(),
+            "windows": {f"{window.length:g}": window.state() for window in self.windows},
+            "coverage": {f"{window.length:g}": window.state() for window in self.coverage},
+            "last_prediction": self.last_prediction,
+            "last_label": self.last_label,
+            "unlabelled": self.unlabelled,
+        }
+
+    def restore(self, state: dict[str, Any], cells: Cells) -> None:
+        """Take over the counts of `state`, as far as they are still kept: (here, there) pairs of ledger sections."""
+        for here, there in cells:
+            self.lifetime[here] = state["lifetime"][there]
+        for name, windows, kept in (("windows", self.windows, cells), ("coverage", self.coverage, None)):
+            for window in windows:
+                stored = state[name].get(f"{window.length:g}")
+                if stored is not None:
+                    window.restore(stored, kept)
+        self.last_prediction = state["last_prediction"]
+        self.last_label = state["last_label"]
+        self.unlabelled = state["unlabelled"]
 
     def add(self, delta: Floats, time: float) -> None:
         """Add the counts of events of one pane."""
@@ -41,59 +77,59 @@ class Version:
         for window in self.windows:
             window.add(delta, time)
 
+    def move(self, old: Floats, new: Floats, time: float) -> None:
+        """Replace counts of one pane by others, in the windows that still hold them; counters never go back."""
+        for window in self.windows:
+            if window.holds(time):
+                window.add(new - old, time)
+
+    def cover(self, predictions: int, labelled: int, time: float) -> None:
+        """Count predictions of one pane that expect a label, and those that have got it."""
+        for window in self.coverage:
+            window.add(np.array([predictions, labelled], np.float64), time)
+
     def totals(self, now: float) -> Floats:
         """Return the sums of all windows, (W, cells)."""
         return np.stack([window.total(now) for window in self.windows])
 
 
-class _Features(NamedTuple):
-    """The feature arrays of the rows that have features; `place` is each row's column in them, -1 without."""
-
-    rows: Ints
-    place: Ints
-    numeric: Floats
-    codes: Ints
-    vectors: Vectors | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """Predictions with their labels; all of one length. `delays` are in seconds, NaN where they came together."""
-
-    versions: Sequence[str | None]
-    times: Floats
-    delays: Floats
-    outputs: Outputs
-    labels: Floats
-
-
 class Model:
     """Counts the events of one configured model. Not thread-safe: the event loop alone touches it."""
 
-    def __init__(self, settings: ModelSettings, profile: Profile, *, versions: int, pending: int) -> None:
+    def __init__(self, settings: ModelSettings, profile: Profile, limits: Limits) -> None:
         self.settings = settings
         self.profile = profile
         attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
         self.group_counts = GroupCounts(attributes, profile) if attributes else None
         self.estimation = estimation_of(profile) if settings.estimation.enabled else None
-        sections = [section for section in (self.group_counts, self.estimation) if section is not None]
         reference = profile.vectors
-        self.vectors = (
-            VectorCounts(len(reference.features), len(reference.fourier.mean))
-            if reference and settings.multivariate.enabled
-            else None
-        )
-        self.layout = Layout(profile, sections, vectors=self.vectors.cells if self.vectors else 0)
-        self._vector_map = (
-            VectorMap.of(reference, self.layout.numeric)
-            if reference and (self.vectors or isinstance(self.estimation, LossEstimation))
-            else None
+        self.vectors = VectorCounts(reference) if reference and settings.multivariate.enabled else None
+        expects_losses = isinstance(self.estimation, LossEstimation)
+        self.layout = Layout(
+            profile,
+            [section for section in (self.group_counts, self.estimation) if section is not None],
+            vectors=self.vectors.cells if self.vectors else 0,
+            widths=(len(attributes.names) if attributes else 0, 2 if expects_losses else 0),
         )
         self.schema = Schema(settings.name, profile, attributes)
+        self._vector_map = (
+            VectorMap.of(reference, self.layout.numeric) if reference and (self.vectors or expects_losses) else None
+        )
         self.versions: dict[str, Version] = {}
-        self.pending = Pending(settings.label_ttl, pending)
+        self.join = Join(
+            self.layout.output_width,
+            limits.versions,
+            settings.label_ttl,
+            limits.pending_predictions,
+            limits.remembered_labels,
+        )
         self.labels_unmatched = 0
-        self._version_limit = versions
+        self.labels_duplicate = 0
+        self.labels_corrected = 0
+        self.predictions_duplicate = 0
+        self._version_limit = limits.versions
+        self.seed = 0
+        """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
 
     @property
@@ -111,136 +147,179 @@ class Model:
         refused = set()
         for name in sorted(names - self.versions.keys()):
             if len(self.versions) < self._version_limit:
-                self.versions[name] = Version(name, self.layout, self.settings.windows)
+                self.versions[name] = self._version(name)
             else:
                 refused.add(name)
         return refused
 
+    def _version(self, name: str) -> Version:
+        return Version(name, self.layout, self.settings.windows, self.settings.label_delay)
+
+    @property
+    def state_name(self) -> str:
+        """Name of the stored state: another profile has other bins and classes, and so begins anew."""
+        return f"model {self.name} {self.profile.digest}"
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {
+            "places": self.layout.places(),
+            "versions": {name: version.state() for name, version in self.versions.items()},
+            "join": self.join.state(),
+            **{name: getattr(self, name) for name in _COUNTS},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over `state`, before the first event."""
+        cells = self.layout.shared(state["places"])
+        for name, stored in state["versions"].items():  # in their order, by which the join knows them
+            self.versions[name] = self._version(name)
+            self.versions[name].restore(stored, cells)
+        self.join.restore(state["join"])
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+
     def count(self, columns: Columns) -> None:
-        """Count events whose versions are admitted."""
-        features = self._features(columns)
-        outputs = self._outputs(columns, features)
+        """Count events whose versions are admitted, each prediction and each label once."""
+        features = columns.features.encoded(self.schema)
+        vectors = self._vector_map(features.numeric) if self._vector_map else None
+        outputs = self._outputs(columns, features, vectors)
         times = np.array(columns.times)
-        predicts = np.array([version is not None for version in columns.versions])
-        self._count_predictions(columns, times, features, outputs, np.flatnonzero(predicts))
-        for labelled in (
-            self._labelled_feedback(columns, times, outputs, predicts),
-            self._joined_feedback(columns, times, outputs, predicts),
-        ):
-            if len(labelled.labels):
-                self._count_labels(labelled)
+        labels = np.array(columns.labels, np.float64)
+        versions = self._version_codes(columns.versions)
+        failed = np.array([error is not None for error in columns.errors])
+        predicts = versions >= 0
+        fresh = predicts.copy()
+        labelled = predicts & ~np.isnan(labels)
+
+        known = np.array([identifier is not None for identifier in columns.ids])
+        keys = hash_ids([identifier for identifier in columns.ids if identifier is not None], self.seed)
+        place = np.cumsum(known) - 1
+        rows = np.flatnonzero(predicts & known)
+        if len(rows):
+            expected = np.where(failed[rows] & np.isnan(labels[rows]), CLOSED, labels[rows])
+            result = self.join.predict(keys[place[rows]], times[rows], versions[rows], outputs.table()[rows], expected)
+            fresh[rows] = result.fresh
+            again = rows[~result.fresh]
+            self.predictions_duplicate += len(again)
+            self._give_up(result.given_up)
+            self._count_pairs(result.pairs)
+            relabelled = np.concatenate([again, rows[result.met]])
+            labelled[relabelled] = False
+        else:
+            relabelled = np.zeros(0, np.intp)
+
+        self._count_predictions(columns, features, vectors, times, outputs, versions, failed, np.flatnonzero(fresh))
+        direct = np.flatnonzero(labelled & fresh)
+        if len(direct):
+            self._count_pairs(
+                Pairs(
+                    versions[direct],
+                    times[direct],
+                    times[direct],
+                    outputs.table()[direct],
+                    labels[direct],
+                    np.full(len(direct), np.nan),
+                ),
+                delayed=False,
+            )
+        alone = np.concatenate([np.flatnonzero(~predicts), relabelled[~np.isnan(labels[relabelled])]])
+        if len(alone):
+            joined = self.join.label(keys[place[alone]], times[alone], labels[alone])
+            self.labels_duplicate += joined.duplicates
+            self._give_up(joined.given_up)
+            self._count_pairs(joined.pairs)
 
     def expire(self, now: float) -> bool:
-        """Give up the predictions that waited too long; returns whether there were any."""
-        expired = self.pending.expire(now)
-        self._give_up(expired)
-        return bool(expired)
+        """Give up what waited too long; returns whether there was anything."""
+        given_up = self.join.expire(now)
+        self._give_up(given_up)
+        return bool(len(given_up.versions) or given_up.labels)
 
-    def _features(self, columns: Columns) -> _Features:
-        """Return the features as arrays."""
-        rows = np.array([row for row, features in enumerate(columns.features) if features is not None], np.intp)
-        place = np.full(len(columns), -1)
-        place[rows] = np.arange(len(rows))
-        numeric, codes = self.schema.feature_arrays([columns.features[row] for row in rows.tolist()])
-        return _Features(rows, place, numeric, codes, self._vector_map(numeric) if self._vector_map else None)
-
-    def _outputs(self, columns: Columns, features: _Features) -> Outputs:
-        """Return predictions, scores and groups as arrays."""
+    def _outputs(self, columns: Columns, features: Encoded, vectors: Vectors | None) -> Outputs:
+        """Return what the model said, of whom, and which losses are to be expected."""
         prediction = np.array(columns.predictions, np.float64)
         scores = (
             self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))
         )
-        groups = self.schema.group_array(columns, features.numeric, features.codes, features.rows)
+        groups = self.schema.group_array(columns, features)
         losses = (
-            self.estimation.expected(prediction, features.rows, features.vectors)
+            self.estimation.expected(prediction, np.flatnonzero(columns.features.present), vectors)
             if isinstance(self.estimation, LossEstimation)
             else np.empty((len(prediction), 0))
         )
         return Outputs(prediction, scores, groups, losses).decided(self.settings.threshold)
 
+    def _version_codes(self, versions: Sequence[str | None]) -> Ints:
+        """Return each event's place in the versions, -1 for a label alone."""
+        names = set(versions)
+        codes: dict[str | None, int] = {None: -1, **{name: code for code, name in enumerate(self.versions)}}
+        if len(names) == 1:
+            return np.full(len(versions), codes[names.pop()], np.intp)
+        return np.fromiter(map(codes.__getitem__, versions), np.intp, len(versions))
+
     def _count_predictions(
-        self, columns: Columns, times: Floats, features: _Features, outputs: Outputs, rows: Ints
+        self,
+        columns: Columns,
+        features: Encoded,
+        vectors: Vectors | None,
+        times: Floats,
+        outputs: Outputs,
+        versions: Ints,
+        failed: Flags,
+        rows: Ints,
     ) -> None:
-        failed = np.array([error is not None for error in columns.errors])
+        if not len(rows):
+            return
+        featured = np.array(columns.features.present)
+        place = np.cumsum(featured) - 1
         latency = np.array(columns.latencies, np.float64)
-        for version, time, group in self._groups(columns.versions, times, rows):
+        for version, time, group in self._groups(versions, times, rows):
             delta = self.layout.zeros()
-            place = features.place[group]
-            place = place[place >= 0]
-            self.layout.count_features(delta, features.numeric[:, place], features.codes[:, place])
-            if self.vectors is not None and features.vectors is not None:
-                self.vectors.count(delta[self.layout.vectors], features.vectors.rows(place))
-            self.layout.count_predictions(delta, outputs.rows(group), latency[group], int(failed[group].sum()))
+            of_group = place[group[featured[group]]]
+            self.layout.count_features(delta, features.numeric[:, of_group], features.codes[:, of_group])
+            if self.vectors is not None and vectors is not None:
+                self.vectors.count(delta[self.layout.vectors], vectors.rows(of_group))
+            failures = int(np.count_nonzero(failed[group]))
+            self.layout.count_predictions(delta, outputs.rows(group), latency[group], failures)
             version.add(delta, time)
+            version.cover(len(group) - failures, 0, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
-    def _count_labels(self, labelled: _Labelled) -> None:
-        rows = np.arange(len(labelled.labels))
-        for version, time, group in self._groups(labelled.versions, labelled.times, rows):
+    def _count_pairs(self, pairs: Pairs, *, delayed: bool = True) -> None:
+        """Count predictions with their labels, in the pane of the label or of the prediction, as configured."""
+        times = pairs.label_times if self.settings.performance_time == "label" else pairs.prediction_times
+        delays = np.maximum(pairs.label_times - pairs.prediction_times, 0.0) if delayed else np.full(len(times), np.nan)
+        corrects = ~np.isnan(pairs.old_labels)
+        outputs = self.layout.outputs(pairs.outputs)
+        for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~corrects)):
             delta = self.layout.zeros()
-            self.layout.count_labels(
-                delta, labelled.outputs.rows(group), labelled.labels[group], labelled.delays[group]
-            )
+            self.layout.count_labels(delta, outputs.rows(group), pairs.labels[group], delays[group])
             version.add(delta, time)
-            version.last_label = max(version.last_label or 0.0, float(labelled.times[group].max()))
+            version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
+        for version, time, group in self._groups(pairs.versions, pairs.prediction_times, np.flatnonzero(~corrects)):
+            version.cover(0, len(group), time)
+        for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(corrects)):
+            self.labels_corrected += len(group)
+            old, new = self.layout.zeros(), self.layout.zeros()
+            absent = np.full(len(group), np.nan)
+            self.layout.count_labels(old, outputs.rows(group), pairs.old_labels[group], absent)
+            self.layout.count_labels(new, outputs.rows(group), pairs.labels[group], absent)
+            version.move(old, new, time)
 
-    def _labelled_feedback(self, columns: Columns, times: Floats, outputs: Outputs, predicts: Flags) -> _Labelled:
-        """Return the events that carry both prediction and label."""
-        labels = np.array(columns.labels, np.float64)
-        rows = np.flatnonzero(predicts & ~np.isnan(labels))
-        return _Labelled(
-            columns.versions if len(rows) == len(columns) else [columns.versions[row] for row in rows],
-            times[rows],
-            np.full(len(rows), np.nan),
-            outputs.rows(rows),
-            labels[rows],
-        )
-
-    def _joined_feedback(self, columns: Columns, times: Floats, outputs: Outputs, predicts: Flags) -> _Labelled:
-        """Let predictions without label wait, and return the waiting ones whose label is among the events."""
-        unlabelled = np.array([label is None for label in columns.labels])
-        self._wait(columns, times, outputs, np.flatnonzero(predicts & unlabelled))
-        found: list[tuple[Prediction, float, float]] = []
-        for row in np.flatnonzero(~predicts).tolist():
-            prediction = self.pending.take(columns.ids[row])
-            if prediction is None:
-                self.labels_unmatched += 1
-            else:
-                self.versions[prediction.version].pending -= 1
-                found.append((prediction, columns.times[row], columns.labels[row] or 0.0))
-        widths = (outputs.scores.shape[1], outputs.groups.shape[1], outputs.losses.shape[1])
-        table = np.array([prediction.outputs for prediction, _, _ in found]).reshape(len(found), 1 + sum(widths))
-        label_times = np.array([time for _, time, _ in found])
-        return _Labelled(
-            [prediction.version for prediction, _, _ in found],
-            label_times,
-            np.maximum(label_times - [prediction.time for prediction, _, _ in found], 0.0),
-            Outputs.from_table(table, widths),
-            np.array([label for _, _, label in found], np.float64),
-        )
-
-    def _wait(self, columns: Columns, times: Floats, outputs: Outputs, rows: Ints) -> None:
-        for row, output in zip(rows.tolist(), map(tuple, outputs.rows(rows).table().tolist()), strict=True):
-            identifier = columns.ids[row]
-            if identifier is None or columns.errors[row] is not None:
-                continue
-            name = columns.versions[row] or ""
-            self.versions[name].pending += 1
-            self._give_up(self.pending.add(identifier, Prediction(columns.times[row], name, output)))
-
-    def _groups(
-        self, versions: Sequence[str | None], times: Floats, rows: Ints
-    ) -> Iterator[tuple[Version, float, Ints]]:
+    def _groups(self, versions: Ints, times: Floats, rows: Ints) -> Iterator[tuple[Version, float, Ints]]:
         """Yield the rows of each version and pane, with a time in the middle of that pane."""
-        panes = np.floor(times / self._pane_width)
-        names = set(versions)
-        for name in names - {None}:
-            mine = rows if len(names) == 1 else rows[[versions[row] == name for row in rows]]
+        if not len(rows):
+            return
+        panes = np.floor(times[rows] / self._pane_width)
+        everyone = list(self.versions.values())
+        for code in np.unique(versions[rows]):
+            mine = versions[rows] == code
             for pane in np.unique(panes[mine]):
-                yield self.versions[name or ""], (float(pane) + 0.5) * self._pane_width, mine[panes[mine] == pane]
+                yield everyone[code], (float(pane) + 0.5) * self._pane_width, rows[mine & (panes == pane)]
 
-    def _give_up(self, predictions: Sequence[Prediction]) -> None:
-        for prediction in predictions:
-            version = self.versions[prediction.version]
-            version.pending -= 1
-            version.unlabelled += 1
+    def _give_up(self, given_up: GivenUp) -> None:
+        self.labels_unmatched += given_up.labels
+        everyone = list(self.versions.values())
+        for code, count in enumerate(np.bincount(given_up.versions, minlength=len(everyone)).tolist()):
+            everyone[code].unlabelled += count

@@ -75,11 +75,11 @@ class Sums(NamedTuple):
 class VectorCounts:
     """The part of the ledger that holds sums of vectors: n, the maps, the upper triangle of the outer products."""
 
-    def __init__(self, features: int, maps: int) -> None:
-        self._maps = maps
-        self._triangle = np.triu_indices(features)
-        self._features = features
-        self.cells = 1 + maps + len(self._triangle[0])
+    def __init__(self, reference: VectorReference) -> None:
+        self._maps = 2 * reference.fourier.frequencies
+        self._features = len(reference.features)
+        self._triangle = np.triu_indices(self._features)
+        self.cells = 1 + self._maps + len(self._triangle[0])
 
     def count(self, cells: Floats, vectors: Vectors) -> None:
         """Add vectors to the section's cells."""

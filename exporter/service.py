@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter import __version__
-from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, benchmark_bounds
+from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector, benchmark_bounds
 from exporter.config import Config
 from exporter.group_collector import GroupCollector
 from exporter.intake import HttpSource, Intake
+from exporter.journal import Faults, Journal
 from exporter.model import Model
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
+from exporter.store import Store, StoreError
 from exporter.web.app import App
 from exporter.web.server import listen, serve
 
 EXPIRE_SECONDS = 1.0
+REOPEN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -44,16 +47,15 @@ class Service:
         self._tasks = tasks
         self._started = time.time()
         limits = config.limits
-        self.models = [
-            Model(settings, profiles[settings.name], versions=limits.versions, pending=limits.pending_predictions)
-            for settings in config.models
-        ]
+        self.models = [Model(settings, profiles[settings.name], limits) for settings in config.models]
+        self.faults = Faults()
         self.intake = Intake(self.models, [source.name for source in config.sources], limits)
         collectors: list[Collector] = [
             ModelCollector(self.models),
             DataCollector(self.models),
             GroupCollector(self.models),
             IntakeCollector(self.intake, self._started),
+            StateCollector(self.faults, lambda: self.journal),
         ]
         self.registry = Registry(
             [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
@@ -66,7 +68,10 @@ class Service:
             telemetry_path=options.telemetry_path,
             body_limit=limits.body_bytes,
         )
-        self._ready = False
+        self._state_path = config.state.path if config.state is not None else None
+        self._helpers: list[asyncio.Task[None]] = []
+        self.journal: Journal | None = None
+        self.intake.closed = "starting"
 
     def _generation(self) -> Hashable:
         """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on."""
@@ -74,7 +79,7 @@ class Service:
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
-        return None if self._ready else "starting or stopping"
+        return self.intake.closed if self.faults.current is None else str(self.faults.current)
 
     def status(self) -> dict[str, Any]:
         """Return what an operator asks first, as JSON-able data."""
@@ -90,13 +95,13 @@ class Service:
                     "profile_hash": model.profile.digest,
                     "predictions": int(version.lifetime[model.layout.predictions.start]),
                     "labels": int(version.lifetime[model.layout.labels.start]),
-                    "pending": version.pending,
+                    "pending": int(model.join.waiting_predictions[code]),
                     "last_prediction": version.last_prediction,
                     "last_label": version.last_label,
                     "benchmarks": ", ".join(benchmark_bounds(model)),
                 }
                 for model in self.models
-                for version in model.versions.values()
+                for code, version in enumerate(model.versions.values())
             ],
             "sources": [
                 {
@@ -111,22 +116,63 @@ class Service:
         }
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises ListenError when an address cannot be had."""
+        """Serve until SIGTERM or SIGINT. Raises ListenError when an address cannot be had, StoreError when locked."""
+        store = self._open_store()
         sockets = listen(self._options.listen)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(task(self)) for task in (_expire, *self._tasks)]
-            self._ready = True
+            tasks = [group.create_task(self._start(group, store)), group.create_task(_expire(self))]
             _log.info("listening on %s", ", ".join(self._options.listen))
             await serve(self.app, sockets, stop)
-            self._ready = False
-            for helper in helpers:
-                helper.cancel()
+            self.intake.closed = "stopping"
+            for task in tasks + self._helpers:
+                task.cancel()
         self.intake.flush()
+        if self.journal is not None:
+            await self.journal.stop()
         _log.info("stopped")
+
+    async def _start(self, group: asyncio.TaskGroup, store: Store | None) -> None:
+        """Restore the state, trying again while it cannot be opened, then take events."""
+        if self._state_path is not None:
+            while store is None:
+                await asyncio.sleep(REOPEN_SECONDS)
+                store = self._open_store()
+            await self._restore(store)
+            self.journal = Journal(store, self.intake.state, self.faults)
+            self.intake.keep_in(self.journal)
+            self._helpers.append(group.create_task(self.journal.run()))
+        self.intake.closed = None
+        self._helpers += [group.create_task(task(self)) for task in self._tasks]
+
+    def _open_store(self) -> Store | None:
+        """Open the store if there is one; what is wrong with it shows, and may pass, unless another process has it."""
+        if self._state_path is None:
+            return None
+        try:
+            return Store(self._state_path)
+        except StoreError as error:
+            if error.fault == "locked":
+                raise
+            self.faults.note(error, "events are refused until the state can be opened")
+            self.intake.closed = f"state: {error}"
+            return None
+
+    async def _restore(self, store: Store) -> None:
+        """Bring the counts to where they were, letting others run meanwhile."""
+        started = time.monotonic()
+        self.intake.closed = "restoring state"
+        self.intake.restore(store.read)
+        replayed = 0
+        for entry in store.journal():
+            self.intake.replay(entry)
+            replayed += 1
+            await asyncio.sleep(0)
+        self.intake.flush()
+        _log.info("restored in %.1f s, %d bodies from the journal", time.monotonic() - started, replayed)
 
 
 async def _expire(service: Service) -> None:

@@ -1,9 +1,11 @@
 """A rolling window: a ring of panes, each the ledger of a short stretch of time.
 
 The window at `now` holds the panes that began within its length, so it covers between 59/60 and all of the length.
-Totals are summed when asked for and nothing is ever subtracted: no rounding error builds up, and a window whose
-traffic stopped empties as time goes by.
+Totals are summed when asked for and nothing is ever subtracted from them: no rounding error builds up, and a window
+whose traffic stopped empties as time goes by.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,31 +13,50 @@ from numpy.typing import NDArray
 PANES = 60
 
 Floats = NDArray[np.float64]
+Cells = list[tuple[slice, slice]]
 
 
 class Window:
-    """The sums of the last `length` seconds of event time."""
+    """The sums of the last `length` seconds of event time, in `panes` panes."""
 
-    def __init__(self, length: float, cells: int) -> None:
+    def __init__(self, length: float, cells: int, panes: int = PANES) -> None:
         self.length = length
-        self.width = length / PANES
-        self._numbers = np.full(PANES, -PANES, np.int64)
-        self._panes = np.zeros((PANES, cells))
+        self.width = length / panes
+        self.numbers = np.full(panes, -panes, np.int64)
+        self.panes = np.zeros((panes, cells))
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs."""
+        return {"numbers": self.numbers.copy(), "panes": self.panes.copy()}
+
+    def restore(self, state: dict[str, Any], cells: Cells | None = None) -> None:
+        """Take over the panes of an equal window, or only the cells that lie elsewhere there: (here, there) pairs."""
+        if len(state["numbers"]) != len(self.numbers):
+            return
+        self.numbers[:] = state["numbers"]
+        for here, there in cells or [(slice(None), slice(None))]:
+            self.panes[:, here] = state["panes"][:, there]
 
     def add(self, delta: Floats, time: float) -> bool:
         """Add counts to the pane of `time` (Unix seconds); False when the ring has moved past that pane."""
         number = int(time // self.width)
-        slot = number % PANES
-        if self._numbers[slot] > number:
+        slot = number % len(self.panes)
+        if self.numbers[slot] > number:
             return False
-        if self._numbers[slot] < number:
-            self._numbers[slot] = number
-            self._panes[slot] = 0.0
-        self._panes[slot] += delta
+        if self.numbers[slot] < number:
+            self.numbers[slot] = number
+            self.panes[slot] = 0.0
+        self.panes[slot] += delta
         return True
 
-    def total(self, now: float) -> Floats:
-        """Return the sum of the panes within the window that ends `now`."""
-        live = self._numbers > now // self.width - PANES
-        total: Floats = self._panes[live].sum(axis=0)
+    def holds(self, time: float) -> bool:
+        """Whether the pane of `time` is in the ring, so that what it counted can still be changed."""
+        number = int(time // self.width)
+        return bool(self.numbers[number % len(self.panes)] == number)
+
+    def total(self, now: float, *, older_than: float = 0.0) -> Floats:
+        """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds."""
+        live = self.numbers > now // self.width - len(self.panes)
+        live &= self.numbers <= (now - older_than) // self.width
+        total: Floats = self.panes[live].sum(axis=0)
         return total

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from exporter import streams
 from exporter.estimation import design
 from exporter.ledger import Outputs
-from exporter.multivariate import FREQUENCIES, MAX_FEATURES, SEED, VectorCounts, VectorMap, Vectors
+from exporter.multivariate import FREQUENCIES, MAX_FEATURES, SEED, VectorMap, Vectors
 from exporter.profile.bins import NumericVariable
 from exporter.profile.fitted import Calibrator, FourierReference, LossModel, StreamReference, VectorReference
 from exporter.profile.profile import Profile
@@ -172,25 +172,27 @@ class _VectorFit:
             self._scales,
             multivariate.frequencies(SEED, len(variables), FREQUENCIES, self._width),
         )
-        self._counts = VectorCounts(len(variables), 2 * FREQUENCIES)
-        self._cells = np.zeros(self._counts.cells)
+        self._rows = 0
+        self._map_sum = np.zeros(2 * FREQUENCIES)
         self._map_products = np.zeros((2 * FREQUENCIES, 2 * FREQUENCIES))
+        self._products = np.zeros((len(variables), len(variables)))
         self._sample: list[Floats] = []
 
     def add(self, numeric: Floats, chosen: Ints) -> Vectors:
         vectors = self._map(numeric)
-        self._counts.count(self._cells, vectors)
-        maps = vectors.maps.astype(np.float64)
+        values, maps = vectors.values.astype(np.float64), vectors.maps.astype(np.float64)
+        self._rows += len(values)
+        self._map_sum += maps.sum(axis=0)
         self._map_products += maps.T @ maps
-        self._sample.append(vectors.values[chosen].astype(np.float64))
+        self._products += values.T @ values
+        self._sample.append(values[chosen])
         return vectors
 
     def finish(self) -> VectorReference:
-        sums = self._counts.sums(self._cells)
-        n = int(sums.n)
-        mean = sums.maps / n
+        n = self._rows
+        mean, moments = self._map_sum / n, self._products / n
         eigenvalues = np.linalg.eigvalsh(self._map_products / n - np.outer(mean, mean))
-        components = multivariate.principal_components(sums.outer / n, _EXPLAINED)
+        components = multivariate.principal_components(moments, _EXPLAINED)
         sample = np.concatenate(self._sample)
         errors = np.square(sample).sum(1) - np.square(sample @ components).sum(1)
         spread = errors.std()
@@ -201,9 +203,9 @@ class _VectorFit:
             fourier=FourierReference(
                 n, SEED, FREQUENCIES, self._width, mean.round(8).tolist(), eigenvalues.round(10).tolist()
             ),
-            second_moments=(sums.outer / n)[np.triu_indices(len(self._features))].round(8).tolist(),
+            second_moments=moments[np.triu_indices(len(self._features))].round(8).tolist(),
             explained=_EXPLAINED,
-            error_mean=float(multivariate.reconstruction_error(sums.n, sums.outer, components)),
+            error_mean=float(multivariate.reconstruction_error(np.array(float(n)), self._products, components)),
             error_variance=float(spread**2),
             error_skewness=float(np.mean((errors - errors.mean()) ** 3) / spread**3) if spread > 0 else 0.0,
         )

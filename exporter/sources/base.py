@@ -21,6 +21,14 @@ class QueueFullError(Exception):
         self.retry_after = retry_after
 
 
+class UnavailableError(QueueFullError):
+    """The intake cannot make anything durable now; the message says why."""
+
+    def __init__(self, reason: str, retry_after: float = 5.0) -> None:
+        Exception.__init__(self, reason)
+        self.retry_after = retry_after
+
+
 class IntakeResult(NamedTuple):
     """What became of a body. `errors` describes refused events as (line, reason)."""
 

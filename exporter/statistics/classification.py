@@ -6,20 +6,27 @@ classes for which the class's own metric is defined, which is scikit-learn with 
 `zero_division=nan`: a class that was never predicted has no precision, one that never occurred has no recall, and one
 with neither has no f1.
 
-Proportions carry Wilson's interval. The others carry the delta method's for multinomial shares, with the shares in the
-variance (never in the value) smoothed by two observations spread evenly over the cells, as Agresti and Coull (1998,
-Am. Stat. 52(2)) do for a single proportion: else a perfect score in a small window would claim no uncertainty.
+Proportions carry Wilson's interval, means of independent proportions combine those, and f1, mcc, macro f1 and macro
+specificity carry the delta method's for multinomial shares. There the shares in the variance (never in the value) are
+smoothed by two observations spread evenly over the cells, as Agresti and Coull (1998, Am. Stat. 52(2)) do for a single
+proportion: else a perfect score in a small window would claim no uncertainty.
 
 Score histograms are (..., bins, 2): bins ascending in score, the last axis actual negatives and positives. Scores of
 one bin are ties.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from exporter.statistics.intervals import Estimate, delta_multinomial, mean_from_sums, normal, wilson
-
-F64 = NDArray[np.float64]
+from exporter.statistics import F64
+from exporter.statistics.intervals import (
+    Estimate,
+    delta_multinomial,
+    logit_normal,
+    mean_from_sums,
+    mean_of_independent,
+    normal,
+    wilson,
+)
 
 _CELLS = (-2, -1)
 _SMOOTHING = 2.0  # observations added before a variance is taken
@@ -56,40 +63,36 @@ def specificity(confusion: F64) -> Estimate:
 
 def f1(confusion: F64) -> Estimate:
     """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), (..., 2, 2). NaN without any positive."""
-    shares, n, smooth = _shares(confusion)
-    return _delta(_f1(shares)[..., 1], _f1_gradient(smooth)[..., 1, :, :], smooth, n)
+    n, smooth = _smooth(confusion)
+    return _delta(_f1(confusion)[..., 1], _f1_gradient(smooth)[..., 1, :, :], smooth, n)
 
 
 def balanced_accuracy(confusion: F64) -> Estimate:
     """Mean recall over the classes that occurred, for any K. NaN unless at least two did (scikit-learn: one)."""
-    shares, n, smooth = _shares(confusion)
     occurred = (confusion.sum(-2) > 0).sum(-1)
-    return _macro(np.where(occurred[..., np.newaxis] > 1, _recall(shares), np.nan), _recall_gradient(smooth), smooth, n)
+    return Estimate(*(np.where(occurred > 1, part, np.nan) for part in macro_recall(confusion)))
 
 
 def macro_precision(confusion: F64) -> Estimate:
-    """Mean precision over the classes that were predicted."""
-    shares, n, smooth = _shares(confusion)
-    gradient = np.swapaxes(_recall_gradient(np.swapaxes(smooth, -1, -2)), -1, -2)
-    return _macro(_recall(np.swapaxes(shares, -1, -2)), gradient, smooth, n)
+    """Mean precision over the classes that were predicted, which are independent given how often they were."""
+    return mean_of_independent(precision(one_vs_rest(confusion)))
 
 
 def macro_recall(confusion: F64) -> Estimate:
-    """Mean recall over the classes that occurred."""
-    shares, n, smooth = _shares(confusion)
-    return _macro(_recall(shares), _recall_gradient(smooth), smooth, n)
+    """Mean recall over the classes that occurred, which are independent given how often they did."""
+    return mean_of_independent(recall(one_vs_rest(confusion)))
 
 
 def macro_specificity(confusion: F64) -> Estimate:
-    """Mean one-vs-rest specificity over the classes that something else than them occurred beside."""
-    shares, n, smooth = _shares(confusion)
-    return _macro(_specificity(shares), _specificity_gradient(smooth), smooth, n)
+    """Mean one-vs-rest specificity over the classes beside which another occurred."""
+    n, smooth = _smooth(confusion)
+    return _macro(_specificity(confusion), _specificity_gradient(smooth), smooth, n)
 
 
 def macro_f1(confusion: F64) -> Estimate:
     """Mean f1 over the classes that occurred or were predicted."""
-    shares, n, smooth = _shares(confusion)
-    return _macro(_f1(shares), _f1_gradient(smooth), smooth, n)
+    n, smooth = _smooth(confusion)
+    return _macro(_f1(confusion), _f1_gradient(smooth), smooth, n)
 
 
 def mcc(confusion: F64) -> Estimate:
@@ -98,8 +101,9 @@ def mcc(confusion: F64) -> Estimate:
     Matthews 1975, Biochim. Biophys. Acta 405(2); Gorodkin 2004, Comput. Biol. Chem. 28(5–6). NaN if all predictions,
     or all labels, are of one class.
     """
-    shares, n, smooth = _shares(confusion)
-    value, *_ = _correlation(shares)
+    n, smooth = _smooth(confusion)
+    classes = np.minimum((confusion.sum(-1) > 0).sum(-1), (confusion.sum(-2) > 0).sum(-1))
+    value, *_ = _correlation(confusion / np.where(classes > 1, n, np.nan)[..., np.newaxis, np.newaxis])
     smooth_value, predicted, actual, spread_predicted, spread_actual = _correlation(smooth)
     # Derivatives with respect to the share of cell [i, j] of the covariance and of both variances.
     covariance = np.eye(confusion.shape[-1]) - actual[..., :, np.newaxis] - predicted[..., np.newaxis, :]
@@ -112,9 +116,9 @@ def mcc(confusion: F64) -> Estimate:
 def roc_auc(scores: F64) -> Estimate:
     """Area under the ROC curve: P(score of a positive > of a negative), ties half. NaN with one class only.
 
-    Interval from DeLong's variance, exact for the binned scores (DeLong, DeLong and Clarke-Pearson 1988, Biometrics
-    44(3)). It is 0 for a perfect ranking and undefined with a single case of a class: there Wilson's interval for as
-    many trials as the rarer class has cases stands in.
+    Interval on the logit scale (Pepe 2003) from DeLong's variance, exact for the binned scores (DeLong,
+    DeLong and Clarke-Pearson 1988, Biometrics 44(3)). It is 0 for a perfect ranking and undefined with a single case of
+    a class: there Wilson's interval for as many trials as the rarer class has cases stands in.
     """
     negative, positive = scores[..., 0], scores[..., 1]
     negatives, positives = negative.sum(-1), positive.sum(-1)
@@ -129,12 +133,7 @@ def roc_auc(scores: F64) -> Estimate:
         variance = (positive * (above - centred) ** 2).sum(-1) / (positives - 1) / positives + (
             negative * (below - centred) ** 2
         ).sum(-1) / (negatives - 1) / negatives
-    delong = normal(value, variance, 0.0, 1.0)
-    fallback = wilson(value * rarer, rarer)
-    usable = (rarer > 1) & (variance > 0)
-    return Estimate(
-        value, np.where(usable, delong.lower, fallback.lower), np.where(usable, delong.upper, fallback.upper)
-    )
+    return logit_normal(value, variance, rarer)
 
 
 def macro_roc_auc(scores: F64) -> Estimate:
@@ -150,7 +149,7 @@ def average_precision(scores: F64) -> Estimate:
     """Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds from high to low, one per bin. NaN without positives.
 
     scikit-learn's definition, without interpolation. Interval by the delta method on the multinomial shares of
-    the bins.
+    the bins, on the logit scale.
     """
     n = scores.sum(_CELLS)
     positive = scores[..., 1]
@@ -167,7 +166,7 @@ def average_precision(scores: F64) -> Estimate:
     gradient /= positives[..., np.newaxis]
     size = np.where(n > 0, n, np.nan)[..., np.newaxis, np.newaxis]
     variance = delta_multinomial(scores / size, gradient * size, size[..., 0, 0], _CELLS)
-    return normal(value, variance, 0.0, 1.0)
+    return logit_normal(value, variance, positives[..., 0])
 
 
 def log_loss(n: F64, total: F64, total_of_squares: F64) -> Estimate:
@@ -187,27 +186,29 @@ def expected_calibration_error(count: F64, positives: F64, score_sum: F64, brier
     """Σ over bins of |positives − Σ score| / n, in [0, 1], of a binary score (Naeini et al. 2015, AAAI).
 
     `count`, `positives` and `score_sum` are (..., bins); `brier`, (...), is the window's Brier score. The interval
-    holds each bin's sign fixed: variance (Brier − ECE²) / n. Noise adds absolute values, so that the value is
-    biased upwards, by about √(2/π) Σ √(positives' variance) / n: near 0 neither value nor interval can be believed.
+    holds each bin's sign fixed: variance (Brier − ECE²) / n. Absolute values turn noise into error, so that the value
+    is biased upwards, most of all near 0: by at most √(2/π) Σ √(variance of positives) / n, by which the lower limit
+    is moved down. So the interval is wide, and covers about 95 % or more.
     """
     n = count.sum(-1)
     n = np.where(n > 0, n, np.nan)
     value = np.abs(positives - score_sum).sum(-1) / n
-    return normal(value, (brier - value**2) / n, 0.0, 1.0)
+    noise = np.sqrt(positives * (1 - positives / np.maximum(count, 1.0)))
+    bias = np.sqrt(2 / np.pi) * noise.sum(-1) / n
+    estimate = normal(value, (brier - value**2) / n, 0.0, 1.0)
+    return estimate._replace(lower=np.maximum(estimate.lower - bias, 0.0))
 
 
 def _at_least(counts: F64) -> F64:
-    """Counts at or above each bin."""
+    """Return the counts at or above each bin."""
     return np.flip(np.cumsum(np.flip(counts, -1), -1), -1)
 
 
-def _shares(confusion: F64) -> tuple[F64, F64, F64]:
-    """Shares of the cells, their number of observations, and the smoothed shares for variances."""
+def _smooth(confusion: F64) -> tuple[F64, F64]:
+    """Return the number of observations, NaN for none, and the smoothed shares of the cells for variances."""
     n = confusion.sum(_CELLS)
-    n = np.where(n > 0, n, np.nan)
-    size = n[..., np.newaxis, np.newaxis]
     cells = confusion.shape[-1] ** 2
-    return confusion / size, n, (confusion + _SMOOTHING / cells) / (size + _SMOOTHING)
+    return np.where(n > 0, n, np.nan), (confusion + _SMOOTHING / cells) / (n + _SMOOTHING)[..., np.newaxis, np.newaxis]
 
 
 def _delta(value: F64, gradient: F64, smooth: F64, n: F64, low: float = 0.0) -> Estimate:
@@ -225,23 +226,12 @@ def _macro(values: F64, gradients: F64, smooth: F64, n: F64) -> Estimate:
 
 
 def _divide(part: F64, whole: F64) -> F64:
-    return part / np.where(whole > 0, whole, np.nan)
+    ratio: F64 = part / np.where(whole > 0, whole, np.nan)
+    return ratio
 
 
-def _recall(shares: F64) -> F64:
-    return _divide(np.diagonal(shares, axis1=-2, axis2=-1), shares.sum(-2))
-
-
-def _recall_gradient(shares: F64) -> F64:
-    """(..., class, predicted, actual): only the class's own column matters."""
-    own = np.eye(shares.shape[-1])
-    column = own[:, np.newaxis, :]
-    hit = own[:, :, np.newaxis] * column
-    return (hit - _recall(shares)[..., np.newaxis, np.newaxis] * column) / shares.sum(-2)[..., np.newaxis, np.newaxis]
-
-
-def _specificity(shares: F64) -> F64:
-    binary = one_vs_rest(shares)
+def _specificity(cells: F64) -> F64:
+    binary = one_vs_rest(cells)
     return _divide(binary[..., 0, 0], binary[..., 0].sum(-1))
 
 
@@ -250,12 +240,13 @@ def _specificity_gradient(shares: F64) -> F64:
     other = 1 - np.eye(shares.shape[-1])
     column = other[:, np.newaxis, :]
     hit = other[:, :, np.newaxis] * column
-    rest = 1 - shares.sum(-2)
-    return (hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column) / rest[..., np.newaxis, np.newaxis]
+    size = 1 - shares.sum(-2)[..., np.newaxis, np.newaxis]
+    gradient: F64 = (hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column) / size
+    return gradient
 
 
-def _f1(shares: F64) -> F64:
-    return _divide(2 * np.diagonal(shares, axis1=-2, axis2=-1), shares.sum(-1) + shares.sum(-2))
+def _f1(cells: F64) -> F64:
+    return _divide(2 * np.diagonal(cells, axis1=-2, axis2=-1), cells.sum(-1) + cells.sum(-2))
 
 
 def _f1_gradient(shares: F64) -> F64:
@@ -263,7 +254,8 @@ def _f1_gradient(shares: F64) -> F64:
     own = np.eye(shares.shape[-1])
     row, column = own[:, :, np.newaxis], own[:, np.newaxis, :]
     size = (shares.sum(-1) + shares.sum(-2))[..., np.newaxis, np.newaxis]
-    return (2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)) / size
+    gradient: F64 = (2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)) / size
+    return gradient
 
 
 def _correlation(shares: F64) -> tuple[F64, F64, F64, F64, F64]:
@@ -272,6 +264,5 @@ def _correlation(shares: F64) -> tuple[F64, F64, F64, F64, F64]:
     spread_predicted = 1 - (predicted**2).sum(-1)
     spread_actual = 1 - (actual**2).sum(-1)
     covariance = np.trace(shares, axis1=-2, axis2=-1) - (predicted * actual).sum(-1)
-    one_class = (np.isclose(predicted.max(-1), 1, atol=1e-15)) | (np.isclose(actual.max(-1), 1, atol=1e-15))
-    value = covariance / np.sqrt(np.where(one_class, np.nan, spread_predicted * spread_actual))
+    value = covariance / np.sqrt(spread_predicted * spread_actual)
     return value, predicted, actual, spread_predicted[..., np.newaxis], spread_actual[..., np.newaxis]

@@ -12,7 +12,8 @@ Ratios and logarithms need no bin to be empty: `psi`, `js` and `hellinger` first
 import numpy as np
 from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from exporter.statistics import F64
+
 Starts = NDArray[np.intp]
 
 PSEUDOCOUNT = 0.5
@@ -20,7 +21,8 @@ PSEUDOCOUNT = 0.5
 
 def totals(counts: F64, starts: Starts) -> F64:
     """Sum the cells of each variable: (..., C) to (..., S)."""
-    return np.add.reduceat(counts, starts, axis=-1)
+    result: F64 = np.add.reduceat(counts, starts, axis=-1)
+    return result
 
 
 def sizes(starts: Starts, cells: int) -> NDArray[np.intp]:
@@ -33,11 +35,12 @@ def proportions(counts: F64, starts: Starts, pseudocount: float = 0.0) -> F64:
     bins = sizes(starts, counts.shape[-1])
     total = totals(counts, starts)
     scale = np.where(total > 0, total + pseudocount * bins, np.nan)
-    return (counts + pseudocount) / np.repeat(scale, bins, axis=-1)
+    shares: F64 = (counts + pseudocount) / np.repeat(scale, bins, axis=-1)
+    return shares
 
 
 def psi(current: F64, reference: F64, starts: Starts) -> F64:
-    """Population stability index, Σ (p − q) ln(p / q), in nats, ≥ 0.
+    """Return the population stability index, Σ (p − q) ln(p / q), in nats, ≥ 0.
 
     It is Jeffreys' symmetric divergence (Jeffreys 1946, Proc. R. Soc. A 186); credit scoring gave it its name
     (Siddiqi 2006, Credit Risk Scorecards).

@@ -32,20 +32,20 @@ def inflation(histogram: F64, probability: F64, reference: F64) -> F64:
 
 
 def accuracy(expected: F64, variance: F64) -> Estimate:
-    """Expected share of correct predictions."""
+    """Return the expected share of correct predictions."""
     n = _defined(expected.sum((-2, -1)))
     hits, spread = np.trace(expected, axis1=-2, axis2=-1), np.trace(variance, axis1=-2, axis2=-1)
     return normal(hits / n, spread / n**2, 0.0, 1.0)
 
 
 def precision(expected: F64, variance: F64) -> Estimate:
-    """Expected precision of each class, (..., K). NaN for a class that was never predicted."""
+    """Return the expected precision of each class, (..., K). NaN for a class that was never predicted."""
     n = _defined(expected.sum(-1))
     return normal(_diagonal(expected) / n, _diagonal(variance) / n**2, 0.0, 1.0)
 
 
 def recall(expected: F64, variance: F64) -> Estimate:
-    """Expected recall of each class, (..., K), by the delta method for hits / (hits + misses)."""
+    """Return the expected recall of each class, (..., K), by the delta method for hits / (hits + misses)."""
     hits, misses, of_hits, of_misses = _by_class(expected, variance)
     total = _defined(hits + misses)
     spread = (misses**2 * of_hits + hits**2 * of_misses) / total**4
@@ -53,7 +53,7 @@ def recall(expected: F64, variance: F64) -> Estimate:
 
 
 def f1(expected: F64, variance: F64) -> Estimate:
-    """Expected f1 of each class, (..., K), by the delta method for 2 hits / (predicted + hits + misses)."""
+    """Return the expected f1 of each class, (..., K), by the delta method for 2 hits / (predicted + hits + misses)."""
     hits, misses, of_hits, of_misses = _by_class(expected, variance)
     total = _defined(expected.sum(-1) + hits + misses)
     by_hits, by_misses = 2 * (total - hits) / total**2, -2 * hits / total**2
@@ -61,7 +61,7 @@ def f1(expected: F64, variance: F64) -> Estimate:
 
 
 def mean_loss(n: F64, total: F64, total_of_squares: F64, reference_n: float) -> Estimate:
-    """Expected mean absolute error from Σ of the expected |error| and of the expected error².
+    """Return the expected mean absolute error from Σ of the expected |error| and of the expected error².
 
     The range allows for the errors' spread in the window, and in the `reference_n` rows from which they were learnt.
     """
@@ -71,7 +71,10 @@ def mean_loss(n: F64, total: F64, total_of_squares: F64, reference_n: float) -> 
 
 
 def root_mean_loss(n: F64, total_of_squares: F64, kurtosis: float, reference_n: float) -> Estimate:
-    """Expected root mean squared error from Σ of the expected error²; `kurtosis` is that of the reference's errors."""
+    """Return the expected root mean squared error from Σ of the expected error².
+
+    `kurtosis` is that of the reference's errors, E e⁴ / (E e²)².
+    """
     n = _defined(n)
     mean = np.maximum(total_of_squares / n, 0.0)
     squared = normal(mean, (kurtosis - 1) * mean**2 * (1 / n + 1 / reference_n), low=0.0)

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import expit, logit
 
-F64 = NDArray[np.float64]
+from exporter.statistics import F64
 
 Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -32,15 +32,53 @@ def wilson(successes: F64, n: F64) -> Estimate:
 def normal(value: F64, variance: F64, low: float = -np.inf, high: float = np.inf) -> Estimate:
     """`value` ± Z·√`variance`, the variance being that of the value itself, cut to the range [low, high]."""
     half = Z * np.sqrt(np.maximum(variance, 0.0))
+    value = np.clip(value, low, high)  # which rounding may have left
     return Estimate(value, np.maximum(value - half, low), np.minimum(value + half, high))
 
 
-def mean_from_sums(n: F64, total: F64, total_of_squares: F64, low: float = -np.inf, high: float = np.inf) -> Estimate:
-    """Mean with the central limit theorem's interval, from Σx and Σx². NaN for n = 0, no interval for n = 1."""
+def log_normal(value: F64, variance: F64) -> Estimate:
+    """Interval of a quantity ≥ 0, symmetric on the log scale, which skewed variances and ratios prefer."""
+    factor = np.exp(Z * np.sqrt(variance) / np.where(value > 0, value, 1.0))
+    return Estimate(value, value / factor, value * factor)
+
+
+def logit_normal(value: F64, variance: F64, trials: F64) -> Estimate:
+    """Interval of a quantity in [0, 1], symmetric in its log-odds, which keeps it inside and follows its skewness.
+
+    Where the variance is 0 or unknown, as of a perfect value, Wilson's interval of a share of `trials` stands in: a
+    finite window is never certain.
+    """
+    usable = (variance > 0) & (value > 0) & (value < 1)
+    inside = np.where(usable, value, 0.5)
+    half = Z * np.sqrt(np.where(usable, variance, 0.0)) / (inside * (1 - inside))
+    fallback = wilson(value * trials, trials)
+    lower = np.where(usable, expit(logit(inside) - half), fallback.lower)
+    return Estimate(value, lower, np.where(usable, expit(logit(inside) + half), fallback.upper))
+
+
+def mean_of_independent(parts: Estimate) -> Estimate:
+    """Mean over the last axis of independent estimates, leaving out NaN; all NaN give NaN.
+
+    The distances from value to limit add up as squares on either side (MOVER: Zou and Donner 2008, Stat. Med. 27(10)).
+    """
+    count = (~np.isnan(parts.value)).sum(-1)
+    count = np.where(count > 0, count, np.nan)
+    value = np.nansum(parts.value, -1) / count
+    below = np.sqrt(np.nansum((parts.value - parts.lower) ** 2, -1)) / count
+    above = np.sqrt(np.nansum((parts.upper - parts.value) ** 2, -1)) / count
+    return Estimate(value, value - below, value + above)
+
+
+def mean_and_variance(n: F64, total: F64, total_of_squares: F64) -> tuple[F64, F64]:
+    """Mean of x and the variance of that mean, from Σx and Σx². NaN for n = 0; no variance for n = 1."""
     n = np.where(n > 0, n, np.nan)
     mean = total / n
-    variance = np.maximum(total_of_squares / n - mean**2, 0.0) / np.where(n > 1, n - 1, np.nan)
-    return normal(mean, variance, low, high)
+    return mean, np.maximum(total_of_squares / n - mean**2, 0.0) / np.where(n > 1, n - 1, np.nan)
+
+
+def mean_from_sums(n: F64, total: F64, total_of_squares: F64, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """Mean with the central limit theorem's interval, from Σx and Σx²."""
+    return normal(*mean_and_variance(n, total, total_of_squares), low, high)
 
 
 def delta_multinomial(probabilities: F64, gradient: F64, n: F64, axes: tuple[int, ...]) -> F64:
@@ -50,4 +88,5 @@ def delta_multinomial(probabilities: F64, gradient: F64, n: F64, axes: tuple[int
     (Agresti 2013, Categorical Data Analysis, section 16.1).
     """
     weighted = probabilities * gradient
-    return np.maximum((weighted * gradient).sum(axes) - weighted.sum(axes) ** 2, 0.0) / n
+    variance: F64 = np.maximum((weighted * gradient).sum(axes) - weighted.sum(axes) ** 2, 0.0)
+    return variance / n

@@ -7,11 +7,9 @@ label): sums about a point near the mean keep the digits that Σy² − (Σy)²/
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from exporter.statistics.intervals import Estimate, mean_from_sums, normal
-
-F64 = NDArray[np.float64]
+from exporter.statistics import F64
+from exporter.statistics.intervals import Estimate, log_normal, mean_and_variance, mean_from_sums
 
 
 class Moments(NamedTuple):
@@ -37,7 +35,7 @@ CELLS = len(Moments._fields)
 
 
 def moments(prediction: F64, label: F64, shift: float) -> F64:
-    """Sums of one batch, (CELLS,), from predictions and labels of shape (batch,)."""
+    """Add up one batch, (CELLS,), from predictions and labels of shape (batch,)."""
     error = prediction - label
     squared = error * error
     relative = np.divide(np.abs(error), np.abs(label), out=np.zeros_like(error), where=label != 0)
@@ -45,14 +43,14 @@ def moments(prediction: F64, label: F64, shift: float) -> F64:
     centred2 = centred * centred
     return np.array(
         Moments(
-            n=np.float64(len(error)),
+            n=np.asarray(len(error), dtype=np.float64),
             absolute=np.abs(error).sum(),
             error=error.sum(),
             error2=squared.sum(),
             error4=squared @ squared,
             relative=relative.sum(),
             relative2=relative @ relative,
-            zeros=np.float64(len(label) - np.count_nonzero(label)),
+            zeros=(label == 0).sum(dtype=np.float64),
             label=centred.sum(),
             label2=centred2.sum(),
             label3=centred @ centred2,
@@ -93,9 +91,12 @@ def bias(sums: F64) -> Estimate:
 
 
 def rmse(sums: F64) -> Estimate:
-    """Root mean squared error, in the label's unit: the interval of the mean squared error, under the root."""
+    """Root mean squared error, in the label's unit: the root of the mean squared error and of its log-scale interval.
+
+    The variance needs the errors' fourth moment: with heavy tails the interval is too short in small windows.
+    """
     m = split(sums)
-    return Estimate(*map(np.sqrt, mean_from_sums(m.n, m.error2, m.error4, low=0.0)))
+    return Estimate(*map(np.sqrt, log_normal(*mean_and_variance(m.n, m.error2, m.error4))))
 
 
 def mape(sums: F64) -> Estimate:
@@ -111,7 +112,7 @@ def mape(sums: F64) -> Estimate:
 def r2(sums: F64) -> Estimate:
     """Coefficient of determination 1 − Σe² / Σ(y − ȳ)², at most 1. NaN with fewer than 2 labels or constant ones.
 
-    Delta method for the ratio of the two means: an event's influence on the ratio r = A / V, with A = mean e² and
+    Delta method for the log of a ratio of two means: an event's influence on r = A / V, with A = mean e² and
     V = mean (y − ȳ)², is (e² − r (y − ȳ)²) / V.
     """
     m = split(sums)
@@ -124,4 +125,5 @@ def r2(sums: F64) -> Estimate:
     crossed = (m.error2_label2 - 2 * mean * m.error2_label + mean**2 * m.error2) / n
     ratio = m.error2 / n / variance
     influence = (m.error4 / n - 2 * ratio * crossed + ratio**2 * fourth) / variance**2
-    return normal(1 - ratio, influence / (n - 1), high=1.0)
+    ratio, lower, upper = log_normal(ratio, np.maximum(influence, 0.0) / (n - 1))
+    return Estimate(1 - ratio, 1 - upper, 1 - lower)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from exporter.sources.base import IntakeResult, QueueFullError
+from exporter.sources.base import IntakeResult, QueueFullError, UnavailableError
 from exporter.web import negotiation
 from exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
 from exporter.web.landing import landing_page
@@ -215,6 +215,8 @@ class App:
             result = await self._intake.submit(body, time.time())
         except BodyRefusedError as refusal:
             return _refusal(scope, refusal.status, str(refusal), retry_after=1)
+        except UnavailableError as unavailable:
+            return _refusal(scope, 503, str(unavailable), unavailable.retry_after)
         except QueueFullError as full:
             return _refusal(scope, 429, str(full), full.retry_after)
         errors = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
@@ -252,7 +254,7 @@ def _refusal(scope: Scope, status: int, reason: str, retry_after: float) -> Resp
     when the client waits for leave to send (Expect), or has stopped sending.
     """
     headers = []
-    if status == 429:
+    if status in (429, 503):
         headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
     if status == 408 or _header(scope, b"expect"):
         headers.append((b"connection", b"close"))

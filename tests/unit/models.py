@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.config import ModelSettings
+from exporter.config import Limits, ModelSettings
 from exporter.events import Decoder
 from exporter.model import Model
 from exporter.profile.build import Request, build
@@ -36,7 +36,7 @@ def make_model(
     validated = ModelSettings.model_validate(
         {"name": "m", "task": profile.task, "profile": "unused.json", "windows": [WINDOW], **settings}
     )
-    return Model(validated, profile, versions=4, pending=1_000_000)
+    return Model(validated, profile, Limits())
 
 
 def feed(model: Model, events: Sequence[Mapping[str, Any]], batch: int = 2048) -> None:

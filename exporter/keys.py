@@ -1,0 +1,107 @@
+"""A hash table from 64-bit keys to row numbers that works on whole batches, in 12 bytes a slot.
+
+Every key may lie in either of two buckets of eight slots (Azar, Broder, Karlin and Upfal 1999, SIAM J. Comput.
+29(1): the less full of two choices keeps buckets even). So a look-up reads two cache lines and never probes on, a
+removal leaves no mark behind, and both vectorise. A Python dict would take 130 to 220 bytes an entry.
+"""
+
+from collections.abc import Sequence
+from itertools import repeat
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+Keys = NDArray[np.uint64]
+RowNumbers = NDArray[np.int32]
+Indexes = NDArray[np.intp]
+
+SLOTS = 8
+_FULLEST = 0.7  # beyond this load the table grows; two full buckets for one key are then very rare
+_SHIFT = np.uint64(32)
+
+
+def hash_ids(ids: Sequence[str], seed: int) -> Keys:
+    """Return a key for each id. Two of ten million ids share a key with a probability of about 3 in a million."""
+    hashed = map(xxhash.xxh3_64_intdigest, map(str.encode, ids), repeat(seed))
+    keys = np.fromiter(hashed, np.uint64, len(ids))
+    keys[keys == 0] = 1  # marks an empty slot
+    return keys
+
+
+class KeyTable:
+    """Row numbers by key. Keys are never 0."""
+
+    def __init__(self) -> None:
+        self._live = 0
+        self._allocate(64)
+
+    def __len__(self) -> int:
+        return self._live
+
+    def _allocate(self, buckets: int) -> None:
+        self._mask = np.uint64(buckets - 1)
+        self._keys = np.zeros((buckets, SLOTS), np.uint64)
+        self._rows = np.zeros((buckets, SLOTS), np.int32)
+
+    def find(self, keys: Keys) -> RowNumbers:
+        """Return the row of each key, -1 where it is not in the table."""
+        slots = self._slots(keys)
+        rows = self._rows.reshape(-1)[slots]
+        rows[slots < 0] = -1
+        return rows
+
+    def insert(self, keys: Keys, rows: RowNumbers) -> None:
+        """Add keys that are not in the table and differ from each other."""
+        wanted = self._live + len(keys)
+        buckets = len(self._keys)
+        while wanted > _FULLEST * buckets * SLOTS:
+            buckets *= 2
+        if buckets != len(self._keys):
+            self._rebuild(buckets)
+        self._place(keys, rows)
+        self._live = wanted
+
+    def remove(self, keys: Keys) -> None:
+        """Take out keys that are in the table and differ from each other."""
+        self._keys.reshape(-1)[self._slots(keys)] = 0
+        self._live -= len(keys)
+
+    def _slots(self, keys: Keys) -> Indexes:
+        """Return the flat slot of each key, -1 where it is not in the table."""
+        first = (keys & self._mask).astype(np.intp)
+        hits = self._keys[first] == keys[:, None]
+        slots = np.where(hits.any(axis=1), first * SLOTS + hits.argmax(axis=1), -1)
+        rest = np.flatnonzero(slots < 0)
+        if len(rest):
+            second = (keys[rest] >> _SHIFT & self._mask).astype(np.intp)
+            hits = self._keys[second] == keys[rest, None]
+            slots[rest] = np.where(hits.any(axis=1), second * SLOTS + hits.argmax(axis=1), -1)
+        return slots
+
+    def _place(self, keys: Keys, rows: RowNumbers) -> None:
+        """Put keys into free slots; those that meet in one slot try again."""
+        while len(keys):
+            first = (keys & self._mask).astype(np.intp)
+            second = (keys >> _SHIFT & self._mask).astype(np.intp)
+            free_first, free_second = self._keys[first] == 0, self._keys[second] == 0
+            use_second = free_second.sum(axis=1) > free_first.sum(axis=1)
+            free = np.where(use_second[:, None], free_second, free_first)
+            if not free.any(axis=1).all():
+                self._rebuild(2 * len(self._keys))
+                continue
+            slots = np.where(use_second, second, first) * SLOTS + free.argmax(axis=1)
+            flat = self._keys.reshape(-1)
+            flat[slots] = keys
+            placed = flat[slots] == keys
+            self._rows.reshape(-1)[slots[placed]] = rows[placed]
+            keys, rows = keys[~placed], rows[~placed]
+
+    def _rebuild(self, buckets: int) -> None:
+        """Move all keys to a table of that many buckets, a part at a time to spare memory."""
+        keys, rows = self._keys, self._rows
+        self._allocate(buckets)
+        for start in range(0, len(keys), 1 << 16):
+            part = keys[start : start + (1 << 16)]
+            used = part != 0
+            self._place(part[used], rows[start : start + (1 << 16)][used])

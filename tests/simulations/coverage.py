@@ -1,0 +1,120 @@
+"""How often a 95 % interval covers the value that a metric has in an endless window.
+
+Each model is a joint law of score, prediction and label for which that value is known exactly or from a large sample.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from exporter.statistics import classification, regression
+from exporter.statistics.intervals import Estimate
+
+F64 = NDArray[np.float64]
+Metric = Callable[[F64], Estimate]
+
+BINARY = np.array([[0.60, 0.08], [0.07, 0.25]])  # [predicted, actual]: accuracy 0.85, base rate 0.33
+MULTICLASS = np.array(
+    [[0.42, 0.04, 0.02, 0.01], [0.03, 0.20, 0.03, 0.01], [0.03, 0.02, 0.12, 0.01], [0.01, 0.01, 0.01, 0.03]]
+)
+BASE_RATE = 0.3
+SEPARATION = 1.465  # of two normal scores with a ROC AUC of 0.85
+TRUTH_SIZE = 4_000_000
+
+CONFUSION_BINARY: dict[str, Metric] = {
+    "accuracy": classification.accuracy,
+    "precision": classification.precision,
+    "recall": classification.recall,
+    "specificity": classification.specificity,
+    "f1": classification.f1,
+    "balanced_accuracy": classification.balanced_accuracy,
+    "mcc": classification.mcc,
+}
+CONFUSION_MULTICLASS: dict[str, Metric] = {
+    "accuracy (4 classes)": classification.accuracy,
+    "balanced_accuracy (4 classes)": classification.balanced_accuracy,
+    "macro_precision": classification.macro_precision,
+    "macro_specificity": classification.macro_specificity,
+    "macro_f1": classification.macro_f1,
+    "mcc (4 classes)": classification.mcc,
+}
+REGRESSION: dict[str, Metric] = {
+    "mae": regression.mae,
+    "rmse": regression.rmse,
+    "bias": regression.bias,
+    "mape": regression.mape,
+    "r2": regression.r2,
+}
+
+
+def covered(estimate: Estimate, truth: float) -> float:
+    """Share of the intervals that hold `truth`; one that could not be computed does not."""
+    return float(((estimate.lower <= truth) & (truth <= estimate.upper)).mean())
+
+
+def confusion(rng: np.random.Generator, n: int, windows: int) -> dict[str, float]:
+    """Coverage of the metrics from confusion counts."""
+    result: dict[str, float] = {}
+    for shares, metrics in ((BINARY, CONFUSION_BINARY), (MULTICLASS, CONFUSION_MULTICLASS)):
+        counts = rng.multinomial(n, shares.ravel(), size=windows).reshape(windows, *shares.shape).astype(np.float64)
+        truth = shares * 1e15
+        result |= {name: covered(metric(counts), float(metric(truth).value)) for name, metric in metrics.items()}
+    return result
+
+
+def scores(rng: np.random.Generator, n: int, windows: int) -> dict[str, float]:
+    """Coverage of the metrics from scores: a calibrated score, whose log-odds are normal within each class."""
+
+    def draw(size: tuple[int, ...]) -> tuple[NDArray[np.bool_], F64]:
+        actual = rng.random(size) < BASE_RATE
+        log_odds = SEPARATION * (rng.standard_normal(size) + SEPARATION * (actual - 0.5)) + logit(BASE_RATE)
+        return actual, expit(log_odds)
+
+    edges = np.quantile(draw((200_000,))[1], np.linspace(0, 1, 513)[1:-1])
+
+    def summarise(actual: NDArray[np.bool_], score: F64) -> dict[str, Estimate]:
+        rows = len(score)
+        cell = (np.arange(rows)[:, np.newaxis] * 512 + np.searchsorted(edges, score)) * 2 + actual
+        histogram = np.bincount(cell.ravel(), minlength=rows * 1024).reshape(rows, 512, 2).astype(np.float64)
+        size = np.full(rows, float(score.shape[1]))
+        loss = -np.log(np.where(actual, score, 1 - score))
+        square = (score - actual) ** 2
+        return {
+            "roc_auc": classification.roc_auc(histogram),
+            "average_precision": classification.average_precision(histogram),
+            "log_loss": classification.log_loss(size, loss.sum(1), (loss**2).sum(1)),
+            "brier_score": classification.brier_score(size, square.sum(1), (square**2).sum(1)),
+        }
+
+    truth = {name: float(estimate.value[0]) for name, estimate in summarise(*draw((1, TRUTH_SIZE))).items()}
+    return {name: covered(e, truth[name]) for name, e in summarise(*draw((windows, n))).items()}
+
+
+def calibration(rng: np.random.Generator, n: int, windows: int, excess: float) -> float:
+    """Coverage of the expected calibration error when the chance of a positive is the score plus `excess`."""
+    score = rng.uniform(0.05, 0.85, (windows, n))
+    actual = rng.random((windows, n)) < score + excess
+    cell = (np.arange(windows)[:, np.newaxis] * 10 + (score * 10).astype(int)).ravel()
+    count, positives, total = (
+        np.asarray(np.bincount(cell, weights.ravel(), windows * 10), dtype=np.float64).reshape(windows, 10)
+        for weights in (np.ones_like(score), actual, score)
+    )
+    brier = ((score - actual) ** 2).mean(1)
+    estimate = classification.expected_calibration_error(count, positives, total, brier)
+    return covered(estimate, abs(excess))
+
+
+def errors(rng: np.random.Generator, n: int, windows: int, tails: str) -> dict[str, float]:
+    """Coverage of the regression metrics for normal errors, or for errors of Student's t with 5 degrees of freedom."""
+
+    def draw(size: tuple[int, ...]) -> tuple[F64, F64]:
+        label = 20 + 2 * rng.standard_normal(size)
+        noise = rng.standard_normal(size) if tails == "normal" else rng.standard_t(5, size)
+        return label + 0.2 + noise, label
+
+    prediction, label = draw((windows, n))
+    sums = np.stack([regression.moments(p, y, 20.0) for p, y in zip(prediction, label, strict=True)])
+    endless = regression.moments(*draw((TRUTH_SIZE,)), 20.0)
+    return {name: covered(metric(sums), float(metric(endless).value)) for name, metric in REGRESSION.items()}

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from exporter.statistics.intervals import Z, delta_multinomial, mean_from_sums, normal, wilson
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_wilson_equals_scipy(n: int, share: float) -> None:
+    successes = round(n * share)
+    wanted = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    estimate = wilson(np.array(float(successes)), np.array(float(n)))
+    assert float(estimate.value) == successes / n
+    assert float(estimate.lower) == pytest.approx(wanted.low, abs=1e-12)
+    assert float(estimate.upper) == pytest.approx(wanted.high, abs=1e-12)
+    assert 0 <= estimate.lower <= estimate.value <= estimate.upper <= 1
+
+
+def test_wilson_of_nothing_is_nan() -> None:
+    assert all(np.isnan(part) for part in wilson(np.array(float(0)), np.array(float(0))))
+
+
+def test_normal_is_cut_to_its_range() -> None:
+    estimate = normal(np.array([0.1, 0.5, 0.9]), np.array([0.01, 0.01, 0.01]), 0.0, 1.0)
+    np.testing.assert_allclose(estimate.lower, [0, 0.5 - 0.1 * Z, 0.9 - 0.1 * Z])
+    np.testing.assert_allclose(estimate.upper, [0.1 + 0.1 * Z, 0.5 + 0.1 * Z, 1])
+
+
+def test_mean_from_sums_equals_the_textbook() -> None:
+    x = np.random.default_rng(8).gamma(2, 3, (4, 50))
+    estimate = mean_from_sums(np.full(4, 50.0), x.sum(1), (x**2).sum(1))
+    np.testing.assert_allclose(estimate.value, x.mean(1))
+    np.testing.assert_allclose(estimate.upper - estimate.value, Z * x.std(1, ddof=1) / np.sqrt(50))
+
+
+def test_delta_method_of_a_share_is_its_binomial_variance() -> None:
+    shares = np.array([0.2, 0.3, 0.5])
+    variance = delta_multinomial(shares, np.array([1.0, 0.0, 0.0]), np.array(float(40)), (-1,))
+    assert float(variance) == pytest.approx(0.2 * 0.8 / 40)
