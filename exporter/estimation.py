@@ -116,6 +116,13 @@ class LossEstimation:
         assert profile.losses is not None
         self._model = profile.losses
         self._coefficients = np.array(profile.losses.coefficients)
+        if profile.vectors is not None:
+            features, maps = len(profile.vectors.features), 2 * profile.vectors.fourier.frequencies
+            of_values, of_maps = np.split(self._coefficients[-(features + maps) :].T, [features], axis=1)
+            self._of_vectors = (
+                of_values.astype(np.float32),
+                (of_maps * np.sqrt(maps / 2)).astype(np.float32),
+            )
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
@@ -137,10 +144,15 @@ class LossEstimation:
         losses = np.full((len(prediction), 2), np.nan)
         if vectors is None:
             rows = np.arange(len(prediction))
-        known = ~np.isnan(prediction[rows])
-        chosen = None if vectors is None else vectors.rows(np.flatnonzero(known))
-        matrix = design(prediction[rows[known]], self._model.prediction_mean, self._model.prediction_scale, chosen)
-        losses[rows[known]] = np.maximum(matrix @ self._coefficients, 0.0)
+        known = np.flatnonzero(~np.isnan(prediction[rows]))
+        rows = rows[known]
+        base = _base(prediction[rows], self._model.prediction_mean, self._model.prediction_scale)
+        expected = base @ self._coefficients[: base.shape[1]]
+        if vectors is not None:
+            mine = vectors.of(known)
+            for part, coefficients in zip(mine, self._of_vectors, strict=True):
+                expected += (coefficients @ part).T
+        losses[rows] = np.maximum(expected, 0.0)
         return losses
 
     def estimate(self, cells: Floats) -> Estimates:
@@ -155,16 +167,20 @@ class LossEstimation:
         }
 
 
+def _base(prediction: Floats, mean: float, scale: float) -> Floats:
+    centred = np.clip((prediction - mean) / scale, -_CLIP, _CLIP)
+    return np.stack([np.ones_like(centred), centred, centred**2], axis=1)
+
+
 def design(prediction: Floats, mean: float, scale: float, vectors: Vectors | None) -> Floats:
     """Return what expected losses are linear in, (n, columns): 1, the prediction, its square, the features, their map.
 
     The map's columns are scaled to the range [-1, 1].
     """
-    centred = np.clip((prediction - mean) / scale, -_CLIP, _CLIP)
-    columns = [np.ones_like(centred), centred, centred**2]
+    base = _base(prediction, mean, scale)
     if vectors is None:
-        return np.stack(columns, axis=1)
-    return np.column_stack([*columns, vectors.values, vectors.maps * np.sqrt(vectors.maps.shape[1] / 2)])
+        return base
+    return np.column_stack([base, vectors.values.T, vectors.maps.T * np.sqrt(len(vectors.maps) / 2)])
 
 
 def estimation_of(profile: Profile) -> ClassEstimation | LossEstimation | None:

@@ -279,7 +279,7 @@ class Model:
             of_group = place[group[featured[group]]]
             self.layout.count_features(delta, features.numeric[:, of_group], features.codes[:, of_group])
             if self.vectors is not None and vectors is not None:
-                self.vectors.count(delta[self.layout.vectors], vectors.rows(of_group))
+                self.vectors.count(delta[self.layout.vectors], vectors.of(of_group))
             failures = int(np.count_nonzero(failed[group]))
             self.layout.count_predictions(delta, outputs.rows(group), latency[group], failures)
             version.add(delta, time)

@@ -25,14 +25,14 @@ Ints = NDArray[np.intp]
 
 
 class Vectors(NamedTuple):
-    """Standardised features (n, F), and their Fourier maps (n, D)."""
+    """Standardised features (F, n), and their Fourier maps (D, n)."""
 
     values: Singles
     maps: Singles
 
-    def rows(self, rows: Ints) -> "Vectors":
-        """Return some of the rows."""
-        return Vectors(self.values[rows], self.maps[rows])
+    def of(self, events: Ints) -> "Vectors":
+        """Return those of some events."""
+        return self if len(events) == self.values.shape[1] else Vectors(self.values[:, events], self.maps[:, events])
 
 
 class VectorMap:
@@ -42,8 +42,8 @@ class VectorMap:
         self, chosen: Sequence[int], means: Sequence[float], scales: Sequence[float], frequencies: Floats
     ) -> None:
         self._chosen = np.array(chosen, np.intp)
-        self._means = np.array(means)[:, np.newaxis]
-        self._scales = np.array(scales)[:, np.newaxis]
+        self._means = np.array(means, np.float64)[:, np.newaxis]
+        self._scales = np.array(scales, np.float32)[:, np.newaxis]
         self._frequencies = frequencies.astype(np.float32)
 
     @classmethod
@@ -57,11 +57,12 @@ class VectorMap:
 
     def __call__(self, numeric: Floats) -> Vectors:
         """Turn numeric features, (features, n), to vectors; what is missing or invalid becomes the mean."""
-        values = (numeric[self._chosen] - self._means) / self._scales
-        values[~np.isfinite(numeric[self._chosen])] = 0.0
+        chosen = numeric if len(self._chosen) == len(numeric) else numeric[self._chosen]
+        values = np.subtract(chosen, self._means, dtype=np.float32, casting="same_kind")
+        values /= self._scales
+        values[~np.isfinite(values)] = 0.0
         np.clip(values, -_CLIP, _CLIP, out=values)
-        singles = np.ascontiguousarray(values.T, np.float32)
-        return Vectors(singles, multivariate.fourier_map(singles, self._frequencies))
+        return Vectors(values, multivariate.fourier_map(values, self._frequencies))
 
 
 class Sums(NamedTuple):
@@ -83,9 +84,9 @@ class VectorCounts:
 
     def count(self, cells: Floats, vectors: Vectors) -> None:
         """Add vectors to the section's cells."""
-        cells[0] += len(vectors.values)
-        cells[1 : 1 + self._maps] += np.ones(len(vectors.maps), np.float32) @ vectors.maps
-        cells[1 + self._maps :] += (vectors.values.T @ vectors.values)[self._triangle]
+        cells[0] += vectors.values.shape[1]
+        cells[1 : 1 + self._maps] += vectors.maps.sum(axis=1)
+        cells[1 + self._maps :] += (vectors.values @ vectors.values.T)[self._triangle]
 
     def sums(self, cells: Floats) -> Sums:
         """Take the section's cells, (..., cells), apart."""

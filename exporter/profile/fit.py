@@ -181,11 +181,11 @@ class _VectorFit:
     def add(self, numeric: Floats, chosen: Ints) -> Vectors:
         vectors = self._map(numeric)
         values, maps = vectors.values.astype(np.float64), vectors.maps.astype(np.float64)
-        self._rows += len(values)
-        self._map_sum += maps.sum(axis=0)
-        self._map_products += maps.T @ maps
-        self._products += values.T @ values
-        self._sample.append(values[chosen])
+        self._rows += values.shape[1]
+        self._map_sum += maps.sum(axis=1)
+        self._map_products += maps @ maps.T
+        self._products += values @ values.T
+        self._sample.append(values[:, chosen].T)
         return vectors
 
     def finish(self) -> VectorReference:
@@ -227,7 +227,7 @@ class _LossFit:
         self._error4 += float(np.power(error[known], 4).sum())
         for part, fold in enumerate((folds > 0, folds == 0)):
             rows = np.flatnonzero(known & fold)
-            matrix = design(prediction[rows], self._mean, self._scale, None if vectors is None else vectors.rows(rows))
+            matrix = design(prediction[rows], self._mean, self._scale, None if vectors is None else vectors.of(rows))
             losses = np.stack([error[rows], error[rows] ** 2], axis=1)
             sums = _Normal(len(rows), matrix.T @ matrix, matrix.T @ losses, np.square(losses).sum(axis=0))
             if part == len(self._parts):
