@@ -397,6 +397,72 @@ FEATURE_UNSEEN = _metric(
     "Share of the window's valid values whose category the profile does not list (categorical).",
 )
 
+# --- estimated performance -------------------------------------------------------------------------------------------
+PERFORMANCE_ESTIMATED = _metric(
+    "ml_model_performance_estimated",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Performance to be expected of the window's predictions before their labels are in; blind to concept drift.",
+)
+PERFORMANCE_ESTIMATED_LOWER = _metric(
+    "ml_model_performance_estimated_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the range in which 95 % of realised values fall, if the labels still follow the reference's law.",
+)
+PERFORMANCE_ESTIMATED_UPPER = _metric(
+    "ml_model_performance_estimated_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the range in which 95 % of realised values fall, if the labels still follow the reference's law.",
+)
+PERFORMANCE_GAP = _metric(
+    "ml_model_performance_gap",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Realised minus estimated performance of the window's labelled predictions: away from 0, the relation of label "
+    "and features has changed (concept drift).",
+)
+PERFORMANCE_GAP_LOWER = _metric(
+    "ml_model_performance_gap_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the 95 % interval of ml_model_performance_gap.",
+)
+PERFORMANCE_GAP_UPPER = _metric(
+    "ml_model_performance_gap_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the 95 % interval of ml_model_performance_gap.",
+)
+EXPECTED_CONFUSION = _metric(
+    "ml_model_expected_confusion_total",
+    "counter",
+    "model",
+    f"{_MODEL} predicted actual",
+    "Sum of the calibrated probabilities of each class by predicted class: the expected confusion matrix.",
+)
+EXPECTED_ABSOLUTE_ERROR_SUM = _metric(
+    "ml_model_expected_absolute_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of the absolute errors to be expected of all predictions (regression).",
+)
+EXPECTED_SQUARED_ERROR_SUM = _metric(
+    "ml_model_expected_squared_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of the squared errors to be expected of all predictions (regression).",
+)
+
 # --- groups of people ------------------------------------------------------------------------------------------------
 _GROUP = "model version attribute group"
 _GROUP_WINDOW = "model version attribute window group"
@@ -533,6 +599,23 @@ FAIRNESS_BENCHMARK_MAX = _metric(
     "model",
     "model metric",
     "Highest value of ml_fairness agreed on, for every attribute.",
+)
+
+# --- the joint distribution ------------------------------------------------------------------------------------------
+DATA_DRIFT = _metric(
+    "ml_data_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Distance of the joint distribution of the numeric features from the reference: mmd with a Gaussian kernel; "
+    "pca_reconstruction, the relative change of the mean squared reconstruction error. Missing values count as means.",
+)
+DATA_DRIFT_THRESHOLD = _metric(
+    "ml_data_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "What ml_data_drift exceeds without drift at the false_alarm_rate, and at least multivariate.min_effect.",
 )
 
 # --- the exporter ----------------------------------------------------------------------------------------------------

@@ -155,6 +155,10 @@ class LossEstimation:
         losses[rows] = np.maximum(expected, 0.0)
         return losses
 
+    def loss_sums(self, cells: Floats) -> Floats:
+        """Return the expected Σ |error| and Σ error² of all predictions, (..., 2), from the section's cells."""
+        return cells[..., 1:3]
+
     def estimate(self, cells: Floats) -> Estimates:
         """Estimate every metric from the section's cells, (W, cells)."""
         return Estimates(self._estimate(cells[..., :3]), self._estimate(cells[..., 3:]))

@@ -11,10 +11,12 @@ from typing import Any
 from exporter import __version__
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector, benchmark_bounds
 from exporter.config import Config
+from exporter.estimation_collector import EstimationCollector
 from exporter.group_collector import GroupCollector
 from exporter.intake import HttpSource, Intake
 from exporter.journal import Faults, Journal
 from exporter.model import Model
+from exporter.multivariate_collector import MultivariateCollector
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
@@ -54,6 +56,8 @@ class Service:
             ModelCollector(self.models),
             DataCollector(self.models),
             GroupCollector(self.models),
+            EstimationCollector(self.models),
+            MultivariateCollector(self.models),
             IntakeCollector(self.intake, self._started),
             StateCollector(self.faults, lambda: self.journal),
         ]

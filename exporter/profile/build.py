@@ -224,7 +224,7 @@ def _survey(request: Request) -> dict[str, _Column]:
     for block in read_blocks(request.data):
         n = len(next(iter(block.values())))
         keys = rng.random(n)
-        for name in columns.keys() | block.keys():
+        for name in [*columns, *(name for name in block if name not in columns)]:
             if name not in columns:
                 columns[name] = _Column()
                 columns[name].rows = rows
