@@ -463,6 +463,30 @@ EXPECTED_SQUARED_ERROR_SUM = _metric(
     "Sum of the squared errors to be expected of all predictions (regression).",
 )
 
+# --- change as it happens --------------------------------------------------------------------------------------------
+CHANGE_EVIDENCE = _metric(
+    "ml_model_change_evidence",
+    "gauge",
+    "model",
+    f"{_MODEL} stream",
+    "Natural logarithm of the anytime-valid evidence that the mean of the errors has risen, or that of the scores has "
+    "moved, from the reference; may be looked at as often as one likes.",
+)
+CHANGE_EVIDENCE_THRESHOLD = _metric(
+    "ml_model_change_evidence_threshold",
+    "gauge",
+    "model",
+    f"{_MODEL} stream",
+    "What ml_model_change_evidence ever reaches without a change with change.false_alarm_probability at most.",
+)
+CHANGES_DETECTED = _metric(
+    "ml_model_changes_detected_total",
+    "counter",
+    "model",
+    f"{_MODEL} stream detector",
+    "Changes found in the stream by ADWIN and by the Page-Hinkley test, whose false-alarm rate is not controlled.",
+)
+
 # --- groups of people ------------------------------------------------------------------------------------------------
 _GROUP = "model version attribute group"
 _GROUP_WINDOW = "model version attribute window group"

@@ -21,7 +21,7 @@ from exporter.web.server import ListenError
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "groups", "estimation", "multivariate", "intake", "state")
+_COLLECTORS = ("model", "data", "groups", "estimation", "multivariate", "change", "intake", "state")
 
 _log = logging.getLogger(__name__)
 

@@ -144,6 +144,14 @@ class MultivariateSettings(_Settings):
     }
 
 
+class ChangeSettings(_Settings):
+    """Changes of errors and scores as they happen; changes of a mean in [0, 1] up to `tolerance` are let pass."""
+
+    enabled: bool = True
+    false_alarm_probability: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    tolerance: Annotated[float, Field(ge=0, le=0.5)] = 0.01
+
+
 class MinSamples(_Settings):
     """Sample sizes below which no performance and no drift is exported."""
 
@@ -169,6 +177,7 @@ class ModelSettings(_Settings):
     fairness: FairnessSettings | None = None
     estimation: EstimationSettings = EstimationSettings()
     multivariate: MultivariateSettings = MultivariateSettings()
+    change: ChangeSettings = ChangeSettings()
 
     @field_validator("positive", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.attributes import Attributes
+from exporter.change import ChangeMonitor
 from exporter.config import Limits, ModelSettings
 from exporter.estimation import LossEstimation, estimation_of
 from exporter.events import Columns, Encoded, Schema
@@ -22,6 +23,8 @@ COVERAGE_PANES = 4096
 
 _COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
 
+_NO_LABELS = np.empty(0)
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -30,8 +33,16 @@ Flags = NDArray[np.bool_]
 class Version:
     """The counts of one model version: all of its life in one ledger, and its windows."""
 
-    def __init__(self, name: str, layout: Layout, lengths: Sequence[float], label_delay: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        layout: Layout,
+        lengths: Sequence[float],
+        label_delay: float,
+        changes: ChangeMonitor | None = None,
+    ) -> None:
         self.name = name
+        self.changes = changes
         self.lifetime = layout.zeros()
         self.windows = [Window(length, layout.size) for length in lengths]
         self.coverage = [
@@ -56,6 +67,7 @@ class Version:
             "last_prediction": self.last_prediction,
             "last_label": self.last_label,
             "unlabelled": self.unlabelled,
+            "changes": self.changes.state() if self.changes else {},
         }
 
     def restore(self, state: dict[str, Any], cells: Cells) -> None:
@@ -70,6 +82,8 @@ class Version:
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
         self.unlabelled = state["unlabelled"]
+        if self.changes is not None:
+            self.changes.restore(state.get("changes", {}))
 
     def add(self, delta: Floats, time: float) -> None:
         """Add the counts of events of one pane."""
@@ -153,7 +167,8 @@ class Model:
         return refused
 
     def _version(self, name: str) -> Version:
-        return Version(name, self.layout, self.settings.windows, self.settings.label_delay)
+        changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
+        return Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
 
     @property
     def state_name(self) -> str:
@@ -283,6 +298,8 @@ class Model:
             failures = int(np.count_nonzero(failed[group]))
             self.layout.count_predictions(delta, outputs.rows(group), latency[group], failures)
             version.add(delta, time)
+            if version.changes is not None:
+                version.changes.observe("score", outputs.rows(group), _NO_LABELS)
             version.cover(len(group) - failures, 0, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
@@ -296,6 +313,8 @@ class Model:
             delta = self.layout.zeros()
             self.layout.count_labels(delta, outputs.rows(group), pairs.labels[group], delays[group])
             version.add(delta, time)
+            if version.changes is not None:
+                version.changes.observe("error", outputs.rows(group), pairs.labels[group])
             version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
         for version, time, group in self._groups(pairs.versions, pairs.prediction_times, np.flatnonzero(~corrects)):
             version.cover(0, len(group), time)

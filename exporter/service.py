@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter import __version__
+from exporter.change_collector import ChangeCollector
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector, benchmark_bounds
 from exporter.config import Config
 from exporter.estimation_collector import EstimationCollector
@@ -58,6 +59,7 @@ class Service:
             GroupCollector(self.models),
             EstimationCollector(self.models),
             MultivariateCollector(self.models),
+            ChangeCollector(self.models),
             IntakeCollector(self.intake, self._started),
             StateCollector(self.faults, lambda: self.journal),
         ]

@@ -54,7 +54,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     calibrator: Calibrator | None = None
     vectors: VectorReference | None = None
     losses: LossModel | None = None
-    streams: dict[str, StreamReference] = {}
+    streams: dict[Literal["error", "score"], StreamReference] = {}
     importances: dict[str, float] = {}
 
     @property

@@ -19,11 +19,12 @@ from tests.unit.models import make_model
 NUMERIC, CATEGORICAL = 20, 5
 ROWS, BATCH, REPEATS = 16_384, 2048, 15
 
-OFF: dict[str, Any] = {"estimation": {"enabled": False}, "multivariate": {"enabled": False}}
+OFF: dict[str, Any] = {name: {"enabled": False} for name in ("estimation", "multivariate", "change")}
 FAMILIES: dict[str, dict[str, Any]] = {
     "fairness": {"fairness": {"attributes": ["sex", "region", "sex*region"]}},
     "estimation": {"estimation": {"enabled": True}},
     "multivariate": {"multivariate": {"enabled": True}},
+    "change": {"change": {"enabled": True}},
 }
 
 
