@@ -368,6 +368,28 @@ DRIFTED_FEATURES = _metric(
     _WINDOW,
     "Features with a statistic above its threshold; absent while no feature has min_samples.drift values.",
 )
+DRIFTED_FEATURES_CONTROLLED = _metric(
+    "ml_model_drifted_features_controlled",
+    "gauge",
+    "data",
+    _WINDOW,
+    "Those of ml_model_drifted_features that stand out among all features: with no drift anywhere it exceeds 0 at the "
+    "false_alarm_rate at most, however many features there are (Benjamini-Hochberg).",
+)
+FEATURE_IMPORTANCE = _metric(
+    "ml_feature_importance_ratio",
+    "gauge",
+    "data",
+    f"{_MODEL} feature",
+    "Share of the feature in the model's decisions, from the profile.",
+)
+WEIGHTED_DRIFT = _metric(
+    "ml_model_weighted_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Mean of ml_feature_drift over the features, weighted by their importance to the model.",
+)
 FEATURE_MISSING = _metric(
     "ml_feature_missing_ratio",
     "gauge",

@@ -21,6 +21,7 @@ from exporter.profile.bins import CategoricalVariable, NumericVariable
 from exporter.profile.profile import Profile
 from exporter.samples import Rows, Samples
 from exporter.statistics import regression
+from exporter.statistics.discovery import discoveries, weighted_mean
 
 Floats = NDArray[np.float64]
 
@@ -200,6 +201,10 @@ class _DataView:
         self._reference = _reference_ratios(profile, layout.feature_names)
         self._sections = np.array([[s.start, s.stop] for s in layout.features.values()], np.intp).reshape(-1, 2)
         self._numeric = len(layout.numeric)
+        importances = profile.importances
+        self._importances = (
+            np.array([importances.get(name, 0.0) for name in layout.feature_names]) if importances else None
+        )
 
     def collect(self, now: float) -> Iterator[Samples]:
         for name, version in self._model.versions.items():
@@ -215,6 +220,8 @@ class _DataView:
         values = np.add.reduceat(ledger, self._cells)[self._kept]
         yield family.zipped(catalogue.FEATURE_VALUES, values, lambda: self._bin_labels)
         yield family.zipped(catalogue.FEATURE_REFERENCE, self._reference, lambda: self._bin_labels)
+        if self._importances is not None:
+            yield family(catalogue.FEATURE_IMPORTANCE, self._importances, layout.feature_names)
         starts, stops = self._sections[: self._numeric].T
         yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
 
@@ -224,13 +231,19 @@ class _DataView:
             drift = self._comparison.compare(totals)
             yield from self._quality(family, totals)
         statistics = list(drift.values)
-        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in drift)
+        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in (drift.values, drift.thresholds))
         if names:
             yield family(catalogue.FEATURE_DRIFT, values[:, :count], windows, names, statistics)
             yield family(catalogue.FEATURE_DRIFT_THRESHOLD, thresholds[:, :count], windows, names, statistics)
             comparable = ~np.isnan(values[:, :count]).all(axis=(1, 2))
-            drifted = (values[:, :count] > thresholds[:, :count]).any(axis=2).sum(axis=1)
-            yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted, np.nan), windows)
+            drifted = (values[:, :count] > thresholds[:, :count]).any(axis=2)
+            yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted.sum(axis=1), np.nan), windows)
+            rate = self._model.settings.drift.false_alarm_rate
+            controlled = (drifted & discoveries(drift.p_values[:, :count], rate)).sum(axis=1)
+            yield family(catalogue.DRIFTED_FEATURES_CONTROLLED, np.where(comparable, controlled, np.nan), windows)
+            if self._importances is not None:
+                weighted = weighted_mean(np.moveaxis(values[:, :count], 1, -1), self._importances)
+                yield family(catalogue.WEIGHTED_DRIFT, weighted, windows, statistics)
         for outcome, (metric, threshold) in {
             "prediction": (catalogue.PREDICTION_DRIFT, catalogue.PREDICTION_DRIFT_THRESHOLD),
             "label": (catalogue.LABEL_DRIFT, catalogue.LABEL_DRIFT_THRESHOLD),

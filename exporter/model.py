@@ -296,10 +296,11 @@ class Model:
             if self.vectors is not None and vectors is not None:
                 self.vectors.count(delta[self.layout.vectors], vectors.of(of_group))
             failures = int(np.count_nonzero(failed[group]))
-            self.layout.count_predictions(delta, outputs.rows(group), latency[group], failures)
+            mine = outputs.rows(group)
+            self.layout.count_predictions(delta, mine, latency[group], failures)
             version.add(delta, time)
             if version.changes is not None:
-                version.changes.observe("score", outputs.rows(group), _NO_LABELS)
+                version.changes.observe("score", mine, _NO_LABELS)
             version.cover(len(group) - failures, 0, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
@@ -311,10 +312,11 @@ class Model:
         outputs = self.layout.outputs(pairs.outputs)
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~corrects)):
             delta = self.layout.zeros()
-            self.layout.count_labels(delta, outputs.rows(group), pairs.labels[group], delays[group])
+            mine = outputs.rows(group)
+            self.layout.count_labels(delta, mine, pairs.labels[group], delays[group])
             version.add(delta, time)
             if version.changes is not None:
-                version.changes.observe("error", outputs.rows(group), pairs.labels[group])
+                version.changes.observe("error", mine, pairs.labels[group])
             version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
         for version, time, group in self._groups(pairs.versions, pairs.prediction_times, np.flatnonzero(~corrects)):
             version.cover(0, len(group), time)

@@ -174,7 +174,7 @@ class Adwin:
     change is where the means before and after some boundary differ by more than Bernstein's bound for `delta`; what
     lies before the clearest such boundary is forgotten at once, so that one change is one alarm (the paper forgets one
     bucket at a time, River everything). Boundaries are examined every 32 numbers, in longer windows every 1/16 of their
-    length up to every 256. With `block` 1 and `clock` 32 a first change is found when River's `ADWIN` finds it.
+    length up to every 512. With `block` 1 and `clock` 32 a first change is found when River's `ADWIN` finds it.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Adwin:
         for total, square in zip(totals.tolist(), squares.tolist(), strict=True):
             self._insert(total, square)
             self._since += self._block
-            if self._since >= (self._clock or min(max(self.width / 16, 32), 256)):
+            if self._since >= (self._clock or min(max(self.width / 16, 32), 512)):
                 self._since = 0
                 self._examine()
 
