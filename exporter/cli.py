@@ -21,7 +21,10 @@ from exporter.web.server import ListenError
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "groups", "estimation", "multivariate", "change", "intake", "state")
+_COLLECTORS = (
+    *("model", "data", "groups", "estimation", "multivariate", "change"),
+    *("intake", "state", "cpu", "memory", "pressure", "workloads", "gpu", "cost"),
+)
 
 _log = logging.getLogger(__name__)
 

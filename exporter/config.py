@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from exporter.attributes import Attributes
+from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
 from exporter.performance import METRICS
 from exporter.profile.profile import Profile, ProfileError, Task, load
@@ -244,6 +245,7 @@ class Config(_Settings):
     state: StateSettings | None = None
     models: Annotated[list[ModelSettings], Field(min_length=1)]
     sources: list[SourceSettings] = [SourceSettings(name="push", http=HttpSource())]
+    compute: ComputeSettings = ComputeSettings()
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -378,8 +380,8 @@ def _known_keys(model: Any, location: tuple[str | int, ...]) -> set[str]:
     return set(model.model_fields)
 
 
-def _settings_in(annotation: Any) -> Iterator[type[_Settings]]:
-    if isinstance(annotation, type) and issubclass(annotation, _Settings):
+def _settings_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
         yield from _settings_in(argument)

@@ -34,15 +34,13 @@ class KeyTable:
 
     def __init__(self) -> None:
         self._live = 0
-        self._allocate(64)
-
-    def __len__(self) -> int:
-        return self._live
-
-    def _allocate(self, buckets: int) -> None:
+        buckets = 64
         self._mask = np.uint64(buckets - 1)
         self._keys = np.zeros((buckets, SLOTS), np.uint64)
         self._rows = np.zeros((buckets, SLOTS), np.int32)
+
+    def __len__(self) -> int:
+        return self._live
 
     def find(self, keys: Keys) -> RowNumbers:
         """Return the row of each key, -1 where it is not in the table."""
@@ -53,14 +51,10 @@ class KeyTable:
 
     def insert(self, keys: Keys, rows: RowNumbers) -> None:
         """Add keys that are not in the table and differ from each other."""
-        wanted = self._live + len(keys)
-        buckets = len(self._keys)
-        while wanted > _FULLEST * buckets * SLOTS:
-            buckets *= 2
-        if buckets != len(self._keys):
-            self._rebuild(buckets)
+        self._live += len(keys)
+        while self._live > _FULLEST * self._keys.size:
+            self._double()
         self._place(keys, rows)
-        self._live = wanted
 
     def remove(self, keys: Keys) -> None:
         """Take out keys that are in the table and differ from each other."""
@@ -88,7 +82,7 @@ class KeyTable:
             use_second = free_second.sum(axis=1) > free_first.sum(axis=1)
             free = np.where(use_second[:, None], free_second, free_first)
             if not free.any(axis=1).all():
-                self._rebuild(2 * len(self._keys))
+                self._double()
                 continue
             slots = np.where(use_second, second, first) * SLOTS + free.argmax(axis=1)
             flat = self._keys.reshape(-1)
@@ -97,11 +91,16 @@ class KeyTable:
             self._rows.reshape(-1)[slots[placed]] = rows[placed]
             keys, rows = keys[~placed], rows[~placed]
 
-    def _rebuild(self, buckets: int) -> None:
-        """Move all keys to a table of that many buckets, a part at a time to spare memory."""
+    def _double(self) -> None:
+        """Double the buckets: each key stays in its slot, of its old bucket or of the one that splits off from it."""
+        old = len(self._keys)
+        split = np.uint64(old)
+        bucket = np.arange(old, dtype=np.uint64)[:, None]
+        chosen = np.where(self._keys & self._mask == bucket, self._keys, self._keys >> _SHIFT)
+        moves = chosen & split != 0
         keys, rows = self._keys, self._rows
-        self._allocate(buckets)
-        for start in range(0, len(keys), 1 << 16):
-            part = keys[start : start + (1 << 16)]
-            used = part != 0
-            self._place(part[used], rows[start : start + (1 << 16)][used])
+        self._keys, self._rows = np.empty((2 * old, SLOTS), np.uint64), np.empty((2 * old, SLOTS), np.int32)
+        np.multiply(keys, ~moves, out=self._keys[:old])
+        np.multiply(keys, moves, out=self._keys[old:])
+        self._rows[:old] = self._rows[old:] = rows
+        self._mask = np.uint64(2 * old - 1)

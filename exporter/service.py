@@ -11,6 +11,7 @@ from typing import Any
 from exporter import __version__
 from exporter.change_collector import ChangeCollector
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector, benchmark_bounds
+from exporter.compute.sampler import Compute
 from exporter.config import Config
 from exporter.estimation_collector import EstimationCollector
 from exporter.group_collector import GroupCollector
@@ -53,6 +54,7 @@ class Service:
         self.models = [Model(settings, profiles[settings.name], limits) for settings in config.models]
         self.faults = Faults()
         self.intake = Intake(self.models, [source.name for source in config.sources], limits)
+        self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
         collectors: list[Collector] = [
             ModelCollector(self.models),
             DataCollector(self.models),
@@ -62,6 +64,7 @@ class Service:
             ChangeCollector(self.models),
             IntakeCollector(self.intake, self._started),
             StateCollector(self.faults, lambda: self.journal),
+            *self.compute.collectors,
         ]
         self.registry = Registry(
             [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
@@ -81,7 +84,7 @@ class Service:
 
     def _generation(self) -> Hashable:
         """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on."""
-        return self.intake.generation, int(time.time())
+        return self.intake.generation, self.compute.generation, int(time.time())
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
@@ -129,6 +132,7 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        self.compute.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._start(group, store)), group.create_task(_expire(self))]
             _log.info("listening on %s", ", ".join(self._options.listen))
@@ -136,6 +140,7 @@ class Service:
             self.intake.closed = "stopping"
             for task in tasks + self._helpers:
                 task.cancel()
+        self.compute.stop()
         self.intake.flush()
         if self.journal is not None:
             await self.journal.stop()

@@ -5,6 +5,7 @@ becomes the current one in a single transaction that also drops the journal up t
 one whole checkpoint and everything that came after it, and a start restores the one and replays the other.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,8 @@ class Store:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError("io", f"{directory}: cannot be made: {error.strerror}") from error
+        if not os.access(directory, os.W_OK):
+            raise StoreError("read_only", f"{directory}: state.path must be writable for the exporter's user")
         with self._faults():
             self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         try:

@@ -6,6 +6,8 @@ packages=""
 need() { command -v "$1" >/dev/null || packages="$packages $2"; }
 need promtool prometheus
 need openssl openssl
+need prometheus-node-exporter prometheus-node-exporter
+need gcc "gcc libc6-dev"
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages:$packages"

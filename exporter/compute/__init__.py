@@ -1,0 +1,1 @@
+"""CPU, memory, GPU, workloads and what they cost, sampled between scrapes."""

@@ -1,0 +1,132 @@
+"""The sampling threads: one for what the kernel tells, one per GPU vendor, since a broken driver may hang for ever."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from exporter.compute.cgroup import find_scope
+from exporter.compute.cost import CostCollector, CostSampler, ResourceSnapshot
+from exporter.compute.cpu import CpuCollector, CpuSampler, CpuSnapshot
+from exporter.compute.gpu import Driver, GpuCollector, GpuSampler, GpuSnapshot
+from exporter.compute.memory import MemoryCollector, MemorySampler, MemorySnapshot, PressureCollector
+from exporter.compute.nvidia import NvidiaDriver
+from exporter.compute.settings import ComputeSettings
+from exporter.compute.snapshots import NoSnapshotError, Published
+from exporter.compute.workloads import WorkloadCollector, WorkloadSampler, WorkloadSnapshot, boot_clock
+from exporter.samples import Collector
+
+_log = logging.getLogger(__name__)
+
+DRIVERS: tuple[Callable[[], Driver], ...] = (NvidiaDriver,)
+
+T = TypeVar("T")
+
+
+class Compute:
+    """Samples compute every `settings.interval` between `start` and `stop`; `collectors` read the latest samples.
+
+    `drivers` are the GPU drivers to use, all known ones when None.
+    """
+
+    def __init__(self, settings: ComputeSettings, drivers: Sequence[Driver] | None = None) -> None:
+        self._settings = settings
+        root = settings.root
+        scope = find_scope(root, settings.scope)
+        max_age = max(5 * settings.interval, 10.0)
+        self._cpu = Published[CpuSnapshot](max_age)
+        self._memory = Published[MemorySnapshot](max_age)
+        self._workloads = Published[tuple[WorkloadSnapshot, ...]](max_age)
+        self._cost = Published[tuple[ResourceSnapshot, ...]](max_age)
+        self._cpu_sampler = CpuSampler(root, scope)
+        self._memory_sampler = MemorySampler(root, scope)
+        self._workload_sampler = WorkloadSampler(root, settings.workloads, boot_clock)
+        self._cost_sampler = CostSampler(settings.cost, settings.advice, settings.interval)
+        self._gpus = [
+            (driver, Published[GpuSnapshot](max_age))
+            for driver in (drivers if drivers is not None else (make() for make in DRIVERS))
+        ]
+        self.collectors: tuple[Collector, ...] = (
+            CpuCollector(self._cpu, "host" if scope is None else "cgroup"),
+            MemoryCollector(self._memory),
+            PressureCollector(root, scope),
+            WorkloadCollector(settings.workloads, self._workloads, [published for _, published in self._gpus]),
+            GpuCollector([(driver.vendor, published) for driver, published in self._gpus]),
+            CostCollector(self._cost, settings.cost.currency if settings.cost else ""),
+        )
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._failures: dict[str, str] = {}
+
+    @property
+    def generation(self) -> int:
+        """A number that grows whenever a collector has something new to tell."""
+        host = self._cpu.generation + self._memory.generation + self._workloads.generation + self._cost.generation
+        return host + sum(published.generation for _, published in self._gpus)
+
+    def start(self) -> None:
+        """Start sampling. May be called once."""
+        self._threads.append(threading.Thread(target=self._sample_host, name="compute-host", daemon=True))
+        for driver, published in self._gpus:
+            name = f"compute-{driver.vendor}"
+            thread = threading.Thread(target=self._sample_gpus, args=(driver, published), name=name, daemon=True)
+            self._threads.append(thread)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop within two seconds. A thread that hangs in a driver is left behind, and ends with the process."""
+        self._stopping.set()
+        deadline = time.monotonic() + 1.5
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+
+    def _sample_host(self) -> None:
+        def sample(now: float) -> None:
+            self._attempt("cpu", self._cpu, lambda: self._cpu_sampler.sample(now))
+            self._attempt("memory", self._memory, self._memory_sampler.sample)
+            self._attempt("workloads", self._workloads, self._workload_sampler.sample)
+            self._attempt("cost", self._cost, lambda: self._sample_cost(now))
+
+        self._every_interval(sample)
+
+    def _sample_gpus(self, driver: Driver, published: Published[GpuSnapshot]) -> None:
+        sampler = GpuSampler(driver)
+        self._every_interval(lambda now: self._attempt("gpu", published, lambda: sampler.sample(now)))
+        driver.close()
+
+    def _sample_cost(self, now: float) -> tuple[ResourceSnapshot, ...]:
+        gpus = [snapshot for _, published in self._gpus if (snapshot := _latest(published)) is not None]
+        return self._cost_sampler.sample(now, _latest(self._cpu), _latest(self._memory), gpus)
+
+    def _every_interval(self, sample: Callable[[float], None]) -> None:
+        """Call `sample` on a fixed beat; a beat that was missed is skipped, not made up for."""
+        interval = self._settings.interval
+        due = time.monotonic()
+        while True:
+            now = time.monotonic()
+            sample(now)
+            due += interval * max(1, -(-(time.monotonic() - due) // interval))
+            if self._stopping.wait(due - time.monotonic()):
+                return
+
+    def _attempt(self, name: str, published: Published[T], sample: Callable[[], T]) -> None:
+        """Publish the sample, or the reason that there is none; log a reason once, not at every beat."""
+        try:
+            published.put(sample())
+        except Exception as error:  # whatever it is must not end the thread
+            published.put(error)
+            if self._failures.get(name) != str(error):
+                self._failures[name] = str(error)
+                _log.warning("sampling of %s failed: %s", name, error, exc_info=not isinstance(error, OSError))
+        else:
+            if self._failures.pop(name, None):
+                _log.info("sampling of %s works again", name)
+
+
+def _latest(published: Published[T]) -> T | None:
+    try:
+        return published.get()
+    except NoSnapshotError:
+        return None

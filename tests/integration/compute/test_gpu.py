@@ -1,0 +1,273 @@
+"""The real pynvml on a fake libnvidia-ml.so.1."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.compute.fake_gpu import A100, Machine, build_library
+
+GPU0 = 'gpu="0",uuid="GPU-0000",mig=""'
+GPU1 = 'gpu="1",uuid="GPU-0001",mig=""'
+
+
+def of(gpu: str, found: dict[str, float]) -> dict[str, float]:
+    """Return the series of one GPU, without its labels."""
+    return {name.replace(gpu, "").replace("{,", "{"): value for name, value in found.items() if gpu in name}
+
+
+def test_everything_a_gpu_gives_becomes_series_in_base_units(machine: Machine) -> None:
+    machine.set({**A100, "count": 1, "0.throttle": 0x04 | 0x40}, "0.process 71 1073741824 30", "0.process 72 5 0")
+    found = machine.sample(0.0)
+    assert found['ml_gpu_driver_up{vendor="nvidia"}'] == 1
+    expected = {
+        "ml_gpu_up{}": 1.0,
+        'ml_gpu_info{vendor="nvidia",name="NVIDIA A100-SXM4-80GB",driver_version="550.54.15",'
+        'pci_bus_id="00000000:01:00.0"}': 1.0,
+        "ml_gpu_utilization_ratio{}": 0.5,
+        "ml_gpu_memory_utilization_ratio{}": 0.2,
+        "ml_gpu_memory_used_bytes{}": float(20 << 30),
+        "ml_gpu_memory_total_bytes{}": float(80 << 30),
+        "ml_gpu_power_watts{}": 250.5,
+        "ml_gpu_power_limit_watts{}": 400.0,
+        "ml_gpu_energy_joules_total{}": 7000.123,
+        "ml_gpu_temperature_celsius{}": 61.0,
+        'ml_gpu_clock_hertz{clock="sm"}': 1.41e9,
+        'ml_gpu_clock_hertz{clock="memory"}': 1.593e9,
+        'ml_gpu_throttled{reason="sw_power_cap"}': 1.0,
+        'ml_gpu_throttled{reason="hw_slowdown"}': 0.0,
+        'ml_gpu_throttled{reason="sync_boost"}': 0.0,
+        'ml_gpu_throttled{reason="sw_thermal_slowdown"}': 0.0,
+        'ml_gpu_throttled{reason="hw_thermal_slowdown"}': 1.0,
+        'ml_gpu_throttled{reason="hw_power_brake_slowdown"}': 0.0,
+        'ml_gpu_ecc_errors_total{type="corrected"}': 3.0,
+        'ml_gpu_ecc_errors_total{type="uncorrected"}': 0.0,
+        'ml_gpu_pcie_bytes_total{direction="receive"}': 2000.0,
+        'ml_gpu_pcie_bytes_total{direction="transmit"}': 1000.0,
+        'ml_gpu_nvlink_bytes_total{direction="receive"}': 4096.0,
+        'ml_gpu_nvlink_bytes_total{direction="transmit"}': 3072.0,
+        'ml_gpu_process_memory_bytes{pid="71"}': float(1 << 30),
+        'ml_gpu_process_memory_bytes{pid="72"}': 5.0,
+    }
+    plain = {name: value for name, value in of(GPU0, found).items() if not name.startswith("ml_gpu_utilization_")}
+    assert plain == pytest.approx({k: v for k, v in expected.items() if k != "ml_gpu_utilization_ratio{}"})
+    assert found[f"ml_gpu_utilization_ratio{{{GPU0}}}"] == 0.5
+
+
+def test_a_peak_between_two_scrapes_stays_in_the_histogram(machine: Machine) -> None:
+    for second, percent in enumerate((5, 97, 5)):
+        machine.set({**A100, "count": 1, "0.utilization": percent})
+        found = machine.sample(float(second))
+    assert found[f"ml_gpu_utilization_ratio{{{GPU0}}}"] == 0.05
+    assert found[f'ml_gpu_utilization_bucket{{{GPU0},le="0.1"}}'] == 2
+    assert found[f'ml_gpu_utilization_bucket{{{GPU0},le="0.9"}}'] == 2
+    assert found[f'ml_gpu_utilization_bucket{{{GPU0},le="1.0"}}'] == 3
+    assert found[f"ml_gpu_utilization_sum{{{GPU0}}}"] == pytest.approx(1.07)
+
+
+def test_mig_instances_have_their_own_memory_and_processes(machine: Machine) -> None:
+    machine.set(
+        {
+            **A100,
+            "count": 2,
+            "0.mig": 2,
+            "0.utilization.error": 3,
+            "*.*.name": "NVIDIA A100 MIG 3g.40gb",
+            "*.*.memory_total": 40 << 30,
+            "0.0.memory_used": 1 << 30,
+            "0.1.memory_used": 2 << 30,
+        },
+        "0.process 99 4096",
+        "0.1.process 99 4096",
+    )
+    found = machine.sample(0.0)
+    first, second = 'gpu="0",uuid="MIG-0000-0",mig="0"', 'gpu="0",uuid="MIG-0000-1",mig="1"'
+    assert found[f"ml_gpu_memory_used_bytes{{{first}}}"] == 1 << 30
+    assert found[f"ml_gpu_memory_used_bytes{{{second}}}"] == 2 << 30
+    assert found[f'ml_gpu_process_memory_bytes{{{second},pid="99"}}'] == 4096
+    assert f'ml_gpu_process_memory_bytes{{{GPU0},pid="99"}}' not in found, "the same bytes would count twice"
+    assert f"ml_gpu_utilization_ratio{{{GPU0}}}" not in found
+    assert found[f'ml_gpu_field_unavailable{{{GPU0},field="utilization",reason="not_supported"}}'] == 1
+    assert found[f"ml_gpu_utilization_ratio{{{GPU1}}}"] == 0.5
+
+    machine.set({**A100, "count": 2})
+    found = machine.sample(1.0)
+    assert not [name for name in found if "MIG-" in name], "instances that are gone leave no series"
+
+
+def test_an_unsupported_field_costs_only_itself_and_says_why(machine: Machine) -> None:
+    machine.set({**A100, "count": 1, "0.power.error": 3, "0.ecc_corrected.error": 4, "0.nvlink_received.error": 3})
+    found = machine.sample(0.0)
+    gone = {
+        f"ml_gpu_power_watts{{{GPU0}}}",
+        f'ml_gpu_ecc_errors_total{{{GPU0},type="corrected"}}',
+        f'ml_gpu_nvlink_bytes_total{{{GPU0},direction="receive"}}',
+    }
+    assert not gone & found.keys()
+    reasons = {name for name in found if name.startswith("ml_gpu_field_unavailable")}
+    assert reasons == {
+        f'ml_gpu_field_unavailable{{{GPU0},field="power",reason="not_supported"}}',
+        f'ml_gpu_field_unavailable{{{GPU0},field="ecc_corrected",reason="no_permission"}}',
+        f'ml_gpu_field_unavailable{{{GPU0},field="nvlink_received",reason="not_supported"}}',
+    }
+    assert found[f"ml_gpu_temperature_celsius{{{GPU0}}}"] == 61
+    assert found[f"ml_gpu_up{{{GPU0}}}"] == 1
+
+
+def test_a_lost_gpu_costs_only_itself_and_comes_back(machine: Machine) -> None:
+    machine.set({**A100, "count": 2})
+    machine.sample(0.0)
+    machine.set({**A100, "count": 2, "1.lost": 15})
+    for second in range(1, 10):  # long enough for the library to be opened again
+        found = machine.sample(float(second))
+        if 'ml_gpu_driver_up{vendor="nvidia"}' in found and found['ml_gpu_driver_up{vendor="nvidia"}'] == 1:
+            assert of(GPU1, found) == {
+                "ml_gpu_up{}": 0.0,
+                'ml_gpu_field_unavailable{field="all",reason="gpu_is_lost"}': 1.0,
+                **{name: value for name, value in of(GPU1, found).items() if name.startswith("ml_gpu_info")},
+            }
+            assert found[f"ml_gpu_power_watts{{{GPU0}}}"] == 250.5
+    machine.set({**A100, "count": 2})
+    found = machine.sample(200.0)
+    assert found[f"ml_gpu_up{{{GPU1}}}"] == 1
+    assert found[f"ml_gpu_power_watts{{{GPU1}}}"] == 250.5
+
+
+def test_a_gpu_missing_from_the_count_is_reported_as_down(machine: Machine) -> None:
+    machine.set({**A100, "count": 2})
+    machine.sample(0.0)
+    machine.set({**A100, "count": 1, "1.lost": 15})
+    assert machine.sample(1.0)[f"ml_gpu_up{{{GPU1}}}"] == 0
+
+
+def test_a_driver_that_returns_with_fewer_gpus_leaves_no_series_of_the_rest(machine: Machine) -> None:
+    machine.set({**A100, "count": 2})
+    machine.sample(0.0)
+    machine.set({**A100, "count": 2, "count.error": 9, "init.error": 9})
+    machine.sample(1.0)
+    machine.set({**A100, "count": 1})
+    assert not [name for name in machine.sample(100.0) if GPU1 in name]
+
+
+def test_a_driver_that_goes_and_returns_with_another_library_is_followed(machine: Machine, tmp_path: Path) -> None:
+    machine.set({**A100, "count": 1})
+    machine.sample(0.0)
+    machine.set({**A100, "count": 1, "count.error": 9, "init.error": 9})
+    answer = machine.ask(sample=1.0)
+    assert answer["series"] == {
+        'ml_gpu_driver_up{vendor="nvidia"}': 0.0,
+        'ml_gpu_driver_error{vendor="nvidia",error="driver_not_loaded"}': 1.0,
+    }
+    assert answer["log"] == ["WARNING NVIDIA driver does not answer: driver_not_loaded"]
+    assert machine.ask(sample=60.0)["log"] == [], "one line for one change"
+
+    build_library(tmp_path, "-DOLD_DRIVER")  # as an update replaces the library on disk: this one differs visibly
+    machine.set({**A100, "count": 1, "driver": "570.10"})
+    answer = machine.ask(sample=200.0)
+    assert answer["log"] == ["INFO NVIDIA driver 570.10 answers"]
+    assert 'driver_version="570.10"' in next(name for name in answer["series"] if name.startswith("ml_gpu_info"))
+    assert f"ml_gpu_energy_joules_total{{{GPU0}}}" not in answer["series"], "the library on disk was not loaded"
+    assert answer["series"][f"ml_gpu_utilization_count{{{GPU0}}}"] == 2, "the histogram goes on"
+
+
+def test_an_old_driver_lacks_symbols_not_series(tmp_path: Path) -> None:
+    build_library(tmp_path, "-DOLD_DRIVER")
+    machine = Machine(tmp_path)
+    machine.set({**A100, "count": 1, "0.throttle": 4}, "0.process 71 4096 30")
+    found = machine.sample(0.0)
+    machine.close()
+    assert found[f'ml_gpu_process_memory_bytes{{{GPU0},pid="71"}}'] == 4096
+    assert found[f"ml_gpu_temperature_celsius{{{GPU0}}}"] == 61
+    assert found[f"ml_gpu_memory_used_bytes{{{GPU0}}}"] == 20 << 30
+    assert found[f'ml_gpu_throttled{{{GPU0},reason="sw_power_cap"}}'] == 1
+    assert f"ml_gpu_energy_joules_total{{{GPU0}}}" not in found
+    assert found[f'ml_gpu_field_unavailable{{{GPU0},field="energy",reason="function_not_found"}}'] == 1
+    assert found[f'ml_gpu_field_unavailable{{{GPU0},field="links",reason="function_not_found"}}'] == 1
+
+
+def test_xid_errors_are_counted_and_kept_over_a_reload(machine: Machine) -> None:
+    machine.set({**A100, "count": 2})
+    machine.sample(0.0)
+    machine.set({**A100, "count": 2}, "1.xid 79 1", "1.xid 48 2", "1.xid 79 3")
+    found = machine.sample(1.0)
+    assert found[f'ml_gpu_xid_errors_total{{{GPU1},xid="79"}}'] == 2
+    assert found[f'ml_gpu_xid_errors_total{{{GPU1},xid="48"}}'] == 1
+    assert not [name for name in found if name.startswith("ml_gpu_xid") and GPU0 in name]
+    assert not [name for name in found if 'field="xid"' in name]
+    machine.set({**A100, "count": 2, "count.error": 9, "init.error": 9})
+    machine.sample(2.0)
+    machine.set({**A100, "count": 2})
+    assert machine.sample(100.0)[f'ml_gpu_xid_errors_total{{{GPU1},xid="79"}}'] == 2
+
+
+def test_a_gpu_without_xid_events_says_so(machine: Machine) -> None:
+    machine.set({**A100, "count": 2, "1.events.error": 3})
+    unavailable = [name for name in machine.sample(0.0) if name.startswith("ml_gpu_field_unavailable")]
+    assert unavailable == [f'ml_gpu_field_unavailable{{{GPU1},field="xid",reason="not_supported"}}']
+
+
+def test_without_a_driver_there_is_one_line_and_no_error(machine_without_driver: Machine, tmp_path: Path) -> None:
+    machine = machine_without_driver
+    answer = machine.ask(sample=0.0)
+    absent = {
+        'ml_gpu_driver_up{vendor="nvidia"}': 0.0,
+        'ml_gpu_driver_error{vendor="nvidia",error="library_not_found"}': 1.0,
+    }
+    assert answer == {"series": absent, "log": ["INFO NVIDIA driver does not answer: library_not_found"]}
+    for second in range(1, 130):
+        assert machine.ask(sample=float(second)) == {"series": absent, "log": []}
+
+    build_library(tmp_path)
+    machine.set({**A100, "count": 1})
+    assert machine.sample(300.0)[f"ml_gpu_up{{{GPU0}}}"] == 1, "a driver installed later is found"
+
+
+def test_a_hanging_driver_stops_neither_cpu_sampling_nor_the_exporter(machine: Machine) -> None:
+    machine.set({**A100, "count": 1})
+    machine.ask(start={"interval": "100ms"})
+    _wait_for(machine, f"ml_gpu_up{{{GPU0}}}")
+    machine.set({**A100, "count": 1, "hang.ms": 60_000})
+    time.sleep(0.3)
+    before = machine.ask(scrape=True)["series"]["ml_compute_cpu_utilization_count"]
+    time.sleep(0.5)
+    assert machine.ask(scrape=True)["series"]["ml_compute_cpu_utilization_count"] >= before + 3
+    assert machine.ask(stop=True)["seconds"] < 2
+    machine.process.terminate()
+
+
+def test_workloads_and_cost_have_their_share_of_the_gpus(machine: Machine) -> None:
+    with subprocess.Popen(["sleep", "1000003"]) as process:
+        machine.set(
+            {**A100, "count": 2, "0.utilization": 100, "1.utilization": 0},
+            f"0.process {process.pid} 1000 40",
+            f"1.process {process.pid} 500 20",
+            "1.process 1 7 80",
+        )
+        workloads = [{"name": "w", "phase": "training", "match": "sleep 1000003"}]
+        prices = {"currency": "USD", "gpu_per_hour": 3600.0}
+        machine.ask(start={"interval": "100ms", "workloads": workloads, "cost": prices})
+        labels = '{workload="w",phase="training"}'
+        _wait_for(machine, f"ml_workload_gpu_memory_bytes{labels}")
+        time.sleep(0.5)
+        found = machine.ask(scrape=True)["series"]
+        process.kill()
+    assert found[f"ml_workload_gpu_memory_bytes{labels}"] == 1500
+    assert found[f"ml_workload_gpu_utilization_ratio{labels}"] == pytest.approx(0.3)
+    resource = '{resource="gpu",currency="USD"}'
+    assert found[f"ml_compute_cost_per_hour{resource}"] == 7200
+    assert found[f"ml_compute_cost_total{resource}"] > 0.8
+    assert found[f"ml_compute_idle_cost_total{resource}"] == pytest.approx(
+        found[f"ml_compute_cost_total{resource}"] / 2
+    )
+    time.sleep(0.4)
+    left = machine.ask(scrape=True)["series"]
+    machine.ask(stop=True)
+    assert not [name for name in left if name.startswith("ml_workload_gpu")]
+
+
+def _wait_for(machine: Machine, name: str) -> None:
+    deadline = time.monotonic() + 5
+    while name not in machine.ask(scrape=True)["series"]:
+        assert time.monotonic() < deadline, f"no {name}"
+        time.sleep(0.05)
