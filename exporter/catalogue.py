@@ -509,6 +509,38 @@ CHANGES_DETECTED = _metric(
     "Changes found in the stream by ADWIN and by the Page-Hinkley test, whose false-alarm rate is not controlled.",
 )
 
+# --- champion and challenger -----------------------------------------------------------------------------------------
+_CHALLENGE = "model champion challenger window"
+CHALLENGER_WINDOW_PAIRS = _metric(
+    "ml_challenger_window_pairs",
+    "gauge",
+    "model",
+    _CHALLENGE,
+    "Labelled events in the window that both versions predicted.",
+)
+CHALLENGER_DIFFERENCE = _metric(
+    "ml_challenger_difference",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "The challenger's metric less the champion's on the same events: above 0 the challenger has more accuracy, or a "
+    "larger loss.",
+)
+CHALLENGER_DIFFERENCE_LOWER = _metric(
+    "ml_challenger_difference_lower",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "Lower end of the 95 % confidence interval of ml_challenger_difference.",
+)
+CHALLENGER_DIFFERENCE_UPPER = _metric(
+    "ml_challenger_difference_upper",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "Upper end of the 95 % confidence interval of ml_challenger_difference.",
+)
+
 # --- groups of people ------------------------------------------------------------------------------------------------
 _GROUP = "model version attribute group"
 _GROUP_WINDOW = "model version attribute window group"

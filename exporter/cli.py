@@ -22,7 +22,7 @@ from exporter.web.server import ListenError
 DEFAULT_ADDRESS = ":10042"
 
 _COLLECTORS = (
-    *("model", "data", "groups", "estimation", "multivariate", "change"),
+    *("model", "data", "groups", "estimation", "multivariate", "change", "challenge"),
     *("intake", "state", "cpu", "memory", "pressure", "workloads", "gpu", "cost"),
 )
 

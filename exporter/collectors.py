@@ -93,16 +93,15 @@ class _ModelView:
         yield self._family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
         yield self._family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
         yield self._family(catalogue.PENDING_LABELS, [model.join.waiting_labels])
-        for code, (name, version) in enumerate(model.versions.items()):
+        for name, version in model.versions.items():
             view = self._versions.get(name)
             if view is None:
-                view = self._versions[name] = _VersionView(model, version, code)
+                view = self._versions[name] = _VersionView(model, version)
             yield from view.collect(now)
 
 
 class _VersionView:
-    def __init__(self, model: Model, version: Version, code: int) -> None:
-        self._code = code
+    def __init__(self, model: Model, version: Version) -> None:
         self._model = model
         self._version = version
         self._family = Family(model.name, version.name)
@@ -123,7 +122,7 @@ class _VersionView:
         yield family(catalogue.LAST_LABEL, [_or_absent(version.last_label)])
         yield family(catalogue.LABELS, ledger[layout.labels])
         yield family(catalogue.PREDICTIONS_UNLABELLED, [version.unlabelled])
-        yield family(catalogue.PENDING_PREDICTIONS, [self._model.join.waiting_predictions[self._code]])
+        yield family(catalogue.PENDING_PREDICTIONS, [self._model.waiting_predictions(version.name)])
         yield family(catalogue.LABEL_DELAY, _histogram(ledger[layout.label_delay]))
         reference = profile.performance
         yield family(catalogue.PERFORMANCE_REFERENCE, reference.values(), reference)

@@ -153,6 +153,24 @@ class ChangeSettings(_Settings):
     tolerance: Annotated[float, Field(ge=0, le=0.5)] = 0.01
 
 
+class ChallengeSettings(_Settings):
+    """Two versions that predict the same events under the same ids."""
+
+    champion: Annotated[str, Field(min_length=1, max_length=64)]
+    challenger: Annotated[str, Field(min_length=1, max_length=64)]
+
+    @field_validator("champion", "challenger", mode="before")
+    @classmethod
+    def _is_a_version(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float) else value
+
+    @model_validator(mode="after")
+    def _differ(self) -> "ChallengeSettings":
+        if self.champion == self.challenger:
+            raise ValueError("champion and challenger must be two versions")
+        return self
+
+
 class MinSamples(_Settings):
     """Sample sizes below which no performance and no drift is exported."""
 
@@ -179,6 +197,7 @@ class ModelSettings(_Settings):
     estimation: EstimationSettings = EstimationSettings()
     multivariate: MultivariateSettings = MultivariateSettings()
     change: ChangeSettings = ChangeSettings()
+    challenge: ChallengeSettings | None = None
 
     @field_validator("positive", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.attributes import Attributes
+from exporter.challenge import Challenge
 from exporter.change import ChangeMonitor
 from exporter.config import Limits, ModelSettings
 from exporter.estimation import LossEstimation, estimation_of
@@ -20,6 +21,8 @@ from exporter.profile.profile import Profile
 from exporter.windows import PANES, Cells, Window
 
 COVERAGE_PANES = 4096
+CHALLENGE_EVENTS = 100_000
+"""Labelled events of one version that wait for the other version's."""
 
 _COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
 
@@ -137,6 +140,25 @@ class Model:
             limits.pending_predictions,
             limits.remembered_labels,
         )
+        challenge = settings.challenge
+        self.challenge = (
+            Challenge(
+                profile,
+                challenge.champion,
+                challenge.challenger,
+                settings.windows,
+                min(limits.remembered_labels, CHALLENGE_EVENTS),
+                Join(
+                    self.layout.output_width,
+                    limits.versions,
+                    settings.label_ttl,
+                    limits.pending_predictions,
+                    limits.remembered_labels,
+                ),
+            )
+            if challenge
+            else None
+        )
         self.labels_unmatched = 0
         self.labels_duplicate = 0
         self.labels_corrected = 0
@@ -181,6 +203,7 @@ class Model:
             "places": self.layout.places(),
             "versions": {name: version.state() for name, version in self.versions.items()},
             "join": self.join.state(),
+            "challenge": self.challenge.state() if self.challenge else {},
             **{name: getattr(self, name) for name in _COUNTS},
         }
 
@@ -191,6 +214,8 @@ class Model:
             self.versions[name] = self._version(name)
             self.versions[name].restore(stored, cells)
         self.join.restore(state["join"])
+        if self.challenge is not None:
+            self.challenge.restore(state.get("challenge", {}))
         for name in _COUNTS:
             setattr(self, name, state[name])
 
@@ -210,23 +235,28 @@ class Model:
         known = np.array([identifier is not None for identifier in columns.ids])
         keys = hash_ids([identifier for identifier in columns.ids if identifier is not None], self.seed)
         place = np.cumsum(known) - 1
-        rows = np.flatnonzero(predicts & known)
-        if len(rows):
+        joins = self._joins(versions)
+        relabelled: list[Ints] = []
+        for join, mine in joins:
+            rows = np.flatnonzero(predicts & known & mine)
+            if not len(rows):
+                relabelled.append(rows)
+                continue
             expected = np.where(failed[rows] & np.isnan(labels[rows]), CLOSED, labels[rows])
-            result = self.join.predict(keys[place[rows]], times[rows], versions[rows], outputs.table()[rows], expected)
+            result = join.predict(keys[place[rows]], times[rows], versions[rows], outputs.table()[rows], expected)
             fresh[rows] = result.fresh
             again = rows[~result.fresh]
             self.predictions_duplicate += len(again)
-            self._give_up(result.given_up)
+            self._give_up(result.given_up, join)
             self._count_pairs(result.pairs)
-            relabelled = np.concatenate([again, rows[result.met]])
-            labelled[relabelled] = False
-        else:
-            relabelled = np.zeros(0, np.intp)
+            relabelled.append(np.concatenate([again, rows[result.met]]))
+            labelled[relabelled[-1]] = False
 
         self._count_predictions(columns, features, vectors, times, outputs, versions, failed, np.flatnonzero(fresh))
         direct = np.flatnonzero(labelled & fresh)
         if len(direct):
+            keys_of_all = np.zeros(len(columns), np.uint64)
+            keys_of_all[known] = keys
             self._count_pairs(
                 Pairs(
                     versions[direct],
@@ -235,21 +265,37 @@ class Model:
                     outputs.table()[direct],
                     labels[direct],
                     np.full(len(direct), np.nan),
+                    keys_of_all[direct],
                 ),
                 delayed=False,
             )
-        alone = np.concatenate([np.flatnonzero(~predicts), relabelled[~np.isnan(labels[relabelled])]])
-        if len(alone):
-            joined = self.join.label(keys[place[alone]], times[alone], labels[alone])
-            self.labels_duplicate += joined.duplicates
-            self._give_up(joined.given_up)
-            self._count_pairs(joined.pairs)
+        for (join, _), again in zip(joins, relabelled, strict=True):
+            alone = np.concatenate([np.flatnonzero(~predicts), again[~np.isnan(labels[again])]])
+            if len(alone):
+                joined = join.label(keys[place[alone]], times[alone], labels[alone])
+                self.labels_duplicate += joined.duplicates if join is self.join else 0
+                self._give_up(joined.given_up, join)
+                self._count_pairs(joined.pairs)
+
+    def _joins(self, versions: Ints) -> list[tuple[Join, Flags]]:
+        """Return the joins with the events whose predictions are theirs: a challenger has one of its own."""
+        if self.challenge is None:
+            return [(self.join, np.ones(len(versions), np.bool_))]
+        challengers = versions == self._code(self.challenge.challenger)
+        return [(self.join, ~challengers), (self.challenge.join, challengers)]
+
+    def _code(self, name: str) -> int:
+        """Return a version's place among the versions; an absent one's differs from all."""
+        return list(self.versions).index(name) if name in self.versions else -2
 
     def expire(self, now: float) -> bool:
         """Give up what waited too long; returns whether there was anything."""
-        given_up = self.join.expire(now)
-        self._give_up(given_up)
-        return bool(len(given_up.versions) or given_up.labels)
+        changed = False
+        for join in (self.join, *([self.challenge.join] if self.challenge else [])):
+            given_up = join.expire(now)
+            self._give_up(given_up, join)
+            changed |= bool(len(given_up.versions) or given_up.labels)
+        return changed
 
     def _outputs(self, columns: Columns, features: Encoded, vectors: Vectors | None) -> Outputs:
         """Return what the model said, of whom, and which losses are to be expected."""
@@ -310,6 +356,8 @@ class Model:
         delays = np.maximum(pairs.label_times - pairs.prediction_times, 0.0) if delayed else np.full(len(times), np.nan)
         corrects = ~np.isnan(pairs.old_labels)
         outputs = self.layout.outputs(pairs.outputs)
+        if self.challenge is not None:
+            self._count_challenge(pairs, times, outputs)
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~corrects)):
             delta = self.layout.zeros()
             mine = outputs.rows(group)
@@ -328,6 +376,23 @@ class Model:
             self.layout.count_labels(new, outputs.rows(group), pairs.labels[group], absent)
             version.move(old, new, time)
 
+    def _count_challenge(self, pairs: Pairs, times: Floats, outputs: Outputs) -> None:
+        """Compare champion and challenger where both are known; corrected labels change nothing here."""
+        assert self.challenge is not None
+        sides = np.select(
+            [pairs.versions == self._code(name) for name in (self.challenge.champion, self.challenge.challenger)],
+            [0, 1],
+            -1,
+        )
+        rows = np.flatnonzero((sides >= 0) & (pairs.keys != 0) & np.isnan(pairs.old_labels))
+        if len(rows):
+            self.challenge.add(pairs.keys[rows], sides[rows], times[rows], outputs.rows(rows), pairs.labels[rows])
+
+    def waiting_predictions(self, version: str) -> int:
+        """Return how many predictions of a version wait for their label."""
+        join = self.challenge.join if self.challenge and version == self.challenge.challenger else self.join
+        return int(join.waiting_predictions[self._code(version)])
+
     def _groups(self, versions: Ints, times: Floats, rows: Ints) -> Iterator[tuple[Version, float, Ints]]:
         """Yield the rows of each version and pane, with a time in the middle of that pane."""
         if not len(rows):
@@ -339,8 +404,9 @@ class Model:
             for pane in np.unique(panes[mine]):
                 yield everyone[code], (float(pane) + 0.5) * self._pane_width, rows[mine & (panes == pane)]
 
-    def _give_up(self, given_up: GivenUp) -> None:
-        self.labels_unmatched += given_up.labels
+    def _give_up(self, given_up: GivenUp, join: Join) -> None:
+        """Count what waited in vain; that a label found no challenger says nothing."""
+        self.labels_unmatched += given_up.labels if join is self.join else 0
         everyone = list(self.versions.values())
         for code, count in enumerate(np.bincount(given_up.versions, minlength=len(everyone)).tolist()):
             everyone[code].unlabelled += count

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter import __version__
+from exporter.challenge_collector import ChallengeCollector
 from exporter.change_collector import ChangeCollector
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector, benchmark_bounds
 from exporter.compute.sampler import Compute
@@ -62,6 +63,7 @@ class Service:
             EstimationCollector(self.models),
             MultivariateCollector(self.models),
             ChangeCollector(self.models),
+            ChallengeCollector(self.models),
             IntakeCollector(self.intake, self._started),
             StateCollector(self.faults, lambda: self.journal),
             *self.compute.collectors,
@@ -104,13 +106,13 @@ class Service:
                     "profile_hash": model.profile.digest,
                     "predictions": int(version.lifetime[model.layout.predictions.start]),
                     "labels": int(version.lifetime[model.layout.labels.start]),
-                    "pending": int(model.join.waiting_predictions[code]),
+                    "pending": model.waiting_predictions(version.name),
                     "last_prediction": version.last_prediction,
                     "last_label": version.last_label,
                     "benchmarks": ", ".join(benchmark_bounds(model)),
                 }
                 for model in self.models
-                for code, version in enumerate(model.versions.values())
+                for version in model.versions.values()
             ],
             "sources": [
                 {
