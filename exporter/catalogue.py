@@ -696,6 +696,22 @@ DATA_DRIFT_THRESHOLD = _metric(
     "What ml_data_drift exceeds without drift at the false_alarm_rate, and at least multivariate.min_effect.",
 )
 
+EMBEDDING_DRIFT = _metric(
+    "ml_feature_embedding_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "Distance of a vector-valued feature from the reference: mmd with a Gaussian kernel; cosine, 1 less the cosine "
+    "between the mean vectors; norm, change of the mean length in reference standard deviations.",
+)
+EMBEDDING_DRIFT_THRESHOLD = _metric(
+    "ml_feature_embedding_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "What ml_feature_embedding_drift exceeds without drift at the false_alarm_rate; mmd at least min_effect.",
+)
+
 # --- compute ---------------------------------------------------------------------------------------------------------
 _TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _GPU = "gpu uuid mig"

@@ -21,6 +21,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from exporter.attributes import Attribute, Attributes
+from exporter.embeddings import to_vectors
 from exporter.profile.bins import CategoricalVariable, encode
 from exporter.profile.profile import Profile
 from exporter.values import INVALID, Codes, canonical
@@ -91,10 +92,18 @@ class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a 
 
 
 class Encoded(NamedTuple):
-    """Feature values of n events: numbers (F, n), NaN missing and infinity invalid, and category codes (C, n)."""
+    """Feature values of n events: numbers (F, n), NaN missing and infinity invalid, and category codes (C, n).
+
+    `vectors` are the embeddings one below the other, (all their dimensions, n); NaN missing or invalid.
+    """
 
     numeric: NDArray[np.float64]
     codes: NDArray[np.intp]
+    vectors: NDArray[np.float32]
+
+    def of(self, events: list[bool]) -> "Encoded":
+        """Return the values of the events whose flag is set."""
+        return Encoded(self.numeric[:, events], self.codes[:, events], self.vectors[:, events])
 
 
 class Features:
@@ -122,9 +131,8 @@ class Features:
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Features":
         """Return the values of the events whose flag is set."""
-        numeric, codes = self.encoded(schema)
         columns = list(compress(kept, self.present))
-        return Features(list(compress(self.present, kept)), Encoded(numeric[:, columns], codes[:, columns]))
+        return Features(list(compress(self.present, kept)), self.encoded(schema).of(columns))
 
     def encoded(self, schema: "Schema") -> Encoded:
         """Return the values as arrays."""
@@ -228,6 +236,10 @@ class Schema:
             else:
                 self.numeric.append(attribute)
                 fields.append((attribute, float | None, None))
+        embeddings = {f"e{number}": name for number, name in enumerate(profile.embeddings)}
+        renamed |= embeddings
+        fields += ((attribute, list[float] | None, None) for attribute in embeddings)
+        self._vectors = [attrgetter(attribute) for attribute in embeddings]
         self._feature_names = renamed
         self._numbers = [attrgetter(attribute) for attribute in self.numeric]
         self._categories = [attrgetter(attribute) for attribute in self.categorical]
@@ -353,7 +365,11 @@ class Schema:
         codes = np.empty((len(self.categorical), n), np.intp)
         for cells, value_of, table in zip(codes, self._categories, self.codes, strict=True):
             cells[:] = np.fromiter(map(table.__getitem__, map(value_of, features)), np.intp, n)
-        return Encoded(numeric, codes)
+        parts = [
+            to_vectors(list(map(value_of, features)), embedding.dimensions)
+            for value_of, embedding in zip(self._vectors, self.profile.embeddings.values(), strict=True)
+        ]
+        return Encoded(numeric, codes, np.concatenate(parts) if parts else np.empty((0, n), np.float32))
 
     def group_array(self, columns: Columns, features: Encoded) -> NDArray[np.float64]:
         """Return the group codes of all events, (n, attributes); `features` are those of the events that have any."""
@@ -422,6 +438,9 @@ class Schema:
                 values[attribute] = canonical(value)
             except TypeError:
                 values[attribute] = INVALID
+        for number, name in enumerate(self.profile.embeddings):
+            value = features.get(name)
+            values[f"e{number}"] = value if isinstance(value, list) and all(map(_is_number, value)) else None
         return self._features(**values)
 
     def _repaired_groups(self, groups: Any) -> Any:

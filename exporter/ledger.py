@@ -4,7 +4,7 @@ An event only ever adds: one to a few cells, or a number to a sum. So a window i
 with `+`, and every statistic is a function of (ledger, profile).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -100,8 +100,8 @@ class _Outcome:
 class Layout:
     """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis.
 
-    `sections` count by themselves; `vectors` is the number of cells for sums of feature vectors, `widths` that of the
-    columns of groups and losses in a table of outputs.
+    `sections` count by themselves; `reserved` are cells by name that others count into, `widths` the numbers of columns
+    of groups and losses in a table of outputs.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Layout:
         profile: Profile,
         sections: Sequence[Section] = (),
         *,
-        vectors: int = 0,
+        reserved: Mapping[str, int] | None = None,
         widths: tuple[int, int] = (0, 0),
     ) -> None:
         self.profile = profile
@@ -157,7 +157,8 @@ class Layout:
             )
             if variable is not None
         }
-        self.vectors = self._section("vectors", vectors)
+        for name, cells in (reserved or {}).items():
+            self._section(name, cells)
         self._extras = [(self._section(section.name, section.cells), section) for section in sections]
         self._widths = (self.score_columns, *widths)
 

@@ -10,6 +10,7 @@ from exporter.attributes import Attributes
 from exporter.challenge import Challenge
 from exporter.change import ChangeMonitor
 from exporter.config import Limits, ModelSettings
+from exporter.embeddings import EmbeddingCounts
 from exporter.estimation import LossEstimation, estimation_of
 from exporter.events import Columns, Encoded, Schema
 from exporter.fairness import GroupCounts
@@ -21,6 +22,9 @@ from exporter.profile.profile import Profile
 from exporter.windows import PANES, Cells, Window
 
 COVERAGE_PANES = 4096
+VECTORS = "vectors"
+"""Name of the ledger's section for sums of feature vectors."""
+
 CHALLENGE_EVENTS = 100_000
 """Labelled events of one version that wait for the other version's."""
 
@@ -121,11 +125,19 @@ class Model:
         self.estimation = estimation_of(profile) if settings.estimation.enabled else None
         reference = profile.vectors
         self.vectors = VectorCounts(reference) if reference and settings.multivariate.enabled else None
+        self.embeddings = {
+            name: EmbeddingCounts(embedding)
+            for name, embedding in profile.embeddings.items()
+            if settings.multivariate.enabled
+        }
         expects_losses = isinstance(self.estimation, LossEstimation)
         self.layout = Layout(
             profile,
             [section for section in (self.group_counts, self.estimation) if section is not None],
-            vectors=self.vectors.cells if self.vectors else 0,
+            reserved={
+                **({VECTORS: self.vectors.cells} if self.vectors else {}),
+                **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
+            },
             widths=(len(attributes.names) if attributes else 0, 2 if expects_losses else 0),
         )
         self.schema = Schema(settings.name, profile, attributes)
@@ -311,6 +323,15 @@ class Model:
         )
         return Outputs(prediction, scores, groups, losses).decided(self.settings.threshold)
 
+    def _embeddings(self, features: Encoded) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield the vectors of each embedding that is watched."""
+        start = 0
+        for name, reference in self.profile.embeddings.items():
+            stop = start + reference.dimensions
+            if name in self.embeddings:
+                yield name, features.vectors[start:stop]
+            start = stop
+
     def _version_codes(self, versions: Sequence[str | None]) -> Ints:
         """Return each event's place in the versions, -1 for a label alone."""
         names = set(versions)
@@ -340,7 +361,10 @@ class Model:
             of_group = place[group[featured[group]]]
             self.layout.count_features(delta, features.numeric[:, of_group], features.codes[:, of_group])
             if self.vectors is not None and vectors is not None:
-                self.vectors.count(delta[self.layout.vectors], vectors.of(of_group))
+                self.vectors.count(delta[self.layout.sections[VECTORS]], vectors.of(of_group))
+            for embedding, values in self._embeddings(features):
+                counts = self.embeddings[embedding]
+                counts.count(delta[self.layout.sections[f"embedding {embedding}"]], values[:, of_group])
             failures = int(np.count_nonzero(failed[group]))
             mine = outputs.rows(group)
             self.layout.count_predictions(delta, mine, latency[group], failures)

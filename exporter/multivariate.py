@@ -55,7 +55,7 @@ class VectorMap:
         )
         return cls([names.index(name) for name in reference.features], reference.means, reference.scales, frequencies)
 
-    def __call__(self, numeric: Floats) -> Vectors:
+    def __call__(self, numeric: Floats | Singles) -> Vectors:
         """Turn numeric features, (features, n), to vectors; what is missing or invalid becomes the mean."""
         chosen = numeric if len(self._chosen) == len(numeric) else numeric[self._chosen]
         values = np.subtract(chosen, self._means, dtype=np.float32, casting="same_kind")

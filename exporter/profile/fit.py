@@ -1,17 +1,25 @@
 """Fit a profile's small models to the reference while it is read the second time, in bounded memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter import streams
+from exporter.embeddings import to_vectors
 from exporter.estimation import design
 from exporter.ledger import Outputs
 from exporter.multivariate import FREQUENCIES, MAX_FEATURES, SEED, VectorMap, Vectors
 from exporter.profile.bins import NumericVariable
-from exporter.profile.fitted import Calibrator, FourierReference, LossModel, StreamReference, VectorReference
+from exporter.profile.fitted import (
+    Calibrator,
+    EmbeddingReference,
+    FourierReference,
+    LossModel,
+    StreamReference,
+    VectorReference,
+)
 from exporter.profile.profile import Profile
 from exporter.statistics import calibration, multivariate
 
@@ -208,6 +216,60 @@ class _VectorFit:
             error_mean=float(multivariate.reconstruction_error(np.array(float(n)), self._products, components)),
             error_variance=float(spread**2),
             error_skewness=float(np.mean((errors - errors.mean()) ** 3) / spread**3) if spread > 0 else 0.0,
+        )
+
+
+class EmbeddingFit:
+    """Fits the reference of an embedding, from n, sum and sum of squares of each dimension in a first pass."""
+
+    def __init__(self, n: Floats, total: Floats, squares: Floats) -> None:
+        self._means = total / np.maximum(n, 1)
+        deviation = np.sqrt(np.maximum(squares / np.maximum(n, 1) - self._means**2, 0.0))
+        self._scales = np.where(deviation > 0, deviation, 1.0)
+        self._width = multivariate.bandwidth(len(n))
+        frequencies = multivariate.frequencies(SEED, len(n), FREQUENCIES, self._width)
+        self._map = VectorMap(range(len(n)), self._means.tolist(), self._scales.tolist(), frequencies)
+        self._rows = 0
+        self._norms = np.zeros(2)
+        self._map_sum = np.zeros(2 * FREQUENCIES)
+        self._map_products = np.zeros((2 * FREQUENCIES, 2 * FREQUENCIES))
+        self._products = np.zeros((len(n), len(n)))
+
+    def add(self, cells: Sequence[object]) -> None:
+        """Take in a block of cells."""
+        vectors = to_vectors(cells, len(self._means))
+        vectors = vectors[:, ~np.isnan(vectors[0])]
+        maps = self._map(vectors).maps.astype(np.float64)
+        centred = vectors - self._means[:, np.newaxis]
+        norms = np.sqrt(np.square(vectors.astype(np.float64)).sum(axis=0))
+        self._rows += vectors.shape[1]
+        self._norms += (norms.sum(), np.square(norms).sum())
+        self._map_sum += maps.sum(axis=1)
+        self._map_products += maps @ maps.T
+        self._products += centred @ centred.T
+
+    def finish(self) -> EmbeddingReference:
+        """Return the reference."""
+        n = self._rows
+        mean = self._map_sum / n
+        direction = self._means / (np.linalg.norm(self._means) or 1.0)
+        across = np.eye(len(direction)) - np.outer(direction, direction)
+        norm, norm_square = self._norms / n
+        return EmbeddingReference(
+            dimensions=len(self._means),
+            means=self._means.round(8).tolist(),
+            scales=self._scales.round(8).tolist(),
+            fourier=FourierReference(
+                n,
+                SEED,
+                FREQUENCIES,
+                self._width,
+                mean.round(8).tolist(),
+                np.linalg.eigvalsh(self._map_products / n - np.outer(mean, mean)).round(10).tolist(),
+            ),
+            norm_mean=float(norm),
+            norm_deviation=float(np.sqrt(max(norm_square - norm**2, 0.0))),
+            across_eigenvalues=np.linalg.eigvalsh(across @ (self._products / n) @ across).round(12).tolist(),
         )
 
 

@@ -65,6 +65,29 @@ class VectorReference(msgspec.Struct, forbid_unknown_fields=True):
             )
 
 
+class EmbeddingReference(msgspec.Struct, tag_field="kind", tag="embedding", forbid_unknown_fields=True):
+    """A feature that is a vector: `means` and `scales` of its dimensions, and the Fourier map of it standardised.
+
+    `norm_*` are mean and standard deviation of its length, `across_eigenvalues` the eigenvalues of its covariance
+    matrix across the direction of the mean.
+    """
+
+    dimensions: int
+    means: list[float]
+    scales: list[float]
+    fourier: FourierReference
+    norm_mean: float
+    norm_deviation: float
+    across_eigenvalues: list[float]
+
+    def validate(self, name: str) -> None:
+        """Raise ValueError where the parts do not fit each other."""
+        if not self.dimensions == len(self.means) == len(self.scales) > 0:
+            raise ValueError(f"{name}: {self.dimensions} dimensions need as many means and scales")
+        if not 2 * self.fourier.frequencies == len(self.fourier.mean) == len(self.fourier.eigenvalues):
+            raise ValueError(f"{name}: {self.fourier.frequencies} frequencies need twice as many means and eigenvalues")
+
+
 class LossModel(msgspec.Struct, forbid_unknown_fields=True):
     """Coefficients, (design columns, 2), of the expected |error| and error² of a regression.
 

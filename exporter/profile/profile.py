@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
-from exporter.profile.fitted import Calibrator, LossModel, StreamReference, VectorReference
+from exporter.profile.fitted import Calibrator, EmbeddingReference, LossModel, StreamReference, VectorReference
 
 SCHEMA = 1
 
@@ -53,6 +53,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     class_performance: dict[str, dict[str, float]] = {}
     calibrator: Calibrator | None = None
     vectors: VectorReference | None = None
+    embeddings: dict[str, EmbeddingReference] = {}
     losses: LossModel | None = None
     streams: dict[Literal["error", "score"], StreamReference] = {}
     importances: dict[str, float] = {}
@@ -91,6 +92,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
             self.calibrator.validate(columns, len(self.score_edges) + 1)
         if self.vectors is not None:
             self.vectors.validate(list(self.features))
+        for name, embedding in self.embeddings.items():
+            embedding.validate(name)
         if self.losses is not None:
             self.losses.validate(self.vectors)
         if self.score_edges != sorted(set(self.score_edges)):
