@@ -389,17 +389,21 @@ class Schema:
                     else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
                 )
             carried[attribute.name] = group
-        rows = np.array([row for row, groups in enumerate(columns.groups) if groups is not None], np.intp)
-        present = [columns.groups[row] for row in rows.tolist()]
+        everyone = None not in columns.groups
+        present = columns.groups if everyone else [groups for groups in columns.groups if groups is not None]
+        rows = np.arange(n) if everyone else np.flatnonzero([groups is not None for groups in columns.groups])
         for field, attribute in self._group_fields.items():
             values = map(attrgetter(field), present)
             group = (
-                _numeric_groups(np.fromiter((math.nan if v is None else v for v in values), np.float64), attribute)
+                _numeric_groups(np.fromiter(values, np.float64, len(present)), attribute)
                 if attribute.edges
                 else np.minimum(encode(list(values), self.profile.groups[attribute.name].codes), attribute.unknown)
             )
-            known = group < attribute.unknown
-            carried[attribute.name][rows[known]] = group[known]
+            if everyone and not attribute.from_features:
+                carried[attribute.name] = group
+            else:
+                known = group < attribute.unknown
+                carried[attribute.name][rows[known]] = group[known]
         return self.attributes.codes(carried, n).astype(np.float64)
 
     def score_array(self, scores: Sequence[Any]) -> NDArray[np.float64]:
