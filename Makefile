@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test soak lint types bench clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -13,7 +13,11 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 -m "not benchmark and not soak"
+	$(BIN)/pytest -m benchmark
+
+soak: $(VENV)/dev
+	$(BIN)/pytest -m soak
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -36,5 +40,5 @@ $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[parquet] --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[kafka,parquet,redis] --group dev
 	touch $@

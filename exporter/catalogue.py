@@ -1089,6 +1089,13 @@ SOURCE_UP = _metric(
     "source",
     "Whether the source can deliver events.",
 )
+SOURCE_LAG = _metric(
+    "ml_exporter_source_lag_events",
+    "gauge",
+    "exporter",
+    "source",
+    "Events that wait where the source pulls them from (files: an estimate); absent when unknown or pushed.",
+)
 SOURCE_LAST_EVENT = _metric(
     "ml_exporter_source_last_event_timestamp_seconds",
     "gauge",

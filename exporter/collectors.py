@@ -1,6 +1,6 @@
 """From ledgers and windows to samples: what the models, their data and the intake look like to Prometheus."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -20,6 +20,7 @@ from exporter.performance import Sums, class_metrics_of, metrics_of
 from exporter.profile.bins import CategoricalVariable, NumericVariable
 from exporter.profile.profile import Profile
 from exporter.samples import Rows, Samples
+from exporter.sources.base import Health, Source
 from exporter.statistics import regression
 from exporter.statistics.discovery import discoveries, weighted_mean
 
@@ -322,8 +323,9 @@ class IntakeCollector:
 
     name = "intake"
 
-    def __init__(self, intake: Intake, config_loaded: float) -> None:
+    def __init__(self, intake: Intake, pulling: Mapping[str, Source], config_loaded: float) -> None:
         self._intake = intake
+        self._pulling = pulling
         self._config_loaded = config_loaded
         self._family = Family()
 
@@ -335,7 +337,9 @@ class IntakeCollector:
         rejected = [number for count in counts for number in count.rejected.values()]
         yield family(catalogue.EVENTS_REJECTED, rejected, sources, REASONS)
         yield family(catalogue.EVENTS_LATE, [count.late for count in counts], sources)
-        yield family(catalogue.SOURCE_UP, [1.0 for _ in counts], sources)
+        health = [self._pulling[name].health if name in self._pulling else Health(True) for name in sources]
+        yield family(catalogue.SOURCE_UP, [float(source.up) for source in health], sources)
+        yield family(catalogue.SOURCE_LAG, [_or_absent(source.lag_events) for source in health], sources)
         yield family(catalogue.SOURCE_LAST_EVENT, [_or_absent(count.last_event) for count in counts], sources)
         yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])

@@ -1,12 +1,22 @@
 """The configuration file: read, validated as a whole, every fault with its file, line, key and remedy."""
 
 import difflib
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from exporter.attributes import Attributes
 from exporter.compute.settings import ComputeSettings
@@ -215,9 +225,8 @@ class ModelSettings(_Settings):
     def _fits_its_task(self) -> "ModelSettings":
         for metric in self.benchmarks:
             if metric not in METRICS[self.task]:
-                raise ValueError(
-                    f"benchmarks: {self.task} has no metric {metric!r}; it has {', '.join(METRICS[self.task])}"
-                )
+                hint = _near_or_all(metric, METRICS[self.task])
+                raise ValueError(f"benchmarks.{metric}: not a metric of a {self.task} model; {hint}")
         if self.label_delay > self.label_ttl:
             raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
         if self.positive is not None and self.task != "binary":
@@ -229,16 +238,89 @@ class HttpSource(_Settings):
     """Events posted to /v1/events."""
 
 
+def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
+    """Return a path that starts at the directory of the configuration file."""
+    return Path((info.context or {}).get("directory", "")) / path
+
+
+RelativePath = Annotated[Path, AfterValidator(_beside_configuration)]
+
+
+def _require_extra(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"needs the Python package {module}: pip install 'mlops-exporter[{extra}]'")
+
+
+class FileSettings(_Settings):
+    """NDJSON files, plain or .gz: all that match the glob `path`."""
+
+    path: RelativePath
+
+
+class StdinSettings(_Settings):
+    """NDJSON on standard input."""
+
+
+class RedisSettings(_Settings):
+    """A Redis stream, read through a consumer group; `field` of an entry holds the event.
+
+    Entries that another consumer has left unacknowledged for `claim_idle` are taken over.
+    """
+
+    url: str
+    stream: Annotated[str, Field(min_length=1)]
+    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
+    consumer: Annotated[str, Field(min_length=1)] | None = None
+    field: Annotated[str, Field(min_length=1)] = "event"
+    password_file: RelativePath | None = None
+    claim_idle: Annotated[Duration, Field(ge=1)] = 60.0
+
+    @model_validator(mode="after")
+    def _can_connect(self) -> "RedisSettings":
+        _require_extra("redis", "redis")
+        # Judged here, not in a validator of the field, so that no message repeats a password.
+        if not self.url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("url: write redis://HOST:PORT/DB, rediss://… for TLS or unix:///PATH")
+        return self
+
+
+class KafkaSettings(_Settings):
+    """Kafka topics, read as a member of a consumer group.
+
+    `settings` are librdkafka's own, TLS and SASL above all; a key with `_file` behind its name takes its value from
+    that file.
+    """
+
+    bootstrap_servers: Annotated[str, Field(min_length=1)]
+    topics: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
+    settings: dict[str, str | int | float | bool] = {}
+
+    @model_validator(mode="after")
+    def _settings_are_known(self) -> "KafkaSettings":
+        _require_extra("confluent_kafka", "kafka")
+        from exporter.sources.kafka import check_settings
+
+        check_settings(self)
+        return self
+
+
 class SourceSettings(_Settings):
     """One source of events: a name and exactly one kind."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
     http: HttpSource | None = None
+    file: FileSettings | None = None
+    stdin: StdinSettings | None = None
+    redis: RedisSettings | None = None
+    kafka: KafkaSettings | None = None
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "SourceSettings":
-        if self.http is None:
-            raise ValueError("a source needs a kind; this version has: http: {}")
+        kinds = [kind for kind in SourceSettings.model_fields if kind != "name"]
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a source has one kind of {', '.join(kinds)}, not {' and '.join(given) or 'none'}")
         return self
 
 
@@ -275,6 +357,8 @@ class Config(_Settings):
                 raise ValueError(f"{kind}: every name once, but these are there twice: {', '.join(twice)}")
         if sum(source.http is not None for source in self.sources) > 1:
             raise ValueError("sources: one http source at most, since all share /v1/events")
+        if sum(source.stdin is not None for source in self.sources) > 1:
+            raise ValueError("sources: one stdin source at most, since there is one standard input")
         return self
 
 
@@ -297,7 +381,7 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
     faults = list(_duplicate_keys(path, node))
     profiles = _profiles(path, node, content, faults)
     try:
-        config = Config.model_validate(content)
+        config = Config.model_validate(content, context={"directory": path.parent})
     except ValidationError as error:
         faults += [_describe(path, node, fault) for fault in error.errors()]
         raise ConfigError(faults) from None
@@ -372,19 +456,33 @@ def _unfair(settings: FairnessSettings, profile: Profile) -> Iterator[str]:
 def _describe(path: Path, node: yaml.Node, fault: Any) -> str:
     """Turn a pydantic fault into one line that says where, what and what would be right."""
     location = tuple(part for part in fault["loc"] if not isinstance(part, str) or "[" not in part)
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if fault["type"] == "extra_forbidden":
-        known = sorted(_known_keys(Config, location[:-1]))
-        close = difflib.get_close_matches(str(location[-1]), known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        message = f"unknown key; {hint}"
+        message = f"unknown key; {_near_or_all(location[-1], _known_keys(Config, location[:-1]))}"
     elif fault["type"] == "missing":
         message = "missing; it must be given"
-    elif not isinstance(fault["input"], dict | list):
+    elif fault["type"] in ("model_type", "dict_type"):
+        message = f"must be a mapping; known here: {', '.join(sorted(_known_keys(Config, location)))}"
+    elif fault["type"] == "list_type":
+        message = "must be a list, as in [a, b]"
+    elif fault["type"] == "too_short":
+        message = "must have at least one entry"
+    elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        head, _, rest = message.partition(": ")
+        if _has(node, (*location, *head.split("."))):  # the validator of a mapping names the key that is at fault
+            location, message = (*location, *head.split(".")), rest
+    secret = fault["type"] == "extra_forbidden"  # a misspelt key may well hold a password
+    if not secret and not isinstance(fault["input"], dict | list) and repr(fault["input"]) not in message:
         message = f"{fault['input']!r}: {message}"
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     place = f"{path}:{_line(node, location)}"
     return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+
+def _near_or_all(name: object, known: Iterable[str]) -> str:
+    """Return the one that was probably meant, else all that there are."""
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
 
 
 def _known_keys(model: Any, location: tuple[str | int, ...]) -> set[str]:
@@ -408,20 +506,28 @@ def _settings_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _line(node: yaml.Node, location: tuple[str | int, ...]) -> int:
     """Return the line of the deepest part of `location` that the file has."""
-    line = node.start_mark.line + 1
+    return [node.start_mark.line + 1, *_path(node, location)][-1]
+
+
+def _has(node: yaml.Node, location: tuple[str | int, ...]) -> bool:
+    """Whether the file has `location`."""
+    return len(list(_path(node, location))) == len(location)
+
+
+def _path(node: yaml.Node, location: tuple[str | int, ...]) -> Iterator[int]:
+    """Yield the line of each part of `location` until one that the file lacks."""
     for part in location:
         if isinstance(node, yaml.MappingNode):
             found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
             if found is None:
-                return line
-            line = found[0].start_mark.line + 1
+                return
+            yield found[0].start_mark.line + 1
             node = found[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            yield node.start_mark.line + 1
         else:
-            return line
-    return line
+            return
 
 
 def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:

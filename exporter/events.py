@@ -11,13 +11,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import compress
-from operator import attrgetter
+from itertools import chain, compress
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union
 
 import msgspec
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from exporter.attributes import Attribute, Attributes
@@ -203,9 +203,6 @@ _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
 _LARGEST = 1e50  # beyond any real outcome; its fourth power is still a float
 _OUTCOME = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
-_ENVELOPE = attrgetter(
-    "id", "ts", "version", "features", "groups", "scores", "prediction", "label", "latency_seconds", "error"
-)  # fmt: skip
 
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
@@ -239,10 +236,9 @@ class Schema:
         embeddings = {f"e{number}": name for number, name in enumerate(profile.embeddings)}
         renamed |= embeddings
         fields += ((attribute, list[float] | None, None) for attribute in embeddings)
-        self._vectors = [attrgetter(attribute) for attribute in embeddings]
+        self._embeddings = list(embeddings)
         self._feature_names = renamed
-        self._numbers = [attrgetter(attribute) for attribute in self.numeric]
-        self._categories = [attrgetter(attribute) for attribute in self.categorical]
+        self._places = {attribute: place for place, attribute in enumerate(renamed)}
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
 
         carried = attributes.carried.values() if attributes else ()
@@ -297,7 +293,7 @@ class Schema:
     ) -> tuple[Columns, list[tuple[int, Reason]]]:
         """Return decoded events as columns, and those refused that typing alone could not tell."""
         ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
-            list, zip(*map(_ENVELOPE, events), strict=True)
+            list, zip(*map(astuple, events), strict=True)
         )
         present = [values is not None for values in features] if None in features else [True] * len(features)
         values = features if all(present) else list(compress(features, present))
@@ -349,7 +345,7 @@ class Schema:
                     reasons.setdefault(row, "missing_id")
         if self._scores is not None:
             for row, scores in enumerate(columns.scores):
-                if scores is not None and abs(sum(msgspec.structs.astuple(scores)) - 1) > _SUM_TOLERANCE:
+                if scores is not None and abs(sum(astuple(scores)) - 1) > _SUM_TOLERANCE:
                     reasons.setdefault(row, "bad_score")
         if not reasons:
             return columns, []
@@ -359,17 +355,23 @@ class Schema:
     def encode(self, features: Sequence[Any]) -> Encoded:
         """Return the values of decoded features as arrays."""
         n = len(features)
-        numeric = np.empty((len(self.numeric), n))
-        for row, value_of in zip(numeric, self._numbers, strict=True):
-            row[:] = np.fromiter(map(value_of, features), np.float64, n)
-        codes = np.empty((len(self.categorical), n), np.intp)
-        for cells, value_of, table in zip(codes, self._categories, self.codes, strict=True):
-            cells[:] = np.fromiter(map(table.__getitem__, map(value_of, features)), np.intp, n)
+        values = list(zip(*map(astuple, features), strict=True)) or [()] * len(self._places)
+        numbers = chain.from_iterable([values[self._places[name]] for name in self.numeric])
+        codes = chain.from_iterable(
+            [
+                map(table.__getitem__, values[self._places[name]])
+                for name, table in zip(self.categorical, self.codes, strict=True)
+            ]
+        )
         parts = [
-            to_vectors(list(map(value_of, features)), embedding.dimensions)
-            for value_of, embedding in zip(self._vectors, self.profile.embeddings.values(), strict=True)
+            to_vectors(values[self._places[name]], embedding.dimensions)
+            for name, embedding in zip(self._embeddings, self.profile.embeddings.values(), strict=True)
         ]
-        return Encoded(numeric, codes, np.concatenate(parts) if parts else np.empty((0, n), np.float32))
+        return Encoded(
+            np.fromiter(numbers, np.float64, n * len(self.numeric)).reshape(len(self.numeric), n),
+            np.fromiter(codes, np.intp, n * len(self.categorical)).reshape(len(self.categorical), n),
+            np.concatenate(parts) if parts else np.empty((0, n), np.float32),
+        )
 
     def group_array(self, columns: Columns, features: Encoded) -> NDArray[np.float64]:
         """Return the group codes of all events, (n, attributes); `features` are those of the events that have any."""
@@ -392,12 +394,12 @@ class Schema:
         everyone = None not in columns.groups
         present = columns.groups if everyone else [groups for groups in columns.groups if groups is not None]
         rows = np.arange(n) if everyone else np.flatnonzero([groups is not None for groups in columns.groups])
-        for field, attribute in self._group_fields.items():
-            values = map(attrgetter(field), present)
+        by_field = list(zip(*map(astuple, present), strict=True)) or [()] * len(self._group_fields)
+        for values, attribute in zip(by_field, self._group_fields.values(), strict=True):
             group = (
                 _numeric_groups(np.fromiter(values, np.float64, len(present)), attribute)
                 if attribute.edges
-                else np.minimum(encode(list(values), self.profile.groups[attribute.name].codes), attribute.unknown)
+                else np.minimum(encode(values, self.profile.groups[attribute.name].codes), attribute.unknown)
             )
             if everyone and not attribute.from_features:
                 carried[attribute.name] = group
@@ -411,7 +413,7 @@ class Schema:
         if self._scores is None:
             return np.array(scores, np.float64)[:, None]
         absent = (math.nan,) * len(self.profile.classes)
-        return np.array([absent if s is None else msgspec.structs.astuple(s) for s in scores])
+        return np.array([absent if s is None else astuple(s) for s in scores])
 
     def repair(self, event: dict[str, Any]) -> Any:
         """Make an event from an object that the typed decoder refused; raises Refused with the reason."""
@@ -595,14 +597,14 @@ class Decoder:
 
     def _take(self, events: Sequence[Any], lines: Sequence[int], now: float, decoded: Decoded) -> None:
         """Sort decoded events by model and turn them to columns."""
-        for kind in set(map(type, events)):
+        kinds = set(map(type, events))
+        for kind in kinds:
             schema = self._by_type[kind]
-            ours = [type(event) is kind for event in events]
-            columns, refused = (
-                schema.columns(events, lines, now)
-                if all(ours)
-                else schema.columns(list(compress(events, ours)), list(compress(lines, ours)), now)
-            )
+            if len(kinds) == 1:
+                columns, refused = schema.columns(events, lines, now)
+            else:
+                ours = [type(event) is kind for event in events]
+                columns, refused = schema.columns(list(compress(events, ours)), list(compress(lines, ours)), now)
             decoded.refused.extend(refused)
             if len(columns):
                 decoded.add(schema.model, columns)

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from exporter.config import Limits
@@ -55,6 +56,7 @@ class Intake:
         self._gathered_events = 0
         self._timer: asyncio.TimerHandle | None = None
         self._changes = 0
+        self._frozen = False
         self._positions: dict[str, bytes] = {}
         self._seed = secrets.randbits(63)
         for model in self.models.values():
@@ -102,20 +104,36 @@ class Intake:
             for _ in self._decoder.decode_steps(body, arrived, decoded):
                 if len(body) > CHUNK_BYTES:
                     await asyncio.sleep(0)
+            self._admit(decoded)
+            result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
             if self._journal is None:
-                return self._take(source, decoded, arrived, position)
-            return await self._journal.commit(
-                source, body, arrived, position, lambda: self._take(source, decoded, arrived, position)
-            )
+                self._take(source, decoded, arrived, position)
+            else:
+                count = partial(self._take, source, decoded, arrived, position)
+                await self._journal.commit(source, body, arrived, position, count)
+            return result
         finally:
             self._queued -= events
 
     def replay(self, entry: Entry) -> None:
         """Count a body that is in the journal already."""
-        self._take(entry.source, self._decoder.decode(entry.body, entry.arrived), entry.arrived, entry.position)
+        decoded = self._decoder.decode(entry.body, entry.arrived)
+        self._admit(decoded)
+        self._take(entry.source, decoded, entry.arrived, entry.position)
+
+    def freeze(self) -> None:
+        """Count what is gathered, and then leave all counts as they are until `thaw`."""
+        self.flush()
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Let counts change again."""
+        self._frozen = False
 
     def flush(self) -> None:
         """Count what is gathered."""
+        if self._frozen:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -125,12 +143,13 @@ class Intake:
 
     def expire(self, now: float) -> None:
         """Give up predictions that have waited too long for their label."""
+        if self._frozen:
+            return
         for model in self.models.values():
             self._changes += model.expire(now)
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs, by name of the part; what is gathered is counted first."""
-        self.flush()
+        """Return what `restore` needs, by name of the part: trees of live arrays, to be written while frozen."""
         sources = {
             name: {"accepted": c.accepted, "late": c.late, "rejected": c.rejected, "last_event": c.last_event}
             for name, c in self.sources.items()
@@ -157,10 +176,8 @@ class Intake:
                 model.restore(state)
         self._changes += 1
 
-    def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> IntakeResult:
-        """Account for decoded events and gather them."""
-        counts = self.sources[source]
-        accepted = 0
+    def _admit(self, decoded: Decoded) -> None:
+        """Refuse events of more versions than a model may have."""
         for name, columns in decoded.columns.items():
             model = self.models[name]
             if overflow := model.admit({version for version in columns.versions if version is not None}):
@@ -168,11 +185,16 @@ class Intake:
                 decoded.refused += (
                     (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
                 )
-                columns = columns.keep(fits, model.schema)
-            horizon = arrived - model.horizon
+                decoded.columns[name] = columns.keep(fits, model.schema)
+
+    def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> None:
+        """Account for decoded events and gather them."""
+        counts = self.sources[source]
+        accepted = decoded.accepted
+        for name, columns in decoded.columns.items():
+            horizon = arrived - self.models[name].horizon
             if columns.times and min(columns.times) < horizon:
                 counts.late += sum(time < horizon for time in columns.times)
-            accepted += len(columns)
             self._gather(name, columns)
         for _, reason in decoded.refused:
             counts.rejected[reason] += 1
@@ -182,7 +204,6 @@ class Intake:
         if position is not None:
             self._positions[source] = position
         self._changes += 1
-        return IntakeResult(accepted, len(decoded.refused), sorted(decoded.refused))
 
     def _gather(self, name: str, columns: Columns) -> None:
         if name in self._gathered:

@@ -72,7 +72,7 @@ class Labelled(NamedTuple):
     given_up: GivenUp
 
 
-_KEPT = ("keys", "states", "versions", "prediction_times", "label_times", "labels", "outputs")
+_KEPT = ("keys", "states", "stamps", "versions", "prediction_times", "label_times", "labels", "outputs")
 
 
 class _Records:
@@ -100,20 +100,22 @@ class _Records:
                 setattr(self, name, grown)
         self.release(np.arange(size - 1, before - 1, -1))
 
-    def state(self, used: Ints) -> dict[str, Any]:
-        """Return the used rows, packed."""
-        return {name: getattr(self, name)[used] for name in _KEPT}
+    def state(self) -> dict[str, Any]:
+        """Return the columns up to the last used row."""
+        used = np.flatnonzero(self.states)
+        end = int(used[-1]) + 1 if len(used) else 0
+        return {name: getattr(self, name)[:end] for name in _KEPT}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take rows over into empty columns."""
-        count = len(state["keys"])
-        self.grow(count)
+        """Take columns over into empty ones."""
+        self.grow(len(state["keys"]))
         for name in _KEPT[:-1]:
             getattr(self, name)[:] = state[name]
         width = min(self.outputs.shape[1], state["outputs"].shape[1])
         self.outputs[:, width:] = np.nan
         self.outputs[:, :width] = state["outputs"][:, :width]
         self.free_count = 0
+        self.release(np.flatnonzero(self.states == FREE)[::-1])
 
     def take(self, count: int) -> NDArray[np.int32]:
         """Return free rows, of which there must be `count`."""
@@ -146,26 +148,23 @@ class Join:
         self.waiting_labels = 0
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs, as a tree of arrays and numbers."""
-        used = np.flatnonzero(self._records.states)
-        place = np.zeros(len(self._records.states), np.int32)
-        place[used] = np.arange(len(used))
-        waiting, pairs = self._waiting.entries, self._pairs.entries
+        """Return what `restore` needs, as a tree of live arrays: to be written before the next event is taken."""
         return {
-            "records": self._records.state(used),
-            "waiting": place[waiting["row"][self._still_waits(waiting)]],
-            "pairs": place[pairs["row"]],
+            "records": self._records.state(),
+            "waiting": self._waiting.entries.view(np.int64),
+            "pairs": self._pairs.entries.view(np.int64),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the records of `state`, into an empty join."""
-        self._records.restore(state["records"])
-        rows = np.flatnonzero(self._records.states)
-        self._table.insert(self._records.keys[rows], rows.astype(np.int32))
-        self._waiting.push(state["waiting"], self._records.stamps)
-        self._pairs.push(state["pairs"], self._records.stamps)
-        self.waiting_predictions = self._by_version(np.flatnonzero(self._records.states == PREDICTED))
-        self.waiting_labels = int(np.count_nonzero(self._records.states == LABELLED))
+        records = self._records
+        records.restore(state["records"])
+        rows = np.flatnonzero(records.states)
+        self._table.insert(records.keys[rows], rows.astype(np.int32))
+        self._waiting.restore(state["waiting"])
+        self._pairs.restore(state["pairs"])
+        self.waiting_predictions = self._by_version(np.flatnonzero(records.states == PREDICTED))
+        self.waiting_labels = int(np.count_nonzero(records.states == LABELLED))
 
     def predict(self, keys: Keys, times: Floats, versions: Ints, outputs: Floats, labels: Floats) -> Predicted:
         """Take predictions in.
@@ -343,6 +342,11 @@ class _Queue:
     def entries(self) -> Entries:
         """All entries, oldest first."""
         return self._entries[self._head : self._tail]
+
+    def restore(self, entries: NDArray[np.int64]) -> None:
+        """Take entries over."""
+        self._entries = entries.view(_ENTRY)
+        self._head, self._tail = 0, len(self._entries)
 
     def push(self, rows: Rows, stamps: NDArray[np.uint32]) -> None:
         """Append rows."""

@@ -1,24 +1,29 @@
 """Group commit and checkpoints: makes bodies durable together, in a thread, while the event loop goes on.
 
 All bodies that arrive while one transaction is under way share the next. Bodies are counted only when durable, in
-the order of the journal; so what is counted is at any moment what the journal holds up to some entry, and a
-checkpoint is a copy taken at that moment.
+the order of the journal; so what is counted is at any moment what the journal holds up to some entry. A checkpoint
+writes the counts of such a moment without copying them: they are left as they are until it is finished.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
-from exporter.sources.base import IntakeResult, UnavailableError
+from exporter.sources.base import UnavailableError
 from exporter.store import Entry, Fault, Store, StoreError, pack
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_BYTES = 256 * 1024 * 1024
 """A checkpoint is due after so much time or so many bytes in the journal (and twice its own size)."""
+
+DEFERRED_BYTES = 64 * 1024 * 1024
+"""Bodies made durable during one checkpoint; further ones wait for its end."""
 
 T = TypeVar("T")
 
@@ -46,26 +51,44 @@ class Faults:
         self.current = None
 
 
-class _Waiting(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Waiting:
     source: str
     body: bytes
     arrived: float
     position: bytes | None
-    when_durable: Callable[[], IntakeResult]
-    outcome: "asyncio.Future[IntakeResult]"
+    count: Callable[[], None]
+    done: "asyncio.Future[None]"
+
+
+class Counts(Protocol):
+    """What is checkpointed."""
+
+    def freeze(self) -> None:
+        """Leave everything as it is until `thaw`."""
+
+    def thaw(self) -> None:
+        """Let everything change again."""
+
+    def state(self) -> dict[str, Any]:
+        """Return trees of live arrays, by name."""
+        ...
 
 
 class Journal:
-    """Makes bodies durable in a store. `capture` returns copies of all state, by name."""
+    """Makes bodies durable in a store, and checkpoints the counts."""
 
-    def __init__(self, store: Store, capture: Callable[[], dict[str, Any]], faults: Faults) -> None:
+    def __init__(self, store: Store, counts: Counts, faults: Faults) -> None:
         faults.clear()
         self._faults = faults
         self._store = store
-        self._capture = capture
+        self._counts = counts
+        self._deferred: list[Callable[[], None]] | None = None
+        self._deferred_bytes = 0
         self._thread = ThreadPoolExecutor(1, "journal")
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
+        self._stopping = False
         self._bytes = 0
         self._checkpoint_bytes = 0
         self.last_checkpoint: float | None = None
@@ -77,64 +100,74 @@ class Journal:
         body: bytes,
         arrived: float,
         position: bytes | None,
-        when_durable: Callable[[], IntakeResult],
-    ) -> IntakeResult:
-        """Make a body durable, then call `when_durable`; raises UnavailableError when it cannot be."""
-        outcome: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(source, body, arrived, position, when_durable, outcome))
+        count: Callable[[], None],
+    ) -> None:
+        """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(source, body, arrived, position, count, done))
         self._wake.set()
-        return await outcome
+        await done
 
     async def run(self) -> None:
-        """Commit and checkpoint until cancelled."""
+        """Commit and checkpoint until `stop`, which must not be replaced by cancelling: a commit would lose its end."""
         checkpointed = time.monotonic()
-        while True:
-            try:
+        while not self._stopping:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_SECONDS / 4):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
             self._wake.clear()
             await self._commit_waiting()
             aged = time.monotonic() - checkpointed > CHECKPOINT_SECONDS
             if self._bytes > max(CHECKPOINT_BYTES, 2 * self._checkpoint_bytes) or (aged and self._bytes):
                 await self.checkpoint()
                 checkpointed = time.monotonic()
-
-    async def stop(self) -> None:
-        """Commit what waits, write a last checkpoint, and close the store."""
         await self._commit_waiting()
         await self.checkpoint()
         await self._in_thread(self._store.close)
         self._thread.shutdown()
 
+    def stop(self) -> None:
+        """Let `run` commit what waits, write a last checkpoint, close the store, and end."""
+        self._stopping = True
+        self._wake.set()
+
     async def checkpoint(self) -> None:
-        """Write all state as it is now; bodies go on being committed between its pieces."""
+        """Write all state as it is now. Bodies go on being made durable meanwhile, and are counted afterwards."""
         started = time.monotonic()
         sequence = self._store.sequence
         journalled, self._bytes = self._bytes, 0
-        parts = self._capture()
+        self._counts.freeze()
+        self._deferred, self._deferred_bytes = [], 0
         try:
-            generation = self._store.begin_checkpoint()
-            size = 0
-            for name, tree in parts.items():
-                for number, piece in enumerate(pack(tree)):
-                    await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
-                    size += len(piece)
-                    await self._commit_waiting()
-            await self._in_thread(partial(self._store.finish_checkpoint, list(parts), generation, sequence))
+            self._checkpoint_bytes = await self._write(self._counts.state(), sequence)
         except StoreError as error:
             self._bytes += journalled
             self._faults.note(error, "checkpoint failed, the journal goes on")
-            return
-        self._checkpoint_bytes = size
-        self.last_checkpoint = time.time()
-        self.checkpoint_seconds = time.monotonic() - started
+        else:
+            self.last_checkpoint = time.time()
+            self.checkpoint_seconds = time.monotonic() - started
+        finally:
+            self._counts.thaw()
+            deferred, self._deferred, self._deferred_bytes = self._deferred, None, 0
+            for count in deferred:
+                count()
+
+    async def _write(self, parts: dict[str, Any], sequence: int) -> int:
+        """Write parts as the current checkpoint; returns their size in bytes."""
+        generation = self._store.begin_checkpoint()
+        size = 0
+        for name, tree in parts.items():
+            for number, piece in enumerate(pack(tree)):
+                await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
+                size += len(piece)
+                await self._commit_waiting()
+        await self._in_thread(partial(self._store.finish_checkpoint, list(parts), generation, sequence))
+        return size
 
     async def _commit_waiting(self) -> None:
-        group, self._waiting = self._waiting, []
-        if not group:
+        if not self._waiting or self._deferred_bytes > DEFERRED_BYTES:
             return
+        group, self._waiting = self._waiting, []
         first = self._store.sequence + 1
         entries = [Entry(first + i, w.source, w.arrived, w.body, w.position) for i, w in enumerate(group)]
         try:
@@ -142,16 +175,20 @@ class Journal:
         except StoreError as error:
             self._faults.note(error, "nothing can be made durable")
             for waiting in group:
-                if not waiting.outcome.done():
-                    waiting.outcome.set_exception(UnavailableError(f"not durable: {error}"))
+                if not waiting.done.done():
+                    waiting.done.set_exception(UnavailableError(f"not durable: {error}"))
             return
         self._faults.clear()
         self._store.sequence += len(group)
         for waiting in group:
             self._bytes += len(waiting.body)
-            result = waiting.when_durable()
-            if not waiting.outcome.done():  # a caller that went away
-                waiting.outcome.set_result(result)
+            if self._deferred is None:
+                waiting.count()
+            else:
+                self._deferred.append(waiting.count)
+                self._deferred_bytes += len(waiting.body)
+            if not waiting.done.done():  # its sender may have gone
+                waiting.done.set_result(None)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -68,7 +68,7 @@ class Version:
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
-            "lifetime": self.lifetime.copy(),
+            "lifetime": self.lifetime,
             "windows": {f"{window.length:g}": window.state() for window in self.windows},
             "coverage": {f"{window.length:g}": window.state() for window in self.coverage},
             "last_prediction": self.last_prediction,

@@ -23,6 +23,8 @@ from exporter.multivariate_collector import MultivariateCollector
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
+from exporter.sources.base import Health
+from exporter.sources.pulling import make, supervise
 from exporter.store import Store, StoreError
 from exporter.web.app import App
 from exporter.web.server import listen, serve
@@ -56,6 +58,9 @@ class Service:
         self.faults = Faults()
         self.intake = Intake(self.models, [source.name for source in config.sources], limits)
         self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
+        made = [make(source) for source in config.sources]
+        self.pulling = {source.name: source for source in made if source is not None}
+        self._awaited = dict(self.pulling)
         collectors: list[Collector] = [
             ModelCollector(self.models),
             DataCollector(self.models),
@@ -64,23 +69,24 @@ class Service:
             MultivariateCollector(self.models),
             ChangeCollector(self.models),
             ChallengeCollector(self.models),
-            IntakeCollector(self.intake, self._started),
+            IntakeCollector(self.intake, self.pulling, self._started),
             StateCollector(self.faults, lambda: self.journal),
             *self.compute.collectors,
         ]
         self.registry = Registry(
             [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
         )
-        http = next(source.name for source in config.sources if source.http is not None)
+        http = next((source.name for source in config.sources if source.http is not None), None)
         self.app = App(
             self.registry,
-            HttpSource(http, self.intake),
+            None if http is None else HttpSource(http, self.intake),
             self,
             telemetry_path=options.telemetry_path,
             body_limit=limits.body_bytes,
         )
         self._state_path = config.state.path if config.state is not None else None
         self._helpers: list[asyncio.Task[None]] = []
+        self._pullers: list[asyncio.Task[None]] = []
         self.journal: Journal | None = None
         self.intake.closed = "starting"
 
@@ -90,7 +96,14 @@ class Service:
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
-        return self.intake.closed if self.faults.current is None else str(self.faults.current)
+        if self.faults.current is not None:
+            return str(self.faults.current)
+        if self.intake.closed is not None:
+            return self.intake.closed
+        for name in [name for name, source in self._awaited.items() if source.health.up]:
+            del self._awaited[name]
+        waiting = [f"{name} ({source.health.error or 'connecting'})" for name, source in self._awaited.items()]
+        return f"not connected yet: {', '.join(waiting)}" if waiting else None
 
     def status(self) -> dict[str, Any]:
         """Return what an operator asks first, as JSON-able data."""
@@ -121,10 +134,15 @@ class Service:
                     "rejected": sum(counts.rejected.values()),
                     "late": counts.late,
                     "last_event": counts.last_event,
+                    **self._connection(name),
                 }
                 for name, counts in self.intake.sources.items()
             ],
         }
+
+    def _connection(self, name: str) -> dict[str, Any]:
+        health = self.pulling[name].health if name in self.pulling else Health(True)
+        return {"up": health.up, "lag_events": health.lag_events, "error": health.error}
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ListenError when an address cannot be had, StoreError when locked."""
@@ -139,13 +157,14 @@ class Service:
             tasks = [group.create_task(self._start(group, store)), group.create_task(_expire(self))]
             _log.info("listening on %s", ", ".join(self._options.listen))
             await serve(self.app, sockets, stop)
+            await self._stop_pulling()
             self.intake.closed = "stopping"
             for task in tasks + self._helpers:
                 task.cancel()
+            if self.journal is not None:
+                self.journal.stop()
         self.compute.stop()
         self.intake.flush()
-        if self.journal is not None:
-            await self.journal.stop()
         _log.info("stopped")
 
     async def _start(self, group: asyncio.TaskGroup, store: Store | None) -> None:
@@ -155,11 +174,19 @@ class Service:
                 await asyncio.sleep(REOPEN_SECONDS)
                 store = self._open_store()
             await self._restore(store)
-            self.journal = Journal(store, self.intake.state, self.faults)
+            self.journal = Journal(store, self.intake, self.faults)
             self.intake.keep_in(self.journal)
-            self._helpers.append(group.create_task(self.journal.run()))
+            group.create_task(self.journal.run())
         self.intake.closed = None
         self._helpers += [group.create_task(task(self)) for task in self._tasks]
+        self._pullers = [group.create_task(supervise(source, self.intake)) for source in self.pulling.values()]
+
+    async def _stop_pulling(self) -> None:
+        """Stop the sources while the intake still takes the body that each has at hand."""
+        for puller in self._pullers:
+            puller.cancel()
+        if self._pullers:
+            await asyncio.wait(self._pullers)
 
     def _open_store(self) -> Store | None:
         """Open the store if there is one; what is wrong with it shows, and may pass, unless another process has it."""

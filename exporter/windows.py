@@ -27,7 +27,7 @@ class Window:
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""
-        return {"numbers": self.numbers.copy(), "panes": self.panes.copy()}
+        return {"numbers": self.numbers, "panes": self.panes}
 
     def restore(self, state: dict[str, Any], cells: Cells | None = None) -> None:
         """Take over the panes of an equal window, or only the cells that lie elsewhere there: (here, there) pairs."""

@@ -8,6 +8,7 @@ need promtool prometheus
 need openssl openssl
 need prometheus-node-exporter prometheus-node-exporter
 need gcc "gcc libc6-dev"
+need redis-server redis-server
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages:$packages"

@@ -6,11 +6,26 @@ events in one transaction, so after a crash it goes on exactly where the last du
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+BATCH_EVENTS = 1000
+"""Events that a source gathers to one body."""
+
+BATCH_SECONDS = 0.1
+"""How long a source waits for more events before it delivers what it has."""
+
+STOP_SECONDS = 5.0
+"""How long a cancelled source may take to finish the body at hand."""
 
 RETRY_SECONDS = (0.5, 30.0)
 """Shortest and longest pause before a broken connection is tried again; it doubles from one to the other."""
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 
 class QueueFullError(Exception):
@@ -75,6 +90,50 @@ async def deliver(sink: Sink, source: str, body: bytes, arrived: float, position
     """Submit a body, waiting while the intake is full: what was pulled must not be lost."""
     while True:
         try:
-            return await sink.submit(source, body, arrived, position)
+            return await finish(sink.submit(source, body, arrived, position))
         except QueueFullError as full:
             await asyncio.sleep(full.retry_after)
+
+
+async def finish(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await `work` to its end even when cancelled meanwhile, for STOP_SECONDS at most; the cancellation comes after."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        _, unfinished = await asyncio.wait({task}, timeout=STOP_SECONDS)
+        if unfinished:
+            task.cancel()
+            await asyncio.wait({task})
+        raise
+
+
+def stay_cancelled() -> None:
+    """Raise CancelledError when this task was cancelled and a library has kept that to itself."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def persist(
+    source: Source, attempt: Callable[[], Awaitable[None]], faults: tuple[type[Exception], ...], traceback: bool = False
+) -> None:
+    """Run `attempt` until it returns, and again after each of `faults`, pausing longer and longer until it is up.
+
+    A fault shows in the source's health, and is logged when it is another one than before.
+    """
+    shortest, longest = RETRY_SECONDS
+    pause = shortest
+    while True:
+        try:
+            return await attempt()
+        except faults as fault:
+            if source.health.up:
+                pause = shortest
+            error = f"{type(fault).__name__}: {fault}"
+            if error != source.health.error:
+                _log.warning("source %s is down and will be tried again: %s", source.name, error, exc_info=traceback)
+            source.health = Health(False, None, error)
+        stay_cancelled()
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # several exporters must not come back at one moment
+        pause = min(2 * pause, longest)

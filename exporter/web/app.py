@@ -94,6 +94,7 @@ Handler = Callable[[Scope, Receive], Awaitable[Response]]
 class App:
     """The ASGI application.
 
+    Without an `intake` nothing can be posted to it.
     `reload` loads the configuration anew or raises ReloadError; None disables `POST /-/reload`. `body_limit` is the
     largest body of events in bytes, on the wire and decompressed; `body_patience` how many seconds a client may pause
     while it sends one.
@@ -102,7 +103,7 @@ class App:
     def __init__(
         self,
         scraper: Scraper,
-        intake: Intake,
+        intake: Intake | None,
         status: Status,
         *,
         reload: Callable[[], Awaitable[None]] | None = None,
@@ -208,6 +209,8 @@ class App:
 
     async def _post_events(self, scope: Scope, receive: Receive) -> Response:
         """Take a batch: 202 when any event was taken or there was none (an empty body), 400 when all were refused."""
+        if self._intake is None:
+            return _text(404, "events are not taken here: add a source with `http: {}` to the configuration")
         try:
             gzipped = self._check_headers(scope)
             self._intake.ensure_room()

@@ -1,7 +1,6 @@
 """What durability costs: events per second of wall time through 128 senders at once, with and without state."""
 
 import asyncio
-import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -34,14 +33,12 @@ async def _run(bodies: list[bytes], now: float, directory: Path | None) -> float
     intake = Intake([workload.model()], ["bench"], Limits(queue_events=10_000_000))
     if directory is None:
         return await _send(intake, bodies, now)
-    journal = Journal(Store(directory), intake.state, Faults())
+    journal = Journal(Store(directory), intake, Faults())
     intake.keep_in(journal)
     task = asyncio.create_task(journal.run())
     seconds = await _send(intake, bodies, now)
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    await journal.stop()
+    journal.stop()
+    await task
     return seconds
 
 

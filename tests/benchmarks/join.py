@@ -2,12 +2,15 @@
 
 import resource
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
 from exporter.join import Join
 from exporter.keys import hash_ids
+from exporter.store import Store, pack
 
 BATCH = 2048
 
@@ -25,6 +28,15 @@ def measure(waiting: int, joins: int = 1_000_000) -> dict[str, float]:
         join.predict(keys, np.full(BATCH, float(first)), versions, outputs, absent)
         longest = max(longest, time.perf_counter() - batch_started)
     filled = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as directory:
+        store = Store(Path(directory))
+        writing = time.perf_counter()
+        generation = store.begin_checkpoint()
+        for number, piece in enumerate(pack(join.state())):
+            store.write_piece("join", generation, number, piece)
+        store.finish_checkpoint(["join"], generation, 0)
+        written = time.perf_counter() - writing
+        store.close()
     order = np.random.default_rng(1).permutation(waiting)[:joins]
     cpu = time.process_time()
     found = 0
@@ -39,7 +51,8 @@ def measure(waiting: int, joins: int = 1_000_000) -> dict[str, float]:
         "inserts per second": waiting / filled,
         "joins per second": joins / joined,
         "longest pause of a batch, s": longest,
-        "peak memory of the process, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "writing a checkpoint, s": written,
+        "peak memory, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -64,7 +63,7 @@ class Child:
             run(config, {"m": load(profile)}, Options((f"127.0.0.1:{port}",)))
             status = 0
         except BaseException as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())  # not where pytest has put sys.stderr
             status = 1
         finally:
             os._exit(status)
@@ -114,6 +113,13 @@ class Child:
         os.kill(self.pid, number)
         return self.wait()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         """Wait for the end and return the exit status, negative for a signal."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        os.kill(self.pid, signal.SIGABRT)  # faulthandler writes where it hangs
+        raise AssertionError(f"still there after {seconds} s; log: {self._log.read_text()}")

@@ -1,0 +1,57 @@
+"""From what a source pulled to NDJSON that the intake takes line by line, so that no event can spoil its neighbours."""
+
+import json
+
+import msgspec
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""Longest event. A longer one is refused unread."""
+
+MALFORMED = b"?"
+"""A line that the intake counts as `malformed_json`: it stands for what cannot be handed over as it is."""
+
+
+def lines_of(value: bytes) -> list[bytes]:
+    """Return the events of a message, one line each: one object, a JSON array of them, or NDJSON.
+
+    What is no JSON yields one line that the intake refuses. No line begins with a bracket: a body that did would be
+    read as one array.
+    """
+    value = value.strip()
+    if not value or len(value) > MAX_LINE_BYTES:
+        return [MALFORMED]
+    if value.startswith(b"["):
+        return _elements(value)
+    if b"\n" not in value:
+        return [value]
+    if value.startswith(b"{") and not value[: value.index(b"\n")].rstrip().endswith(b"}") and _is_json(value):
+        return [_on_one_line(value)]
+    return [event for line in value.split(b"\n") if line.strip() for event in lines_of(line)]
+
+
+def ndjson(chunk: bytes) -> bytes:
+    """Return whole lines with every line that is an array laid out as one line per element."""
+    if not (chunk[:1].isspace() or chunk.startswith(b"[") or b"\n[" in chunk):
+        return chunk
+    return b"\n".join(event for line in chunk.split(b"\n") if line.strip() for event in lines_of(line))
+
+
+def _elements(value: bytes) -> list[bytes]:
+    try:
+        elements = msgspec.json.decode(value, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return [MALFORMED]
+    return [MALFORMED if element.startswith(b"[") else _on_one_line(element) for element in map(bytes, elements)]
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _on_one_line(value: bytes) -> bytes:
+    """Return a JSON value without line ends, which JSON has between tokens only."""
+    return value.replace(b"\n", b" ")
