@@ -23,8 +23,22 @@ from exporter.web.server import ListenError
 DEFAULT_ADDRESS = ":10042"
 
 _COLLECTORS = (
-    *("model", "data", "groups", "estimation", "multivariate", "change", "challenge"),
-    *("intake", "state", "cpu", "memory", "pressure", "workloads", "gpu", "cost"),
+    "model",
+    "data",
+    "groups",
+    "estimation",
+    "multivariate",
+    "change",
+    "challenge",
+    "intake",
+    "cloudevents",
+    "state",
+    "cpu",
+    "memory",
+    "pressure",
+    "workloads",
+    "gpu",
+    "cost",
 )
 
 _log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ set -eu
 packages=""
 need() { command -v "$1" >/dev/null || packages="$packages $2"; }
 need promtool prometheus
+need prometheus-alertmanager prometheus-alertmanager
 need openssl openssl
 need prometheus-node-exporter prometheus-node-exporter
 need gcc "gcc libc6-dev"

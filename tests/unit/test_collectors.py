@@ -67,6 +67,7 @@ NEED_MORE = {
     if metric.pillar == "compute"
     or metric.name.startswith(("ml_exporter_checkpoint_", "ml_challenger_", "ml_feature_embedding_"))
     or metric.name in ("ml_feature_importance_ratio", "ml_model_weighted_drift")  # here nothing explains the scores
+    or metric.name == "ml_exporter_source_lag_events"
 }
 """Metrics that this traffic does not bring about."""
 
