@@ -27,6 +27,11 @@ DEFAULT_ADDRESS = ":10042"
 _COLLECTORS = (
     "model",
     "data",
+    "groups",
+    "estimation",
+    "multivariate",
+    "change",
+    "challenge",
     "intake",
     "cloudevents",
     "state",
@@ -106,6 +111,7 @@ def _profile_build(options: argparse.Namespace) -> int:
             exclude=options.exclude,
             categorical=options.categorical,
             groups=options.groups,
+            importances=options.importances,
             bins=options.bins,
             model_version=options.model_version,
         )
@@ -263,6 +269,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
     parser.add_argument(
+        "--importances",
+        type=_weights,
+        default={},
+        metavar="A=0.5,B=0.3",
+        help="how much each feature matters to the model (default: from an additive model of its outputs)",
+    )
+    parser.add_argument(
         "--bins", type=_bins, default=10, help="exported bins per numeric feature (2 to 50, default 10)"
     )
     parser.add_argument("--model-version", default="default", help="version of the model that the profile is for")
@@ -292,6 +305,16 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of 0 or more")
     return int(text)
+
+
+def _weights(text: str) -> dict[str, float]:
+    try:
+        weights = {name: float(weight) for name, weight in _class_columns(text).items()}
+    except ValueError:
+        weights = {}
+    if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: write FEATURE=NUMBER,FEATURE=NUMBER,… with numbers of 0 or more")
+    return weights
 
 
 def _bins(text: str) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from exporter.attributes import Attributes
 from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
 from exporter.performance import METRICS
@@ -47,6 +48,119 @@ class DriftSettings(_Settings):
     min_effect: dict[Statistic, Annotated[float, Field(ge=0)]] = {"psi": 0.1, "js": 0.1, "ks": 0.1}
 
 
+class AttributeSettings(_Settings):
+    """A sensitive attribute: a name, or names joined by `*` for their intersection; `edges` cut a numeric one."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    edges: Annotated[list[float], Field(max_length=50)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("edges")
+    @classmethod
+    def _edges_ascend(cls, edges: list[float]) -> list[float]:
+        if edges != sorted(set(edges)):
+            raise ValueError("edges must ascend")
+        return edges
+
+
+FairnessMetric = Literal[
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equal_opportunity_difference",
+    "mae_difference",
+    "bias_difference",
+]
+
+
+class FairnessBenchmark(_Settings):
+    """The values that a measure of fairness must keep."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FairnessBenchmark":
+        if not self.model_fields_set:
+            raise ValueError("a benchmark needs min or max")
+        return self
+
+
+class FairnessSettings(_Settings):
+    """Whose treatment is compared. Groups below `min_group_size` are exported by size alone."""
+
+    attributes: Annotated[list[AttributeSettings], Field(min_length=1, max_length=20)]
+    favourable: str | None = None
+    min_group_size: Annotated[int, Field(ge=2)] = 30
+    benchmarks: dict[FairnessMetric, FairnessBenchmark] = {}
+
+    @property
+    def edges(self) -> dict[str, list[float]]:
+        """Edges by attribute; none for a categorical one."""
+        return {attribute.name: attribute.edges for attribute in self.attributes}
+
+    @field_validator("favourable", mode="before")
+    @classmethod
+    def _favourable_is_a_class(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float | bool) else value
+
+    @field_validator("attributes")
+    @classmethod
+    def _attributes_differ(cls, attributes: list[AttributeSettings]) -> list[AttributeSettings]:
+        names = [attribute.name for attribute in attributes]
+        if len(set(names)) != len(names):
+            raise ValueError("every attribute once")
+        if any(attribute.edges and "*" in attribute.name for attribute in attributes):
+            raise ValueError("an intersection has no edges of its own; give them to its attributes")
+        return attributes
+
+
+class EstimationSettings(_Settings):
+    """Performance estimated before the labels are in."""
+
+    enabled: bool = True
+
+
+class MultivariateSettings(_Settings):
+    """Drift of the joint distribution of the numeric features; the rate of false alarms is the drift's."""
+
+    enabled: bool = True
+    min_effect: dict[Literal["mmd", "pca_reconstruction"], Annotated[float, Field(ge=0)]] = {
+        "mmd": 0.05,
+        "pca_reconstruction": 0.1,
+    }
+
+
+class ChangeSettings(_Settings):
+    """Changes of errors and scores as they happen; changes of a mean in [0, 1] up to `tolerance` are let pass."""
+
+    enabled: bool = True
+    false_alarm_probability: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    tolerance: Annotated[float, Field(ge=0, le=0.5)] = 0.01
+
+
+class ChallengeSettings(_Settings):
+    """Two versions that predict the same events under the same ids."""
+
+    champion: Annotated[str, Field(min_length=1, max_length=64)]
+    challenger: Annotated[str, Field(min_length=1, max_length=64)]
+
+    @field_validator("champion", "challenger", mode="before")
+    @classmethod
+    def _is_a_version(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float) else value
+
+    @model_validator(mode="after")
+    def _differ(self) -> "ChallengeSettings":
+        if self.champion == self.challenger:
+            raise ValueError("champion and challenger must be two versions")
+        return self
+
+
 class MinSamples(_Settings):
     """Sample sizes below which no performance and no drift is exported."""
 
@@ -69,6 +183,11 @@ class ModelSettings(_Settings):
     benchmarks: dict[str, Benchmark] = {}
     drift: DriftSettings = DriftSettings()
     min_samples: MinSamples = MinSamples()
+    fairness: FairnessSettings | None = None
+    estimation: EstimationSettings = EstimationSettings()
+    multivariate: MultivariateSettings = MultivariateSettings()
+    change: ChangeSettings = ChangeSettings()
+    challenge: ChallengeSettings | None = None
 
     @field_validator("positive", mode="before")
     @classmethod
@@ -326,6 +445,8 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
                 f"build it again with --positive {model.positive}"
             ),
         )
+    if model.fairness is not None:
+        yield from (("fairness", fault) for fault in _unfair(model.fairness, profile))
     for metric, benchmark in model.benchmarks.items():
         relative = benchmark.max_drop is not None or benchmark.max_increase is not None
         if relative and metric not in profile.performance:
@@ -336,6 +457,20 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
                     "build it with label and prediction (or score), or give min or max"
                 ),
             )
+
+
+def _unfair(settings: FairnessSettings, profile: Profile) -> Iterator[str]:
+    """Yield what does not fit between the settings of fairness and a profile."""
+    try:
+        Attributes(settings.edges, profile)
+    except ValueError as error:
+        yield f"attributes: {error}"
+    if settings.favourable is not None and settings.favourable not in profile.classes:
+        yield f"favourable: {settings.favourable!r} is no class; the classes are {', '.join(profile.classes) or 'none'}"
+    regression = profile.task == "regression"
+    for metric in settings.benchmarks:
+        if regression != (metric in ("mae_difference", "bias_difference")):
+            yield f"benchmarks: {profile.task} has no {metric}"
 
 
 def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -223,7 +223,7 @@ class Observer:
             drift = self._comparison.compare(totals)
         if not drift.values:
             return [], [], self._windows[0]
-        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in drift)
+        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in (drift.values, drift.thresholds))
         excess = np.where(np.isnan(values), -np.inf, values - thresholds).max(axis=-1)
         row = _first_known(np.where(np.isinf(excess).all(axis=1), np.nan, 0.0)) or 0
         names = self._model.layout.feature_names

@@ -138,10 +138,10 @@ class Stream:
         layout.count_features(delta, numeric, codes)
         columns = score[:, None] if self.task == "binary" else np.empty((seconds, 0))
         latency = self.rng.lognormal(np.log(0.03), 0.4, seconds)
-        layout.count_predictions(delta, Outputs(prediction, columns), latency, failed)
+        layout.count_predictions(delta, Outputs.plain(prediction, columns), latency, failed)
         known = self.rng.random(seconds) < LABELLED
         layout.count_labels(
-            delta, Outputs(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
+            delta, Outputs.plain(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
         )
         middle = start + seconds / 2
         self.version.add(delta, middle)
