@@ -121,7 +121,13 @@ def _settings(path: str, settings: type[BaseModel]) -> Iterator[tuple[str, type[
     yield path, settings
     for name, field in settings.model_fields.items():
         for inner in _models(field.annotation):
-            kind = "[]" if get_origin(field.annotation) in (list, tuple) else ".NAME" if _is_mapping(field.annotation) else ""
+            kind = (
+                "[]"
+                if get_origin(field.annotation) in (list, tuple)
+                else ".NAME"
+                if _is_mapping(field.annotation)
+                else ""
+            )
             yield from _settings(f"{path}.{name}{kind}".lstrip("."), inner)
 
 
