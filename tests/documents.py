@@ -1,6 +1,7 @@
 """Documentation that follows from the code: `python -m tests.documents` writes it, the test suite compares it."""
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -122,7 +123,7 @@ def configuration() -> str:
         "configuration file. Durations are Prometheus': `30s`, `15m`, `1h30m`, `7d`.",
     ]
     for title, settings in dict(_settings("", config.Config)).items():
-        lines += ["", f"## {title or 'The file'}", "", (settings.__doc__ or "").strip()]
+        lines += ["", f"## {title or 'The file'}", "", cleandoc(settings.__doc__ or "")]
         if settings.model_fields:
             lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
         for name, field in settings.model_fields.items():
