@@ -31,6 +31,7 @@ def check(
             host, int(port), timeout=_TIMEOUT_SECONDS, context=_context(tls, client_certificate)
         )
     )
+    url = f"{'http' if tls is None else 'https'}://{host}:{port}{PATH}"
     headers = {}
     if credentials is not None:
         headers["authorization"] = f"Basic {base64.b64encode(credentials.read_bytes().strip()).decode()}"
@@ -39,7 +40,9 @@ def check(
         answer = connection.getresponse()
         said = answer.read(1000).decode(errors="replace").strip()
     except http.client.HTTPException as error:
-        raise OSError(f"{address}: no HTTP answer: {error!r}") from None
+        raise OSError(f"{url}: no HTTP answer: {error!r}") from None
+    except OSError as error:
+        raise type(error)(f"{url}: {error}") from None
     finally:
         connection.close()
     if answer.status == 401:
