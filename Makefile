@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types rules healthy-month bench clean
+.PHONY: demo test soak lint types bench fuzz rules healthy-month dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -13,7 +13,11 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 -m "not benchmark and not soak"
+	$(BIN)/pytest -m benchmark
+
+soak: $(VENV)/dev
+	$(BIN)/pytest -m soak
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -31,6 +35,15 @@ healthy-month: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
 
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz --tries 2000000
+
+dashboards: $(VENV)/dev
+	$(BIN)/python -m grafana.source
+
+stack: $(VENV)/run
+	PYTHON=$(BIN)/python ./stack.sh
+
 clean:
 	rm -rf $(VENV) build dist
 
@@ -42,5 +55,5 @@ $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[kafka,parquet,redis] --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[arrow,kafka,parquet,redis] --group dev
 	touch $@

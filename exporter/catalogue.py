@@ -817,6 +817,20 @@ SOURCE_LAST_EVENT = _metric(
     "source",
     "Arrival time of the source's newest accepted event; absent before the first.",
 )
+CLOUD_EVENTS = _metric(
+    "ml_exporter_cloud_events_total",
+    "counter",
+    "exporter",
+    "source outcome",
+    "Requests and responses of KServe's inference logger, by what became of them; joined counts both halves.",
+)
+CLOUD_EVENTS_WAITING = _metric(
+    "ml_exporter_cloud_events_waiting",
+    "gauge",
+    "exporter",
+    "source",
+    "Requests and responses that wait for their other half.",
+)
 QUEUE_EVENTS = _metric(
     "ml_exporter_queue_events",
     "gauge",

@@ -1,14 +1,15 @@
 """The command line: `mlops-exporter COMMAND`. Every flag of `run` has a twin in the environment."""
 
 import argparse
+import functools
 import logging
 import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from exporter import __version__, config, logs, service
 from exporter.demo import run as demo
@@ -21,7 +22,19 @@ from exporter.web.server import ListenError
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "intake", "state", "cpu", "memory", "pressure", "workloads", "gpu", "cost")
+_COLLECTORS = (
+    "model",
+    "data",
+    "intake",
+    "cloudevents",
+    "state",
+    "cpu",
+    "memory",
+    "pressure",
+    "workloads",
+    "gpu",
+    "cost",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +64,7 @@ def _demo(options: argparse.Namespace) -> int:
     logs.configure(options.log_level, options.log_format)
     settings, profiles = config.read(demo.CONFIG)
     print(demo.introduction(options.web_listen_address[0]), flush=True)
-    service.run(settings, profiles, _service_options(options), demo.feed)
+    service.run(settings, profiles, _service_options(options), functools.partial(demo.feed, speed=options.demo_speed))
     return 0
 
 
@@ -133,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demonstration = commands.add_parser("demo", help="run the exporter on bundled data replayed as live traffic")
     _add_serving(demonstration)
+    _flag(demonstration, "--demo.speed", "1", "how many times as fast as usual the traffic passes", type_=_speed)
     demonstration.set_defaults(command=_demo)
 
     check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
@@ -228,6 +242,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_profile_build)
 
 
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0 and up to 100")
+    return speed
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -251,7 +272,7 @@ def _flag(
     default: str,
     help_: str,
     *,
-    type_: type = str,
+    type_: Callable[[str], Any] = str,
     choices: list[str] | None = None,
 ) -> None:
     """Add a flag whose default may come from the environment."""

@@ -22,6 +22,7 @@ from exporter.profile.bins import CategoricalVariable, NumericVariable
 from exporter.profile.profile import Profile
 from exporter.samples import Rows, Samples
 from exporter.sources.base import Health, Source
+from exporter.sources.kserve import KServe
 from exporter.statistics import regression
 
 Floats = NDArray[np.float64]
@@ -319,6 +320,22 @@ def _timestamp(created: str) -> float:
 
 def _or_absent(value: float | None) -> float:
     return np.nan if value is None else value
+
+
+class CloudEventCollector:
+    """What became of the CloudEvents of KServe's inference logger."""
+
+    name = "cloudevents"
+
+    def __init__(self, source: str, kserve: KServe) -> None:
+        self._kserve = kserve
+        self._family = _Family(source)
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        counts = self._kserve.counts
+        yield self._family(catalogue.CLOUD_EVENTS, counts.values(), counts)
+        yield self._family(catalogue.CLOUD_EVENTS_WAITING, [self._kserve.waiting])
 
 
 class IntakeCollector:

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -106,9 +106,8 @@ class ModelSettings(_Settings):
     def _fits_its_task(self) -> "ModelSettings":
         for metric in self.benchmarks:
             if metric not in METRICS[self.task]:
-                raise ValueError(
-                    f"benchmarks: {self.task} has no metric {metric!r}; it has {', '.join(METRICS[self.task])}"
-                )
+                hint = _near_or_all(metric, METRICS[self.task])
+                raise ValueError(f"benchmarks.{metric}: not a metric of a {self.task} model; {hint}")
         if self.label_delay > self.label_ttl:
             raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
         if self.positive is not None and self.task != "binary":
@@ -116,8 +115,40 @@ class ModelSettings(_Settings):
         return self
 
 
+class KServeModel(_Settings):
+    """How the payloads of one InferenceService become events; see docs/events.md.
+
+    `version` is the CloudEvents extension that tells the version. `features` name the columns of rows that are lists.
+    `outputs` say what the response's outputs are, `classes` the order of the classes in `scores`.
+    """
+
+    model: str | None = None
+    component: str = "predictor"
+    version: str = "endpoint"
+    features: list[str] = []
+    outputs: dict[str, Literal["prediction", "score", "scores"]] = {}
+    classes: list[str] = []
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_are_strings(cls, value: object) -> object:
+        return [canonical(name) for name in value] if isinstance(value, list) else value
+
+
+class KServeSettings(_Settings):
+    """CloudEvents of KServe's inference logger. A request and its response wait `wait` for each other."""
+
+    models: dict[str, KServeModel] = {}
+    wait: Duration = 60.0
+    waiting_events: Annotated[int, Field(ge=1)] = 100_000
+    waiting_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    remembered_events: Annotated[int, Field(ge=0)] = 200_000
+
+
 class HttpSource(_Settings):
     """Events posted to /v1/events."""
+
+    kserve: KServeSettings = KServeSettings()
 
 
 def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
@@ -273,6 +304,7 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
                 f"{path}:{_line(node, ('models', index, key))}: models[{index}].{key}: {fault}"
                 for key, fault in _mismatches(model, profiles[model.name])
             ]
+    faults += [f"{path}:{_line(node, location)}: {fault}" for location, fault in _kserve_mismatches(config, profiles)]
     if faults:
         raise ConfigError(faults)
     return config, profiles
@@ -319,22 +351,53 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
             )
 
 
+def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield place and fault where KServe's mapping names a model or a class that is not there."""
+    names = [model.name for model in config.models]
+    for index, source in enumerate(config.sources):
+        for service, mapping in (source.http.kserve.models if source.http else {}).items():
+            place = ("sources", index, "http", "kserve", "models", service)
+            model = mapping.model or service.rpartition("/")[2]
+            if model not in names:
+                yield place, f"{service}: model {model!r} is not among models: {', '.join(names)}"
+            elif mapping.classes and sorted(mapping.classes) != sorted(profiles[model].classes):
+                yield (
+                    (*place, "classes"),
+                    f"{service}: classes must be those of the profile, in the order of the model's output: "
+                    f"{', '.join(profiles[model].classes) or 'none'}",
+                )
+
+
 def _describe(path: Path, node: yaml.Node, fault: Any) -> str:
     """Turn a pydantic fault into one line that says where, what and what would be right."""
     location = tuple(part for part in fault["loc"] if not isinstance(part, str) or "[" not in part)
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if fault["type"] == "extra_forbidden":
-        known = sorted(_known_keys(Config, location[:-1]))
-        close = difflib.get_close_matches(str(location[-1]), known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        message = f"unknown key; {hint}"
+        message = f"unknown key; {_near_or_all(location[-1], _known_keys(Config, location[:-1]))}"
     elif fault["type"] == "missing":
         message = "missing; it must be given"
-    elif not isinstance(fault["input"], dict | list):
+    elif fault["type"] in ("model_type", "dict_type"):
+        message = f"must be a mapping; known here: {', '.join(sorted(_known_keys(Config, location)))}"
+    elif fault["type"] == "list_type":
+        message = "must be a list, as in [a, b]"
+    elif fault["type"] == "too_short":
+        message = "must have at least one entry"
+    elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        head, _, rest = message.partition(": ")
+        if _has(node, (*location, *head.split("."))):  # the validator of a mapping names the key that is at fault
+            location, message = (*location, *head.split(".")), rest
+    secret = fault["type"] == "extra_forbidden"  # a misspelt key may well hold a password
+    if not secret and not isinstance(fault["input"], dict | list) and repr(fault["input"]) not in message:
         message = f"{fault['input']!r}: {message}"
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     place = f"{path}:{_line(node, location)}"
     return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+
+def _near_or_all(name: object, known: Iterable[str]) -> str:
+    """Return the one that was probably meant, else all that there are."""
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
 
 
 def _known_keys(model: Any, location: tuple[str | int, ...]) -> set[str]:
@@ -358,20 +421,28 @@ def _settings_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _line(node: yaml.Node, location: tuple[str | int, ...]) -> int:
     """Return the line of the deepest part of `location` that the file has."""
-    line = node.start_mark.line + 1
+    return [node.start_mark.line + 1, *_path(node, location)][-1]
+
+
+def _has(node: yaml.Node, location: tuple[str | int, ...]) -> bool:
+    """Whether the file has `location`."""
+    return len(list(_path(node, location))) == len(location)
+
+
+def _path(node: yaml.Node, location: tuple[str | int, ...]) -> Iterator[int]:
+    """Yield the line of each part of `location` until one that the file lacks."""
     for part in location:
         if isinstance(node, yaml.MappingNode):
             found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
             if found is None:
-                return line
-            line = found[0].start_mark.line + 1
+                return
+            yield found[0].start_mark.line + 1
             node = found[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            yield node.start_mark.line + 1
         else:
-            return line
-    return line
+            return
 
 
 def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:

@@ -13,13 +13,13 @@ FEED_SECONDS = 0.25
 _SOURCE = "push"
 
 
-async def feed(service: Service) -> None:
-    """Send the traffic, as model servers would, until cancelled."""
+async def feed(service: Service, speed: float = 1.0) -> None:
+    """Send the traffic, as model servers would, until cancelled; `speed` seconds of it in a second."""
     feeder = Feeder()
     start = time.monotonic()
     while True:
         now = time.time()
-        body = feeder.batch(time.monotonic() - start, now)
+        body = feeder.batch(speed * (time.monotonic() - start), now)
         if body:
             await service.intake.submit(_SOURCE, body, now)
         await asyncio.sleep(FEED_SECONDS)

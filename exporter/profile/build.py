@@ -8,10 +8,11 @@ import difflib
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +37,15 @@ SAMPLE_ROWS = 100_000
 MAX_CATEGORIES = 100
 """Categories kept by name, the most frequent ones; the rest is `other`."""
 
-_TRACKED_CATEGORIES = 100_000
+_TRACKED_CATEGORIES = 10_000
+"""Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
+
 _NUMERIC_SHARE = 0.95
 _SCORE_BINS = 256
 _SEED = 1
 
 Floats = NDArray[np.float64]
+_T = TypeVar("_T")
 
 
 class BuildError(Exception):
@@ -93,6 +97,9 @@ def build(request: Request) -> tuple[Profile, list[str]]:
     )
     if request.scores:
         scores = [columns[name] for name in request.scores.values()]
+        for name in request.scores.values():
+            if not columns[name].numbers:
+                raise BuildError(f"--score or --scores: {name}: has no number; name the column of the probabilities")
         profile.score_edges = _score_edges(np.concatenate([column.sample for column in scores]))
         if request.task == "binary":
             profile.score = _numeric(scores[0], request.bins)
@@ -110,6 +117,7 @@ class _Column:
         self.numbers = 0
         self.texts = 0
         self.categories: Counter[str] = Counter()
+        self._categorised = 0
         self.minimum, self.maximum = math.inf, -math.inf
         self.mean = 0.0
         self._squares = 0.0
@@ -117,12 +125,14 @@ class _Column:
         self._values = np.empty(0)
         self._largest_key = 1.0
 
-    def add(self, numbers: Floats, categories: Sequence[object], keys: Floats) -> None:
-        """Take in a block: its cells as numbers and as categories, and a random key in [0, 1) per row."""
+    def add(self, cells: Sequence[object], keys: Floats, *, typed: bool) -> None:
+        """Take in the cells of a block, and a random key in [0, 1) per row."""
+        numbers = to_numbers(cells, typed=typed)
         self.rows += len(numbers)
         self.texts += int(np.isinf(numbers).sum())
         if len(self.categories) < _TRACKED_CATEGORIES:
-            self.categories.update(name for name in categories if isinstance(name, str))
+            self.categories.update(name for name in to_categories(cells, typed=typed) if isinstance(name, str))
+            self._categorised = self.rows
         finite = np.isfinite(numbers)
         values = numbers[finite]
         if not len(values):
@@ -165,7 +175,8 @@ class _Column:
     @property
     def looks_like_identifiers(self) -> bool:
         """Whether the cells are texts most of which differ."""
-        return not self.is_numeric and len(self.categories) > MAX_CATEGORIES and 2 * len(self.categories) > self.rows
+        distinct = len(self.categories)
+        return not self.is_numeric and distinct > MAX_CATEGORIES and 2 * distinct > self._categorised
 
 
 def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
@@ -173,8 +184,7 @@ def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
 
     In a typed file (NDJSON, Parquet) a text is never a number, as in events; in CSV every cell is a text.
     """
-    plain = {float, int, type(None)} if typed else {str}
-    if set(map(type, cells)) <= plain:
+    if not typed or set(map(type, cells)) <= {float, int, type(None)}:
         try:
             numbers = np.array(cells, np.float64) if typed else np.fromiter(map(float, cells), np.float64, len(cells))  # type: ignore[arg-type]
         except (ValueError, OverflowError):
@@ -182,7 +192,7 @@ def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
         else:
             numbers[np.isinf(numbers)] = np.inf
             return numbers
-    return np.array([_number(cell, typed) for cell in cells], np.float64)
+    return np.array(_of_each(lambda cell: _number(cell, typed), cells), np.float64)
 
 
 def _number(cell: object, typed: bool) -> float:
@@ -198,9 +208,19 @@ def _number(cell: object, typed: bool) -> float:
 
 def to_categories(cells: Sequence[object], *, typed: bool) -> list[object]:
     """Return cells as categories: None for missing ones, INVALID for what is no single value."""
-    if not typed:
-        return [canonical_text(cell) if isinstance(cell, str) else cell for cell in cells]
-    return [_category(cell) for cell in cells]
+    return _of_each(_category if typed else _category_of_text, cells)
+
+
+def _of_each(function: Callable[[object], _T], cells: Sequence[object]) -> list[_T]:
+    """Return the function of each cell, worked out once per distinct one where equal cells mean the same."""
+    if not set(map(type, cells)) <= {str, int, float, type(None)}:  # True equals 1, and lists cannot be looked up
+        return list(map(function, cells))
+    answers = {cell: function(cell) for cell in set(cells)}
+    return [answers[cell] for cell in cells]
+
+
+def _category_of_text(cell: object) -> object:
+    return canonical_text(cell) if isinstance(cell, str) else cell
 
 
 def _category(cell: object) -> object:
@@ -219,12 +239,12 @@ def _survey(request: Request) -> dict[str, _Column]:
     for block in read_blocks(request.data):
         n = len(next(iter(block.values())))
         keys = rng.random(n)
-        for name in columns.keys() | block.keys():
+        for name in dict.fromkeys([*columns, *block]):
             if name not in columns:
                 columns[name] = _Column()
                 columns[name].rows = rows
             cells = block.get(name, [None] * n)
-            columns[name].add(to_numbers(cells, typed=typed), to_categories(cells, typed=typed), keys)
+            columns[name].add(cells, keys, typed=typed)
         rows += n
     if not rows:
         raise BuildError(f"{request.data}: no rows; a profile needs the rows that the model was trained on")

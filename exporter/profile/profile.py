@@ -112,8 +112,14 @@ class _SchemaOnly(msgspec.Struct):
 
 
 def save(profile: Profile, path: Path) -> None:
-    """Write a profile as JSON, one line per feature, so that versions can be compared with diff."""
-    path.write_text(_lines(msgspec.to_builtins(profile), depth=2) + "\n")
+    """Write a profile as JSON, one line per feature, so that versions can be compared with diff.
+
+    Raises ProfileError where it cannot be written.
+    """
+    try:
+        path.write_text(_lines(msgspec.to_builtins(profile), depth=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ProfileError(f"{path}: {error.strerror or error}; name a file that can be written") from error
 
 
 def _lines(value: object, depth: int) -> str:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -12,7 +13,7 @@ import msgspec
 Block = dict[str, list[object]]
 """Columns of one length. Cells of a CSV file are texts, others have the types of their file; None is missing."""
 
-BLOCK_ROWS = 20_000
+BLOCK_ROWS = 2_000
 
 
 class TableError(Exception):
@@ -30,12 +31,24 @@ def read_blocks(path: Path) -> Iterator[Block]:
     if not path.is_file():
         raise TableError(f"{path}: no such file")
     if kind == ".csv":
-        return _csv_blocks(path)
+        return _readable(path, _csv_blocks(path))
     if kind in (".ndjson", ".jsonl", ".json"):
-        return _ndjson_blocks(path)
+        return _readable(path, _ndjson_blocks(path))
     if kind in (".parquet", ".pq"):
         return _parquet_blocks(path)
     raise TableError(f"{path}: cannot tell its format; name it .csv, .ndjson (either with .gz) or .parquet")
+
+
+def _readable(path: Path, blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield the blocks; what is wrong with the bytes of the file becomes a TableError."""
+    try:
+        yield from blocks
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: not UTF-8: {error.reason}; convert it, for example with iconv") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TableError(f"{path}: not a gzip file, or cut short: {error}") from error
+    except csv.Error as error:
+        raise TableError(f"{path}: not CSV: {error}") from error
 
 
 def _kind(path: Path) -> str:

@@ -1,0 +1,26 @@
+# The exporter as an image: nothing but Python, the locked dependencies and the exporter, run by an unprivileged user.
+# Any image with Python 3.11 serves as base: docker build --build-arg BASE=python:3.11-slim@sha256:... .
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS build
+# Set these to build without a package registry: docker build --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=...
+ARG PIP_NO_INDEX
+ARG PIP_FIND_LINKS
+# The lock holds for dependencies and for what builds the package; no time stamp goes into the result.
+ENV PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY exporter ./exporter
+RUN python3 -m venv --without-pip /opt/mlops-exporter \
+    && python3 -m pip --python /opt/mlops-exporter/bin/python3 install --no-compile . \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/mlops-exporter/lib
+
+FROM ${BASE}
+COPY --from=build /opt/mlops-exporter /opt/mlops-exporter
+RUN install --directory --owner=10042 --group=10042 --mode=0750 /var/lib/mlops-exporter
+USER 10042:10042
+ENV PATH=/opt/mlops-exporter/bin:$PATH
+EXPOSE 10042
+HEALTHCHECK --interval=15s --timeout=6s --start-period=20s CMD ["mlops-exporter", "healthcheck"]
+ENTRYPOINT ["mlops-exporter"]
+CMD ["run", "--config.file=/etc/mlops-exporter/mlops-exporter.yml"]

@@ -1,0 +1,238 @@
+"""Dashboard "Data drift": what comes in against the reference, the worst feature first."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from exporter import catalogue as c
+from grafana.source import panels as p
+from grafana.source.promql import series
+
+_ONE_FEATURE = 'feature="$feature"'
+
+_NO_DRIFT = "Not judged: the window holds fewer values than min_samples.drift, or the profile has no features."
+_NO_QUALITY = "Too few values in the window."
+_NO_OUTCOME = "Too few in the window, or the profile holds no distribution of them."
+_NO_JOINT = "Not judged: the profile holds no multivariate statistics, or the window too few predictions."
+
+# Distance over threshold, the worst statistic of each feature: above 1 is drift.
+_RATIO = f"max by (feature) ({series(c.FEATURE_DRIFT)} / {series(c.FEATURE_DRIFT_THRESHOLD)})"
+_RATIO_AT_END = f"max by (feature) ({series(c.FEATURE_DRIFT)} @ end() / {series(c.FEATURE_DRIFT_THRESHOLD)} @ end())"
+_LEVELS = p.ranges(
+    (None, 0.99999, "As in the reference", p.GOOD),
+    (0.99999, 2, "Drift", p.WATCH),
+    (2, None, "Strong drift", p.BAD),
+)
+# Features, the worst first: the default of the variable.
+_FEATURES = f"query_result(sort_desc({_RATIO} or max by (feature) ({series(c.FEATURE_REFERENCE)}) * 0))"
+
+
+def _times(metric: c.Metric, threshold: c.Metric, by: str) -> str:
+    return f"max by ({by}) ({series(metric)} / {series(threshold)})"
+
+
+def _head() -> list[p.Panel]:
+    drifted = series(c.DRIFTED_FEATURES)
+    return [
+        p.number(
+            "How many features drift?",
+            "Features with a statistic above its threshold. The threshold is what chance exceeds at the configured "
+            "false-alarm rate and the window's sample size, and at least the smallest effect that matters.",
+            "none",
+            f"max({drifted})",
+            empty=_NO_DRIFT,
+            size=(5, 4),
+            mappings=p.ranges((0, 0, "None", p.GOOD), (1, None, "", p.WATCH)),
+        ),
+        p.number(
+            "Of how many features?",
+            "Features in the reference profile.",
+            "none",
+            f"max({series(c.MODEL_FEATURES)})",
+            empty="No profile",
+            size=(4, 4),
+        ),
+        p.number(
+            "From how many predictions?",
+            "Predictions in the window: thresholds fall as they grow.",
+            "short",
+            f"sum({series(c.WINDOW_PREDICTIONS)})",
+            empty="No predictions",
+            size=(5, 4),
+        ),
+        p.number(
+            "Do predictions drift?",
+            "Distance of scores (without scores: of predictions) from the reference over its threshold, in words.",
+            "none",
+            f"max({series(c.PREDICTION_DRIFT)} / {series(c.PREDICTION_DRIFT_THRESHOLD)})",
+            empty=_NO_OUTCOME,
+            size=(5, 4),
+            mappings=_LEVELS,
+        ),
+        p.number(
+            "Do labels drift?",
+            "Distance of the labels from the reference over its threshold, in words.",
+            "none",
+            f"max({series(c.LABEL_DRIFT)} / {series(c.LABEL_DRIFT_THRESHOLD)})",
+            empty=_NO_OUTCOME,
+            size=(5, 4),
+            mappings=_LEVELS,
+        ),
+    ]
+
+
+def _features() -> list[p.Panel]:
+    return [
+        p.table_of(
+            "Which features drift most?",
+            "Each feature's distance from the reference as a multiple of its threshold, for the worst "
+            "statistic, and its course over the time range; above 1 is drift. The link draws the feature below.",
+            [],
+            [
+                p.Column(
+                    "feature",
+                    "Feature",
+                    least=100,
+                    link="/d/mlops-data?var-feature=${__data.fields.Feature}"
+                    "&${model:queryparam}&${version:queryparam}&${window:queryparam}&" + p.SHARED_VARIABLES,
+                ),
+                p.Column("A", "Times the threshold", unit="none", decimals=2, width=180),
+            ],
+            empty=_NO_DRIFT,
+            size=(10, 11),
+            sort="Times the threshold",
+            trend=_RATIO,
+        ),
+        p.states(
+            "When did which feature drift?",
+            "The twenty features that drift most at the end of the time range, in words. Drift is above the threshold, "
+            "strong drift above twice the threshold.",
+            [p.Query(f"{_RATIO} and on (feature) topk(20, {_RATIO_AT_END})", "{{feature}}")],
+            _LEVELS,
+            empty=_NO_DRIFT,
+            size=(14, 11),
+        ),
+    ]
+
+
+def _one_feature() -> list[p.Panel]:
+    counts = f"sum by (bin, range) (increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$window]))"
+    total = f"scalar(sum(increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$window])) > 0)"
+    # Bins without a range (missing, invalid, other) are named by their bin.
+    named = 'label_replace({}, "range", "$1", "bin", "(missing|invalid|other)")'
+    return [
+        p.bars(
+            "How is $feature distributed, now and in the reference?",
+            "Share of the values in each bin of the reference: now (increase of the counters over the window's length) "
+            "against the training data.",
+            "percentunit",
+            {
+                "Reference": named.format(f"max by (bin, range) ({series(c.FEATURE_REFERENCE, _ONE_FEATURE)})"),
+                "Now": named.format(f"{counts} / {total}"),
+            },
+            by="range",
+            order="bin",
+            empty="No values of this feature in the window yet.",
+            size=(14, 9),
+            colors=(p.QUIET, p.NEUTRAL),
+        ),
+        p.over_time(
+            "Is $feature beyond its thresholds?",
+            "Each statistic of the feature (solid) and its threshold (dashed) at the sample size of that moment.",
+            "none",
+            [
+                p.Query(f"max by (statistic) ({series(c.FEATURE_DRIFT, _ONE_FEATURE)})", "{{statistic}}"),
+                p.Query(
+                    f"max by (statistic) ({series(c.FEATURE_DRIFT_THRESHOLD, _ONE_FEATURE)})",
+                    "threshold of {{statistic}}",
+                ),
+            ],
+            empty=_NO_DRIFT,
+            size=(10, 9),
+            overrides=_SOLID_AND_DASHED,
+            low=0,
+        ),
+    ]
+
+
+_STATISTIC_COLORS = {
+    "psi": p.NEUTRAL, "js": p.WATCH, "ks": p.GOOD, "hellinger": p.PINK, "wasserstein": p.SKY, "tvd": p.QUIET,
+    "mmd": p.NEUTRAL, "pca_reconstruction": p.WATCH,
+}  # fmt: skip
+_SOLID_AND_DASHED = {
+    **{name: p.line(color) for name, color in _STATISTIC_COLORS.items()},
+    **{f"threshold of {name}": p.line(color, dashed=True, width=1) for name, color in _STATISTIC_COLORS.items()},
+}
+
+
+def _against_threshold(question: str, what: str, metric: c.Metric, threshold: c.Metric, empty: str) -> p.Panel:
+    return p.over_time(
+        question,
+        f"Distance of {what} from the reference (solid) and its threshold (dashed), for each statistic.",
+        "none",
+        [
+            p.Query(f"max by (statistic) ({series(metric)})", "{{statistic}}"),
+            p.Query(f"max by (statistic) ({series(threshold)})", "threshold of {{statistic}}"),
+        ],
+        empty=empty,
+        size=(8, 8),
+        overrides=_SOLID_AND_DASHED,
+        low=0,
+    )
+
+
+def _outcomes() -> list[p.Panel]:
+    return [
+        _against_threshold(
+            "Do scores drift?", "scores, or predictions without scores,", c.PREDICTION_DRIFT,
+            c.PREDICTION_DRIFT_THRESHOLD, _NO_OUTCOME,
+        ),
+        _against_threshold("Do labels drift?", "labels", c.LABEL_DRIFT, c.LABEL_DRIFT_THRESHOLD, _NO_OUTCOME),
+        _against_threshold(
+            "Do features drift together?", "the joint distribution of the numeric features",
+            c.DATA_DRIFT, c.DATA_DRIFT_THRESHOLD, _NO_JOINT,
+        ),
+    ]  # fmt: skip
+
+
+def _quality() -> list[p.Panel]:
+    kinds = [
+        ("Which values are missing?", "absent, null or NaN", c.FEATURE_MISSING),
+        ("Which values are invalid?", "of the wrong type or infinite", c.FEATURE_INVALID),
+        ("Which values are out of range?", "outside the reference's range (numeric)", c.FEATURE_OUT_OF_RANGE_RATIO),
+        ("Which categories are unseen?", "of a category that the profile does not list", c.FEATURE_UNSEEN),
+    ]
+    return [
+        p.over_time(
+            question,
+            f"Share of each feature's values that are {what}: the ten features with most of them.",
+            "percentunit",
+            [p.Query(f"max by (feature) (topk(10, {series(metric)}))", "{{feature}}")],
+            empty=_NO_QUALITY,
+            size=(6, 8),
+            low=0,
+        )
+        for question, what, metric in kinds
+    ]
+
+
+def build() -> model.Dashboard:
+    """Return the dashboard."""
+    return p.dashboard(
+        "mlops-data",
+        "What comes in against what the model was trained on: features, quality, predictions, labels, all together.",
+        [
+            *p.model_variables(),
+            p.window_variable(),
+            p.variable(
+                "feature", _FEATURES, regex='/feature="([^"]+)"/', sort=model.VariableSort.DISABLED,
+                description="The feature that drifts most comes first.",
+            ),
+        ],
+        {
+            "": _head(),
+            "Which features?": _features(),
+            "Feature $feature": _one_feature(),
+            "Predictions, labels, all features together": _outcomes(),
+            "Are the values valid?": _quality(),
+        },
+        matchers=',model="$model"',
+    )  # fmt: skip

@@ -1,0 +1,249 @@
+"""Dashboard "Exporter": whether the exporter sees everything, and what it costs."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from exporter import catalogue as c
+from grafana.source import panels as p
+from grafana.source.promql import EXPORTER, rate, series
+
+_SOURCE = 'source=~"$source"'
+_NO_EVENTS = "No events yet: nothing sends to this source, or it cannot be reached."
+_NO_STATE = "No state: without state.path the exporter keeps everything in memory only."
+_OF_EXPORTERS = f"and on (job, instance) {series(c.EXPORTER_BUILD_INFO, free='version')}"
+_UP = p.Words({1: ("Up", p.GOOD), 0: ("Down", p.BAD)})
+_DONE = p.Words({1: ("Good", p.GOOD), 0: ("Failed", p.BAD)})
+
+
+def _head() -> list[p.Panel]:
+    return [
+        p.number(
+            "Can it be scraped?",
+            "Whether the last scrape of each exporter succeeded.",
+            "none",
+            f"min(up{{{EXPORTER}}} and on (job, instance) group by (job, instance) "
+            f"(last_over_time({series(c.EXPORTER_BUILD_INFO, free='version')}[1h])))",
+            empty="No exporter was scraped within the last hour.",
+            words=_UP,
+        ),
+        p.number(
+            "Are all sources up?",
+            "Whether every source can deliver events.",
+            "none",
+            f"min({series(c.SOURCE_UP, _SOURCE)})",
+            empty="No source is configured.",
+            words=_UP,
+        ),
+        p.number(
+            "Is its config good?",
+            "Whether the configuration was loaded without error the last time.",
+            "none",
+            f"min({series(c.CONFIG_RELOAD_SUCCESSFUL)})",
+            empty="No exporter is scraped.",
+            words=_DONE,
+        ),
+        p.number(
+            "Do collectors work?",
+            "Whether every collector produced its samples for the last scrape; a failed one leaves its metrics out.",
+            "none",
+            f"min({series(c.EXPORTER_COLLECTOR_SUCCESS)})",
+            empty="No exporter is scraped.",
+            words=_DONE,
+        ),
+        p.number(
+            "Last event?",
+            "Time since the newest accepted event of any source arrived.",
+            "s",
+            f"time() - max({series(c.SOURCE_LAST_EVENT, _SOURCE)})",
+            empty="No event yet",
+            decimals=0,
+        ),
+        p.number(
+            "Which version runs?",
+            "Version of the exporter and of its Python; several names mean that the fleet is mixed.",
+            "none",
+            f"count by (version, pythonversion) ({series(c.EXPORTER_BUILD_INFO, free='version')})",
+            legend="{{version}}, Python {{pythonversion}}",
+            empty="No exporter is scraped.",
+            name_only=True,
+        ),
+    ]
+
+
+def _sources() -> list[p.Panel]:
+    rejected = f"sum by (source, reason) ({rate(c.EVENTS_REJECTED, _SOURCE)})"
+    by = "by (source)"
+    return [
+        p.table_of(
+            "How is each source?",
+            "A row for each source: whether it can deliver, how long ago its last event came, how many wait where it "
+            "pulls them from, and what was accepted, refused and late over the time range.",
+            [
+                f"min {by} ({series(c.SOURCE_UP, _SOURCE)})",
+                f"time() - max {by} ({series(c.SOURCE_LAST_EVENT, _SOURCE)})",
+                f"sum {by} ({series(c.SOURCE_LAG, _SOURCE)})",
+                f"sum {by} (increase({series(c.EVENTS, _SOURCE)}[$__range]))",
+                f"sum {by} (increase({series(c.EVENTS_REJECTED, _SOURCE)}[$__range]))",
+                f"sum {by} (increase({series(c.EVENTS_LATE, _SOURCE)}[$__range]))",
+            ],
+            [
+                p.Column("source", "Source", least=100),
+                p.Column("A", "State", words=_UP, width=90),
+                p.Column("B", "Last event", unit="s", decimals=0, width=110),
+                p.Column("C", "Waiting", unit="short", decimals=0, width=100),
+                p.Column("D", "Accepted", unit="short", decimals=1, width=110),
+                p.Column("E", "Refused", unit="short", decimals=0, width=100),
+                p.Column("F", "Late", unit="short", decimals=0, width=90),
+            ],
+            empty="No source is configured.",
+            size=(14, 7),
+            sort="Refused",
+        ),
+        p.ranking(
+            "Why are events refused?",
+            "Refused events over the time range, by source and reason.",
+            "short",
+            f"sort_desc(topk(10, sum by (source, reason) (increase({series(c.EVENTS_REJECTED, _SOURCE)}[$__range]))"
+            " > 0))",
+            "{{source}}: {{reason}}",
+            empty="No event was refused in the time range.",
+            size=(10, 7),
+        ),
+        p.over_time(
+            "How many events come in?",
+            "Accepted events per second, by source.",
+            "eps",
+            [p.Query(f"sum {by} ({rate(c.EVENTS, _SOURCE)})", "{{source}}")],
+            empty=_NO_EVENTS,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "How many are refused or late?",
+            "Events per second that were refused, by reason, or counted in totals only because they were older than "
+            "the longest window.",
+            "eps",
+            [
+                p.Query(f"{rejected} > 0", "{{source}}: {{reason}}"),
+                p.Query(f"sum {by} ({rate(c.EVENTS_LATE, _SOURCE)})", "{{source}}: late"),
+            ],
+            empty="Nothing counted yet.",
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "Does it fall behind?",
+            "Events that wait where a source pulls them from.",
+            "short",
+            [p.Query(f"sum {by} ({series(c.SOURCE_LAG, _SOURCE)})", "{{source}}")],
+            empty="No source has a backlog to know: pushed events wait with their sender.",
+            size=(8, 8),
+            low=0,
+        ),
+    ]
+
+
+def _inside() -> list[p.Panel]:
+    return [
+        p.over_time(
+            "Is its queue filling?",
+            "Events received and not yet counted, against the number that may wait (dashed); beyond it, 429.",
+            "short",
+            [
+                p.Query(f"sum by (instance) ({series(c.QUEUE_EVENTS)})", "Waiting, {{instance}}"),
+                p.Query(f"min({series(c.QUEUE_CAPACITY)})", "Capacity"),
+            ],
+            empty="No exporter is scraped.",
+            size=(8, 8),
+            overrides={"Capacity": p.line(p.BAD, dashed=True)},
+            low=0,
+        ),
+        p.over_time(
+            "How old is its last checkpoint?",
+            "Time since the last checkpoint: what a restart has to read again.",
+            "s",
+            [p.Query(f"time() - max by (instance) ({series(c.CHECKPOINT_LAST_SUCCESS)})", "{{instance}}")],
+            empty=_NO_STATE,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "How long does a checkpoint take?",
+            "Duration of the last checkpoint.",
+            "s",
+            [p.Query(f"max by (instance) ({series(c.CHECKPOINT_DURATION)})", "{{instance}}")],
+            empty=_NO_STATE,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "What goes wrong with its state?",
+            "Times that the state could not be read or written over the last hour, by kind of fault.",
+            "short",
+            [p.Query(f"sum by (fault) (increase({series(c.STATE_ERRORS)}[1h]))", "{{fault}}")],
+            empty=_NO_STATE,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "What does a scrape cost?",
+            "Time that Prometheus waits for the exporter.",
+            "s",
+            [p.Query(f"scrape_duration_seconds{{{EXPORTER}}} {_OF_EXPORTERS}", "{{instance}}")],
+            empty="No exporter is scraped.",
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "Which collector takes how long?",
+            "Time that each collector takes for a scrape.",
+            "s",
+            [p.Query(f"max by (collector) ({series(c.EXPORTER_COLLECTOR_DURATION)})", "{{collector}}")],
+            empty="No exporter is scraped.",
+            size=(8, 8),
+            low=0,
+            stacked=True,
+        ),
+        p.over_time(
+            "How many series does it export?",
+            "Samples of the last scrape.",
+            "short",
+            [p.Query(f"scrape_samples_scraped{{{EXPORTER}}} {_OF_EXPORTERS}", "{{instance}}")],
+            empty="No exporter is scraped.",
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "How much memory does it use?",
+            "Resident memory of the exporter's process.",
+            "bytes",
+            [p.Query(f"process_resident_memory_bytes{{{EXPORTER}}} {_OF_EXPORTERS}", "{{instance}}")],
+            empty="No exporter is scraped.",
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "How much CPU does it use?",
+            "CPU seconds per second of the exporter's process: 1 is a whole core.",
+            "none",
+            [
+                p.Query(
+                    f"rate(process_cpu_seconds_total{{{EXPORTER}}}[$__rate_interval]) {_OF_EXPORTERS}", "{{instance}}"
+                )
+            ],
+            empty="No exporter is scraped.",
+            size=(8, 8),
+            low=0,
+        ),
+    ]
+
+
+def build() -> model.Dashboard:
+    """Return the dashboard."""
+    sources = f"label_values({series(c.SOURCE_UP)}, source)"
+    return p.dashboard(
+        "mlops-exporter",
+        "The exporter itself: sources, lag, refused events, queue, state, cost of a scrape, series.",
+        [p.variable("source", sources, several=True)],
+        {"": _head(), "Does it see everything?": _sources(), "Is it well itself?": _inside()},
+        matchers=',model=""',
+    )

@@ -1,0 +1,117 @@
+"""Every query of every dashboard, asked of a real Prometheus that scrapes the demonstration."""
+
+import re
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.dashboards import DASHBOARDS, Target, annotations, substitute, targets, variables
+from tests.integration.prometheus import Prometheus
+
+BUILT_IN = {"__rate_interval": "10s", "__range": "1m"}
+CHOICES = (
+    {"model": "mpg", "metric": "mae", "feature": "horsepower", "attribute": "origin"},
+    {"model": "flights", "metric": "accuracy", "feature": "temperature", "attribute": "carrier"},
+)
+COMMON = {"job": ".+", "instance": ".+", "version": "1", "window": "1m", "source": ".*", "workload": ".*", "gpu": ".*"}
+
+# Panels, or queries of them, that have nothing to show for the demonstration, and why.
+EMPTY = {
+    "Which alerts fire, by model?": "no alerting rules are loaded here",
+    "Why are events refused?": "the demonstration's events are good",
+    "How many are refused or late? [A]": "the demonstration's events are good",
+    "Does it fall behind?": "the demonstration's source is pushed to",
+    "How is each source? [C]": "the demonstration's source is pushed to",
+    "How old is its last checkpoint?": "the demonstration keeps no state",
+    "How long does a checkpoint take?": "the demonstration keeps no state",
+    "Has the relation to the label changed?": "the demonstration's profiles hold no calibration",
+    "Is $metric as good as agreed? [G]": "the demonstration's profiles hold no calibration",
+    "How strong is the evidence of a change?": "needs more labels than half a minute brings",
+    "Do features drift together?": "the demonstration's profiles hold no multivariate statistics",
+}
+
+
+def ask(server: Prometheus, endpoint: str, **parameters: str) -> list[Any]:
+    """The result of a query, which must have neither an error nor a warning."""
+    answer = httpx.get(f"{server.url}/api/v1/{endpoint}", params=parameters, timeout=10, trust_env=False).json()
+    assert answer["status"] == "success", f"{answer.get('error')}: {parameters}"
+    assert not answer.get("warnings"), parameters
+    assert not answer.get("infos"), parameters
+    data = answer["data"]
+    result: list[Any] = data["result"] if isinstance(data, dict) else data
+    return result
+
+
+def evaluate(server: Prometheus, expr: str, *, instant: bool) -> list[Any]:
+    if instant:
+        return ask(server, "query", query=expr)
+    end = time.time()
+    return ask(server, "query_range", query=expr, start=str(end - 60), end=str(end), step="5")
+
+
+def answers(server: Prometheus, target: Target) -> list[Any]:
+    """What the query finds for either model."""
+    return [
+        series
+        for chosen in CHOICES
+        for series in evaluate(
+            server, substitute(target.expr, {**COMMON, **BUILT_IN, **chosen}), instant=target.instant
+        )
+    ]
+
+
+@pytest.mark.parametrize("uid", sorted(DASHBOARDS))
+def test_every_query_finds_data(prometheus: Prometheus, uid: str) -> None:
+    without = []
+    for target in targets(uid):
+        found = answers(prometheus, target)
+        if not found and not EMPTY.keys() & {target.title, f"{target.title} [{target.letter}]"}:
+            without.append(f"{target}: {target.expr}")
+    assert not without
+
+
+@pytest.mark.parametrize("uid", sorted(DASHBOARDS))
+def test_every_variable_has_values(prometheus: Prometheus, uid: str) -> None:
+    for name, variable in variables(uid).items():
+        if variable["type"] == "query" and name not in ("workload", "gpu"):
+            found = {value for chosen in CHOICES for value in options(prometheus, variable, chosen)}
+            assert found, f"{name}: {variable['query']['query']}"
+            wanted = {chosen[name] for chosen in CHOICES} if name in CHOICES[0] else set()
+            assert wanted <= found
+
+
+def options(server: Prometheus, variable: dict[str, Any], chosen: dict[str, str]) -> list[str]:
+    """The values of a variable, as Grafana finds them."""
+    query = substitute(variable["query"]["query"], {**COMMON, **chosen})
+    if found := re.fullmatch(r"label_values\((.+), (\w+)\)", query):
+        return [str(value) for value in ask(server, f"label/{found[2]}/values", **{"match[]": found[1]})]
+    found = re.fullmatch(r"query_result\((.+)\)", query, re.DOTALL)
+    assert found, query
+    texts = [
+        "{" + ",".join(f'{key}="{value}"' for key, value in series["metric"].items()) + "}"
+        for series in ask(server, "query", query=found[1])
+    ]
+    matches = [re.search(variable["regex"].strip("/"), text) for text in texts]
+    return [match[1] for match in matches if match]
+
+
+@pytest.mark.parametrize("uid", sorted(DASHBOARDS))
+def test_annotations_are_understood(prometheus: Prometheus, uid: str) -> None:
+    for annotation in annotations(uid):
+        for chosen in CHOICES:
+            evaluate(prometheus, substitute(annotation["expr"], {**COMMON, **chosen}), instant=False)
+
+
+def test_a_new_version_is_one_event(prometheus: Prometheus) -> None:
+    (new,) = [each for each in annotations("mlops-model") if each["name"] == "New versions"]
+    (event,) = evaluate(prometheus, substitute(new["expr"], {**COMMON, **CHOICES[0]}), instant=False)
+    assert event["metric"] == {"model": "mpg", "version": "1"}
+
+
+def test_the_default_metric_has_a_benchmark(prometheus: Prometheus) -> None:
+    metric = variables("mlops-model")["metric"]
+    assert options(prometheus, metric, CHOICES[0])[0] in {"mae", "r2"}
+    benchmarked = {"accuracy", "recall", "log_loss", "roc_auc", "expected_calibration_error"}
+    assert options(prometheus, metric, CHOICES[1])[0] in benchmarked

@@ -1,0 +1,47 @@
+"""`make stack`: the exporter, Prometheus and Alertmanager as they are installed, with the shipped configuration."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.integration.prometheus import Prometheus, eventually, free_port
+from tests.requirements import require_program
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_stack_runs_without_containers(tmp_path: Path) -> None:
+    require_program("prometheus")
+    require_program("prometheus-alertmanager")
+    names = ("EXPORTER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
+    ports = {name: str(free_port()) for name in names}
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [ROOT / "stack.sh"], env={**os.environ, **ports, "PYTHON": sys.executable}, stdout=output, stderr=output
+        ) as stack,
+    ):
+        try:
+            server = Prometheus(f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}", log)
+            eventually(lambda: log.read_text().endswith("Ctrl-C stops everything.\n"))
+            eventually(lambda: {each["health"] for each in targets(server)} == {"up"}, 40)
+            assert {each["labels"]["job"] for each in targets(server)} >= {"mlops-exporter", "prometheus"}
+            (alertmanager,) = server.api("alertmanagers")["activeAlertmanagers"]
+            assert ports["ALERTMANAGER_PORT"] in alertmanager["url"]
+            assert server.api("rules")["groups"]
+        finally:
+            stack.terminate()
+            assert stack.wait(timeout=20) == 0, log.read_text()
+
+
+def targets(server: Prometheus) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = server.api("targets")["activeTargets"]
+    except httpx.TransportError:
+        return []
+    return found

@@ -1,0 +1,146 @@
+"""Bins cut from a reference, and the cells that values fall into."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from exporter.profile.bins import CategoricalVariable, NumericVariable, count_numeric, encode, quantile_edges
+from exporter.values import INVALID
+
+Floats = NDArray[np.float64]
+
+
+def numeric(sample: Floats, bins: int = 10) -> NumericVariable:
+    """A variable with the bins of `sample`, counted."""
+    edges, exported = quantile_edges(sample, sample.min(), sample.max(), bins)
+    variable = NumericVariable(edges, exported, [0] * (len(edges) + 3), [0.0] * (len(edges) - 1), 0.0, 1.0)
+    variable.counts = count_numeric(np.sort(sample), variable.boundaries).tolist()
+    variable.validate("x")
+    return variable
+
+
+def exported_counts(variable: NumericVariable) -> list[int]:
+    counts: list[int] = np.add.reduceat(variable.counts[:-2], variable.exported_starts).tolist()
+    return counts
+
+
+def test_continuous_values_fill_the_exported_bins_evenly() -> None:
+    counts = exported_counts(numeric(np.random.default_rng(0).normal(size=10_000)))
+    assert len(counts) == 10
+    assert min(counts) >= 990
+    assert max(counts) <= 1010
+
+
+def test_the_reference_itself_is_never_out_of_range() -> None:
+    variable = numeric(np.random.default_rng(0).lognormal(size=1000))
+    underflow, overflow = variable.counts[0], variable.counts[-3]
+    assert (underflow, overflow) == (0, 0)
+
+
+def test_discrete_values_have_a_bin_each() -> None:
+    variable = numeric(np.repeat([3.0, 4.0, 6.0, 8.0], [10, 200, 100, 90]))
+    assert variable.edges[:-1] == [3.0, 4.0, 6.0, 8.0]
+    assert variable.counts == [0, 10, 200, 100, 90, 0, 0, 0]
+
+
+def test_a_point_mass_is_told_apart_from_what_lies_beside_it() -> None:
+    random = np.random.default_rng(1)
+    sample = np.concatenate([np.zeros(6000), random.exponential(size=4000)])
+    variable = numeric(sample)
+    cell = int(count_numeric(np.array([0.0]), variable.boundaries).argmax())
+    assert variable.counts[cell] == 6000
+    beside = int(count_numeric(np.array([np.nextafter(0.0, 1.0)]), variable.boundaries).argmax())
+    assert beside != cell
+
+
+def test_a_constant_has_one_bin_and_everything_else_is_out_of_range() -> None:
+    variable = numeric(np.full(50, 7.0))
+    assert variable.counts == [0, 50, 0, 0, 0]
+    assert variable.exported_labels == [("01", "(-inf,+inf)"), ("invalid", ""), ("missing", "")]
+    assert count_numeric(np.array([6.9, 7.0, 7.1, np.inf, np.nan]), variable.boundaries).tolist() == [1] * 5
+
+
+def test_labels_say_the_ranges() -> None:
+    variable = NumericVariable([0.0, 1.0, 2.5, 4.0], [0, 2], [0] * 7, [0.5, 1.5, 3.0], 0.0, 1.0)
+    assert variable.exported_labels == [
+        ("01", "(-inf,2.5)"),
+        ("02", "[2.5,+inf)"),
+        ("invalid", ""),
+        ("missing", ""),
+    ]
+    assert variable.fine_starts == [0, 2, 3]
+    assert variable.exported_starts == [0, 3]
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(
+    st.lists(finite, min_size=1, max_size=400),
+    st.lists(st.one_of(finite, st.just(math.inf), st.just(math.nan)), max_size=200),
+    st.integers(2, 12),
+)
+def test_each_value_falls_into_the_one_cell_whose_range_holds_it(
+    reference: list[float], values: list[float], bins: int
+) -> None:
+    variable = numeric(np.array(reference), bins)
+    edges = variable.edges
+    assert edges[0] == min(reference)
+    assert edges[-2] <= max(reference) < edges[-1]
+    assert sum(variable.counts) == len(reference)
+    expected = [0] * variable.cells
+    for value in values:
+        if math.isnan(value):
+            expected[-1] += 1
+        elif math.isinf(value):
+            expected[-2] += 1
+        else:
+            expected[sum(edge <= value for edge in edges)] += 1
+    assert count_numeric(np.sort(values), variable.boundaries).tolist() == expected
+
+
+@given(st.lists(finite, min_size=1, max_size=400), st.integers(2, 12))
+def test_exported_bins_are_groups_of_neighbouring_fine_bins(reference: list[float], bins: int) -> None:
+    variable = numeric(np.array(reference), bins)
+    assert sum(exported_counts(variable)) == len(reference)
+    assert len(variable.exported) <= bins
+    assert len(variable.exported_labels) == len(variable.exported) + 2
+
+
+def test_categories_and_what_is_none_of_them() -> None:
+    variable = CategoricalVariable(["a", "b"], [0] * 5)
+    assert encode(["b", "a", "c", INVALID, None], variable.codes).tolist() == [1, 0, 2, 3, 4]
+    assert variable.exported_labels == [
+        ("a", "a"),
+        ("b", "b"),
+        ("other", ""),
+        ("invalid", ""),
+        ("missing", ""),
+    ]
+
+
+def test_a_category_named_like_a_special_bin_keeps_a_series_of_its_own() -> None:
+    variable = CategoricalVariable(["missing", "other"], [0] * 5)
+    assert len(set(variable.exported_labels)) == 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        (NumericVariable([1.0], [0], [0] * 4, [], 0, 1), "at least two finite ascending numbers"),
+        (NumericVariable([1.0, 1.0], [0], [0] * 5, [1.0], 0, 1), "at least two finite ascending numbers"),
+        (NumericVariable([1.0, 2.0], [0], [0] * 4, [1.0], 0, 1), "1 fine bins need 5 counts"),
+        (NumericVariable([1.0, 2.0], [0], [-1, 0, 0, 0, 0], [1.0], 0, 1), "0 or more"),
+        (NumericVariable([1.0, 2.0], [1], [0] * 5, [1.0], 0, 1), "exported must ascend from 0"),
+        (NumericVariable([1.0, 2.0], [0, 1], [0] * 5, [1.0], 0, 1), "stay below 1"),
+        (CategoricalVariable(["a", "a"], [0] * 5), "must differ"),
+        (CategoricalVariable(["a"], [0] * 5), "1 categories need 4 counts"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(variable: NumericVariable | CategoricalVariable, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^x: .*{message}"):
+        variable.validate("x")

@@ -1,0 +1,298 @@
+"""What the collectors show: all of the catalogue and nothing else, zeros from the start, and no made-up numbers."""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+
+from exporter.catalogue import all_metrics
+from exporter.events import REASONS
+from exporter.profile.profile import Task
+from exporter.service import Service
+from tests.unit import pipeline
+from tests.unit.pipeline import CLASSES, Event
+
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
+DEFAULTS: dict[str, Any] = {
+    "min_samples": {"performance": 30, "drift": 100},
+    "drift": {"statistics": ["psi", "js", "ks"]},
+}
+
+
+def traffic(task: Task, size: int, seed: int = 0, **members: object) -> list[Event]:
+    """Predictions with labels, most of them later, as the reference has them."""
+    events: list[Event] = []
+    now = time.time()
+    for number, row in enumerate(pipeline.reference_rows(task, size, seed=100 + seed)):
+        event: Event = {"model": task, "version": "7", "id": f"{task}-{seed}-{number}", "ts": now - 1}
+        event["features"] = {name: row[name] for name in ("amount", "rooms", "age", "country", "owner")}
+        event["latency_seconds"] = 0.02
+        if task == "binary":
+            event["score"] = row["p_yes"]
+        elif task == "multiclass":
+            event["scores"] = {name: row[f"p_{name}"] for name in CLASSES[task]}
+        else:
+            event["prediction"] = row["p"]
+        if number % 3 == 0:
+            events.append(event | {"label": row["y"]} | members)
+        else:
+            events += [event | members, {"model": task, "id": event["id"], "label": row["y"]} | members]
+    return events
+
+
+@pytest.fixture(scope="module")
+def busy() -> Service:
+    """A service that has seen every kind of traffic."""
+    benchmarks: dict[Task, dict[str, Any]] = {
+        "binary": {"benchmarks": {"accuracy": {"max_drop": 0.1, "max": 0.99}}},
+        "regression": {"benchmarks": {"mae": {"max_increase": 1.0}}},
+    }
+    service = pipeline.service(*TASKS, only=benchmarks, label_delay="0s", **DEFAULTS)
+    pipeline.submit(service, *(pipeline.ndjson(traffic(task, 400)) for task in TASKS))
+    pipeline.submit(service, b'{"model": "nobody"}\n')
+    return service
+
+
+NEED_MORE = {
+    metric.name
+    for metric in all_metrics()
+    if metric.pillar == "compute"
+    or metric.name.startswith("ml_exporter_checkpoint_")
+    or metric.name == "ml_exporter_source_lag_events"
+}
+"""Metrics that traffic alone does not bring about."""
+
+
+def test_the_catalogue_is_what_a_busy_service_shows(busy: Service) -> None:
+    shown = pipeline.scrape(busy)
+    catalogue = {metric.name: metric for metric in all_metrics()}
+    own = {name for name in shown.families if not name.startswith(("process_", "python_"))}
+    names = {name + "_total" if shown.families[name].type == "counter" else name for name in own}
+    assert names - catalogue.keys() == set()
+    assert catalogue.keys() - names - NEED_MORE == set()
+    for name in own:
+        family = shown.families[name]
+        metric = catalogue[name + "_total" if family.type == "counter" else name]
+        assert (family.type, family.documentation) == (metric.type, metric.help)
+        for sample in family.samples:
+            labels = tuple(label for label in sample.labels if label != "le")
+            assert labels == metric.labels, sample
+
+
+def test_both_formats_say_the_same(busy: Service) -> None:
+    def samples(families: Iterable[Any]) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        return {
+            (sample.name, tuple(sorted(sample.labels.items())))
+            for family in families
+            for sample in family.samples
+            if family.name.startswith("ml_")
+        }
+
+    assert samples(pipeline.scrape(busy).families.values()) == samples(_openmetrics(busy))
+
+
+def _openmetrics(service: Service) -> list[Any]:
+    text = asyncio.run(service.registry.scrape(openmetrics=True, gzipped=False)).decode()
+    return list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+
+
+def test_no_value_is_made_up(busy: Service) -> None:
+    for name in (shown := pipeline.scrape(busy)).names:
+        for labels, value in shown.series(name).items():
+            assert math.isfinite(value), (name, labels)
+            if name.endswith(("_ratio", "_total", "_bucket", "_count")):
+                assert value >= 0, (name, labels)
+            if name.endswith("_ratio"):
+                assert value <= 1, (name, labels)
+
+
+def test_what_is_not_of_a_version_is_there_from_the_start() -> None:
+    shown = pipeline.scrape(pipeline.service(*TASKS))
+    rejected = shown.by("reason", "ml_exporter_events_rejected_total", source="push")
+    assert rejected == dict.fromkeys(REASONS, 0)
+    assert shown.value("ml_exporter_events_total", source="push") == 0
+    assert shown.value("ml_exporter_events_late_total", source="push") == 0
+    for task in TASKS:
+        for name in ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate"):
+            assert shown.value(f"ml_model_{name}_total", model=task) == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_all_counters_of_a_version_begin_with_its_first_event(task: Task) -> None:
+    """rate() and increase() need the zero before the first count."""
+    service = pipeline.service(task)
+    (event,) = traffic(task, 1)
+    del event["label"]
+    pipeline.submit(service, pipeline.ndjson([event]))
+    shown = pipeline.scrape(service)
+    profile = pipeline.profile(task)
+    for name, variable in profile.features.items():
+        bins = shown.series("ml_feature_values_total", feature=name)
+        assert len(bins) == len(variable.exported_labels)
+        assert sum(bins.values()) == 1
+    if task == "regression":
+        assert shown.value("ml_model_absolute_error_sum_total") == 0
+        assert shown.value("ml_model_overprediction_sum_total") == 0
+    else:
+        assert set(shown.series("ml_model_confusion_total").values()) == {0.0}
+        assert len(shown.series("ml_model_confusion_total")) == len(profile.classes) ** 2
+        assert shown.by("bin", "ml_model_calibration_predictions_total") == dict.fromkeys(
+            ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1"], 0
+        )
+    for counter in ("labels", "prediction_failures", "predictions_unlabelled"):
+        assert shown.value(f"ml_model_{counter}_total") == 0
+    assert shown.value("ml_model_label_delay_seconds_count") == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_reference_shares_add_up_to_one(task: Task) -> None:
+    service = pipeline.service(task)
+    pipeline.submit(service, pipeline.ndjson(traffic(task, 1)))
+    shown = pipeline.scrape(service)
+    for name in pipeline.profile(task).features:
+        assert sum(shown.series("ml_feature_reference_ratio", feature=name).values()) == pytest.approx(1, abs=1e-12)
+    reference = shown.by("metric", "ml_model_performance_reference")
+    assert reference == pytest.approx(pipeline.profile(task).performance)
+
+
+def test_below_min_samples_there_is_a_sample_size_and_no_value() -> None:
+    service = pipeline.service("binary", **DEFAULTS)
+    events = [event for event in traffic("binary", 90) if "label" not in event or "score" in event][:29]
+    pipeline.submit(service, pipeline.ndjson(event | {"label": "yes"} for event in events))
+    shown = pipeline.scrape(service)
+    assert shown.by("window", "ml_model_window_labels") == {"15m": 29, "1h": 29}
+    for name in ("performance", "performance_lower", "performance_upper"):
+        assert shown.series(f"ml_model_{name}") == {}
+    for name in ("ml_feature_drift", "ml_feature_drift_threshold", "ml_prediction_drift", "ml_label_drift"):
+        assert shown.series(name) == {}
+    assert shown.series("ml_model_drifted_features") == {}
+    pipeline.submit(service, pipeline.ndjson(traffic("binary", 100, seed=1)))
+    shown = pipeline.scrape(service)
+    assert shown.value("ml_model_performance", metric="accuracy", window="1h") is not None
+    assert shown.value("ml_feature_drift", feature="amount", statistic="ks", window="1h") is not None
+    assert shown.value("ml_model_drifted_features", window="1h") == 0
+
+
+def test_with_one_class_only_what_needs_two_is_absent() -> None:
+    service = pipeline.service("binary")
+    events = [event | {"label": "yes"} for event in traffic("binary", 60) if "score" in event]
+    pipeline.submit(service, pipeline.ndjson(events))
+    shown = pipeline.scrape(service).by("metric", "ml_model_performance", window="1h")
+    assert shown.keys() >= {"accuracy", "recall", "log_loss", "brier_score"}
+    assert not shown.keys() & {"roc_auc", "mcc", "balanced_accuracy", "specificity"}
+
+
+def test_without_scores_their_metrics_are_absent() -> None:
+    service = pipeline.service("binary")
+    event = {"model": "binary", "prediction": "yes", "label": "yes"}
+    pipeline.submit(service, pipeline.ndjson([event] * 50))
+    shown = pipeline.scrape(service).by("metric", "ml_model_performance", window="1h")
+    assert "accuracy" in shown
+    assert not shown.keys() & {"roc_auc", "average_precision", "log_loss", "brier_score", "expected_calibration_error"}
+
+
+def test_windows_forget_and_counters_do_not() -> None:
+    service = pipeline.service("regression", windows=["2s", "1h"])
+    pipeline.submit(service, pipeline.ndjson(traffic("regression", 50)))
+    now = time.time()
+    late = pipeline.Exposition(_render_at(service, now + 3))
+    assert late.by("window", "ml_model_window_labels") == {"2s": 0, "1h": 50}
+    assert late.by("window", "ml_model_performance", metric="mae").keys() == {"1h"}
+    later = pipeline.Exposition(_render_at(service, now + 4000))
+    assert later.by("window", "ml_model_window_labels") == {"2s": 0, "1h": 0}
+    assert later.series("ml_model_performance") == {}
+    assert later.series("ml_feature_drift") == {}
+    assert later.value("ml_model_labels_total") == 50
+
+
+def _render_at(service: Service, now: float) -> str:
+    service.registry._now = lambda: now
+    service.registry._rendered = object()
+    return asyncio.run(service.registry.scrape(openmetrics=False, gzipped=False)).decode()
+
+
+def test_drift_is_shown_where_it_is() -> None:
+    service = pipeline.service("binary", **DEFAULTS)
+    events = [event | {} for event in traffic("binary", 300) if "features" in event]
+    for event in events:
+        event["features"] = event["features"] | {"amount": event["features"]["amount"] * 3 + 1}
+    pipeline.submit(service, pipeline.ndjson(events))
+    shown = pipeline.scrape(service)
+    over = {
+        feature
+        for feature in pipeline.profile("binary").features
+        if shown.value("ml_feature_drift", feature=feature, statistic="psi", window="1h")  # type: ignore[operator]
+        > shown.value("ml_feature_drift_threshold", feature=feature, statistic="psi", window="1h")
+    }
+    assert over == {"amount"}
+    assert shown.value("ml_model_drifted_features", window="1h") == 1
+
+
+HOSTILE = ['a"b', "back\\slash", "line\nfeed", "{}", "le", "", " ", "\u2028", "é", "\x00", "x" * 300, 'a="1"} 7']
+
+
+def test_hostile_categories_and_versions_cannot_break_a_scrape() -> None:
+    service = pipeline.service("binary")
+    events: list[Event] = [
+        {"model": "binary", "version": text[:64] or "v", "prediction": "yes", "features": {"country": text}}
+        for text in HOSTILE
+    ]
+    accepted, refused = pipeline.submit(service, pipeline.ndjson(events))
+    assert (accepted, refused) == (len(HOSTILE), [])
+    shown = pipeline.scrape(service)
+    versions = shown.by("version", "ml_model_predictions_total")
+    assert versions == dict.fromkeys((text[:64] or "v" for text in HOSTILE), 1)
+    assert sum(shown.by("version", "ml_feature_values_total", feature="country", bin="other").values()) == len(HOSTILE)
+    _openmetrics(service)
+
+
+def test_benchmarks_are_absolute_or_relative_to_the_reference(busy: Service) -> None:
+    shown = pipeline.scrape(busy)
+    reference = pipeline.profile("binary").performance["accuracy"]
+    assert shown.value("ml_model_benchmark_min", model="binary", metric="accuracy") == pytest.approx(reference - 0.1)
+    assert shown.value("ml_model_benchmark_max", model="binary", metric="accuracy") == 0.99
+    mae = pipeline.profile("regression").performance["mae"]
+    assert shown.value("ml_model_benchmark_max", model="regression", metric="mae") == pytest.approx(mae + 1)
+
+
+def test_histograms_are_cumulative(busy: Service) -> None:
+    shown = pipeline.scrape(busy)
+    buckets = shown.by("le", "ml_model_prediction_latency_seconds_bucket", model="binary")
+    values = list(buckets.values())
+    assert values == sorted(values)
+    assert buckets["0.01"] == 0
+    assert buckets["0.025"] == buckets["+Inf"] == 400
+    assert shown.value("ml_model_prediction_latency_seconds_sum", model="binary") == pytest.approx(8.0)
+
+
+def test_more_versions_than_allowed_are_refused() -> None:
+    service = pipeline.service("binary")
+    events = [{"model": "binary", "version": f"v{number}", "prediction": "yes"} for number in range(20)]
+    accepted, refused = pipeline.submit(service, pipeline.ndjson(events))
+    assert accepted == 16
+    assert [reason for _, reason in refused] == ["too_many_versions"] * 4
+    shown = pipeline.scrape(service)
+    assert len(shown.series("ml_model_predictions_total")) == 16
+    assert shown.value("ml_exporter_events_rejected_total", reason="too_many_versions") == 4
+
+
+def test_a_failing_model_server_is_counted() -> None:
+    service = pipeline.service("binary")
+    events = [{"model": "binary", "error": "timeout"}] * 3 + [{"model": "binary", "prediction": "no"}]
+    pipeline.submit(service, pipeline.ndjson(events))
+    shown = pipeline.scrape(service)
+    assert shown.value("ml_model_predictions_total") == 4
+    assert shown.value("ml_model_prediction_failures_total") == 3
+
+
+def test_ledgers_stay_whole_numbers(busy: Service) -> None:
+    for model in busy.models:
+        for version in model.versions.values():
+            counts = version.lifetime[model.layout.predictions.start : model.layout.labels.stop]
+            assert np.array_equal(counts, np.round(counts))
+            assert version.lifetime.min() >= 0 or model.name == "regression"

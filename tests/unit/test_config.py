@@ -1,0 +1,198 @@
+"""Configurations that load, and what is said of those that do not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exporter import config
+from exporter.config import ConfigError
+from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
+from exporter.profile.profile import Profile, Provenance, save
+from tests import golden
+
+CLASSES = CategoricalVariable(["0", "1"], [5, 5, 0, 0, 0])
+NUMBERS = NumericVariable([0.0, 1.0, 2.0], [0, 1], [0, 5, 5, 0, 0, 0], [0.5, 1.5], 1.0, 0.5)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with profiles: credit.json, prices.json, and credit-unlabelled.json without performance."""
+    monkeypatch.chdir(tmp_path)
+    origin = Provenance("", "", "3", "", "")
+    features: dict[str, Variable] = {"amount": NUMBERS}
+    credit = Profile(
+        1,
+        "binary",
+        10,
+        origin,
+        features,
+        classes=["0", "1"],
+        label=CLASSES,
+        prediction=CLASSES,
+        performance={"accuracy": 0.9},
+    )
+    save(credit, tmp_path / "credit.json")
+    credit.performance = {}
+    save(credit, tmp_path / "credit-unlabelled.json")
+    prices = Profile(1, "regression", 10, origin, features, label=NUMBERS, prediction=NUMBERS, performance={"mae": 1.0})
+    save(prices, tmp_path / "prices.json")
+    (tmp_path / "broken.json").write_text("{")
+    document = json.loads((tmp_path / "credit.json").read_text())
+    (tmp_path / "older.json").write_text(json.dumps(document | {"schema": 0}))
+    return tmp_path
+
+
+def read(directory: Path, text: str) -> config.Config:
+    path = Path("mlops-exporter.yml")
+    path.write_text(text)
+    loaded, _ = config.read(path)
+    return loaded
+
+
+FULL = """
+models:
+  - name: credit
+    task: binary                                # binary | multiclass | regression
+    profile: credit.json
+    windows: [15m, 1h, 24h]
+    positive: "1"
+    threshold: 0.5
+    label_ttl: 30d
+    benchmarks:
+      accuracy: {min: 0.90}
+      balanced_accuracy: {min: 0.8, max: 1}
+    drift: {statistics: [psi, js, ks], false_alarm_rate: 0.01, min_effect: {psi: 0.1, js: 0.1, ks: 0.1}}
+    min_samples: {performance: 50, drift: 200}
+sources:
+  - {name: push, http: {}}
+limits: {pending_predictions: 1000, versions: 4, queue_events: 5000, body_bytes: 65536}
+"""
+
+
+def test_everything_that_can_be_said(directory: Path) -> None:
+    loaded = read(directory, FULL)
+    (model,) = loaded.models
+    assert model.windows == [900.0, 3600.0, 86400.0]
+    assert model.label_ttl == 30 * 86400.0
+    assert model.benchmarks["balanced_accuracy"].max == 1.0
+    assert model.min_samples.drift == 200
+    assert loaded.limits.body_bytes == 65536
+
+
+def test_little_needs_to_be_said(directory: Path) -> None:
+    loaded = read(directory, "models: [{name: credit, task: binary, profile: credit.json}]")
+    assert loaded == read(
+        directory,
+        """
+        models:
+          - {name: credit, task: binary, profile: credit.json, windows: [15m, 1h, 24h], threshold: 0.5, label_ttl: 30d,
+             drift: {statistics: [psi, js, ks], false_alarm_rate: 0.01, min_effect: {psi: 0.1, js: 0.1, ks: 0.1}},
+             min_samples: {performance: 30, drift: 100}}
+        sources: [{name: push, http: {}}]
+        limits: {pending_predictions: 10000000, versions: 16, queue_events: 100000, body_bytes: 16777216}
+        """,
+    )
+
+
+def test_windows_come_in_any_order(directory: Path) -> None:
+    loaded = read(directory, "models: [{name: m, task: binary, profile: credit.json, windows: [1h, 5m]}]")
+    assert loaded.models[0].windows == [300.0, 3600.0]
+
+
+@pytest.mark.parametrize("positive", ["1", "1.0", '"1"', '"1.0"'])
+def test_classes_are_compared_as_strings(positive: str, directory: Path) -> None:
+    loaded = read(directory, f"models: [{{name: m, task: binary, profile: credit.json, positive: {positive}}}]")
+    assert loaded.models[0].positive == "1"
+
+
+def test_profiles_are_beside_the_configuration(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "mlops-exporter.yml").write_text("models: [{name: m, task: binary, profile: credit.json}]")
+    monkeypatch.chdir("/")
+    _, profiles = config.read(directory / "mlops-exporter.yml")
+    assert profiles["m"].task == "binary"
+
+
+GOOD = "{name: m, task: binary, profile: credit.json"
+
+BAD = {
+    "empty file": "",
+    "only a comment": "# nothing yet\n",
+    "not YAML": "models:\n  - name: [m\n    task: binary\n",
+    "tab as indentation": "models:\n\t- name: m\n",
+    "a list": "- name: m\n",
+    "a scalar": "models\n",
+    "no models": "sources: []\n",
+    "models empty": "models: []\n",
+    "model no mapping": "models: [credit]\n",
+    "models no list": "models: {name: m, task: binary, profile: credit.json}\n",
+    "unknown key at the top": f"models: [{GOOD}}}]\nlimit: {{versions: 3}}\n",
+    "unknown key of a model": "models:\n  - name: m\n    task: binary\n    profile: credit.json\n    treshold: 0.4\n",
+    "unknown key deep inside": f"models: [{GOOD}, drift: {{false_alarms: 0.01}}}}]\n",
+    "unknown key without a near one": f"models: [{GOOD}, colour: red}}]\n",
+    "key missing": "models:\n  - name: m\n    profile: credit.json\n",
+    "task unknown": "models: [{name: m, task: ranking, profile: credit.json}]\n",
+    "wrong type": f"models: [{GOOD}, threshold: high}}]\n",
+    "number out of range": f"models: [{GOOD}, threshold: 1.5}}]\n",
+    "name with a space": "models: [{name: my model, task: binary, profile: credit.json}]\n",
+    "name is a number": "models: [{name: 7, task: binary, profile: credit.json}]\n",
+    "bad duration": f"models: [{GOOD}, windows: [15min]}}]\n",
+    "duration without a unit": f"models: [{GOOD}, label_ttl: 3600}}]\n",
+    "windows no list": f"models: [{GOOD}, windows: 15m}}]\n",
+    "window twice": f"models: [{GOOD}, windows: [1h, 60m]}}]\n",
+    "window too short": f"models: [{GOOD}, windows: [500ms]}}]\n",
+    "no window": f"models: [{GOOD}, windows: []}}]\n",
+    "key twice": "models:\n  - name: m\n    task: binary\n    profile: credit.json\n    task: binary\n",
+    "model names twice": f"models:\n  - {GOOD}}}\n  - {GOOD}}}\n",
+    "source names twice": f"models: [{GOOD}}}]\nsources: [{{name: push, http: {{}}}}, {{name: push, http: {{}}}}]\n",
+    "two http sources": f"models: [{GOOD}}}]\nsources: [{{name: a, http: {{}}}}, {{name: b, http: {{}}}}]\n",
+    "source without a kind": f"models: [{GOOD}}}]\nsources:\n  - name: push\n",
+    "benchmark of another task": f"models:\n  - {GOOD},\n     benchmarks: {{mae: {{max: 3}}}}}}\n",
+    "benchmark misspelt": f"models:\n  - {GOOD},\n     benchmarks: {{acuracy: {{min: 0.9}}}}}}\n",
+    "benchmark without bound": f"models: [{GOOD}, benchmarks: {{accuracy: {{}}}}}}]\n",
+    "benchmark with two lower bounds": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 0.9, max_drop: 0.1}}}}}}]\n",
+    "benchmark a number": f"models: [{GOOD}, benchmarks: {{accuracy: 0.9}}}}]\n",
+    "max_drop below zero": f"models: [{GOOD}, benchmarks: {{accuracy: {{max_drop: -0.1}}}}}}]\n",
+    "max_drop without reference": "models:\n  - name: m\n    task: binary\n    profile: credit-unlabelled.json\n"
+    "    benchmarks:\n      accuracy: {max_drop: 0.02}\n",
+    "profile missing": "models:\n  - name: m\n    task: binary\n    profile: nowhere.json\n",
+    "profile broken": "models: [{name: m, task: binary, profile: broken.json}]\n",
+    "profile of an older schema": "models: [{name: m, task: binary, profile: older.json}]\n",
+    "profile of another task": "models:\n  - name: m\n    task: binary\n    profile: prices.json\n",
+    "positive not the profile's": "models:\n  - name: m\n    task: binary\n    profile: credit.json\n    positive: 0\n",
+    "positive of a regression": "models: [{name: m, task: regression, profile: prices.json, positive: 1}]\n",
+    "statistic unknown": f"models: [{GOOD}, drift: {{statistics: [psi, kl]}}}}]\n",
+    "min_effect of an unknown statistic": f"models: [{GOOD}, drift: {{min_effect: {{kl: 0.1}}}}}}]\n",
+    "false_alarm_rate too high": f"models: [{GOOD}, drift: {{false_alarm_rate: 0.5}}}}]\n",
+    "limit not whole": f"models: [{GOOD}}}]\nlimits: {{versions: 2.5}}\n",
+    "nothing where a value belongs": f"models: [{GOOD}, windows: }}]\nlimits:\n",
+    "five faults at once": "models:\n  - name: m\n    task: ranking\n    profile: nowhere.json\n    windows: [1x]\n"
+    "    colour: red\nlimits:\n  versions: 0\n",
+}
+
+
+def faults(text: str) -> list[str]:
+    Path("mlops-exporter.yml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        config.read(Path("mlops-exporter.yml"))
+    assert str(error.value) == "\n".join(error.value.faults)
+    return error.value.faults
+
+
+def test_every_message_says_where_what_and_what_would_be_right(directory: Path) -> None:
+    entries = [[f"--- {name}", text.rstrip(), ">>>", *faults(text), ""] for name, text in BAD.items()]
+    golden.compare(golden.DIRECTORY / "config-errors.txt", "\n".join(line for entry in entries for line in entry))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_every_message_names_file_and_line(name: str, directory: Path) -> None:
+    lines = BAD[name].count("\n") + 1
+    for fault in faults(BAD[name]):
+        file, line, _ = fault.split(":", 2)
+        assert file == "mlops-exporter.yml"
+        assert 1 <= int(line) <= lines
+
+
+def test_a_file_that_is_not_there(directory: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^nowhere\.yml: cannot be read: .*No such file"):
+        config.read(Path("nowhere.yml"))

@@ -1,0 +1,389 @@
+"""Profiles from tables: types, bins, classes, errors, and the reference performance beside scikit-learn's."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn import metrics
+
+from exporter.profile.bins import CategoricalVariable, NumericVariable
+from exporter.profile.build import BuildError, Request, build
+from exporter.profile.profile import Profile
+from exporter.profile.readers import TableError
+
+Table = dict[str, Any]
+
+
+def write_csv(path: Path, table: Table) -> Path:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return write_bytes(path, text.getvalue())
+
+
+def write_bytes(path: Path, text: str) -> Path:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def write_lines(path: Path, rows: Sequence[object]) -> Path:
+    return write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def rows_of(table: Table) -> list[dict[str, Any]]:
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+
+def built(path: Path, **request: Any) -> Profile:
+    profile, _ = build(Request(data=path, **request))
+    profile.validate()
+    return profile
+
+
+@pytest.fixture
+def credit() -> Table:
+    """A binary task: numbers with a point mass and gaps, whole numbers, texts, booleans, a group."""
+    random = np.random.default_rng(3)
+    n = 3000
+    amount = np.where(random.random(n) < 0.3, 0.0, random.lognormal(3, 1, n).round(2))
+    score = random.random(n).round(4)
+    label = (random.random(n) < score).astype(int)
+    age: list[float | None] = [None if gap else float(a) for gap, a in zip(random.random(n) < 0.1, amount, strict=True)]
+    return {
+        "amount": amount.tolist(),
+        "rooms": random.integers(1, 7, n).tolist(),
+        "age": age,
+        "country": random.choice(["DE", "FR", "IT"], n, p=[0.7, 0.2, 0.1]).tolist(),
+        "owner": (random.random(n) < 0.5).tolist(),
+        "sex": random.choice(["female", "male"], n).tolist(),
+        "score": score.tolist(),
+        "label": label.tolist(),
+    }
+
+
+BINARY = {"task": "binary", "label": "label", "scores": {"positive": "score"}, "groups": ("sex",)}
+
+
+def as_events(table: Table) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": "credit",
+            "id": str(number),
+            "features": {name: row[name] for name in ("amount", "rooms", "age", "country", "owner")},
+            "groups": {"sex": row["sex"]},
+            "score": row["score"],
+            "label": row["label"],
+        }
+        for number, row in enumerate(rows_of(table))
+    ]
+
+
+WRITERS: dict[str, Callable[[Path, Table], Path]] = {
+    "csv": lambda directory, table: write_csv(directory / "t.csv", table),
+    "csv.gz": lambda directory, table: write_csv(directory / "t.csv.gz", table),
+    "ndjson": lambda directory, table: write_lines(directory / "t.ndjson", rows_of(table)),
+    "jsonl.gz": lambda directory, table: write_lines(directory / "t.jsonl.gz", rows_of(table)),
+    "events": lambda directory, table: write_lines(directory / "events.ndjson", as_events(table)),
+    "parquet": lambda directory, table: write_parquet(directory / "t.parquet", table),
+}
+
+
+def write_parquet(path: Path, table: Table) -> Path:
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_same_table_gives_the_same_profile_from_every_format(kind: str, credit: Table, tmp_path: Path) -> None:
+    expected = built(write_csv(tmp_path / "reference.csv", credit), **BINARY)
+    actual = built(WRITERS[kind](tmp_path, credit), **BINARY)
+    assert list(actual.features) == ["amount", "rooms", "age", "country", "owner"]
+    assert actual.digest == expected.digest
+
+
+def test_types_are_inferred(credit: Table, tmp_path: Path) -> None:
+    profile = built(write_csv(tmp_path / "t.csv", credit), **BINARY)
+    kinds = {name: type(variable) for name, variable in profile.features.items()}
+    assert kinds == {
+        "amount": NumericVariable,
+        "rooms": NumericVariable,
+        "age": NumericVariable,
+        "country": CategoricalVariable,
+        "owner": CategoricalVariable,
+    }
+    country, owner, age = profile.features["country"], profile.features["owner"], profile.features["age"]
+    assert isinstance(country, CategoricalVariable)
+    assert isinstance(owner, CategoricalVariable)
+    assert country.categories == ["DE", "FR", "IT"]
+    assert country.counts == [*(credit["country"].count(name) for name in ("DE", "FR", "IT")), 0, 0, 0]
+    assert owner.categories == ["false", "true"]
+    assert age.counts[-1] == credit["age"].count(None)
+    assert sum(age.counts) == profile.rows == 3000
+    assert profile.groups["sex"].categories == ["female", "male"]
+
+
+def test_numbers_may_be_declared_categories(credit: Table, tmp_path: Path) -> None:
+    profile = built(write_csv(tmp_path / "t.csv", credit), **BINARY, categorical=("rooms",))
+    rooms = profile.features["rooms"]
+    assert isinstance(rooms, CategoricalVariable)
+    assert rooms.categories == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_features_are_chosen_by_name_or_by_exclusion(credit: Table, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", credit)
+    assert list(built(path, **BINARY, features=("country", "amount")).features) == ["country", "amount"]
+    assert list(built(path, **BINARY, exclude=("age", "owner")).features) == ["amount", "rooms", "country"]
+
+
+def test_moments_are_those_of_the_column(credit: Table, tmp_path: Path) -> None:
+    amount = built(write_csv(tmp_path / "t.csv", credit), **BINARY).features["amount"]
+    assert isinstance(amount, NumericVariable)
+    assert amount.mean == pytest.approx(np.mean(credit["amount"]), rel=1e-12)
+    assert amount.standard_deviation == pytest.approx(np.std(credit["amount"]), rel=1e-12)
+
+
+def test_a_few_bad_cells_are_invalid_and_many_make_a_category(tmp_path: Path) -> None:
+    few = [*map(str, range(97)), "n.a.", "?", "inf"]
+    many = [*map(str, range(80)), *["?"] * 20]
+    profile = built(write_csv(tmp_path / "t.csv", {"few": few, "many": many, "y": [1.5] * 100}), task="regression")
+    assert isinstance(profile.features["few"], NumericVariable)
+    assert profile.features["few"].counts[-2:] == [3, 0]
+    assert isinstance(profile.features["many"], CategoricalVariable)
+
+
+def test_identifiers_are_left_out_with_a_note_unless_asked_for(tmp_path: Path) -> None:
+    n = 30_000  # more than the distinct texts that are kept
+    path = write_csv(tmp_path / "t.csv", {"id": [f"u{i}" for i in range(n)], "x": range(n), "y": [0.0, 1.0] * (n // 2)})
+    profile, notes = build(Request(data=path, task="regression", label="y"))
+    assert list(profile.features) == ["x"]
+    assert notes == ["id: left out, since nearly every row has another text; --features would keep it"]
+    kept = built(path, task="regression", label="y", features=("id", "x")).features["id"]
+    assert isinstance(kept, CategoricalVariable)
+    assert len(kept.categories) == 100
+    assert kept.counts[-3] == n - 100
+
+
+def test_the_most_frequent_categories_are_kept_by_name(tmp_path: Path) -> None:
+    cells = [f"c{i:03d}" for i in range(150) for _ in range(i + 1)]
+    path = write_csv(tmp_path / "t.csv", {"c": cells, "y": [1.0] * len(cells)})
+    variable = built(path, task="regression", label="y").features["c"]
+    assert isinstance(variable, CategoricalVariable)
+    assert variable.categories == [f"c{i:03d}" for i in range(50, 150)]
+    assert variable.counts == [*range(51, 151), sum(range(1, 51)), 0, 0]
+
+
+def test_columns_that_appear_late_were_missing_before(tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = [{"x": 1.0, "y": 0.5}] * 5000 + [{"x": 2.0, "z": 3.0, "y": 0.5}] * 10
+    profile = built(write_lines(tmp_path / "t.ndjson", rows), task="regression", label="y")
+    assert profile.features["z"].counts[-1] == 5000
+    assert sum(profile.features["z"].counts) == profile.rows == 5010
+
+
+def test_texts_of_a_typed_file_are_no_numbers(tmp_path: Path) -> None:
+    rows = [{"code": str(i % 3), "flag": i % 2 == 0, "odd": [1], "y": 1} for i in range(60)]
+    with pytest.raises(BuildError, match="odd: has no value at all; leave it out with --exclude odd"):
+        built(write_lines(tmp_path / "t.ndjson", rows), task="regression", label="y")
+    profile = built(tmp_path / "t.ndjson", task="regression", label="y", exclude=("odd",))
+    assert isinstance(profile.features["code"], CategoricalVariable)
+    assert profile.features["code"].categories == ["0", "1", "2"]
+    assert isinstance(profile.features["flag"], CategoricalVariable)
+
+
+REGRESSION = {"x": [1.0, 2.0, 3.0], "p": [1.0, 2.0, 2.5], "y": [1.1, 2.1, 2.4]}
+CLASSES = {"x": [1.0, 2.0, 3.0, 4.0], "s": [0.1, 0.4, 0.6, 0.9], "y": ["a", "b", "a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("table", "request_", "message"),
+    [
+        (REGRESSION, {"task": "regression", "label": "Y"}, "--label: .*t.csv has no column 'Y'; it has p, x, y"),
+        (
+            {"amount": [1.0], "y": [2.0]},
+            {"task": "regression", "label": "y", "features": ("amonut",)},
+            "--features: .* has no column 'amonut'; did you mean 'amount'?",
+        ),
+        (REGRESSION, {"task": "regression", "label": "y", "groups": ("sex",)}, "--groups: .* no column 'sex'"),
+        (REGRESSION, {"task": "regression", "label": "y", "scores": {"positive": "p"}}, "a regression has no scores"),
+        (CLASSES, {"task": "regression", "label": "y"}, "y: a regression needs numbers"),
+        (CLASSES, {"task": "binary", "label": "y"}, "--positive: say which class is the positive one, a or b"),
+        (CLASSES, {"task": "binary", "label": "y", "positive": "c"}, "--positive: 'c' is not a class"),
+        (CLASSES, {"task": "binary", "scores": {"positive": "s"}}, "needs --label or --prediction"),
+        (REGRESSION, {"task": "binary", "label": "y"}, "--task binary: needs two classes, but there are 3: 1.1, 2.1"),
+        ({"x": [1], "y": ["a"]}, {"task": "binary", "label": "y"}, "needs two classes, but there are 1: a"),
+        ({"x": [1], "y": ["a"]}, {"task": "multiclass", "label": "y"}, "two classes or more, but there is only 'a'"),
+        (
+            CLASSES,
+            {"task": "multiclass", "label": "y", "scores": {"a": "s"}},
+            "--scores: every class needs its column CLASS=COLUMN; without one: b",
+        ),
+        (
+            CLASSES | {"s": [0.1, 0.4, 0.6, 1.9]},
+            {"task": "binary", "label": "y", "positive": "b", "scores": {"positive": "s"}},
+            "--score: probabilities lie between 0 and 1",
+        ),
+        (
+            CLASSES | {"s": [-0.1, 0.4, 0.6, 0.9]},
+            {"task": "binary", "label": "y", "positive": "b", "scores": {"positive": "s"}},
+            "--score: probabilities lie between 0 and 1",
+        ),
+        (
+            CLASSES | {"s": ["", "", "", ""]},
+            {"task": "binary", "label": "y", "positive": "b", "scores": {"positive": "s"}},
+            "--score.*s: has no number",
+        ),
+        (
+            REGRESSION | {"x": ["", "NA", "nan"]},
+            {"task": "regression", "label": "y"},
+            "x: has no value at all; leave it out with --exclude x",
+        ),
+        ({"x": [], "y": []}, {"task": "regression", "label": "y"}, "t.csv: no rows"),
+    ],
+)
+def test_what_cannot_be_built_says_what_would_be_right(
+    table: Table, request_: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BuildError, match=message):
+        built(write_csv(tmp_path / "t.csv", table), **request_)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"", "empty; the first line must name the columns"),
+        ("t.csv", b"a,a\n1,2\n", "t.csv:1: column names must differ"),
+        ("t.csv", b"a,b\n1,2\n1\n", "t.csv:3: 1 cells, but the header names 2"),
+        ("t.csv", b"a,b\n\xff,2\n", "t.csv: not UTF-8"),
+        ("t.csv.gz", b"a,b\n1,2\n", "t.csv.gz: not a gzip file"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-6], "t.csv.gz: not a gzip file, or cut short"),
+        ("t.csv", b"a,b\n" + b"x" * 200_000 + b",1\n", "t.csv: not CSV: field larger"),
+        ("t.ndjson", b'{"a": "\xff"}\n', "t.ndjson: not UTF-8"),
+        ("t.ndjson", b'{"a": 1}\n[1]\n', "t.ndjson:2: not a JSON object"),
+        ("t.parquet", b"PAR1", "not a Parquet file"),
+        ("t.xls", b"", "cannot tell its format; name it .csv, .ndjson"),
+    ],
+)
+def test_tables_that_cannot_be_read(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(TableError, match=message):
+        built(path, task="regression", label="a")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"nothing\.csv: no such file"):
+        built(tmp_path / "nothing.csv", task="regression", label="a")
+
+
+def test_classes_are_negative_then_positive(tmp_path: Path) -> None:
+    table = {"x": [1, 2, 3, 4], "y": ["yes", "no", "yes", "no"]}
+    path = write_csv(tmp_path / "t.csv", table)
+    assert built(path, task="binary", label="y", positive="no").classes == ["yes", "no"]
+    assert built(path, task="binary", label="y", positive="yes").classes == ["no", "yes"]
+    for cells in ([0, 1, 1, 0], [True, False, True, False]):
+        path = write_csv(tmp_path / "t.csv", table | {"y": cells})
+        assert built(path, task="binary", label="y").positive in ("1", "true")
+
+
+def close(profile: Profile, expected: dict[str, float]) -> None:
+    """Binned curves to 1e-3, sums exactly."""
+    assert profile.performance.keys() == expected.keys()
+    for name, value in expected.items():
+        binned = name in ("roc_auc", "average_precision")
+        assert profile.performance[name] == pytest.approx(value, abs=1e-3 if binned else 1e-9), name
+
+
+def test_binary_reference_performance_equals_scikit_learn(credit: Table, tmp_path: Path) -> None:
+    y, score = np.array(credit["label"]), np.array(credit["score"])
+    predicted = (score >= 0.5).astype(int)
+    bins = np.minimum((score * 10).astype(int), 9)
+    calibration = sum(abs((y - score)[bins == bin_].sum()) for bin_ in range(10)) / len(y)
+    close(
+        built(write_csv(tmp_path / "t.csv", credit), **BINARY),
+        {
+            "accuracy": metrics.accuracy_score(y, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy_score(y, predicted),
+            "precision": metrics.precision_score(y, predicted),
+            "recall": metrics.recall_score(y, predicted),
+            "specificity": metrics.recall_score(y, predicted, pos_label=0),
+            "f1": metrics.f1_score(y, predicted),
+            "mcc": metrics.matthews_corrcoef(y, predicted),
+            "roc_auc": metrics.roc_auc_score(y, score),
+            "average_precision": metrics.average_precision_score(y, score),
+            "log_loss": metrics.log_loss(y, score),
+            "brier_score": metrics.brier_score_loss(y, score),
+            "expected_calibration_error": calibration,
+        },
+    )
+
+
+def test_multiclass_reference_performance_equals_scikit_learn(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    names = np.array(["cat", "dog", "emu"])
+    scores = random.dirichlet([1.0, 1.0, 1.0], 2000)
+    y = names[(scores.cumsum(axis=1) > random.random((2000, 1))).argmax(axis=1)]
+    predicted = names[scores.argmax(axis=1)]
+    table: Table = {"x": random.normal(size=2000).tolist(), "y": y.tolist()}
+    table |= {f"p_{name}": scores[:, index].tolist() for index, name in enumerate(names)}
+    profile = built(
+        write_csv(tmp_path / "t.csv", table),
+        task="multiclass",
+        label="y",
+        scores={name: f"p_{name}" for name in ("emu", "cat", "dog")},
+    )
+    assert profile.classes == ["cat", "dog", "emu"]
+    actual = y[:, None] == names
+    recalls = [metrics.recall_score(~actual[:, k], predicted != names[k]) for k in range(3)]
+    close(
+        profile,
+        {
+            "accuracy": metrics.accuracy_score(y, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy_score(y, predicted),
+            "precision": metrics.precision_score(y, predicted, average="macro"),
+            "recall": metrics.recall_score(y, predicted, average="macro"),
+            "specificity": float(np.mean(recalls)),
+            "f1": metrics.f1_score(y, predicted, average="macro"),
+            "mcc": metrics.matthews_corrcoef(y, predicted),
+            "roc_auc": metrics.roc_auc_score(y, scores, multi_class="ovr"),
+            "log_loss": metrics.log_loss(y, scores),
+            "brier_score": float(np.square(scores - actual).sum(axis=1).mean()),
+        },
+    )
+    f1 = metrics.f1_score(y, predicted, average=None)
+    assert [profile.class_performance[name]["f1"] for name in names] == pytest.approx(f1, abs=1e-9)
+
+
+def test_regression_reference_performance_equals_scikit_learn(tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    y = random.normal(50, 10, 2500)
+    predicted = y + random.normal(1, 4, 2500)
+    path = write_csv(tmp_path / "t.csv", {"x": y.tolist(), "p": predicted.tolist(), "y": y.tolist()})
+    close(
+        built(path, task="regression", label="y", prediction="p"),
+        {
+            "mae": metrics.mean_absolute_error(y, predicted),
+            "rmse": metrics.root_mean_squared_error(y, predicted),
+            "mape": metrics.mean_absolute_percentage_error(y, predicted),
+            "r2": metrics.r2_score(y, predicted),
+            "bias": float((predicted - y).mean()),
+        },
+    )
+
+
+def test_without_labels_there_is_no_reference_performance(credit: Table, tmp_path: Path) -> None:
+    del credit["label"]
+    credit["prediction"] = [int(score >= 0.5) for score in credit["score"]]
+    profile = built(
+        write_csv(tmp_path / "t.csv", credit), task="binary", prediction="prediction", scores={"positive": "score"}
+    )
+    assert profile.performance == {}
+    assert profile.label is None
+    assert profile.score is not None
