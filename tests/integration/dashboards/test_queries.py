@@ -12,8 +12,22 @@ from tests.integration.prometheus import Prometheus
 
 BUILT_IN = {"__rate_interval": "10s", "__range": "1m"}
 CHOICES = (
-    {"model": "mpg", "metric": "mae", "feature": "horsepower", "attribute": "origin"},
-    {"model": "flights", "metric": "accuracy", "feature": "temperature", "attribute": "carrier"},
+    {
+        "model": "mpg",
+        "metric": "mae",
+        "feature": "horsepower",
+        "attribute": "origin",
+        "fairness_metric": "mae_difference",
+        "group_metric": "mae",
+    },
+    {
+        "model": "flights",
+        "metric": "accuracy",
+        "feature": "temperature",
+        "attribute": "carrier",
+        "fairness_metric": "demographic_parity_difference",
+        "group_metric": "accuracy",
+    },
 )
 COMMON = {"job": ".+", "instance": ".+", "version": "1", "window": "1m", "source": ".*", "workload": ".*", "gpu": ".*"}
 
@@ -24,12 +38,18 @@ EMPTY = {
     "How many are refused or late? [A]": "the demonstration's events are good",
     "Does it fall behind?": "the demonstration's source is pushed to",
     "How is each source? [C]": "the demonstration's source is pushed to",
-    "How old is its last checkpoint?": "the demonstration keeps no state",
-    "How long does a checkpoint take?": "the demonstration keeps no state",
     "Has the relation to the label changed?": "the demonstration's profiles hold no calibration",
     "Is $metric as good as agreed? [G]": "the demonstration's profiles hold no calibration",
     "How strong is the evidence of a change?": "needs more labels than half a minute brings",
     "Do features drift together?": "the demonstration's profiles hold no multivariate statistics",
+    "Is it held back by its quota?": "no CPU quota holds for the tests",
+    "Who uses the GPUs?": "the workload here does not use the GPU",
+    "Who holds GPU memory?": "the workload here does not use the GPU",
+    "Do they make errors? [B]": "no critical event happens",
+    "Which fairness metrics keep their benchmark? [E]": "the demonstration agrees on no fairness benchmark",
+    "Which fairness metrics keep their benchmark? [F]": "the demonstration agrees on no fairness benchmark",
+    "How fair is it over time? [D]": "the demonstration agrees on no fairness benchmark",
+    "How fair is it over time? [E]": "the demonstration agrees on no fairness benchmark",
 }
 
 
@@ -75,7 +95,7 @@ def test_every_query_finds_data(prometheus: Prometheus, uid: str) -> None:
 @pytest.mark.parametrize("uid", sorted(DASHBOARDS))
 def test_every_variable_has_values(prometheus: Prometheus, uid: str) -> None:
     for name, variable in variables(uid).items():
-        if variable["type"] == "query" and name not in ("workload", "gpu"):
+        if variable["type"] == "query":
             found = {value for chosen in CHOICES for value in options(prometheus, variable, chosen)}
             assert found, f"{name}: {variable['query']['query']}"
             wanted = {chosen[name] for chosen in CHOICES} if name in CHOICES[0] else set()
