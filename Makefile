@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint types bench dashboards stack clean
+.PHONY: demo test soak lint types bench fuzz rules healthy-month dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -26,8 +26,17 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/mypy
 
+rules: $(VENV)/dev
+	$(BIN)/python -m prometheus.source
+
+healthy-month: $(VENV)/dev
+	$(BIN)/python -m tests.simulations.healthy_month
+
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
+
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz --tries 2000000
 
 dashboards: $(VENV)/dev
 	$(BIN)/python -m grafana.source
@@ -46,5 +55,5 @@ $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[kafka,parquet,redis] --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[arrow,kafka,parquet,redis] --group dev
 	touch $@

@@ -60,6 +60,27 @@ MODEL_INFO = _metric(
     f"{_MODEL} task profile_hash profile_version",
     "Always 1; names the task and the reference profile (its digest and the model version it was made for).",
 )
+WINDOW_SECONDS = _metric(
+    "ml_model_window_seconds",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Length of the window.",
+)
+POSITIVE_CLASS = _metric(
+    "ml_model_positive_class",
+    "gauge",
+    "model",
+    f"{_MODEL} class",
+    "Always 1; names the class that precision, recall and f1 of a binary model are about.",
+)
+PROFILE_TIMESTAMP = _metric(
+    "ml_model_profile_timestamp_seconds",
+    "gauge",
+    "model",
+    _MODEL,
+    "When the reference profile was built; absent where the profile does not say.",
+)
 PREDICTIONS = _metric(
     "ml_model_predictions_total",
     "counter",
@@ -309,6 +330,14 @@ FEATURE_REFERENCE = _metric(
     "data",
     f"{_MODEL} feature bin range",
     "Share of the reference data in the bin.",
+)
+FEATURE_REFERENCE_VALUES = _metric(
+    "ml_feature_reference_values",
+    "gauge",
+    "data",
+    f"{_MODEL} feature",
+    "Values of the feature in the reference data, missing and invalid ones included: with "
+    "ml_feature_reference_ratio it gives the reference counts.",
 )
 FEATURE_DRIFT = _metric(
     "ml_feature_drift",
@@ -787,6 +816,20 @@ SOURCE_LAST_EVENT = _metric(
     "exporter",
     "source",
     "Arrival time of the source's newest accepted event; absent before the first.",
+)
+CLOUD_EVENTS = _metric(
+    "ml_exporter_cloud_events_total",
+    "counter",
+    "exporter",
+    "source outcome",
+    "Requests and responses of KServe's inference logger, by what became of them; joined counts both halves.",
+)
+CLOUD_EVENTS_WAITING = _metric(
+    "ml_exporter_cloud_events_waiting",
+    "gauge",
+    "exporter",
+    "source",
+    "Requests and responses that wait for their other half.",
 )
 QUEUE_EVENTS = _metric(
     "ml_exporter_queue_events",

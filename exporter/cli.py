@@ -22,7 +22,19 @@ from exporter.web.server import ListenError
 
 DEFAULT_ADDRESS = ":10042"
 
-_COLLECTORS = ("model", "data", "intake", "state", "cpu", "memory", "pressure", "workloads", "gpu", "cost")
+_COLLECTORS = (
+    "model",
+    "data",
+    "intake",
+    "cloudevents",
+    "state",
+    "cpu",
+    "memory",
+    "pressure",
+    "workloads",
+    "gpu",
+    "cost",
+)
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """From ledgers and windows to samples: what the models, their data and the intake look like to Prometheus."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import product
 
 import numpy as np
@@ -21,6 +22,7 @@ from exporter.profile.bins import CategoricalVariable, NumericVariable
 from exporter.profile.profile import Profile
 from exporter.samples import Rows, Samples
 from exporter.sources.base import Health, Source
+from exporter.sources.kserve import KServe
 from exporter.statistics import regression
 
 Floats = NDArray[np.float64]
@@ -115,6 +117,9 @@ class _VersionView:
         profile = self._model.profile
         provenance = profile.provenance
         yield family(catalogue.MODEL_INFO, [1.0], [profile.task], [profile.digest], [provenance.model_version])
+        yield family(catalogue.PROFILE_TIMESTAMP, [_timestamp(provenance.created)])
+        if profile.task == "binary":
+            yield family(catalogue.POSITIVE_CLASS, [1.0], [profile.positive])
         ledger = version.lifetime
         yield family(catalogue.PREDICTIONS, ledger[layout.predictions])
         yield family(catalogue.PREDICTION_FAILURES, ledger[layout.failures])
@@ -156,6 +161,7 @@ class _VersionView:
     def _rolling(self, totals: Floats) -> Iterator[Samples]:
         family, layout, windows = self._family, self._model.layout, self._windows
         sums = Sums(layout, totals)
+        yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows, windows)
         yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
         yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
         enough = sums.labels >= self._model.settings.min_samples.performance
@@ -199,6 +205,7 @@ class _DataView:
         cells, kept, self._bin_labels = _exported_bins(layout.features, variables)
         self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
         self._reference = _reference_ratios(profile, layout.feature_names)
+        self._reference_values = [float(sum(profile.features[name].counts)) for name in layout.feature_names]
         self._sections = np.array([[s.start, s.stop] for s in layout.features.values()], np.intp).reshape(-1, 2)
         self._numeric = len(layout.numeric)
 
@@ -216,6 +223,7 @@ class _DataView:
         values = np.add.reduceat(ledger, self._cells)[self._kept]
         yield family.zipped(catalogue.FEATURE_VALUES, values, lambda: self._bin_labels)
         yield family.zipped(catalogue.FEATURE_REFERENCE, self._reference, lambda: self._bin_labels)
+        yield family(catalogue.FEATURE_REFERENCE_VALUES, self._reference_values, layout.feature_names)
         starts, stops = self._sections[: self._numeric].T
         yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
 
@@ -302,8 +310,32 @@ def _bounds(benchmark: Benchmark, reference: float | None) -> tuple[float | None
     return low, high
 
 
+def _timestamp(created: str) -> float:
+    """Unix seconds of an ISO 8601 time; NaN where it is none."""
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return np.nan
+
+
 def _or_absent(value: float | None) -> float:
     return np.nan if value is None else value
+
+
+class CloudEventCollector:
+    """What became of the CloudEvents of KServe's inference logger."""
+
+    name = "cloudevents"
+
+    def __init__(self, source: str, kserve: KServe) -> None:
+        self._kserve = kserve
+        self._family = _Family(source)
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        counts = self._kserve.counts
+        yield self._family(catalogue.CLOUD_EVENTS, counts.values(), counts)
+        yield self._family(catalogue.CLOUD_EVENTS_WAITING, [self._kserve.waiting])
 
 
 class IntakeCollector:

@@ -115,8 +115,40 @@ class ModelSettings(_Settings):
         return self
 
 
+class KServeModel(_Settings):
+    """How the payloads of one InferenceService become events; see docs/events.md.
+
+    `version` is the CloudEvents extension that tells the version. `features` name the columns of rows that are lists.
+    `outputs` say what the response's outputs are, `classes` the order of the classes in `scores`.
+    """
+
+    model: str | None = None
+    component: str = "predictor"
+    version: str = "endpoint"
+    features: list[str] = []
+    outputs: dict[str, Literal["prediction", "score", "scores"]] = {}
+    classes: list[str] = []
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_are_strings(cls, value: object) -> object:
+        return [canonical(name) for name in value] if isinstance(value, list) else value
+
+
+class KServeSettings(_Settings):
+    """CloudEvents of KServe's inference logger. A request and its response wait `wait` for each other."""
+
+    models: dict[str, KServeModel] = {}
+    wait: Duration = 60.0
+    waiting_events: Annotated[int, Field(ge=1)] = 100_000
+    waiting_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    remembered_events: Annotated[int, Field(ge=0)] = 200_000
+
+
 class HttpSource(_Settings):
     """Events posted to /v1/events."""
+
+    kserve: KServeSettings = KServeSettings()
 
 
 def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
@@ -272,6 +304,7 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
                 f"{path}:{_line(node, ('models', index, key))}: models[{index}].{key}: {fault}"
                 for key, fault in _mismatches(model, profiles[model.name])
             ]
+    faults += [f"{path}:{_line(node, location)}: {fault}" for location, fault in _kserve_mismatches(config, profiles)]
     if faults:
         raise ConfigError(faults)
     return config, profiles
@@ -316,6 +349,23 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
                     "build it with label and prediction (or score), or give min or max"
                 ),
             )
+
+
+def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield place and fault where KServe's mapping names a model or a class that is not there."""
+    names = [model.name for model in config.models]
+    for index, source in enumerate(config.sources):
+        for service, mapping in (source.http.kserve.models if source.http else {}).items():
+            place = ("sources", index, "http", "kserve", "models", service)
+            model = mapping.model or service.rpartition("/")[2]
+            if model not in names:
+                yield place, f"{service}: model {model!r} is not among models: {', '.join(names)}"
+            elif mapping.classes and sorted(mapping.classes) != sorted(profiles[model].classes):
+                yield (
+                    (*place, "classes"),
+                    f"{service}: classes must be those of the profile, in the order of the model's output: "
+                    f"{', '.join(profiles[model].classes) or 'none'}",
+                )
 
 
 def _describe(path: Path, node: yaml.Node, fault: Any) -> str:

@@ -9,6 +9,7 @@ finds the reason.
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, compress
@@ -34,6 +35,11 @@ MAX_ID_LENGTH = 256
 
 DEFAULT_VERSION = "default"
 
+ARROW_STREAM = b"\xff\xff\xff\xff"
+"""How an Arrow IPC stream begins, and no JSON does."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 Reason = Literal[
     "malformed_json",
     "not_an_object",
@@ -53,6 +59,13 @@ Reason = Literal[
     "bad_latency",
     "bad_error",
     "nothing_to_count",
+    "bad_cloud_event",
+    "unknown_cloud_event_type",
+    "bad_payload",
+    "unnamed_columns",
+    "unmapped_outputs",
+    "rows_differ",
+    "bad_arrow",
 ]
 
 REASONS: Final[dict[Reason, str]] = {
@@ -76,7 +89,19 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_latency": "`latency_seconds` is not a number of 0 or more",
     "bad_error": "`error` is not a string",
     "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
+    "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
+    "unknown_cloud_event_type": "the CloudEvent's `type` is not org.kubeflow.serving.inference.request or .response",
+    "bad_payload": "the CloudEvent's data is neither the V1 nor the V2 inference protocol, or the shapes of its "
+    "tensors do not fit each other or their data",
+    "unnamed_columns": "the rows are lists, and `kserve.models.NAME.features` does not name just as many columns",
+    "unmapped_outputs": "the response has several outputs or vectors, and `kserve.models.NAME.outputs` does not say "
+    "which is the prediction, the score, or the scores (one per class)",
+    "rows_differ": "request and response of this id have different numbers of rows",
+    "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
 }
+
+
+Floats = NDArray[np.float64]
 
 
 class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
@@ -133,7 +158,7 @@ class Features:
 
 @dataclass(slots=True)
 class Columns:
-    """Valid events of one model, one list per field, all of one length.
+    """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
     `lines` are line numbers in the body, `times` Unix seconds, `scores` a probability (binary) or a decoded struct of
     them (multiclass); `predictions` and `labels` are class codes or numbers. None
@@ -141,14 +166,14 @@ class Columns:
     """
 
     features: Features
-    lines: list[int]
+    lines: Sequence[int]
     ids: list[str | None]
-    times: list[float]
+    times: "list[float] | Floats"
     versions: list[str | None]
-    scores: list[Any]
-    predictions: list[float | None]
-    labels: list[float | None]
-    latencies: list[float | None]
+    scores: "list[Any] | Floats"
+    predictions: "list[float | None] | Floats"
+    labels: "list[float | None] | Floats"
+    latencies: "list[float | None] | Floats"
     errors: list[str | None]
 
     def __len__(self) -> int:
@@ -157,7 +182,17 @@ class Columns:
     def extend(self, other: "Columns") -> None:
         """Append the events of `other`."""
         for name in self.__slots__:
-            getattr(self, name).extend(getattr(other, name))
+            values = getattr(self, name)
+            if not isinstance(values, list | Features):
+                values = list(values)
+                setattr(self, name, values)
+            values.extend(getattr(other, name))
+
+    def older_than(self, time: float) -> int:
+        """Return how many events are older."""
+        if isinstance(self.times, list):
+            return sum(each < time for each in self.times) if min(self.times, default=time) < time else 0
+        return int(np.count_nonzero(self.times < time))
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Columns":
         """Return the events whose flag is set."""
@@ -185,17 +220,18 @@ class Decoded:
             self.columns[model] = columns
 
 
-_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
-_VERSION = Annotated[str, Meta(min_length=1, max_length=64)]
+_INTEGER = Annotated[int, Meta(ge=-(10**18), le=10**18)]  # any other one is read by hand, whatever its length
+_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER
+_VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
 _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
-_LARGEST = 1e50  # beyond any real outcome; its fourth power is still a float
-_OUTCOME = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+LARGEST_OUTCOME = 1e50  # beyond any real outcome; its fourth power is still a float
+_OUTCOME = Annotated[float, Meta(ge=-LARGEST_OUTCOME, le=LARGEST_OUTCOME)]
 
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
 
-_SUM_TOLERANCE = 0.01
+SUM_TOLERANCE = 0.01
 """How far from 1 the probabilities of all classes may add up, after rounding by the model server."""
 
 
@@ -227,7 +263,7 @@ class Schema:
         k = len(profile.classes)
         self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1)
         self._scores: type[msgspec.Struct] | None = None
-        score_type: Any = _PROBABILITY | None
+        score_type: Any = _PROBABILITY | None if profile.task == "binary" else None
         if profile.task == "multiclass":
             renamed = {f"p{number}": name for number, name in enumerate(profile.classes)}
             self._scores = msgspec.defstruct(
@@ -242,9 +278,9 @@ class Schema:
         self.event = msgspec.defstruct(
             "Event",
             [
-                ("id", _ID | int | None, None),
+                ("id", _ID | None, None),
                 ("ts", _TIME | None, None),
-                ("version", _VERSION | int | float | None, None),
+                ("version", _VERSION | None, None),
                 ("features", self._features | None, None),
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
@@ -272,7 +308,7 @@ class Schema:
             list(lines),
             [str(i) if type(i) is int else i for i in ids],
             [now if t is None else t if type(t) is float else t.timestamp() for t in times],
-            [DEFAULT_VERSION if v is None else v if type(v) is str else canonical(v) for v in versions],
+            [DEFAULT_VERSION if v is None else str(v) if type(v) is int else v for v in versions],
             scores,
             predictions,
             labels,
@@ -314,7 +350,7 @@ class Schema:
                     reasons.setdefault(row, "missing_id")
         if self._scores is not None:
             for row, scores in enumerate(columns.scores):
-                if scores is not None and abs(sum(astuple(scores)) - 1) > _SUM_TOLERANCE:
+                if scores is not None and abs(sum(astuple(scores)) - 1) > SUM_TOLERANCE:
                     reasons.setdefault(row, "bad_score")
         if not reasons:
             return columns, []
@@ -337,12 +373,13 @@ class Schema:
             np.fromiter(codes, np.intp, n * len(self.categorical)).reshape(len(self.categorical), n),
         )
 
-    def score_array(self, scores: Sequence[Any]) -> NDArray[np.float64]:
-        """Return probabilities (n, columns), NaN where absent."""
+    def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
+        """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
         if self._scores is None:
             return np.array(scores, np.float64)[:, None]
         absent = (math.nan,) * len(self.profile.classes)
-        return np.array([absent if s is None else astuple(s) for s in scores])
+        rows = (absent if s is None else s if type(s) is tuple else astuple(s) for s in scores)
+        return np.array(list(rows))
 
     def repair(self, event: dict[str, Any]) -> Any:
         """Make an event from an object that the typed decoder refused; raises Refused with the reason."""
@@ -352,7 +389,7 @@ class Schema:
         return self.event(
             id=_identifier(event.get("id")),
             ts=_time(event.get("ts")),
-            version=_version(event.get("version")),
+            version=read_version(event.get("version")),
             features=None if features is None else self._repaired_features(features),
             scores=self._repaired_scores(event),
             prediction=self._outcome(event.get("prediction"), "bad_prediction"),
@@ -394,11 +431,12 @@ class Schema:
                 return canonical(value)
             except TypeError:
                 raise Refused(reason) from None
-        if value is None or (_is_number(value) and math.isnan(value)):
-            return None
-        if not _is_number(value) or not -_LARGEST <= value <= _LARGEST:
+        if value is not None and not _is_number(value):
             raise Refused(reason)
-        return float(value)
+        number = _finite_or(value, math.inf)
+        if number is not None and not -LARGEST_OUTCOME <= number <= LARGEST_OUTCOME:
+            raise Refused(reason)
+        return number
 
 
 class Decoder:
@@ -412,7 +450,10 @@ class Decoder:
         self._array = msgspec.json.Decoder(list[union])
 
     def decode(self, body: bytes, now: float) -> Decoded:
-        """Decode a body: NDJSON, one JSON array, or one JSON object over several lines. `now` is Unix seconds."""
+        """Decode a body: NDJSON, one JSON array, one JSON object over several lines, or an Arrow IPC stream.
+
+        `now` is Unix seconds.
+        """
         decoded = Decoded()
         for _ in self.decode_steps(body, now, decoded):
             pass
@@ -420,25 +461,35 @@ class Decoder:
 
     def decode_steps(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
         """Decode into `decoded`, pausing after each chunk so that a caller can let others run."""
-        start = body[:64].lstrip()[:1]
-        if start == b"[":
-            yield from self._decode_array(body, now, decoded)
+        if body.startswith(ARROW_STREAM):
+            self._decode_arrow(body, now, decoded)
             return
-        if start == b"{" and b"\n" in body and self._decode_single(body, now, decoded):
+        body = body.removeprefix(_BYTE_ORDER_MARK)
+        start = body.lstrip()[:1]
+        if start == b"[":
+            events = self._array_elements(body)
+            if events is not None:
+                yield from self._decode_array(events, now, decoded)
+                return
+        elif start == b"{" and self._decode_single(body, now, decoded):
             return
         line = 1
         for chunk in _chunks(body):
             line += self._decode_lines(chunk, line, now, decoded)
             yield
 
+    def _decode_arrow(self, body: bytes, now: float, decoded: Decoded) -> None:
+        try:
+            from exporter import columnar  # needs pyarrow, which is optional and slow to load
+        except ImportError:
+            decoded.refused.append((1, "bad_arrow"))
+            return
+        columnar.decode(body, self._schemas, now, decoded)
+
     def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""
-        first = body[: body.index(b"\n")].rstrip()
-        if first.endswith(b"}"):
-            return False
-        try:
-            json.loads(body)
-        except (ValueError, RecursionError):
+        first, _, rest = body.lstrip().partition(b"\n")
+        if not rest.strip() or (first.rstrip().endswith(b"}") and _is_json(first)) or not _is_json(body):
             return False
         self._decode_one(body, 1, now, decoded)
         return True
@@ -447,10 +498,10 @@ class Decoder:
         """Decode whole lines; returns how many there were."""
         data = bytes(chunk)
         count = data.count(b"\n") + (not data.endswith(b"\n"))
-        try:
-            events = self._events.decode_lines(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            events = None
+        events = None
+        if count == 1 or _one_object_a_line(data):
+            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                events = self._events.decode_lines(data)
         if events is None or len(events) != count:
             for offset, line in enumerate(data.split(b"\n")[:count]):
                 if line.strip():
@@ -459,22 +510,26 @@ class Decoder:
             self._take(events, range(first_line, first_line + count), now, decoded)
         return count
 
-    def _decode_array(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
+    def _array_elements(self, body: bytes) -> list[Any] | None:
+        """Return the decoded events of an array, or its JSON values where one needs repair; None when it is none."""
         try:
-            events = self._array.decode(body)
+            events: list[Any] = self._array.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             try:
-                elements = msgspec.json.decode(body, type=list[msgspec.Raw])
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                decoded.refused.append((1, "malformed_json"))
-                return
-            for line, element in enumerate(elements, 1):
-                self._decode_one(bytes(element), line, now, decoded)
-                if line % 256 == 0:
-                    yield
-            return
-        if events:
+                values = _parse(body)
+            except Refused:
+                return None
+            return values if isinstance(values, list) else None
+        return events
+
+    def _decode_array(self, events: list[Any], now: float, decoded: Decoded) -> Iterator[None]:
+        if events and type(events[0]) in self._by_type:
             self._take(events, range(1, len(events) + 1), now, decoded)
+        else:
+            for number, value in enumerate(events, 1):
+                self._repair_one(value, number, now, decoded)
+                if number % 256 == 0:
+                    yield
         yield
 
     def _decode_one(self, line: bytes, number: int, now: float, decoded: Decoded) -> None:
@@ -482,17 +537,23 @@ class Decoder:
             event = self._events.decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             try:
-                event = self._repair(line)
+                value = _parse(line)
             except Refused as refused:
                 decoded.refused.append((number, refused.reason))
-                return
-        self._take([event], [number], now, decoded)
+            else:
+                self._repair_one(value, number, now, decoded)
+        else:
+            self._take([event], [number], now, decoded)
 
-    def _repair(self, line: bytes) -> Any:
+    def _repair_one(self, value: Any, number: int, now: float, decoded: Decoded) -> None:
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            raise Refused("malformed_json") from None
+            event = self._repair(value)
+        except Refused as refused:
+            decoded.refused.append((number, refused.reason))
+        else:
+            self._take([event], [number], now, decoded)
+
+    def _repair(self, event: Any) -> Any:
         if not isinstance(event, dict):
             raise Refused("not_an_object")
         model = event.get("model")
@@ -516,6 +577,39 @@ class Decoder:
             decoded.refused.extend(refused)
             if len(columns):
                 decoded.add(schema.model, columns)
+
+
+def _parse(text: bytes) -> Any:
+    """Return a JSON value as lenient as it gets: with NaN and infinities, damaged UTF-8 replaced.
+
+    Raises Refused.
+    """
+    try:
+        return json.loads(text.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        raise Refused("malformed_json") from None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _parse(text)
+    except Refused:
+        return False
+    return True
+
+
+def _one_object_a_line(data: bytes) -> bool:
+    """Return whether every line begins with { and the ones before the last end with }.
+
+    No JSON value goes on from } to {, so no value then spans lines. The decoder of lines would let it, and would let
+    several values share a line.
+    """
+    text = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(text == ord("\n"))
+    last = text[ends - 1]
+    last = np.where(last == ord("\r"), text[ends - 2], last)
+    starts = ends[ends < len(text) - 1] + 1
+    return bool(text[0] == ord("{") and np.all(last == ord("}")) and np.all(text[starts] == ord("{")))
 
 
 def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
@@ -560,12 +654,13 @@ def _identifier(value: object) -> str | None:
     return _encodable(str(value), "bad_id")
 
 
-def _version(value: object) -> str | None:
+def read_version(value: object) -> str | None:
+    """Return a version as text, None for null; raises Refused."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise Refused("bad_version")
-    text = canonical(value)
+    text = value if isinstance(value, str) else canonical(value)
     if text is None or not 0 < len(text) <= 64:
         raise Refused("bad_version")
     return _encodable(text, "bad_version")
@@ -583,7 +678,7 @@ def _encodable(text: str, reason: Reason) -> str:
 def _time(value: object) -> datetime | float | None:
     try:
         time: datetime | float | None = msgspec.convert(value, _TIME | None)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
         raise Refused("bad_timestamp") from None
     if isinstance(time, float) and math.isnan(time):
         raise Refused("bad_timestamp")

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from exporter.config import Limits
 from exporter.events import CHUNK_BYTES, REASONS, Columns, Decoded, Decoder, Reason
@@ -37,6 +37,18 @@ class SourceCounts:
     last_event: float | None = None
 
 
+class Part(Protocol):
+    """What is checkpointed with the counts."""
+
+    def state(self) -> bytes:
+        """Return what `restore` needs."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a state."""
+        ...
+
+
 class Intake:
     """Decodes bodies and counts their events in the models. For the event loop alone.
 
@@ -49,6 +61,8 @@ class Intake:
         self.capacity = limits.queue_events
         self.closed: str | None = None
         """Why no body is taken now."""
+        self.parts: dict[str, Part] = {}
+        """By the names of their states, what else is checkpointed."""
         self._journal: Journal | None = None
         self._decoder = Decoder([model.schema for model in self.models.values()])
         self._queued = 0
@@ -130,6 +144,12 @@ class Intake:
         """Let counts change again."""
         self._frozen = False
 
+    def refuse(self, source: str, reasons: Iterable[Reason]) -> None:
+        """Account for what a source refused before it could become an event."""
+        for reason in reasons:
+            self.sources[source].rejected[reason] += 1
+            self._changes += 1
+
     def flush(self) -> None:
         """Count what is gathered."""
         if self._frozen:
@@ -155,7 +175,11 @@ class Intake:
             for name, c in self.sources.items()
         }
         intake = {"sources": sources, "positions": self._positions, "seed": self._seed}
-        return {INTAKE_STATE: intake, **{model.state_name: model.state() for model in self.models.values()}}
+        return {
+            INTAKE_STATE: intake,
+            **{model.state_name: model.state() for model in self.models.values()},
+            **{name: part.state() for name, part in self.parts.items()},
+        }
 
     def restore(self, read: Callable[[str], Any]) -> None:
         """Take over the parts of a state that `read` gives by their names, None for those it lacks."""
@@ -174,6 +198,9 @@ class Intake:
             state = read(model.state_name)
             if state is not None:
                 model.restore(state)
+        for name, part in self.parts.items():
+            if (state := read(name)) is not None:
+                part.restore(state)
         self._changes += 1
 
     def _admit(self, decoded: Decoded) -> None:
@@ -192,9 +219,7 @@ class Intake:
         counts = self.sources[source]
         accepted = decoded.accepted
         for name, columns in decoded.columns.items():
-            horizon = arrived - self.models[name].horizon
-            if columns.times and min(columns.times) < horizon:
-                counts.late += sum(time < horizon for time in columns.times)
+            counts.late += columns.older_than(arrived - self.models[name].horizon)
             self._gather(name, columns)
         for _, reason in decoded.refused:
             counts.rejected[reason] += 1
@@ -215,16 +240,3 @@ class Intake:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)
-
-
-class HttpSource:
-    """The source behind `POST /v1/events`: the intake under the source's name."""
-
-    def __init__(self, name: str, intake: Intake) -> None:
-        self._name = name
-        self._intake = intake
-        self.ensure_room: Callable[[], None] = intake.ensure_room
-
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
-        """Take the events of `body`; see Intake.submit."""
-        return await self._intake.submit(self._name, body, arrived)

@@ -18,6 +18,9 @@ from exporter.windows import Cells
 
 CALIBRATION_BINS = 10
 
+_SORTED_AT_ONCE = 1024
+"""Values of a feature sorted together: more takes longer for each, fewer makes more calls."""
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
@@ -145,14 +148,16 @@ class Layout:
     def count_features(self, ledger: Floats, numeric: Floats, codes: Ints) -> None:
         """Add feature values: `numeric` (F, n), NaN missing and infinity invalid, sorted in place; `codes` (C, n)."""
         if self.numeric:
-            numeric.sort(axis=1)
-            below = np.concatenate(
-                [
-                    [0, numeric.shape[1]],
-                    *(row.searchsorted(edges) for row, edges in zip(numeric, self._boundaries, strict=True)),
-                ]
-            )
-            ledger[self._numeric] += below[self._upper] - below[self._lower]
+            for start in range(0, numeric.shape[1], _SORTED_AT_ONCE):
+                block = numeric[:, start : start + _SORTED_AT_ONCE]
+                block.sort(axis=1)
+                below = np.concatenate(
+                    [
+                        [0, block.shape[1]],
+                        *(row.searchsorted(edges) for row, edges in zip(block, self._boundaries, strict=True)),
+                    ]
+                )
+                ledger[self._numeric] += below[self._upper] - below[self._lower]
         if self.categorical:
             cells = (codes + self._code_offsets[:, None]).ravel()
             ledger[self._categorical] += np.bincount(cells, minlength=self._categorical.stop - self._categorical.start)

@@ -167,13 +167,13 @@ class Model:
         times = np.array(columns.times)
         labels = np.array(columns.labels, np.float64)
         versions = self._version_codes(columns.versions)
-        failed = np.array([error is not None for error in columns.errors])
+        failed = _given(columns.errors)
         predicts = versions >= 0
         fresh = predicts.copy()
         labelled = predicts & ~np.isnan(labels)
 
-        known = np.array([identifier is not None for identifier in columns.ids])
-        keys = hash_ids([identifier for identifier in columns.ids if identifier is not None], self.seed)
+        known = _given(columns.ids)
+        keys = hash_ids(list(filter(None, columns.ids)), self.seed)
         place = np.cumsum(known) - 1
         rows = np.flatnonzero(predicts & known)
         if len(rows):
@@ -244,7 +244,10 @@ class Model:
         for version, time, group in self._groups(versions, times, rows):
             delta = self.layout.zeros()
             of_group = place[group[featured[group]]]
-            self.layout.count_features(delta, numeric[:, of_group], codes[:, of_group])
+            if len(of_group) == numeric.shape[1]:
+                self.layout.count_features(delta, numeric.copy(), codes)
+            else:
+                self.layout.count_features(delta, numeric[:, of_group], codes[:, of_group])
             failures = int(np.count_nonzero(failed[group]))
             self.layout.count_predictions(delta, outputs.rows(group), latency[group], failures)
             version.add(delta, time)
@@ -288,3 +291,10 @@ class Model:
         everyone = list(self.versions.values())
         for code, count in enumerate(np.bincount(given_up.versions, minlength=len(everyone)).tolist()):
             everyone[code].unlabelled += count
+
+
+def _given(values: Sequence[object]) -> Flags:
+    """Return which values are not None."""
+    if values and values[0] is None and values.count(None) == len(values):
+        return np.zeros(len(values), np.bool_)
+    return np.array([value is not None for value in values])

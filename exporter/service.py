@@ -9,22 +9,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter import __version__
-from exporter.collectors import DataCollector, IntakeCollector, ModelCollector, StateCollector, benchmark_bounds
+from exporter.collectors import (
+    CloudEventCollector,
+    DataCollector,
+    IntakeCollector,
+    ModelCollector,
+    StateCollector,
+    benchmark_bounds,
+)
 from exporter.compute.sampler import Compute
 from exporter.config import Config
-from exporter.intake import HttpSource, Intake
+from exporter.intake import Intake
 from exporter.journal import Faults, Journal
 from exporter.model import Model
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
 from exporter.sources.base import Health
+from exporter.sources.http import HttpSource
+from exporter.sources.kserve import KServe
 from exporter.sources.pulling import make, supervise
 from exporter.store import Store, StoreError
 from exporter.web.app import App
 from exporter.web.server import listen, serve
 
 EXPIRE_SECONDS = 1.0
+KSERVE_STATE = "kserve"
 REOPEN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -53,6 +63,16 @@ class Service:
         self.faults = Faults()
         self.intake = Intake(self.models, [source.name for source in config.sources], limits)
         self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
+        self.http = next(
+            (
+                HttpSource(source.name, self.intake, KServe(source.http.kserve, profiles))
+                for source in config.sources
+                if source.http is not None
+            ),
+            None,
+        )
+        if self.http is not None:
+            self.intake.parts[KSERVE_STATE] = self.http.kserve
         made = [make(source) for source in config.sources]
         self.pulling = {source.name: source for source in made if source is not None}
         self._awaited = dict(self.pulling)
@@ -60,16 +80,16 @@ class Service:
             ModelCollector(self.models),
             DataCollector(self.models),
             IntakeCollector(self.intake, self.pulling, self._started),
+            *([CloudEventCollector(self.http.name, self.http.kserve)] if self.http is not None else []),
             StateCollector(self.faults, lambda: self.journal),
             *self.compute.collectors,
         ]
         self.registry = Registry(
             [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
         )
-        http = next((source.name for source in config.sources if source.http is not None), None)
         self.app = App(
             self.registry,
-            None if http is None else HttpSource(http, self.intake),
+            self.http,
             self,
             telemetry_path=options.telemetry_path,
             body_limit=limits.body_bytes,
@@ -209,6 +229,8 @@ async def _expire(service: Service) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
         service.intake.expire(time.time())
+        if service.http is not None:
+            await service.http.expire(time.time())
 
 
 def run(config: Config, profiles: dict[str, Profile], options: Options, *tasks: Task) -> None:

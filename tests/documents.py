@@ -18,6 +18,7 @@ MEANINGS = {
     "state.path": "Directory of the journal and the checkpoints.",
     "models": "What is watched.",
     "sources": "Where events come from.",
+    "compute": "Whether CPU and GPU are used well, and what they cost.",
     "limits": "Bounds on memory and work.",
     "models[].name": "`model` of its events and of its series.",
     "models[].task": "What it predicts; as in the profile.",
@@ -48,7 +49,10 @@ MEANINGS = {
     "limits.queue_events": "Events that wait to be counted; beyond it senders get 429.",
     "limits.body_bytes": "Size of a body after decompression; beyond it senders get 413.",
 }
-"""What each key is for; a key without an entry is an error."""
+"""What each key is for; a key without an entry here or a page of its section's own is an error."""
+
+PAGES = {"sources[]": "sources.md", "compute": "compute.md"}
+"""Pages that explain all keys of a section."""
 
 PILLARS = {"model": "The model", "data": "The data", "compute": "The compute", "exporter": "The exporter itself"}
 
@@ -90,9 +94,14 @@ def configuration() -> str:
             lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
         for name, field in settings.model_fields.items():
             kind = "duration" if "BeforeValidator" in repr(field.metadata) else _type(field.annotation)
-            meaning = MEANINGS[f"{title}.{name}".lstrip(".")]
-            lines.append(f"| `{name}` | {kind} | {_default(field)} | {meaning} |")
+            lines.append(f"| `{name}` | {kind} | {_default(field)} | {_meaning(f'{title}.{name}'.lstrip('.'))} |")
     return "\n".join(lines) + "\n"
+
+
+def _meaning(key: str) -> str:
+    """Return what a key is for; raises KeyError for one that nobody explained."""
+    page = next((page for section, page in PAGES.items() if key.startswith(section)), None)
+    return MEANINGS[key] if key in MEANINGS or page is None else f"see [{page}]({page})"
 
 
 def _settings(path: str, settings: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -100,7 +109,7 @@ def _settings(path: str, settings: type[BaseModel]) -> Iterator[tuple[str, type[
     yield path, settings
     for name, field in settings.model_fields.items():
         for inner in _models(field.annotation):
-            kind = "[]" if get_origin(field.annotation) is list else ".NAME" if _is_mapping(field.annotation) else ""
+            kind = "[]" if get_origin(field.annotation) in (list, tuple) else ".NAME" if _is_mapping(field.annotation) else ""
             yield from _settings(f"{path}.{name}{kind}".lstrip("."), inner)
 
 
@@ -118,7 +127,7 @@ def _is_mapping(annotation: Any) -> bool:
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if next(_models(annotation), None) is not None:
-        return {list: "list of mappings", dict: "mapping by name"}.get(origin, "mapping")
+        return {list: "list of mappings", tuple: "list of mappings", dict: "mapping by name"}.get(origin, "mapping")
     if origin is list:
         return f"list of {_type(arguments[0])}"
     if origin is dict:

@@ -6,7 +6,6 @@ packages=""
 need() { command -v "$1" >/dev/null || packages="$packages $2"; }
 need promtool prometheus
 need prometheus-alertmanager prometheus-alertmanager
-need npm npm
 need openssl openssl
 need prometheus-node-exporter prometheus-node-exporter
 need gcc "gcc libc6-dev"

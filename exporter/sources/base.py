@@ -8,7 +8,8 @@ events in one transaction, so after a crash it goes on exactly where the last du
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 BATCH_EVENTS = 1000
@@ -50,6 +51,16 @@ class IntakeResult(NamedTuple):
     accepted: int
     rejected: int = 0
     errors: Sequence[tuple[int, str]] = ()
+
+
+ARROW_TYPE = "application/vnd.apache.arrow.stream"
+
+
+class Content(NamedTuple):
+    """What a request says of its body: media type (lower case) and attributes of a CloudEvent (its `ce-…` headers)."""
+
+    type: str = "application/x-ndjson"
+    attributes: Mapping[str, str] = MappingProxyType({})
 
 
 class Sink(Protocol):

@@ -9,12 +9,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-from exporter.sources.base import IntakeResult, QueueFullError, UnavailableError
+from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
 from exporter.web import negotiation
 from exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
 from exporter.web.landing import landing_page
@@ -26,7 +27,15 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = Mapping[str, Any]
 
 _log = logging.getLogger(__name__)
-_EVENT_TYPES = ("application/json", "application/x-ndjson", "application/ndjson", "application/jsonl")
+_EVENT_TYPES = (
+    "application/json",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/cloudevents+json",
+    "application/cloudevents-batch+json",
+    *([ARROW_TYPE] if find_spec("pyarrow") else []),
+)
 _BODIES_AT_ONCE = 4  # the memory for bodies being read, in bodies of the largest size
 _NO_STORE = (b"cache-control", b"no-store")
 
@@ -51,7 +60,7 @@ class Intake(Protocol):
         """Raise QueueFullError when the queue is full now. Asked before a body is read."""
         ...
 
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds), and return once they are durable.
 
         Raises QueueFullError, having taken nothing.
@@ -212,10 +221,10 @@ class App:
         if self._intake is None:
             return _text(404, "events are not taken here: add a source with `http: {}` to the configuration")
         try:
-            gzipped = self._check_headers(scope)
+            gzipped, content = self._check_headers(scope)
             self._intake.ensure_room()
             body = await self._bodies.read(receive, gzipped=gzipped)
-            result = await self._intake.submit(body, time.time())
+            result = await self._intake.submit(body, time.time(), content)
         except BodyRefusedError as refusal:
             return _refusal(scope, refusal.status, str(refusal), retry_after=1)
         except UnavailableError as unavailable:
@@ -227,14 +236,20 @@ class App:
         answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
         return _json(400 if unreadable else 202, answer)
 
-    def _check_headers(self, scope: Scope) -> bool:
-        """Return whether the body is gzipped; raise BodyRefusedError when the headers already rule it out.
+    def _check_headers(self, scope: Scope) -> tuple[bool, Content]:
+        """Return whether the body is gzipped, and what it is; raise BodyRefusedError when the headers rule it out.
 
         Types that a web page may send to another site without asking (none, text/plain, forms) are refused, so that no
-        page open in a browser near the exporter can slip events in.
+        page open in a browser near the exporter can slip events in. A CloudEvent in binary mode may have any type,
+        since KServe repeats its caller's: a page would have to ask before it sends such headers.
         """
         type_ = _header(scope, b"content-type").partition(";")[0].strip().lower()
-        if type_ not in _EVENT_TYPES:
+        attributes = {
+            key[3:].decode("latin-1"): unquote(value.decode("latin-1"))
+            for key, value in scope["headers"]
+            if key.startswith(b"ce-")
+        }
+        if type_ not in _EVENT_TYPES and "type" not in attributes:
             raise BodyRefusedError(415, f"content type {type_ or 'missing'}: send one of {', '.join(_EVENT_TYPES)}")
         coding = _header(scope, b"content-encoding").strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip"):
@@ -242,7 +257,7 @@ class App:
         length = _header(scope, b"content-length")
         if length.isdecimal():
             self._bodies.check_length(int(length))
-        return coding in ("gzip", "x-gzip")
+        return coding in ("gzip", "x-gzip"), Content(type_, attributes)
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -17,7 +17,7 @@ import uvloop
 
 from exporter.registry import Registry
 from exporter.samples import Samples
-from exporter.sources.base import IntakeResult
+from exporter.sources.base import Content, IntakeResult
 from exporter.web.app import App
 from exporter.web.server import listen, serve
 from tests.benchmarks.exposition import bins_and_drift
@@ -48,7 +48,7 @@ class NoIntake:
     def ensure_room(self) -> None:
         pass
 
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
         return IntakeResult(accepted=0)
 
     def status(self) -> dict[str, Any]:

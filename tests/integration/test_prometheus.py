@@ -12,7 +12,7 @@ import pytest
 from exporter.catalogue import Metric
 from exporter.registry import Registry
 from exporter.samples import Rows, Samples
-from exporter.sources.base import IntakeResult
+from exporter.sources.base import Content, IntakeResult
 from exporter.web.app import App
 from tests.integration.prometheus import eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
@@ -74,7 +74,7 @@ class Service:
     def ensure_room(self) -> None:
         pass
 
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
         return IntakeResult(accepted=0)
 
     def status(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from exporter.registry import Registry
-from exporter.sources.base import IntakeResult
+from exporter.sources.base import Content, IntakeResult
 from exporter.web.app import App
 from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
 from exporter.web.server import ListenError, listen
@@ -36,7 +36,7 @@ class Service:
     def ensure_room(self) -> None:
         pass
 
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
         self.bodies.append(body)
         await asyncio.sleep(0.01)
         return IntakeResult(accepted=body.count(b"\n"))

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.sources.base import IntakeResult, QueueFullError
+from exporter.sources.base import Content, IntakeResult, QueueFullError
 from exporter.web.app import App, ReloadError
 from exporter.web.negotiation import OPENMETRICS, TEXT
 
@@ -24,6 +24,7 @@ class Service:
     def __init__(self) -> None:
         self.scrapes: list[tuple[bool, bool, frozenset[str] | None]] = []
         self.bodies: list[bytes] = []
+        self.contents: list[Content] = []
         self.result = IntakeResult(accepted=2)
         self.full: float | None = None
         self.full_at_submit: float | None = None
@@ -41,10 +42,11 @@ class Service:
         if self.full is not None:
             raise QueueFullError(self.full)
 
-    async def submit(self, body: bytes, arrived: float) -> IntakeResult:
+    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
         if self.full_at_submit is not None:
             raise QueueFullError(self.full_at_submit)
         self.bodies.append(body)
+        self.contents.append(content)
         return self.result
 
     def status(self) -> dict[str, Any]:
@@ -408,3 +410,16 @@ def test_bodies_being_read_have_one_bounded_room(service: Service) -> None:
         return [await upload(100, 0), *await asyncio.gather(*slow), await upload(100, 0)]
 
     assert asyncio.run(uploads()) == [429, 202, 202, 202, 202, 202]
+
+
+def test_what_a_request_says_of_its_body(service: Service) -> None:
+    binary = {"ce-id": "a", "Ce-Type": "t", "ce-source": "%E2%82%AC", "content-type": "text/plain"}
+    assert post(service, EVENTS, binary).status_code == 202
+    assert post(service, EVENTS, {"ce-type": "t"}).status_code == 202
+    assert post(service, EVENTS, {"content-type": "Application/CloudEvents+JSON; charset=utf-8"}).status_code == 202
+    assert post(service, EVENTS, {"content-type": "text/plain", "ce-id": "a"}).status_code == 415
+    assert service.contents == [
+        Content("text/plain", {"id": "a", "type": "t", "source": "€"}),
+        Content("", {"type": "t"}),
+        Content("application/cloudevents+json", {}),
+    ]

@@ -61,7 +61,9 @@ def busy() -> Service:
 NEED_MORE = {
     metric.name
     for metric in all_metrics()
-    if metric.pillar == "compute" or metric.name.startswith("ml_exporter_checkpoint_")
+    if metric.pillar == "compute"
+    or metric.name.startswith("ml_exporter_checkpoint_")
+    or metric.name == "ml_exporter_source_lag_events"
 }
 """Metrics that traffic alone does not bring about."""
 

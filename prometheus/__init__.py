@@ -1,0 +1,1 @@
+"""Rules for Prometheus, their tests, and in `source` what both are made of."""

@@ -1,0 +1,100 @@
+"""What an alert is made of, and the templates its description shares with others.
+
+A description says what, where, how much, against what and since when, names the worst three by a query of its own, and
+ends with the first thing to do.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["critical", "warning", "info"]
+Category = Literal[
+    "performance",
+    "fairness",
+    "drift",
+    "data_quality",
+    "serving",
+    "freshness",
+    "profile",
+    "host",
+    "gpu",
+    "cost",
+    "availability",
+    "source",
+    "exporter",
+    "watchdog",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alerting rule.
+
+    `labels` are those that the expression leaves of the exporter's series, job and instance; `what` and `first` (the
+    first thing to do) are templates, and become the description with the time since when between them.
+    """
+
+    name: str
+    category: Category
+    severity: Severity
+    labels: tuple[str, ...]
+    expr: str
+    summary: str
+    what: str
+    first: str
+    wait: str
+    keep: str | None = None
+    action: str | None = None
+
+
+HOST = ("job", "instance")
+MODEL = ("job", "model", "version")
+MODEL_HERE = ("job", "instance", "model", "version")
+
+ON_MODEL = "on (job, instance, model, version)"
+ON_FEATURE = "on (job, instance, model, version, feature)"
+ON_WINDOW = "on (job, instance, model, version, window)"
+CURRENT = f"and {ON_WINDOW} ml:model_window:current"
+
+WHERE = "model {{ $labels.model }} version {{ $labels.version }} ({{ $labels.instance }})"
+PERCENT = "humanizePercentage"
+TIMES = 'printf "%.1f times"'
+
+
+def _query(query: str, labels: tuple[str, ...]) -> str:
+    """Template pipeline with the results of a query, in which SELECT stands for matchers of the alert's own labels."""
+    matchers = ",".join(f"{label}=%[{number}]q" for number, label in enumerate(labels, 1))
+    values = " ".join(f"$labels.{label}" for label in labels)
+    return f"printf `{' '.join(query.split()).replace('SELECT', matchers)}` {values} | query"
+
+
+def each(query: str, labels: tuple[str, ...], name: str, show: str) -> str:
+    """Template text that lists a query's results: the label `name` of each, with its value through `show`."""
+    return (
+        f"{{{{ range $i, $s := {_query(query, labels)} }}}}{{{{ if $i }}}}, {{{{ end }}}}"
+        f'{{{{ $s | label "{name}" }}}} ({{{{ $s | value | {show} }}}}){{{{ end }}}}'
+    )
+
+
+def value(query: str, labels: tuple[str, ...], show: str) -> str:
+    """Template text with the value of a query that has one result; nothing when it has none."""
+    return f"{{{{ range {_query(query, labels)} }}}}{{{{ . | value | {show} }}}}{{{{ end }}}}"
+
+
+def constant(name: str, show: str = 'printf "%.4g"') -> str:
+    """Template text with a threshold."""
+    return f"{{{{ range query `ml:threshold:{name}` }}}}{{{{ . | value | {show} }}}}{{{{ end }}}}"
+
+
+def since(name: str, labels: tuple[str, ...]) -> str:
+    """Template text with the time at which the condition began to hold, which is before the alert fires."""
+    series = f'max(ALERTS_FOR_STATE{{alertname="{name}",SELECT}})'
+    if not labels:
+        series = series.replace(",SELECT", "")
+        return f" Since {{{{ range query `{series}` }}}}{{{{ . | value | humanizeTimestamp }}}}{{{{ end }}}}."
+    return f" Since {value(series, labels, 'humanizeTimestamp')}."
+
+
+def indented(text: str) -> str:
+    """Text two columns further right."""
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,645 @@
+"""What promtool tests of every alert: that it fires, and not just under its threshold, on few samples or without data.
+
+Each case has parallel scenarios, told apart by a label (mostly the model): `fires` is bad for a while and then good,
+the others must stay silent. So one run shows firing with its text, silence, and resolving.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote_plus
+
+from prometheus.source.alert import Alert
+from prometheus.source.render import ALERT_GROUPS, ALERTS, DASHBOARDS, GRAFANA, GROUPS, RUNBOOKS, VARIABLES
+
+Labels = Mapping[str, str]
+Series = tuple[str, dict[str, str], str]
+"""Metric, labels, values in promtool's notation."""
+
+HERE = {"job": "mlops-exporter", "instance": "a:10042"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One alert's test, in minutes: pending at `pending`, firing at `fires`, over at `over`."""
+
+    alert: str
+    labels: Labels
+    series: list[Series]
+    pending: int
+    fires: int
+    over: int | None
+    still: int | None = None
+    extra: list[Labels] = field(default_factory=list)
+
+
+_ALERTS = {alert.name: alert for alert in ALERTS}
+
+
+def minutes(duration: str) -> int:
+    """Return minutes of a Prometheus duration of one unit."""
+    return int(duration[:-1]) * {"m": 1, "h": 60, "d": 1440}[duration[-1]]
+
+
+class Timeline:
+    """When a simple case is bad, and for how long it then takes to be over."""
+
+    def __init__(self, alert: str, lead: int = 2, tail: int = 5) -> None:
+        wait, keep = minutes(_ALERTS[alert].wait), minutes(_ALERTS[alert].keep or "0m")
+        self.pending = wait - 1 if wait else 0
+        self.fires = wait + lead
+        self.over = self.fires + 1 + keep + tail
+
+    def values(self, bad: float, good: float | None = None) -> str:
+        """Bad until the alert fired, then good (the same when None), for a gauge."""
+        if good is None:
+            return f"{bad}+0x{self.over}"
+        return f"{bad}+0x{self.fires} {good}+0x{self.over - self.fires}"
+
+    def counts(self, bad: float, good: float | None = None) -> str:
+        """Like `values`, for a counter with so many events a minute."""
+        if good is None:
+            return f"0+{bad}x{self.over}"
+        return f"0+{bad}x{self.fires} {bad * self.fires}+{good}x{self.over - self.fires}"
+
+    def case(self, alert: str, labels: Labels, series: Iterable[Series], **more: Any) -> Case:
+        """Return the case with this timeline."""
+        return Case(alert, labels, list(series), self.pending, self.fires, self.over, **more)
+
+
+def model(name: str, **more: str) -> dict[str, str]:
+    """Labels of a scenario's model."""
+    return {**HERE, "model": name, "version": "1", **more}
+
+
+def sizes(name: str, predictions: float = 5000, labels: float = 5000, window: str = "1h") -> list[Series]:
+    """Length and sample sizes of a window."""
+    values = {"seconds": minutes(window) * 60, "predictions": predictions, "labels": labels}
+    return [(f"ml_model_window_{key}", model(name, window=window), f"{value}+0x10000") for key, value in values.items()]
+
+
+def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case:
+    t = Timeline(alert)
+    series: list[Series] = []
+    for name, (lower, upper) in {
+        "fires": (0.84, 0.88),
+        "under": (0.84, 0.9001),
+        "few": (0.84, 0.88),
+        "missing": (0.0, 0.0),
+    }.items():
+        series += sizes(name, *(few if name == "few" else (5000, 5000)))
+        series.append(("ml_model_benchmark_min", {**HERE, "model": name, "metric": "accuracy"}, t.values(0.9)))
+        if name == "missing":
+            continue
+        for suffix, bad, good in (("", 0.86, 0.95), ("_lower", lower, 0.94), ("_upper", upper, 0.96)):
+            labels = model(name, window="1h", metric="accuracy")
+            series.append((f"{performance}{suffix}", labels, t.values(bad, good)))
+    # A day's window stays bad after the hour's is good again: the freshest labels decide.
+    series += sizes("fires", window="1d")
+    for suffix, bad in (("", 0.87), ("_lower", 0.86), ("_upper", 0.88)):
+        series.append((f"{performance}{suffix}", model("fires", window="1d", metric="accuracy"), t.values(bad)))
+    # An error has a highest value.
+    series += sizes("error")
+    series.append(("ml_model_benchmark_max", {**HERE, "model": "error", "metric": "mae"}, t.values(3)))
+    for suffix, bad, good in (("", 3.4, 2), ("_lower", 3.1, 1.9), ("_upper", 3.7, 2.1)):
+        series.append((f"{performance}{suffix}", model("error", window="1h", metric="mae"), t.values(bad, good)))
+    return t.case(alert, model("fires", metric="accuracy"), series, extra=[model("error", metric="mae")])
+
+
+def _calibration() -> Case:
+    t = Timeline("MLModelCalibrationOff")
+    series: list[Series] = []
+    for name, lower in {"fires": 0.09, "under": 0.059, "few": 0.5, "agreed": 0.5, "missing": 0.0}.items():
+        series += sizes(name, labels=99 if name == "few" else 10_000)
+        series.append(
+            ("ml_model_performance_reference", model(name, metric="expected_calibration_error"), t.values(0.02))
+        )
+        if name != "missing":
+            labels = model(name, window="1h", metric="expected_calibration_error")
+            series.append(("ml_model_performance_lower", labels, t.values(lower, 0.0)))
+    series.append(
+        (
+            "ml_model_benchmark_max",
+            {**HERE, "model": "agreed", "metric": "expected_calibration_error"},
+            t.values(0.6),
+        )
+    )
+    return t.case("MLModelCalibrationOff", model("fires"), series)
+
+
+def _compared(alert: str, metric: str, limit: str, by: dict[str, str], bad: float, under: float) -> Case:
+    """Compare a value with a threshold of 1 beside it, without the exporter's windows."""
+    t = Timeline(alert)
+    series: list[Series] = []
+    for name, value in {"fires": bad, "under": under}.items():
+        series.append((metric, model(name, **by), t.values(value, 0)))
+        series.append((limit, model(name, **by), t.values(1)))
+    series.append((limit, model("missing", **by), t.values(1)))
+    return t.case(alert, model("fires", **by), series)
+
+
+def _drift(alert: str, metric: str, by: dict[str, str]) -> Case:
+    t = Timeline(alert)
+    series: list[Series] = []
+    for name, (value, predictions) in {
+        "fires": (0.25, 5000),
+        "under": (0.0999, 5000),
+        "few": (0.9, 499),
+        "missing": (None, 5000),
+    }.items():
+        series += sizes(name, predictions=predictions)
+        series.append((f"{metric}_threshold", model(name, window="1h", **by), t.values(0.1)))
+        if value is not None:
+            series.append((metric, model(name, window="1h", **by), t.values(value, 0.05)))
+    return t.case(alert, model("fires"), series)
+
+
+def _feature_drift() -> Case:
+    t = Timeline("MLFeatureDrift")
+    series: list[Series] = []
+    for name, (drifted, predictions) in {
+        "fires": (3, 5000),
+        "under": (2, 5000),
+        "few": (25, 499),
+        "missing": (None, 5000),
+    }.items():
+        series += sizes(name, predictions=predictions)
+        series.append(("ml_model_features", model(name), t.values(25)))
+        if drifted is not None:
+            series.append(("ml_model_drifted_features_controlled", model(name, window="1h"), t.values(drifted, 0)))
+    # Where the false-discovery rate is not controlled, the plain count serves.
+    series += sizes("plain")
+    series.append(("ml_model_features", model("plain"), t.values(5)))
+    series.append(("ml_model_drifted_features", model("plain", window="1h"), t.values(1, 0)))
+    for feature, value in {"age": 0.31, "income": 0.2, "amount": 0.45, "country": 0.12}.items():
+        labels = model("fires", window="1h", feature=feature, statistic="psi")
+        series.append(("ml_feature_drift", labels, t.values(value, 0.01)))
+        series.append(("ml_feature_drift_threshold", labels, t.values(0.1)))
+    return t.case("MLFeatureDrift", model("fires"), series, extra=[model("plain")])
+
+
+def _severe_drift() -> Case:
+    t = Timeline("MLFeatureDriftSevere")
+    series: list[Series] = []
+    for name, (value, predictions) in {"fires": (0.25, 5000), "under": (0.2499, 5000), "few": (3, 499)}.items():
+        series += sizes(name, predictions=predictions)
+        labels = model(name, window="1h", feature="age", statistic="psi")
+        series.append(("ml_feature_drift", labels, t.values(value, 0.05)))
+        series.append(("ml_feature_drift_threshold", labels, t.values(0.1)))
+    series += sizes("noisy")  # little traffic: a large distance that chance explains
+    labels = model("noisy", window="1h", feature="age", statistic="psi")
+    series.append(("ml_feature_drift", labels, t.values(0.3)))
+    series.append(("ml_feature_drift_threshold", labels, t.values(0.35)))
+    series += sizes("missing")
+    return t.case("MLFeatureDriftSevere", model("fires"), series)
+
+
+def _quality(alert: str, metrics: dict[str, str | None], bad: float, under: float, reference: float = 0.1) -> Case:
+    """Shares in an hour of 10 000 predictions, beside bins of the reference with a share of `reference`."""
+    t = Timeline(alert)
+    series: list[Series] = []
+    for name, (value, predictions) in {
+        "fires": (bad, 10_000),
+        "under": (under, 10_000),
+        "few": (bad, 499),
+        "missing": (None, 10_000),
+    }.items():
+        series += sizes(name, predictions=predictions)
+        for metric, bin_ in metrics.items():
+            for feature, share in {"age": 1.0, "income": 0.8}.items():
+                if bin_ is not None:
+                    labels = model(name, feature=feature, bin=bin_)
+                    series.append(("ml_feature_reference_ratio", labels, t.values(reference)))
+                if value is not None:
+                    labels = model(name, window="1h", feature=feature)
+                    series.append((metric, labels, t.values(round(value * share, 6), 0)))
+    return t.case(alert, model("fires"), series)
+
+
+def _fairness() -> Case:
+    t = Timeline("MLFairnessOutsideBenchmark")
+    by = {"attribute": "sex", "metric": "demographic_parity_ratio"}
+    series: list[Series] = []
+    for name, (upper, predictions) in {"fires": (0.7, 5000), "under": (0.8001, 5000), "few": (0.3, 499)}.items():
+        series += sizes(name, predictions=predictions)
+        for suffix, bad, good in (("", upper - 0.1, 0.9), ("_lower", upper - 0.2, 0.85), ("_upper", upper, 0.95)):
+            series.append((f"ml_fairness{suffix}", model(name, window="1h", **by), t.values(bad, good)))
+    for name in ("fires", "under", "few", "missing"):
+        labels = {**HERE, "model": name, "metric": by["metric"]}
+        series.append(("ml_fairness_benchmark_min", labels, t.values(0.8)))
+    for group, ratio in {"female": 0.2, "male": 0.33, "other": 0.3, "unknown": 0.4}.items():
+        labels = model("fires", window="1h", attribute="sex", group=group)
+        series.append(("ml_group_selection_ratio", labels, t.values(ratio)))
+    wide = {"attribute": "age", "metric": "demographic_parity_difference"}
+    series += sizes("wide")
+    for suffix, bad in (("", 0.2), ("_lower", 0.15), ("_upper", 0.25)):
+        series.append((f"ml_fairness{suffix}", model("wide", window="1h", **wide), t.values(bad, 0)))
+    labels = {**HERE, "model": "wide", "metric": wide["metric"]}
+    series.append(("ml_fairness_benchmark_max", labels, t.values(0.1)))
+    return t.case("MLFairnessOutsideBenchmark", model("fires", **by), series, extra=[model("wide", **wide)])
+
+
+def _failures() -> Case:
+    t = Timeline("MLPredictionFailures", lead=20, tail=20)
+    series: list[Series] = []
+    for name, (predictions, failures) in {"fires": (60, 6), "under": (60, 2.9), "few": (1.5, 1.5)}.items():
+        series.append(("ml_model_predictions_total", model(name), t.counts(predictions)))
+        series.append(("ml_model_prediction_failures_total", model(name), t.counts(failures, 0)))
+    series.append(("ml_model_predictions_total", model("missing"), t.counts(60)))
+    return t.case("MLPredictionFailures", model("fires"), series)
+
+
+def _latency() -> Case:
+    t = Timeline("MLPredictionLatencyHigh", lead=20, tail=20)
+    series: list[Series] = []
+    for name, (total, slow) in {"fires": (60, 0.03), "under": (60, 0.009), "few": (20, 1.0)}.items():
+        for bound, bad, good in (("0.5", total * (1 - slow), total), ("1.0", total, total), ("+Inf", total, total)):
+            labels = model(name, le=bound)
+            series.append(("ml_model_prediction_latency_seconds_bucket", labels, t.counts(bad, good)))
+        series.append(("ml_model_prediction_latency_seconds_count", model(name), t.counts(total)))
+    series.append(("ml_model_predictions_total", model("missing"), t.counts(60)))
+    labels = {key: value for key, value in model("fires").items() if key != "instance"}
+    return t.case("MLPredictionLatencyHigh", labels, series)
+
+
+def _simple(
+    alert: str, metric: str, by: dict[str, str], bad: float, under: float | None, good: float = 0, **more: Any
+) -> Case:
+    """Test a gauge of one series per instance, against a threshold."""
+    t = Timeline(alert, lead=more.get("lead", 2), tail=more.get("tail", 5))
+    series: list[Series] = [(metric, {**HERE, **by}, t.values(bad, good))]
+    if under is not None:
+        series.append((metric, {**HERE, **by, "instance": "under:10042"}, t.values(under)))
+    for other, value in more.get("beside", {}).items():
+        for instance in (HERE["instance"], "under:10042", "missing:10042"):
+            labels = {**HERE, **by, **more.get("beside_by", {}), "instance": instance}
+            series.append((other, labels, t.values(value)))
+    return t.case(alert, {**HERE, **{name: value for name, value in by.items() if name != "reason"}}, series)
+
+
+def _cost() -> Case:
+    t = Timeline("MLComputeIdle", lead=120, tail=400)
+    by = {"resource": "gpu", "currency": "USD"}
+    series: list[Series] = []
+    for name, (cost, idle) in {"a:10042": (0.04, 0.036), "under:1": (0.04, 0.0316), "cheap:1": (0.008, 0.008)}.items():
+        labels = {**HERE, "instance": name, **by}
+        series.append(("ml_compute_cost_total", labels, t.counts(cost)))
+        series.append(("ml_compute_idle_cost_total", labels, t.counts(idle, 0)))
+    series.append(("ml_compute_cost_total", {**HERE, "instance": "missing:1", **by}, t.counts(0.04)))
+    return t.case("MLComputeIdle", {**HERE, **by}, series)
+
+
+def _errors(alert: str, kind: str, lead: int, tail: int, bad: float, under: float) -> Case:
+    t = Timeline(alert, lead=lead, tail=tail)
+    gpu = {"gpu": "0", "uuid": "GPU-1", "mig": ""}
+    series: list[Series] = [("ml_gpu_ecc_errors_total", {**HERE, **gpu, "type": kind}, t.counts(bad, 0))]
+    other = "corrected" if kind == "uncorrected" else "uncorrected"
+    for name, type_, count in (("under:1", kind, under), ("other:1", other, 0.0)):
+        series.append(("ml_gpu_ecc_errors_total", {**HERE, **gpu, "instance": name, "type": type_}, t.counts(count)))
+    return t.case(alert, {**HERE, **gpu}, series)
+
+
+def _budget(alert: str, lead: int, tail: int, bad: float, under: float, few: float) -> Case:
+    """Bad shares of 60 labelled predictions a minute against a budget of 2 %; `few` are labels a minute."""
+    t = Timeline(alert, lead=lead, tail=tail)
+    series: list[Series] = []
+    for name, (wrong, pace) in {"fires": (bad, 60), "under": (under, 60), "few": (bad, few), "missing": (0, 0)}.items():
+        labels = {**HERE, "model": name, "metric": "accuracy"}
+        series.append(("ml_model_benchmark_min", labels, t.values(0.98)))
+        series.append(("ml_model_predictions_total", model(name), t.counts(max(pace, 1))))
+        series.append(("ml_model_prediction_failures_total", model(name), t.counts(0)))
+        if pace:
+            for predicted, share in (("1", wrong), ("0", 1 - wrong)):
+                good = 0.0 if predicted == "1" else pace
+                labels = model(name, predicted=predicted, actual="0")
+                series.append(("ml_model_confusion_total", labels, t.counts(pace * share, good)))
+    labels = {key: value for key, value in model("fires").items() if key != "instance"}
+    return t.case(alert, labels, series)
+
+
+DAY = 1440
+
+
+STEP = 4  # minutes between samples and evaluations of cases that take days, less than Prometheus looks back
+
+
+def _legs(start: float, *legs: tuple[int, float]) -> str:
+    """Values of a counter or gauge from `start` over legs of (minutes, change a minute)."""
+    parts, level = [], start
+    for length, change in legs:
+        parts.append(f"{level:g}{change * STEP:+g}x{length // STEP - 1}")
+        level += change * length
+    return " ".join(parts)
+
+
+def _silent(alert: str, metric: str, window: int, history: int) -> Case:
+    """Busy for days; then some models fall silent, one of which always does on this day of the week."""
+    fires = history + window + minutes(_ALERTS[alert].wait) + 20
+    still = history + window + DAY + 120  # by now yesterday was silent as well
+    back, over = still + 60, still + 160
+    stops = _legs(0, (history, 10), (over - history, 0))
+    series: list[Series] = [
+        (metric, model("fires"), _legs(0, (history, 10), (back - history, 0), (over - back, 10))),
+        (metric, model("busy"), _legs(0, (over, 10))),
+        (metric, model("few"), _legs(0, (history, 0.01), (over - history, 0))),
+        (metric, model("new-version"), stops),
+        (metric, {**model("new-version"), "version": "2"}, f"_x{history // STEP} {_legs(0, (over - history, 10))}"),
+        (metric, model("removed"), stops),
+    ]
+    if history > 7 * DAY:
+        rest = DAY - 120
+        weekly = ((rest, 10), (DAY, 0), (history - rest - DAY, 10), (rest, 0), (over - history - rest, 10))
+        series.append((metric, model("weekly"), _legs(0, *weekly)))
+    series += [
+        ("ml_model_labels_unmatched_total", {**HERE, "model": name}, _legs(0, (over, 0)))
+        for name in ("fires", "busy", "few", "new-version", "missing", "weekly")
+    ]
+    labels = {"job": HERE["job"], "model": "fires"}
+    return Case(alert, labels, series, history, fires, over, still=still)
+
+
+def _coverage() -> Case:
+    start, fires, over = 2 * DAY, 2 * DAY + 100, 2 * DAY + 300
+    series: list[Series] = []
+    for name, (usual, bad, predictions) in {
+        "fires": (0.8, 0.35, 5000),
+        "under": (0.8, 0.41, 5000),
+        "few": (0.8, 0.0, 499),
+        "always": (0.05, 0.05, 5000),
+    }.items():
+        series += sizes(name, predictions=predictions)
+        values = f"{_legs(usual, (start, 0))} {_legs(bad, (fires - start, 0))} {_legs(usual, (over - fires, 0))}"
+        series.append(("ml_model_label_coverage_ratio", model(name, window="1h"), values))
+    return Case("MLLabelCoverageLow", model("fires"), series, start + 32, fires, over)
+
+
+def _unmatched() -> Case:
+    t = Timeline("MLLabelsUnmatched", lead=60, tail=360)
+    series: list[Series] = []
+    for name, (unmatched, matched) in {"fires": (3, 10), "under": (2.4, 10), "few": (0.2, 0)}.items():
+        series.append(("ml_model_labels_unmatched_total", {**HERE, "model": name}, t.counts(unmatched, 0)))
+        series.append(("ml_model_labels_total", model(name), t.counts(matched)))
+    series.append(("ml_model_labels_unmatched_total", {**HERE, "model": "missing"}, t.counts(0)))
+    return t.case("MLLabelsUnmatched", {"job": HERE["job"], "model": "fires"}, series)
+
+
+def _profiles() -> Iterable[Case]:
+    t = Timeline("MLProfileVersionMismatch")
+    series: list[Series] = []
+    for name, (version, made_for) in {
+        "fires": ("4", "3"),
+        "same": ("3", "3"),
+        "unversioned": ("default", "3"),
+        "unknown": ("4", ""),
+        "idle": ("4", "3"),
+    }.items():
+        labels = {**model(name), "version": version}
+        info = {**labels, "profile_version": made_for, "task": "binary", "profile_hash": "abc"}
+        series.append(
+            ("ml_model_info", info, f"1+0x{t.fires} _x{t.over - t.fires}" if name == "fires" else t.values(1))
+        )
+        series.append(("ml_model_predictions_total", labels, t.counts(0 if name == "idle" else 10)))
+    yield t.case("MLProfileVersionMismatch", {**model("fires"), "version": "4", "profile_version": "3"}, series)
+
+    t = Timeline("MLProfileOld")
+    half_year, series = 180 * DAY * 60, []
+    for name, created in {"fires": -half_year, "under": -half_year + t.over * 60 + 60, "idle": -2 * half_year}.items():
+        good = 0 if name == "fires" else None
+        series.append(("ml_model_profile_timestamp_seconds", model(name), t.values(created, good)))
+        series.append(("ml_model_predictions_total", model(name), t.counts(0 if name == "idle" else 10)))
+    series.append(("ml_model_predictions_total", model("missing"), t.counts(10)))
+    yield t.case("MLProfileOld", model("fires"), series)
+
+
+def _rejected() -> Case:
+    t = Timeline("MLEventsRejected", lead=20, tail=20)
+    series: list[Series] = []
+    for source, (accepted, refused) in {"fires": (900, 60), "under": (900, 40), "few": (0, 6)}.items():
+        by = {**HERE, "source": source}
+        series.append(("ml_exporter_events_total", by, t.counts(accepted)))
+        for reason, share in {"bad_timestamp": 0.7, "unknown_model": 0.2, "missing_id": 0.1, "bad_label": 0}.items():
+            series.append(("ml_exporter_events_rejected_total", {**by, "reason": reason}, t.counts(refused * share, 0)))
+    series.append(("ml_exporter_events_total", {**HERE, "source": "missing"}, t.counts(900)))
+    return t.case("MLEventsRejected", {**HERE, "source": "fires"}, series)
+
+
+def _lagging() -> Case:
+    t = Timeline("MLSourceLagging", lead=20, tail=5)
+    series: list[Series] = []
+    for source, (lag, pace) in {
+        "fires": (6000, 600),
+        "under": (2950, 600),
+        "few": (999, 0),
+        "busy": (10_000, 6000),
+    }.items():
+        values = f"0+0x16 {lag}+0x{t.over}" if source == "under" else t.values(lag, 0)  # the pace needs 15m to show
+        series.append(("ml_exporter_source_lag_events", {**HERE, "source": source}, values))
+        series.append(("ml_exporter_events_total", {**HERE, "source": source}, t.counts(pace)))
+    series.append(("ml_exporter_events_total", {**HERE, "source": "missing"}, t.counts(600)))
+    return t.case("MLSourceLagging", {**HERE, "source": "fires"}, series)
+
+
+def _checkpoint() -> Case:
+    t = Timeline("MLCheckpointFailing", lead=20, tail=25)
+    metric, errors = "ml_exporter_checkpoint_last_success_timestamp_seconds", "ml_exporter_state_errors_total"
+    rises = f"{(t.fires + 1) * 60}+60x{t.over - t.fires}"
+    series: list[Series] = [
+        (metric, HERE, f"0+0x{t.fires} {rises}"),
+        (errors, {**HERE, "fault": "full"}, f"0+0x{t.over}"),
+        (metric, {**HERE, "instance": "under:1"}, f"-840+60x{t.over}"),
+        (metric, {**HERE, "instance": "error:1"}, f"0+60x{t.over}"),
+        (errors, {**HERE, "instance": "error:1", "fault": "full"}, t.counts(1, 0)),
+        ("ml_exporter_build_info", {**HERE, "instance": "memory-only:1"}, t.values(1)),
+    ]
+    return t.case("MLCheckpointFailing", HERE, series, extra=[{**HERE, "instance": "error:1"}])
+
+
+def _gone(alert: str, metric: str, series: list[Series], labels: Labels) -> Case:
+    """Test an alert on absence."""
+    t = Timeline(alert)
+    values = f"_x{t.fires + 1} 1+0x{t.over - t.fires}"
+    return t.case(alert, labels, [(metric, HERE if metric == "up" else {}, values), *series])
+
+
+_GPU = {"gpu": "0", "uuid": "GPU-1", "mig": ""}
+_GB = 1 << 30
+
+
+def cases() -> list[Case]:
+    """Return the case of every alert."""
+    few = (499, 99)
+    memory = {"ml_compute_memory_total_bytes": 100 * _GB}
+    return [
+        _performance("MLModelPerformanceBelowBenchmark", "ml_model_performance", few),
+        _performance("MLModelEstimatedPerformanceBelowBenchmark", "ml_model_performance_estimated", few),
+        _calibration(),
+        _compared(
+            "MLModelConceptDrift",
+            "ml_model_change_evidence",
+            "ml_model_change_evidence_threshold",
+            {"stream": "error"},
+            1.01,
+            1.0,
+        ),
+        _budget("MLErrorBudgetBurnFast", 60, 60, 0.3, 0.11, 1),
+        _budget("MLErrorBudgetBurnSlow", 300, 400, 0.08, 0.0199, 0.02),
+        _fairness(),
+        _failures(),
+        _latency(),
+        _silent("MLNoPredictions", "ml_model_predictions_total", 30, 8 * DAY),
+        _silent("MLNoLabels", "ml_model_labels_total", DAY, 2 * DAY),
+        _coverage(),
+        _unmatched(),
+        *_profiles(),
+        _feature_drift(),
+        _severe_drift(),
+        _drift("MLPredictionDrift", "ml_prediction_drift", {"statistic": "psi"}),
+        _drift("MLMultivariateDrift", "ml_data_drift", {"statistic": "mmd"}),
+        _quality(
+            "MLFeatureUnusable",
+            {"ml_feature_missing_ratio": "missing", "ml_feature_invalid_ratio": "invalid"},
+            0.45,
+            0.36,
+        ),
+        _quality("MLFeatureMissing", {"ml_feature_missing_ratio": "missing"}, 0.21, 0.155),
+        _quality("MLFeatureInvalid", {"ml_feature_invalid_ratio": "invalid"}, 0.2, 0.012, 0.001),
+        _quality("MLFeatureOutOfRange", {"ml_feature_out_of_range_ratio": None}, 0.05, 0.012),
+        _quality("MLFeatureUnseenCategories", {"ml_feature_unseen_category_ratio": "other"}, 0.15, 0.115),
+        _simple("MLCpuSaturated", "ml_compute_cpu_utilization_ratio", {}, 0.95, 0.899, tail=20),
+        _cost(),
+        _simple("MLMemoryNearLimit", "ml_compute_memory_used_bytes", {}, 91 * _GB, 90 * _GB, beside=memory),
+        _simple("MLMemoryExhausted", "ml_compute_memory_used_bytes", {}, 98 * _GB, 97 * _GB, beside=memory),
+        _simple("MLGpuSaturated", "ml_gpu_utilization_ratio", _GPU, 0.97, 0.949, tail=65),
+        _simple(
+            "MLGpuMemoryNearLimit",
+            "ml_gpu_memory_used_bytes",
+            _GPU,
+            79 * _GB,
+            78 * _GB,
+            beside={"ml_gpu_memory_total_bytes": 80 * _GB},
+        ),
+        _simple(
+            "MLGpuThermalThrottling",
+            "ml_gpu_throttled",
+            {**_GPU, "reason": "hw_thermal_slowdown"},
+            1,
+            None,
+            tail=20,
+            beside={"ml_gpu_temperature_celsius": 91},
+        ),
+        _errors("MLGpuEccErrors", "uncorrected", 5, 65, 1, 0),
+        _errors("MLGpuEccErrorsCorrected", "corrected", 600, DAY, 1, 0.05),
+        _simple("MLGpuLost", "ml_gpu_up", _GPU, 0, 1, good=1),
+        _simple("MLGpuDriverDown", "ml_gpu_driver_up", {"vendor": "nvidia"}, 0, 1, good=1),
+        _simple("MLExporterDown", "up", {}, 0, 1, good=1),
+        _gone("MLExporterAbsent", "up", [("up", {"job": "node"}, "1+0x100")], {"job": HERE["job"]}),
+        _simple("MLSourceDown", "ml_exporter_source_up", {"source": "stream"}, 0, 1, good=1),
+        _lagging(),
+        _rejected(),
+        _simple(
+            "MLQueueFilling",
+            "ml_exporter_queue_events",
+            {},
+            81_000,
+            80_000,
+            tail=10,
+            beside={"ml_exporter_queue_capacity_events": 100_000},
+        ),
+        _checkpoint(),
+        _simple(
+            "MLSeriesLimitHit", "ml_exporter_series_dropped", {}, 1, 0, beside={"ml_exporter_series_limit": 20_000}
+        ),
+        _simple("MLConfigReloadFailed", "ml_exporter_config_last_reload_successful", {}, 0, 1, good=1),
+        _simple("MLCollectorFailing", "ml_exporter_collector_success", {"collector": "data"}, 0, 1, good=1),
+        _gone(
+            "MLRulesIncomplete",
+            "ml:threshold:min_labels",
+            [("ml:threshold:checkpoint_age_seconds", {}, "900+0x100")],
+            {},
+        ),
+        Case("MLWatchdog", {}, [("up", HERE, "1+0x5")], 0, 1, None),
+    ]
+
+
+_DAYS = {"MLNoPredictions", "MLNoLabels", "MLLabelCoverageLow"}
+_RECORDS = {
+    "model_alerts.yml": ["thresholds.yml", "windows.yml"],
+    "data_alerts.yml": ["thresholds.yml", "windows.yml"],
+    "compute_alerts.yml": ["thresholds.yml"],
+    "exporter_alerts.yml": ["thresholds.yml"],
+}
+
+
+def promtool_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return promtool's test files by name; `described` gives the description of each expected alert by its `key`."""
+    files: dict[str, dict[str, Any]] = {}
+    for case in cases():
+        rules = next(name for name, (_, alerts) in ALERT_GROUPS.items() if _ALERTS[case.alert] in alerts)
+        name, step, needed = rules, 1, _RECORDS[rules]
+        if case.alert == "MLRulesIncomplete":
+            name, needed = "rules_incomplete.yml", []
+        elif case.alert.startswith("MLErrorBudget"):
+            name, step, needed = "error_budget.yml", 5, ["thresholds.yml", "error_budget.yml"]
+        elif case.alert in _DAYS:
+            name, step = "silence.yml", STEP
+        file = files.setdefault(
+            name,
+            {
+                "rule_files": [f"../rules/{rule_file}" for rule_file in (*needed, rules)],
+                "evaluation_interval": f"{step}m",
+                "group_eval_order": [group for rule_file in (*needed, rules) for group in GROUPS[rule_file]],
+                "tests": [],
+            },
+        )
+        file["tests"].append(_test(case, STEP if case.alert in _DAYS else 1, described))
+    return files
+
+
+def _test(case: Case, interval: int, described: Mapping[str, str]) -> dict[str, Any]:
+    alert = _ALERTS[case.alert]
+    firing = [_expected(alert, labels, described) for labels in (case.labels, *case.extra)]
+    checks = [(case.fires, firing)]
+    if alert.wait != "0m":
+        checks.insert(0, (case.pending, []))
+    if case.over is not None:
+        checks.append((case.over, []))
+    test: dict[str, Any] = {
+        "name": case.alert,
+        "interval": f"{interval}m",
+        "input_series": [{"series": _selector(name, labels), "values": values} for name, labels, values in case.series],
+        "alert_rule_test": [
+            {"eval_time": f"{minute}m", "alertname": case.alert, "exp_alerts": expected} for minute, expected in checks
+        ],
+    }
+    if case.still is not None:
+        firing_series = f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
+        test["promql_expr_test"] = [
+            {"eval_time": f"{case.still}m", "expr": firing_series, "exp_samples": [{"value": len(firing)}]}
+        ]
+    return test
+
+
+def _selector(name: str, labels: Labels) -> str:
+    return f"{name}{{{','.join(f'{label}={chr(34)}{value}{chr(34)}' for label, value in labels.items())}}}"
+
+
+def key(name: str, labels: Labels) -> str:
+    """Return what tells one expected alert from another."""
+    own = {"alertname", "severity", "category", "action"}
+    return " ".join([name, *(f"{k}={v}" for k, v in sorted(labels.items()) if k not in own and v)])
+
+
+def _expected(alert: Alert, labels: Labels, described: Mapping[str, str]) -> dict[str, Any]:
+    variables = "&".join(f"var-{name}={quote_plus(labels[name])}" for name in alert.labels if name in VARIABLES)
+    own: dict[str, str] = {"severity": alert.severity, "category": alert.category}
+    if alert.action is not None:
+        own["action"] = alert.action
+    return {
+        "exp_labels": {**{name: value for name, value in labels.items() if value}, **own},
+        "exp_annotations": {
+            "summary": alert.summary,
+            "description": described.get(key(alert.name, labels), ""),
+            "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
+            "dashboard_url": f"{GRAFANA}/d/{DASHBOARDS[alert.category]}" + (f"?{variables}" if variables else ""),
+        },
+    }

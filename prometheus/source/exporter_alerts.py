@@ -1,0 +1,196 @@
+"""Alerts on the exporter itself: whoever watches models must notice when nobody watches them."""
+
+from textwrap import dedent
+
+from prometheus.source.alert import HOST, PERCENT, Alert, constant, each, value
+from prometheus.source.thresholds import threshold
+
+JOB = "mlops-exporter"
+"""The scrape job's name in prometheus.yml, by which two rules know the exporter when it is gone."""
+
+_SOURCE = (*HOST, "source")
+_THIS_SOURCE = "source {{ $labels.source }} of {{ $labels.instance }}"
+
+ALERTS = [
+    Alert(
+        "MLExporterDown",
+        "availability",
+        "critical",
+        HOST,
+        f'up{{job="{JOB}"}} == 0',
+        "An exporter of model metrics cannot be scraped.",
+        "Prometheus cannot scrape {{ $labels.instance }} (job {{ $labels.job }}): its models are not watched.",
+        "See the target's error on Prometheus' page of targets; then whether the process runs and what it logged last.",
+        "3m",
+    ),
+    Alert(
+        "MLExporterAbsent",
+        "availability",
+        "critical",
+        ("job",),
+        f'absent(up{{job="{JOB}"}})',
+        "Prometheus knows no exporter of model metrics.",
+        "Job {{ $labels.job }} has no target where at least one is expected: no model is watched.",
+        "See whether the scrape job is still in prometheus.yml and whether its service discovery finds anything.",
+        "10m",
+    ),
+    Alert(
+        "MLSourceDown",
+        "availability",
+        "critical",
+        _SOURCE,
+        "ml_exporter_source_up == 0",
+        "A source of events is down.",
+        f"{_THIS_SOURCE[0].upper()}{_THIS_SOURCE[1:]} cannot deliver events; its newest event came "
+        + value("time() - ml_exporter_source_last_event_timestamp_seconds{SELECT}", _SOURCE, "humanizeDuration")
+        + " ago.",
+        "Read the exporter's log for the source's error; check broker, credentials and network.",
+        "5m",
+        "5m",
+    ),
+    Alert(
+        "MLSourceLagging",
+        "source",
+        "warning",
+        _SOURCE,
+        dedent(f"""\
+            ml_exporter_source_lag_events > {threshold("source_lag_events")}
+            and
+            ml_exporter_source_lag_events > rate(ml_exporter_events_total[15m]) * {threshold("source_lag_seconds")}"""),
+        "A source of events falls behind.",
+        "{{ $value | humanize }} events of "
+        f"{_THIS_SOURCE} wait; at the pace of "
+        + value("rate(ml_exporter_events_total{SELECT}[15m])", _SOURCE, 'printf "%.3g"')
+        + f" a second that is more than {constant('source_lag_seconds', 'humanizeDuration')}.",
+        "See the exporter's CPU: if it is busy, add a replica to the group; if not, the broker is slow.",
+        "10m",
+        "15m",
+    ),
+    Alert(
+        "MLEventsRejected",
+        "source",
+        "warning",
+        _SOURCE,
+        dedent(f"""\
+            sum without (reason) (increase(ml_exporter_events_rejected_total[15m]))
+            / (
+                increase(ml_exporter_events_total[15m])
+              + sum without (reason) (increase(ml_exporter_events_rejected_total[15m]))
+            ) > {threshold("rejected_ratio")}
+            and
+            sum without (reason) (increase(ml_exporter_events_rejected_total[15m]))
+              >= {threshold("rejected_events")}"""),
+        "Events are refused.",
+        f"{{{{ $value | {PERCENT} }}}} of the events of {_THIS_SOURCE} were refused in the last 15m, where "
+        f"{constant('rejected_ratio', PERCENT)} are tolerated. Most often: "
+        + each(
+            "sort_desc(topk(3, increase(ml_exporter_events_rejected_total{SELECT}[15m]) > 0))",
+            _SOURCE,
+            "reason",
+            'printf "%.0f"',
+        )
+        + ".",
+        "Send one refused event by hand: the answer names line and reason.",
+        "5m",
+        "15m",
+    ),
+    Alert(
+        "MLQueueFilling",
+        "exporter",
+        "warning",
+        HOST,
+        f"min_over_time(ml_exporter_queue_events[5m]) / ml_exporter_queue_capacity_events > {threshold('queue_ratio')}",
+        "An exporter takes events more slowly than they come.",
+        "For 5m at least {{ $value | humanizePercentage }} of the queue of {{ $labels.instance }} were full ("
+        + value("ml_exporter_queue_events{SELECT}", HOST, 'printf "%.0f"')
+        + " of "
+        + value("ml_exporter_queue_capacity_events{SELECT}", HOST, 'printf "%.0f"')
+        + f" events), where {constant('queue_ratio', PERCENT)} warns; beyond it senders get 429.",
+        "See the exporter's CPU and the disk of state.path; then add a replica.",
+        "5m",
+        "10m",
+    ),
+    Alert(
+        "MLCheckpointFailing",
+        "exporter",
+        "warning",
+        HOST,
+        dedent(f"""\
+            time() - ml_exporter_checkpoint_last_success_timestamp_seconds > {threshold("checkpoint_age_seconds")}
+            or
+            sum without (fault) (increase(ml_exporter_state_errors_total[15m])) > 0"""),
+        "An exporter cannot save its state.",
+        "The last checkpoint of {{ $labels.instance }} succeeded "
+        + value("time() - ml_exporter_checkpoint_last_success_timestamp_seconds{SELECT}", HOST, "humanizeDuration")
+        + f" ago, where {constant('checkpoint_age_seconds', 'humanizeDuration')} is the limit, with "
+        + value("sum(increase(ml_exporter_state_errors_total{SELECT}[15m]))", HOST, 'printf "%.0f"')
+        + " errors in the last 15m: a restart would lose what came since.",
+        "Check space and permissions of state.path.",
+        "5m",
+        "15m",
+    ),
+    Alert(
+        "MLSeriesLimitHit",
+        "exporter",
+        "warning",
+        HOST,
+        "ml_exporter_series_dropped > 0",
+        "An exporter has more series than its limit and leaves some out.",
+        "{{ $labels.instance }} leaves out {{ $value | humanize }} series beyond its limit of "
+        + value("ml_exporter_series_limit{SELECT}", HOST, 'printf "%.0f"')
+        + ".",
+        "See which model has the most series; leave out features or windows, or raise limits.series.",
+        "15m",
+        "30m",
+    ),
+    Alert(
+        "MLConfigReloadFailed",
+        "exporter",
+        "warning",
+        HOST,
+        "ml_exporter_config_last_reload_successful == 0",
+        "An exporter runs with an old configuration.",
+        "{{ $labels.instance }} could not load its configuration file and keeps the one of "
+        + value("time() - ml_exporter_config_last_reload_success_timestamp_seconds{SELECT}", HOST, "humanizeDuration")
+        + " ago.",
+        "Run mlops-exporter check on the file: it names line and key.",
+        "5m",
+    ),
+    Alert(
+        "MLCollectorFailing",
+        "exporter",
+        "warning",
+        (*HOST, "collector"),
+        "ml_exporter_collector_success == 0",
+        "Part of an exporter's metrics is missing.",
+        "Collector {{ $labels.collector }} of {{ $labels.instance }} fails, and its metrics are absent; "
+        + value("sum(ml_exporter_collector_success{job=%[1]q,instance=%[2]q})", HOST, 'printf "%.0f"')
+        + " others work.",
+        "Read the exporter's log: it holds the error once, from when the collector began to fail.",
+        "5m",
+        "10m",
+    ),
+    Alert(
+        "MLRulesIncomplete",
+        "exporter",
+        "critical",
+        (),
+        "absent(ml:threshold:min_labels) or absent(ml:threshold:checkpoint_age_seconds)",
+        "Thresholds that the alerts need are not loaded.",
+        "The recording rules ml:threshold:* give nothing where all alerts need them: most cannot fire.",
+        "Add thresholds.yml to rule_files in prometheus.yml, and check the page of rules for errors.",
+        "10m",
+    ),
+    Alert(
+        "MLWatchdog",
+        "watchdog",
+        "info",
+        (),
+        "vector(1) > 0",
+        "Always fires, to prove that alerts arrive.",
+        "This alert always fires, whatever the models do; when it stops to arrive, nothing arrives: Prometheus, "
+        "Alertmanager or the way between them is broken.",
+        "Nothing, as long as it comes. Let a service outside of this monitoring page when it does not.",
+        "0m",
+    ),
+]

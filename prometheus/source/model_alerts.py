@@ -1,0 +1,397 @@
+"""Alerts on models: performance, calibration, concept drift, error budget, fairness, serving, labels, profiles.
+
+Performance is judged by certainty: a metric is below its benchmark when the interval of any window lies beyond it,
+unless the interval of the freshest window lies on the right side again.
+"""
+
+from textwrap import dedent
+
+from prometheus.source.alert import (
+    MODEL,
+    MODEL_HERE,
+    ON_MODEL,
+    ON_WINDOW,
+    PERCENT,
+    TIMES,
+    WHERE,
+    Alert,
+    constant,
+    each,
+    indented,
+    value,
+)
+from prometheus.source.thresholds import threshold
+
+_JOB_MODEL = ("job", "model")
+_METRIC = (*MODEL_HERE, "metric")
+_ATTRIBUTE = (*MODEL_HERE, "attribute", "metric")
+_ON_METRIC = "on (job, instance, model, version, metric)"
+_ON_BENCHMARK = "on (job, instance, model, metric) group_left ()"
+
+
+def _below_benchmark(performance: str, size: str, minimum: str, freshest: str) -> str:
+    """How far the interval lies beyond the benchmark."""
+
+    def beyond(distance: str, kept: str) -> str:
+        return "\n".join(
+            (
+                "  max without (window) (",
+                f"    ({distance}) > 0",
+                f"    and {ON_WINDOW} ({size} >= {threshold(minimum)})",
+                "  )",
+                f"  unless {_ON_METRIC} (",
+                f"    {kept}",
+                f"    and {ON_WINDOW} {freshest}",
+                "  )",
+            )
+        )
+
+    too_low = beyond(
+        f"ml_model_benchmark_min - {_ON_BENCHMARK.replace('left', 'right')} {performance}_upper",
+        f"{performance}_lower > {_ON_BENCHMARK} ml_model_benchmark_min",
+    )
+    too_high = beyond(
+        f"{performance}_lower - {_ON_BENCHMARK} ml_model_benchmark_max",
+        f"{performance}_upper < {_ON_BENCHMARK} ml_model_benchmark_max",
+    )
+    return f"(\n{too_low}\n)\nor\n(\n{too_high}\n)"
+
+
+def _against_benchmark(performance: str) -> str:
+    benchmark = "{job=%[1]q,instance=%[2]q,model=%[3]q,metric=%[5]q}"
+    return (
+        each(f"sort({performance}{{SELECT}})", _METRIC, "window", 'printf "%.4g"')
+        + " in the windows, against a benchmark of "
+        + value(
+            f"max(ml_model_benchmark_min{benchmark}) or max(ml_model_benchmark_max{benchmark})",
+            _METRIC,
+            'printf "%.4g"',
+        )
+    )
+
+
+def _burning(*pairs: tuple[str, str, str]) -> str:
+    """Burn rate over a long window, when a short one shows that it still burns; alike for other pairs of windows."""
+    ratio = "/ on (job, model) group_left () ml:model_error_budget:ratio"
+    return "\nor\n".join(
+        dedent(f"""\
+            (
+              ml:model_bad_predictions:ratio{long} {ratio} > {threshold(rate)}
+              and ml:model_bad_predictions:ratio{short} {ratio} > {threshold(rate)}
+              and ml:model_labels:increase{long} >= {threshold("min_labels")}
+            )""")
+        for long, short, rate in pairs
+    )
+
+
+def _burnt(window: str) -> str:
+    return (
+        f"Bad predictions of model {{{{ $labels.model }}}} version {{{{ $labels.version }}}} use up its error budget "
+        f"{{{{ $value | {TIMES} }}}} as fast as it may last: "
+        + value(f"ml:model_bad_predictions:ratio{window}{{SELECT}}", MODEL, PERCENT)
+        + f" were bad in the last {window}, where its accuracy benchmark allows "
+        + value("max(ml:model_error_budget:ratio{job=%[1]q,model=%[2]q})", MODEL, PERCENT)
+        + "."
+    )
+
+
+def _silent(name: str, metric: str, window: str) -> str:
+    """No events in the last `window` though the day before had some, and so had last week's day if it is known.
+
+    Once firing it stays so until events come or the model is taken out of the configuration: tomorrow, yesterday will
+    have been silent too.
+    """
+    lately = f"sum without (instance, pod, version) (increase({metric}[{window}]))"
+    return dedent(f"""\
+        (
+            {lately.replace("]", "] offset 1d")} >= {threshold("busy_events")}
+            unless {lately.replace("]", "] offset 1w")} < {threshold("busy_events")}
+          or
+            max without (alertname, alertstate, severity, category) (
+              ALERTS{{alertname="{name}",alertstate="firing"}}
+            )
+        )
+        unless {lately} > 0
+        and on (job, model) ml_model_labels_unmatched_total""")
+
+
+def _usual(metric: str, window: str) -> str:
+    """Template text with the number of events a week ago, or yesterday when that is not known."""
+    increase = f"sum(increase({metric}{{SELECT}}[{window}] offset"
+    return value(f"{increase} 1w)) or {increase} 1d))", _JOB_MODEL, 'printf "%.0f"')
+
+
+def _fairness() -> str:
+    on = "on (job, instance, model, metric)"
+
+    def outside(distance: str) -> str:
+        return indented(
+            dedent(f"""\
+                max without (window) (
+                  ({distance}) > 0
+                  and {ON_WINDOW} (ml_model_window_predictions >= {threshold("min_predictions")})
+                )""")
+        )
+
+    low, high = (f"max by (job, instance, model, metric) (ml_fairness_benchmark_{end})" for end in ("min", "max"))
+    too_low = outside(f"{low} - {on} group_right () ml_fairness_upper")
+    too_high = outside(f"ml_fairness_lower - {on} group_left () {high}")
+    return f"{too_low}\nor\n{too_high}"
+
+
+ALERTS = [
+    Alert(
+        "MLModelPerformanceBelowBenchmark",
+        "performance",
+        "critical",
+        _METRIC,
+        _below_benchmark("ml_model_performance", "ml_model_window_labels", "min_labels", "ml:model_window:labelled"),
+        "A model performs worse than agreed.",
+        f"{{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance')}. Even its 95 % interval "
+        'lies {{ $value | printf "%.3g" }} beyond.',
+        "See whether a drift or data-quality alert of this model explains it; if a release does, roll back.",
+        "10m",
+        "1h",
+        "retrain",
+    ),
+    Alert(
+        "MLModelEstimatedPerformanceBelowBenchmark",
+        "performance",
+        "warning",
+        _METRIC,
+        _below_benchmark(
+            "ml_model_performance_estimated",
+            "ml_model_window_predictions",
+            "min_predictions",
+            "ml:model_window:current",
+        ),
+        "A model is estimated to perform worse than agreed; its labels are still out.",
+        f"Estimated {{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance_estimated')}. "
+        'Even its interval lies {{ $value | printf "%.3g" }} beyond.',
+        "See which features moved, and get labels for a sample of the latest predictions.",
+        "15m",
+        "30m",
+    ),
+    Alert(
+        "MLModelCalibrationOff",
+        "performance",
+        "warning",
+        MODEL_HERE,
+        dedent(f"""\
+            max without (window, metric) (
+                ml_model_performance_lower{{metric="expected_calibration_error"}}
+              - {ON_WINDOW} group_left ()
+                (1.3 / sqrt(ml_model_window_labels >= {threshold("min_labels")}))
+              - {_ON_METRIC} group_left ()
+                ml_model_performance_reference
+            ) > {threshold("calibration_error_excess")}
+            unless on (job, instance, model)
+            ml_model_benchmark_max{{metric="expected_calibration_error"}}"""),
+        "A model's probabilities no longer mean what they say.",
+        f"The expected calibration error of {WHERE} lies at least {{{{ $value | {PERCENT} }}}} above the reference's "
+        + value('ml_model_performance_reference{SELECT,metric="expected_calibration_error"}', MODEL_HERE, PERCENT)
+        + f", where {constant('calibration_error_excess', PERCENT)} more is tolerated.",
+        "Look at the reliability curve; where ROC AUC holds, recalibrating on fresh labels is enough.",
+        "15m",
+        "1h",
+    ),
+    Alert(
+        "MLModelConceptDrift",
+        "performance",
+        "warning",
+        (*MODEL_HERE, "stream"),
+        "ml_model_change_evidence > ml_model_change_evidence_threshold",
+        "There is strong evidence that what a model learnt no longer holds.",
+        f"The {{{{ $labels.stream }}}} stream of {WHERE} has gathered evidence of a change of "
+        '{{ $value | printf "%.1f" }} (natural log of the odds) against a threshold of '
+        + value("ml_model_change_evidence_threshold{SELECT}", (*MODEL_HERE, "stream"), 'printf "%.1f"')
+        + ".",
+        "Find in the performance panel when errors began to change, and what changed upstream or in the world then.",
+        "5m",
+        "1h",
+        "retrain",
+    ),
+    Alert(
+        "MLErrorBudgetBurnFast",
+        "performance",
+        "critical",
+        MODEL,
+        _burning(("1h", "5m", "burn_rate_1h"), ("6h", "30m", "burn_rate_6h")),
+        "Bad predictions use up a model's monthly error budget within days.",
+        _burnt("1h"),
+        "Look at failures and at the confusion matrix of the last hour; if a release coincides, roll back.",
+        "2m",
+        "15m",
+    ),
+    Alert(
+        "MLErrorBudgetBurnSlow",
+        "performance",
+        "warning",
+        MODEL,
+        _burning(("1d", "2h", "burn_rate_1d"), ("3d", "6h", "burn_rate_3d")),
+        "Bad predictions use up a model's monthly error budget before the month ends.",
+        _burnt("1d"),
+        "Plan a retraining: at this pace the month will miss the agreed accuracy.",
+        "1h",
+        "1h",
+    ),
+    Alert(
+        "MLFairnessOutsideBenchmark",
+        "fairness",
+        "warning",
+        _ATTRIBUTE,
+        _fairness(),
+        "A model treats groups more differently than agreed.",
+        f"{{{{ $labels.metric }}}} by {{{{ $labels.attribute }}}} of {WHERE} is "
+        + each("sort(ml_fairness{SELECT})", _ATTRIBUTE, "window", 'printf "%.3g"')
+        + ' in the windows; even its interval lies {{ $value | printf "%.3g" }} outside the benchmark. '
+        + "Lowest selection ratios: "
+        + each(
+            "sort(bottomk(3, max by (group) (ml_group_selection_ratio"
+            "{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,attribute=%[5]q})))",
+            _ATTRIBUTE,
+            "group",
+            PERCENT,
+        )
+        + ".",
+        "Compare the groups' inputs and sizes; tell the model's owner before anybody changes a threshold.",
+        "30m",
+        "1h",
+    ),
+    Alert(
+        "MLPredictionFailures",
+        "serving",
+        "critical",
+        MODEL_HERE,
+        dedent(f"""\
+            increase(ml_model_prediction_failures_total[15m])
+              / (increase(ml_model_predictions_total[15m]) >= {threshold("busy_events")})
+            > {threshold("failures_ratio")}"""),
+        "A model's predictions fail.",
+        f"{{{{ $value | {PERCENT} }}}} of the predictions of {WHERE} failed in the last 15m, where "
+        f"{constant('failures_ratio', PERCENT)} are tolerated.",
+        "Read the model server's error log; if a release coincides, roll back.",
+        "5m",
+        "15m",
+    ),
+    Alert(
+        "MLPredictionLatencyHigh",
+        "serving",
+        "warning",
+        MODEL,
+        dedent(f"""\
+            histogram_quantile(
+              {threshold("latency_quantile")},
+              sum without (instance, pod) (rate(ml_model_prediction_latency_seconds_bucket[15m]))
+            ) > {threshold("latency_seconds")}
+            and
+            sum without (instance, pod) (increase(ml_model_prediction_latency_seconds_count[15m]))
+              >= {threshold("min_predictions")}"""),
+        "A model answers more slowly than its objective.",
+        f"{constant('latency_quantile', PERCENT)} of the predictions of model {{{{ $labels.model }}}} version "
+        "{{ $labels.version }} take up to {{ $value | humanizeDuration }}, where the objective is "
+        f"{constant('latency_seconds', 'humanizeDuration')}.",
+        "See whether CPU or GPU is saturated; then whether the request rate or the size of inputs has grown.",
+        "15m",
+        "15m",
+    ),
+    Alert(
+        "MLNoPredictions",
+        "freshness",
+        "critical",
+        _JOB_MODEL,
+        _silent("MLNoPredictions", "ml_model_predictions_total", "30m"),
+        "A model that is busy at this time of day gets no predictions.",
+        "Model {{ $labels.model }} made no prediction in the last 30m, where it usually makes "
+        f"{_usual('ml_model_predictions_total', '30m')} at this time; "
+        f"{constant('busy_events')} are enough to expect some.",
+        "See whether the model server gets requests; if it does, its event log or the source has broken.",
+        "5m",
+    ),
+    Alert(
+        "MLNoLabels",
+        "freshness",
+        "warning",
+        _JOB_MODEL,
+        _silent("MLNoLabels", "ml_model_labels_total", "1d"),
+        "A model's labels have stopped to come.",
+        "Model {{ $labels.model }} got no label in the last day, where it usually gets "
+        f"{_usual('ml_model_labels_total', '1d')}; {constant('busy_events')} are enough to expect some.",
+        "See whether the job that delivers labels ran, and whether its events were rejected.",
+        "30m",
+    ),
+    Alert(
+        "MLLabelCoverageLow",
+        "freshness",
+        "warning",
+        MODEL_HERE,
+        dedent(f"""\
+            min without (window) (
+              ml_model_label_coverage_ratio
+                / (avg_over_time(ml_model_label_coverage_ratio[1w:1h] offset 1d) > 0)
+              and {ON_WINDOW} (ml_model_window_predictions >= {threshold("min_predictions")})
+            ) < {threshold("label_coverage_drop")}"""),
+        "Fewer predictions get their label than usual.",
+        f"Label coverage of {WHERE} is {{{{ $value | {PERCENT} }}}} of last week's mean, where less than "
+        f"{constant('label_coverage_drop', PERCENT)} is odd. By window: "
+        + each("sort(ml_model_label_coverage_ratio{SELECT})", MODEL_HERE, "window", PERCENT)
+        + ".",
+        "Performance now rests on fewer, perhaps easier cases: see which labels are late before believing it.",
+        "1h",
+        "1h",
+    ),
+    Alert(
+        "MLLabelsUnmatched",
+        "freshness",
+        "warning",
+        ("job", "model"),
+        dedent(f"""\
+            sum without (instance, pod) (increase(ml_model_labels_unmatched_total[6h]))
+            / (
+                sum without (instance, pod) (increase(ml_model_labels_unmatched_total[6h]))
+              + sum without (instance, pod, version) (increase(ml_model_labels_total[6h]))
+              >= {threshold("min_labels")}
+            ) > {threshold("labels_unmatched_ratio")}"""),
+        "Many of a model's labels find no prediction.",
+        f"{{{{ $value | {PERCENT} }}}} of the labels of model {{{{ $labels.model }}}} in the last 6h have an id that "
+        f"no waiting prediction has; {constant('labels_unmatched_ratio', PERCENT)} are tolerated.",
+        "Compare an id from the labels with one from the predictions; then label_ttl with the labels' delay.",
+        "30m",
+        "1h",
+    ),
+    Alert(
+        "MLProfileVersionMismatch",
+        "profile",
+        "warning",
+        (*MODEL_HERE, "profile_version"),
+        dedent(f"""\
+            (
+              max without (task, profile_hash) (ml_model_info{{version!="default",profile_version!=""}})
+              unless on (job, instance, model, version)
+              label_replace(
+                max without (version, task, profile_hash) (ml_model_info{{profile_version!=""}}),
+                "version", "$1", "profile_version", "(?s)(.*)"
+              )
+            )
+            and {ON_MODEL} increase(ml_model_predictions_total[1h]) > 0"""),
+        "A model version is judged by another version's reference profile.",
+        f"{WHERE[0].upper()}{WHERE[1:]} is serving, but its reference profile was built for version "
+        "{{ $labels.profile_version }}.",
+        "Build a profile from the training data of the version that serves, and set it in the configuration.",
+        "30m",
+    ),
+    Alert(
+        "MLProfileOld",
+        "profile",
+        "info",
+        MODEL_HERE,
+        dedent(f"""\
+            time() - ml_model_profile_timestamp_seconds > {threshold("profile_age_seconds")}
+            and {ON_MODEL} increase(ml_model_predictions_total[1h]) > 0"""),
+        "A model's reference profile is old.",
+        f"The reference profile of {WHERE} is {{{{ $value | humanizeDuration }}}} old, where "
+        f"{constant('profile_age_seconds', 'humanizeDuration')} are thought to be enough.",
+        "Ask its owner whether the model should be retrained; if it was, its new profile is missing here.",
+        "1h",
+    ),
+]

@@ -1,0 +1,302 @@
+"""Recording rules: thresholds, the window to judge by, and the fleet's drift, performance and fairness from counters.
+
+Counters of all replicas add up, so these rules see the whole stream where a replica's gauges see its share. Every
+aggregation is `without` the replica's labels: job, cluster or whatever else a scrape adds stays.
+"""
+
+from collections.abc import Mapping
+from textwrap import dedent
+from types import MappingProxyType
+from typing import NamedTuple
+
+from prometheus.source.thresholds import THRESHOLDS, threshold
+
+
+class Record(NamedTuple):
+    """One recording rule; `comment` goes above it."""
+
+    record: str
+    expr: str
+    labels: Mapping[str, str] = MappingProxyType({})
+    comment: str = ""
+
+
+class Group(NamedTuple):
+    """Rules that are evaluated in order, each seeing the results of those before; no interval means the global one."""
+
+    name: str
+    rules: list[Record]
+    interval: str | None = None
+
+
+FLEET_WINDOWS = ("1h", "1d")
+BURN_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+
+_REPLICA = "instance, pod"
+_VALID_BINS = ('{bin!~"invalid|missing"}', '{bin=~"invalid|missing",range!=""}')  # a category may be called missing
+_ALL = "(?s)(.*)"  # with newlines in 2.42, where a dot alone excludes them
+
+
+def thresholds() -> list[Group]:
+    """One constant series for each threshold."""
+    rules = [
+        Record(f"ml:threshold:{name}", f"vector({number.value:g})", comment=number.meaning)
+        for name, number in THRESHOLDS.items()
+    ]
+    return [Group("ml-thresholds", rules)]
+
+
+def windows() -> list[Group]:
+    """Which of a version's windows alerts judge by."""
+    return [
+        Group(
+            "ml-windows",
+            [
+                Record(
+                    "ml:model_window:current",
+                    _shortest("ml_model_window_predictions", "min_predictions"),
+                    comment="Length of the shortest window with enough predictions: the freshest one to judge data by.",
+                ),
+                Record(
+                    "ml:model_window:labelled",
+                    _shortest("ml_model_window_labels", "min_labels"),
+                    comment="Length of the shortest window with enough labels: what refutes an alert on performance.",
+                ),
+            ],
+        )
+    ]
+
+
+def _shortest(size: str, minimum: str) -> str:
+    return dedent(f"""\
+        bottomk without (window) (1,
+          ml_model_window_seconds
+          and on (job, instance, model, version, window)
+          {size} >= {threshold(minimum)}
+        )""")
+
+
+def fleet() -> list[Group]:
+    """Return drift, performance, calibration and fairness over all replicas; labels are counted by `error_budget`."""
+    reference = Group(
+        "ml-fleet-reference",
+        [
+            Record(
+                "ml:feature_reference:values",
+                f"max without ({_REPLICA}) (\n"
+                + "\n  or\n".join(
+                    f"  ml_feature_reference_ratio{bins}\n"
+                    "    * ignoring (bin, range) group_left () ml_feature_reference_values"
+                    for bins in _VALID_BINS
+                )
+                + "\n)",
+                comment="Reference counts of valid values.",
+            ),
+            Record("ml:feature_reference:share", _smoothed("ml:feature_reference:values")),
+        ],
+    )
+    return [reference, *(_fleet(window) for window in FLEET_WINDOWS)]
+
+
+def error_budget() -> list[Group]:
+    """Return labelled and bad predictions of the windows over which burn rates are taken, and the budget itself."""
+    budget = Record(
+        "ml:model_error_budget:ratio",
+        f'1 - max without ({_REPLICA}, metric) (ml_model_benchmark_min{{metric="accuracy"}})',
+        comment="Share of bad predictions that the accuracy benchmark allows.",
+    )
+    return [Group("ml-error-budget", [budget]), *(_labels(window) for window in BURN_WINDOWS)]
+
+
+def _interval(window: str) -> str | None:
+    return "2m" if window.endswith("d") else None
+
+
+def _increase(metric: str, window: str) -> str:
+    return f"sum without ({_REPLICA}) (increase({metric}[{window}]))"
+
+
+def _smoothed(values: str) -> str:
+    """Shares after adding 1/2 to every bin, as ml_feature_drift does."""
+    return dedent(f"""\
+        ({values} + 0.5)
+          / ignoring (bin, range) group_left ()
+        sum without (bin, range) ({values} + 0.5)""")
+
+
+def _labels(window: str) -> Group:
+    """Labelled predictions of classifiers, and the share of bad predictions among all."""
+    confusion = f"ml:model_confusion:increase{window}"
+    hits = dedent(f"""\
+        {confusion}
+        and
+        label_replace(sum without (actual) ({confusion}), "actual", "$1", "predicted", "{_ALL}")""")
+    return Group(
+        f"ml-labels-{window}",
+        [
+            Record(confusion, _increase("ml_model_confusion_total", window)),
+            Record(
+                f"ml:model_labels:increase{window}",
+                f"  sum without (predicted, actual) ({confusion})\nor\n  {_increase('ml_model_labels_total', window)}",
+                comment="Labelled predictions; of a classifier those that had a prediction.",
+            ),
+            Record(
+                f"ml:class_hits:increase{window}",
+                f"sum without (predicted, actual) (\n"
+                f'  label_replace({_indent(hits)}, "class", "$1", "predicted", "{_ALL}")\n)',
+                comment="Right predictions of each class.",
+            ),
+            Record(
+                f"ml:model_failed_predictions:ratio{window}",
+                f"{_increase('ml_model_prediction_failures_total', window)}\n/\n"
+                f"({_increase('ml_model_predictions_total', window)} > 0)",
+            ),
+            Record(
+                f"ml:model_bad_predictions:ratio{window}",
+                dedent(f"""\
+                    1 - (1 - ml:model_failed_predictions:ratio{window})
+                      * sum without (class) (ml:class_hits:increase{window})
+                      / (ml:model_labels:increase{window} > 0)"""),
+                comment="Share of predictions that failed, or did not and were wrong as far as labels tell.",
+            ),
+        ],
+        _interval(window),
+    )
+
+
+def _indent(text: str) -> str:
+    return text.replace("\n", "\n    ")
+
+
+def _fleet(window: str) -> Group:
+    values, n = f"ml:feature_values:increase{window}", f"ml:feature_sample:increase{window}"
+    share, reference = f"ml:feature_share:increase{window}", "ml:feature_reference:share"
+    enough = f"and ({n} >= {threshold('min_predictions')})"
+    drift, performance = f"ml:feature_drift:{window}", f"ml:model_performance:{window}"
+    confusion, labels = f"ml:model_confusion:increase{window}", f"ml:model_labels:increase{window}"
+    hits, by_class = f"ml:class_hits:increase{window}", f"ml:class_performance:{window}"
+    labelled = f"and ({labels} >= {threshold('min_labels')})"
+    predictions = f"ml:group_predictions:increase{window}"
+    return Group(
+        f"ml-fleet-{window}",
+        [
+            Record(
+                values,
+                f"sum without ({_REPLICA}) (\n"
+                + "\n  or\n".join(f"  increase(ml_feature_values_total{bins}[{window}])" for bins in _VALID_BINS)
+                + "\n)",
+                comment="Valid values by bin.",
+            ),
+            Record(n, f"sum without (bin, range) ({values})"),
+            Record(share, _smoothed(values)),
+            Record(
+                drift,
+                f"sum without (bin, range) (({share} - {reference}) * ln({share} / {reference}))\n{enough}",
+                {"statistic": "psi"},
+            ),
+            Record(
+                drift,
+                dedent(f"""\
+                    sqrt(clamp_min(
+                      sum without (bin, range) (
+                          {share} * log2(2 * {share} / ({share} + {reference}))
+                        + {reference} * log2(2 * {reference} / ({share} + {reference}))
+                      ) / 2
+                    , 0))
+                    {enough}"""),
+                {"statistic": "js"},
+            ),
+            Record(
+                drift,
+                dedent(f"""\
+                    sum without (bin, range) (abs(
+                        {values} / ignoring (bin, range) group_left () {n}
+                      - ml:feature_reference:values
+                        / ignoring (bin, range) group_left () sum without (bin, range) (ml:feature_reference:values)
+                    )) / 2
+                    {enough}"""),
+                {"statistic": "tvd"},
+            ),
+            Record(
+                performance,
+                f"sum without (class) ({hits}) / {labels}\n{labelled}",
+                {"metric": "accuracy"},
+            ),
+            Record(
+                f"ml:class_predicted:increase{window}",
+                f"sum without (predicted) (label_replace(\n"
+                f'  sum without (actual) ({confusion}), "class", "$1", "predicted", "{_ALL}"\n))',
+            ),
+            Record(
+                f"ml:class_actual:increase{window}",
+                f"sum without (actual) (label_replace(\n"
+                f'  sum without (predicted) ({confusion}), "class", "$1", "actual", "{_ALL}"\n))',
+            ),
+            Record(by_class, f"{hits} / (ml:class_predicted:increase{window} > 0)", {"metric": "precision"}),
+            Record(by_class, f"{hits} / (ml:class_actual:increase{window} > 0)", {"metric": "recall"}),
+            Record(
+                by_class,
+                f"2 * {hits} / (ml:class_predicted:increase{window} + ml:class_actual:increase{window} > 0)",
+                {"metric": "f1"},
+            ),
+            Record(
+                performance,
+                dedent(f"""\
+                    (
+                        sum without (class) (
+                          {by_class} and on (job, model, version, class) ml_model_positive_class
+                        )
+                      or
+                        avg without (class) (
+                          {by_class} unless on (job, model, version) ml_model_positive_class
+                        )
+                    )
+                    and ignoring (metric) ({labels} >= {threshold("min_labels")})"""),
+                comment="Precision, recall and f1: a binary model's of its positive class, else the classes' mean.",
+            ),
+            Record(
+                performance,
+                f"{_increase('ml_model_absolute_error_sum_total', window)} / {labels}\n{labelled}",
+                {"metric": "mae"},
+            ),
+            Record(
+                performance,
+                f"sqrt({_increase('ml_model_squared_error_sum_total', window)} / {labels})\n{labelled}",
+                {"metric": "rmse"},
+            ),
+            Record(
+                performance,
+                dedent(f"""\
+                    sum without (bin) (abs(
+                        {_increase("ml_model_calibration_positives_total", window)}
+                      - {_increase("ml_model_calibration_score_sum_total", window)}
+                    ))
+                    /
+                    sum without (bin) ({_increase("ml_model_calibration_predictions_total", window)})
+                    {labelled}"""),
+                {"metric": "expected_calibration_error"},
+            ),
+            Record(predictions, _increase("ml_group_predictions_total", window)),
+            Record(
+                f"ml:group_selection_ratio:{window}",
+                dedent(f"""\
+                    {predictions}
+                      / ignoring (predicted) group_left ()
+                    (sum without (predicted) ({predictions}) >= {threshold("min_group_predictions")})"""),
+                comment="Share of a group's predictions that are this class.",
+            ),
+            Record(
+                f"ml:fairness:{window}",
+                f"  max without (group) (ml:group_selection_ratio:{window})\n"
+                f"- min without (group) (ml:group_selection_ratio:{window})",
+                {"metric": "demographic_parity_difference"},
+            ),
+            Record(
+                f"ml:fairness:{window}",
+                f"  min without (group) (ml:group_selection_ratio:{window})\n"
+                f"/ (max without (group) (ml:group_selection_ratio:{window}) > 0)",
+                {"metric": "demographic_parity_ratio"},
+            ),
+        ],
+        _interval(window),
+    )

@@ -1,0 +1,126 @@
+"""Rules as YAML: the text of each file under prometheus/rules."""
+
+from collections.abc import Iterable
+from textwrap import indent
+from typing import Any
+
+import yaml
+
+from prometheus.source import compute_alerts, data_alerts, exporter_alerts, model_alerts
+from prometheus.source.alert import Alert, since
+from prometheus.source.records import Group, error_budget, fleet, thresholds, windows
+
+GRAFANA = "http://localhost:3000"
+RUNBOOKS = "https://github.com/mlops-exporter/mlops-exporter/blob/main/docs/runbooks"
+DASHBOARDS = {
+    "performance": "mlops-model",
+    "fairness": "mlops-fairness",
+    "drift": "mlops-data",
+    "data_quality": "mlops-data",
+    "serving": "mlops-model",
+    "freshness": "mlops-model",
+    "profile": "mlops-model",
+    "host": "mlops-compute",
+    "gpu": "mlops-compute",
+    "cost": "mlops-compute",
+    "availability": "mlops-exporter",
+    "source": "mlops-exporter",
+    "exporter": "mlops-exporter",
+    "watchdog": "mlops-exporter",
+}
+"""Dashboard of each category, by uid; its variables are named like the labels."""
+
+VARIABLES = ("job", "instance", "model", "version", "attribute", "metric", "gpu", "source")
+
+ALERT_GROUPS = {
+    "model_alerts.yml": ("ml-model", model_alerts.ALERTS),
+    "data_alerts.yml": ("ml-data", data_alerts.ALERTS),
+    "compute_alerts.yml": ("ml-compute", compute_alerts.ALERTS),
+    "exporter_alerts.yml": ("ml-exporter", exporter_alerts.ALERTS),
+}
+ALERTS = [alert for _, alerts in ALERT_GROUPS.values() for alert in alerts]
+
+_HEADER = "# Made by `python -m prometheus.source`: change prometheus/source, not this file.\n"
+_THRESHOLDS_HEADER = """\
+# Every threshold that no metric carries. Made by `python -m prometheus.source`, but meant to be changed:
+# the alerts read these series, so a number changed here holds everywhere.
+"""
+
+
+RECORDS = {
+    "thresholds.yml": (_THRESHOLDS_HEADER, thresholds()),
+    "windows.yml": (_HEADER, windows()),
+    "error_budget.yml": (_HEADER, error_budget()),
+    "fleet.yml": (_HEADER, fleet()),
+}
+GROUPS = {name: [group.name for group in groups] for name, (_, groups) in RECORDS.items()} | {
+    name: [group] for name, (group, _) in ALERT_GROUPS.items()
+}
+"""Names of the groups in each rule file."""
+
+
+def rule_files() -> dict[str, str]:
+    """Return the text of each rule file by its name."""
+    texts = {name: header + _records(groups) for name, (header, groups) in RECORDS.items()}
+    for name, (group, alerts) in ALERT_GROUPS.items():
+        rules = "\n".join(_item(alert_rule(alert)) for alert in alerts)
+        texts[name] = f"{_HEADER}groups:\n  - name: {group}\n    rules:\n{indent(rules, ' ' * 6)}"
+    return texts
+
+
+def alert_rule(alert: Alert) -> dict[str, Any]:
+    """Return an alert as Prometheus reads it."""
+    rule: dict[str, Any] = {"alert": alert.name, "expr": alert.expr, "for": alert.wait}
+    if alert.keep is not None:
+        rule["keep_firing_for"] = alert.keep
+    rule["labels"] = {"severity": alert.severity, "category": alert.category}
+    if alert.action is not None:
+        rule["labels"]["action"] = alert.action
+    what = alert.what if alert.category == "watchdog" else alert.what + since(alert.name, alert.labels)
+    rule["annotations"] = {
+        "summary": alert.summary,
+        "description": f"{what} First: {alert.first[0].lower()}{alert.first[1:]}",
+        "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
+        "dashboard_url": dashboard_url(alert, "{{{{ $labels.{} | urlquery }}}}"),
+    }
+    return rule
+
+
+def dashboard_url(alert: Alert, shown: str) -> str:
+    """Return the address of an alert's dashboard; `shown` formats a label's name to its value in the address."""
+    variables = "&".join(f"var-{label}={shown.format(label)}" for label in alert.labels if label in VARIABLES)
+    return f"{GRAFANA}/d/{DASHBOARDS[alert.category]}" + (f"?{variables}" if variables else "")
+
+
+def _records(groups: Iterable[Group]) -> str:
+    lines = ["groups:"]
+    for group in groups:
+        lines += [f"  - name: {group.name}", *([f"    interval: {group.interval}"] if group.interval else [])]
+        lines += ["    rules:"]
+        for record in group.rules:
+            rule: dict[str, Any] = {"record": record.record, "expr": record.expr}
+            if record.labels:
+                rule["labels"] = dict(record.labels)
+            comment = f"# {record.comment}\n" if record.comment else ""
+            lines.append(indent(comment + _item(rule), " " * 6).rstrip("\n"))
+    return "\n".join(lines) + "\n"
+
+
+def _item(value: dict[str, Any]) -> str:
+    return to_yaml([value])
+
+
+def to_yaml(value: object) -> str:
+    """Return YAML in the order given, text of several lines as it is."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Writes text of several lines as it is."""
+
+
+def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)

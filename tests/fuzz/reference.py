@@ -1,0 +1,236 @@
+"""The event format read the plain way: one json.loads per event, one `if` per rule, no speed. The decoder's oracle."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from exporter.profile.bins import CategoricalVariable
+from exporter.profile.profile import Profile
+
+BOM = b"\xef\xbb\xbf"
+RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|z|[+-]\d\d:?\d\d)",
+    re.ASCII,
+)
+
+
+class Event(NamedTuple):
+    """One accepted event. `features` are numbers (inf: invalid, None: missing), then cells of categories."""
+
+    model: str
+    id: str | None
+    time: float
+    version: str | None
+    features: tuple[float | None, ...] | None
+    scores: tuple[float | None, ...]
+    prediction: float | None
+    label: float | None
+    latency: float | None
+    error: str | None
+
+
+class RefusedError(Exception):
+    """The event is refused."""
+
+
+def entries(body: bytes) -> Iterator[tuple[int, bytes | Any]]:
+    """Yield number and content of each event of a body: bytes of a line, or the value of an array's element."""
+    body = body.removeprefix(BOM)
+    start = body.lstrip()[:1]
+    try:
+        whole = json.loads(body.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        whole = None
+    if start == b"[" and isinstance(whole, list):
+        yield from enumerate(whole, 1)
+    elif start == b"{" and isinstance(whole, dict) and b"\n" in body.strip():
+        yield 1, body
+    else:
+        yield from ((number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip())
+
+
+def read(content: bytes | Any, profiles: Mapping[str, Profile], now: float) -> Event:
+    """Read one event; raises RefusedError."""
+    if isinstance(content, bytes):
+        try:
+            content = json.loads(content.decode(errors="replace"))
+        except (ValueError, RecursionError):
+            raise RefusedError from None
+    if not isinstance(content, dict) or not isinstance(content.get("model"), str) or content["model"] not in profiles:
+        raise RefusedError
+    profile = profiles[content["model"]]
+    identifier = _identifier(content.get("id"))
+    scores = _scores(content, profile)
+    prediction = _outcome(content.get("prediction"), profile)
+    label = _outcome(content.get("label"), profile)
+    error = _text(content.get("error"))
+    features = _features(content.get("features"), profile)
+    predicts = features is not None or prediction is not None or scores is not None or error is not None
+    if not predicts and (label is None or identifier is None):
+        raise RefusedError
+    columns = 0 if profile.task == "regression" else 1 if profile.task == "binary" else len(profile.classes)
+    version = _version(content.get("version"))
+    return Event(
+        content["model"],
+        identifier,
+        _time(content.get("ts"), now),
+        version if predicts else None,
+        features,
+        scores or (None,) * columns,
+        prediction,
+        label,
+        _latency(content.get("latency_seconds")),
+        error,
+    )
+
+
+def name(value: Any) -> str | None:
+    """The string that a class or category is compared by."""
+    if value is None or isinstance(value, str):
+        return re.sub(r"^([+-]?\d+)\.0+$", r"\1", value) if isinstance(value, str) and "\n" not in value else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+    raise RefusedError
+
+
+def _number(value: Any) -> float | None:
+    """A number, infinite beyond a float; None for null and NaN. Raises RefusedError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RefusedError
+    try:
+        number = float(value)
+    except OverflowError:
+        return math.inf
+    return None if math.isnan(number) else number
+
+
+def _features(features: Any, profile: Profile) -> tuple[float | None, ...] | None:
+    if features is None:
+        return None
+    if not isinstance(features, dict):
+        raise RefusedError
+    numbers: list[float | None] = []
+    cells: list[float | None] = []
+    for feature, variable in profile.features.items():
+        value = features.get(feature)
+        if isinstance(variable, CategoricalVariable):
+            size = len(variable.categories)
+            try:
+                text = name(value)
+            except RefusedError:
+                cells.append(size + 1)
+                continue
+            known = text in variable.categories
+            cells.append(size + 2 if text is None else variable.categories.index(text or "") if known else size)
+        else:
+            try:
+                number = _number(value)
+            except RefusedError:
+                number = math.inf
+            numbers.append(math.inf if number == -math.inf else number)
+    return (*numbers, *cells)
+
+
+def _probability(value: Any) -> float | None:
+    number = _number(value)
+    if number is not None and not 0 <= number <= 1:
+        raise RefusedError
+    return number
+
+
+def _scores(event: dict[str, Any], profile: Profile) -> tuple[float | None, ...] | None:
+    if profile.task == "binary":
+        score = _probability(event.get("score"))
+        return None if score is None else (score,)
+    scores = event.get("scores")
+    if profile.task == "regression" or scores is None:
+        return None
+    if not isinstance(scores, dict) or not scores.keys() <= set(profile.classes):
+        raise RefusedError
+    vector = tuple(_probability(scores.get(each)) or 0.0 for each in profile.classes)
+    if abs(sum(vector) - 1) > 0.01:
+        raise RefusedError
+    return vector
+
+
+def _outcome(value: Any, profile: Profile) -> float | None:
+    if profile.task == "regression":
+        number = _number(value)
+        if number is not None and not -1e50 <= number <= 1e50:
+            raise RefusedError
+        return number
+    text = name(value)
+    if text is None:
+        return None
+    if text not in profile.classes:
+        raise RefusedError
+    return profile.classes.index(text)
+
+
+def _identifier(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise RefusedError
+    return _limited(str(value), 256)
+
+
+def _version(value: Any) -> str:
+    if value is None:
+        return "default"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise RefusedError
+    return _limited(value if isinstance(value, str) else name(value) or "", 64)
+
+
+def _limited(text: str, length: int) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RefusedError from None
+    if not 0 < len(text) <= length:
+        raise RefusedError
+    return text
+
+
+def _time(value: Any, now: float) -> float:
+    if isinstance(value, str):
+        match = RFC3339.fullmatch(value)
+        if match is None:
+            raise RefusedError
+        zone = "+00:00" if match[4] in "Zz" else match[4]
+        try:
+            whole = datetime.fromisoformat(f"{match[1]}T{match[2]}{zone}").timestamp()
+        except ValueError:
+            raise RefusedError from None
+        time = whole + float(f"0{match[3] or '.0'}")
+    else:
+        number = now if value is None else _number(value)
+        if number is None or number < 0:
+            raise RefusedError
+        time = number
+    if time > now + 300:
+        raise RefusedError
+    return min(time, now)
+
+
+def _latency(value: Any) -> float | None:
+    number = _number(value)
+    if number is not None and not 0 <= number < math.inf:
+        raise RefusedError
+    return number
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise RefusedError
+    return value

@@ -1,0 +1,171 @@
+"""The rules as Prometheus reads them: made from their source, linted, documented, and loadable by 2.42 and 3.x."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.catalogue import all_metrics
+from prometheus.source.__main__ import RULES, TESTS, descriptions, promtool_texts
+from prometheus.source.alert import Alert
+from prometheus.source.render import ALERTS, RECORDS, rule_files
+from prometheus.source.thresholds import THRESHOLDS
+from tests.unit.alerting.promql import Lint, Series, catalogue_series, compares, names
+
+ROOT = Path(__file__).parents[3]
+RUNBOOKS = ROOT / "docs" / "runbooks"
+
+IN_FLIGHT = {
+    "ml_model_performance_estimated": "model version window metric",
+    "ml_model_performance_estimated_lower": "model version window metric",
+    "ml_model_performance_estimated_upper": "model version window metric",
+    "ml_model_change_evidence": "model version stream",
+    "ml_model_change_evidence_threshold": "model version stream",
+    "ml_model_drifted_features_controlled": "model version window",
+    "ml_data_drift": "model version window statistic",
+    "ml_data_drift_threshold": "model version window statistic",
+    "ml_fairness": "model version window attribute metric",
+    "ml_fairness_lower": "model version window attribute metric",
+    "ml_fairness_upper": "model version window attribute metric",
+    "ml_fairness_benchmark_min": "model metric",
+    "ml_fairness_benchmark_max": "model metric",
+    "ml_group_predictions_total": "model version attribute group predicted",
+    "ml_group_selection_ratio": "model version attribute window group",
+    "ml_exporter_series_limit": "",
+    "ml_exporter_series_dropped": "",
+}
+"""Metrics that rules read and the catalogue does not have yet, with their labels: it only ever shrinks."""
+
+_OWN_LABELS = {"alertname", "alertstate", "severity", "category", "action"}
+_PROMETHEUS = {
+    "up": Series(frozenset({"job", "instance"})),
+    "ALERTS": Series(frozenset({"alertname", "alertstate", "severity", "category", "job", "model"})),
+    "ALERTS_FOR_STATE": Series(
+        frozenset({"alertname", "job", "instance"} | {label for alert in ALERTS for label in alert.labels})
+    ),
+}
+
+
+def known_series() -> dict[str, Series]:
+    catalogue = catalogue_series()
+    target = frozenset({"job", "instance"})
+    in_flight = {
+        name: Series(frozenset(labels.split()) | target, name.endswith("_total"))
+        for name, labels in IN_FLIGHT.items()
+        if name not in catalogue
+    }
+    return {**catalogue, **in_flight, **_PROMETHEUS}
+
+
+def linted() -> Lint:
+    """The lint, which knows the recording rules' results too; each rule is checked on the way."""
+    lint = Lint(known_series())
+    for rule in rules():
+        if "record" in rule:
+            labels = lint.check(rule["expr"]) | frozenset(rule.get("labels", {}))
+            earlier = lint.known.setdefault(rule["record"], Series(labels))
+            assert earlier.labels == labels, (
+                f"{rule['record']} has {sorted(labels)}, and before {sorted(earlier.labels)}"
+            )
+    return lint
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    files = [*RECORDS, *sorted(path.name for path in RULES.glob("*.yml") if path.name not in RECORDS)]
+    for name in files:
+        for group in yaml.safe_load((RULES / name).read_text())["groups"]:
+            assert set(group) <= {"name", "interval", "rules"}, "2.42 knows no more, or 3.x alone does"
+            yield from group["rules"]
+
+
+TESTED = {
+    test.get("name")
+    for path in TESTS.glob("*.yml")
+    for test in yaml.load(path.read_text(), Loader=yaml.CSafeLoader)["tests"]
+}
+BY_NAME = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+@pytest.fixture(scope="module")
+def lint() -> Lint:
+    return linted()
+
+
+def test_committed_rules_are_those_of_their_source() -> None:
+    assert {name: (RULES / name).read_text() for name in rule_files()} == rule_files()
+
+
+def test_committed_tests_are_those_of_their_source() -> None:
+    texts = promtool_texts(descriptions())
+    assert {name: (TESTS / name).read_text() for name in texts} == texts
+
+
+def test_metrics_in_flight_have_not_arrived() -> None:
+    arrived = {metric.name for metric in all_metrics()} & IN_FLIGHT.keys()
+    assert not arrived, f"now in the catalogue, so take them out of IN_FLIGHT: {sorted(arrived)}"
+
+
+def test_metrics_in_flight_are_read() -> None:
+    read = {name for rule in rules() for name in names(rule["expr"])}
+    read |= {name for rule in BY_NAME.values() for query in queries(rule) for name in names(query)}
+    assert IN_FLIGHT.keys() <= read
+
+
+def test_every_threshold_is_used_and_only_there() -> None:
+    text = " ".join(rule["expr"] for rule in rules())
+    for name in THRESHOLDS:
+        assert f"ml:threshold:{name})" in text, f"nothing reads {name}"
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_alert_has_a_test(name: str) -> None:
+    assert name in TESTED
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert.name))
+def test_alert(alert: Alert, lint: Lint) -> None:
+    rule = BY_NAME[alert.name]
+    labels, annotations = rule["labels"], rule["annotations"]
+    assert lint.check(rule["expr"]) == set(alert.labels)
+    assert compares(rule["expr"]), "without a comparison it fires whenever the metric is there"
+    assert labels["severity"] in ("critical", "warning", "info")
+    assert set(labels) <= _OWN_LABELS
+    assert not any("{{" in value for value in labels.values()), "a label that changes makes a new alert each time"
+    assert "for" in rule
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert "{{" not in annotations["summary"]
+    assert annotations["summary"].endswith(".")
+    assert len(annotations["summary"]) <= 90, "it is a phone's title"
+    assert " First: " in annotations["description"]
+    if alert.category != "watchdog":
+        assert " Since " in annotations["description"]
+    used = set(re.findall(r"\$labels\.(\w+)", " ".join(annotations.values())))
+    assert used <= set(alert.labels)
+    for query in queries(rule):
+        lint.check(query)
+
+
+def queries(rule: dict[str, Any]) -> list[str]:
+    """The queries in an alert's description, with any value in place of the alert's own labels."""
+    return [re.sub(r"%\[\d\]q", '"x"', query) for query in re.findall(r"`([^`]*)`", rule["annotations"]["description"])]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_runbook(name: str, lint: Lint) -> None:
+    page = RUNBOOKS / f"{name}.md"
+    assert page.exists(), "each alert has a page"
+    text = page.read_text()
+    assert BY_NAME[name]["annotations"]["runbook_url"].endswith(f"docs/runbooks/{name}.md")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings == ["Meaning", "Impact", "Diagnosis", "What to do", "When it lies"]
+    found = re.findall(r"```promql\n(.*?)```", text, re.DOTALL)
+    assert found, "the diagnosis has queries"
+    for query in found:
+        lint.check(re.sub(r"\$(\w+)", "x", query))
+
+
+def test_no_runbook_without_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"} == set(BY_NAME)
