@@ -11,7 +11,7 @@ _NOT_SET_UP = (
 )
 _METRIC = 'metric="$group_metric"'
 _UNKNOWN = 'group="unknown"'
-_FAIR = 'metric="$fairness_metric"'
+_FAIR = 'metric="$metric"'
 
 _AGREED = "on (job, instance, model, metric) group_left ()"
 _VERDICTS = p.Words(
@@ -51,7 +51,7 @@ def _head() -> list[p.Panel]:
         p.number(
             "Does it keep its fairness benchmarks?",
             "The worst verdict over all fairness metrics of this attribute and window. **Outside**: even the better "
-            "end of the 95 % interval is beyond the benchmark. **Cannot be told**: the interval contains the benchmark.",
+            "end of the 95 % interval is beyond the benchmark. **Cannot be told**: the interval contains it.",
             "none",
             f"max({_VERDICT})",
             empty=_NOT_SET_UP,
@@ -120,7 +120,7 @@ def _metrics() -> list[p.Panel]:
             [
                 p.Query(f"avg({series(c.FAIRNESS_UPPER, _FAIR)})", p.UPPER),
                 p.Query(f"avg({series(c.FAIRNESS_LOWER, _FAIR)})", p.LOWER),
-                p.Query(f"avg({series(c.FAIRNESS, _FAIR)})", "$fairness_metric"),
+                p.Query(f"avg({series(c.FAIRNESS, _FAIR)})", "$metric"),
                 p.Query(f"max({series(c.FAIRNESS_BENCHMARK_MIN, _FAIR)})", "Benchmark: at least"),
                 p.Query(f"min({series(c.FAIRNESS_BENCHMARK_MAX, _FAIR)})", "Benchmark: at most"),
             ],
@@ -128,7 +128,7 @@ def _metrics() -> list[p.Panel]:
             size=(10, 9),
             overrides={
                 **p.band(),
-                "$fairness_metric": p.line(p.NEUTRAL, width=3),
+                "$metric": p.line(p.NEUTRAL, width=3),
                 "Benchmark: at least": p.line(p.BAD, dashed=True),
                 "Benchmark: at most": p.line(p.BAD, dashed=True),
             },
@@ -141,7 +141,7 @@ def _groups() -> list[p.Panel]:
         p.table_of(
             "How is each group treated?",
             "A row for each group: its predictions and labels in the window, the share that got the favourable "
-            "outcome, and the chosen performance, each with its 95 % interval. Overlapping intervals are no difference.",
+            "outcome, and the chosen performance, each with its 95 % interval. Overlap is no difference.",
             [
                 _sum_by_group(c.GROUP_WINDOW_PREDICTIONS) + " > 0",
                 _sum_by_group(c.GROUP_WINDOW_LABELS),
@@ -234,7 +234,7 @@ def build() -> model.Dashboard:
             *p.model_variables(),
             p.window_variable(),
             p.variable("attribute", f"label_values({sizes}, attribute)"),
-            p.variable("fairness_metric", f"label_values({series(c.FAIRNESS)}, metric)", label="Fairness metric"),
+            p.variable("metric", f"label_values({series(c.FAIRNESS)}, metric)", label="Fairness metric"),
             p.variable(
                 "group_metric", f"label_values({series(c.GROUP_PERFORMANCE)}, metric)", label="Performance of groups"
             ),

@@ -10,6 +10,7 @@ from tests.integration.compute.fake_gpu import A100, build_library
 from tests.integration.exporting import ENVIRONMENT, running_exporter, write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
+THRESHOLDS = Path(__file__).parents[3] / "prometheus" / "rules" / "thresholds.yml"
 COMPUTE = {
     "interval": "1s",
     "workloads": [{"name": "prometheus", "phase": "serving", "match": r"prometheus --config\.file"}],
@@ -37,7 +38,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         install_gpus(watching, environment)
         with (
             running_exporter(watching, "run", "--config.file=mlops-exporter.yml") as gpus,
-            running_prometheus({"scrape_configs": [scrape_job("ml", demo.address, gpus.address)]}, server) as running,
+            running_prometheus(
+                {
+                    "rule_files": [str(THRESHOLDS)],
+                    "scrape_configs": [scrape_job("ml", demo.address, gpus.address)],
+                },
+                server,
+            ) as running,
         ):
             eventually(lambda: len(running.query("group by (model) (ml_model_performance)")) == 2, 40)
             eventually(lambda: len(running.query("ml_model_info offset 20s")) == 2, 40)
