@@ -58,8 +58,9 @@ class VectorMap:
     def __call__(self, numeric: Floats | Singles) -> Vectors:
         """Turn numeric features, (features, n), to vectors; what is missing or invalid becomes the mean."""
         chosen = numeric if len(self._chosen) == len(numeric) else numeric[self._chosen]
-        values = np.subtract(chosen, self._means, dtype=np.float32, casting="same_kind")
-        values /= self._scales
+        with np.errstate(over="ignore", invalid="ignore"):  # what a single float cannot hold counts as missing
+            values = np.subtract(chosen, self._means, dtype=np.float32, casting="same_kind")
+            values /= self._scales
         values[~np.isfinite(values)] = 0.0
         np.clip(values, -_CLIP, _CLIP, out=values)
         return Vectors(values, multivariate.fourier_map(values, self._frequencies))

@@ -1,9 +1,11 @@
 """Settings that all tests share."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
-settings.register_profile("default", deadline=None)  # machines are noisy; the suite has a time limit of its own
+settings.register_profile(
+    "default", deadline=None, phases=set(Phase) - {Phase.explain}
+)  # machines are noisy; the suite has a time limit of its own
 settings.load_profile("default")
 
 
