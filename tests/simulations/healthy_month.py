@@ -43,6 +43,7 @@ DAY = 86_400
 NUMERIC, CATEGORICAL = 20, 5
 REFERENCE = 20_000
 LABELLED, FAILED = 0.9, 0.001
+TARGET = 'job="mlops-exporter",instance="a:10042"'
 COLOURS = np.array(["red", "green", "blue", "white", "black"])
 
 
@@ -138,10 +139,10 @@ class Stream:
         layout.count_features(delta, numeric, codes)
         columns = score[:, None] if self.task == "binary" else np.empty((seconds, 0))
         latency = self.rng.lognormal(np.log(0.03), 0.4, seconds)
-        layout.count_predictions(delta, Outputs(prediction, columns), latency, failed)
+        layout.count_predictions(delta, Outputs.plain(prediction, columns), latency, failed)
         known = self.rng.random(seconds) < LABELLED
         layout.count_labels(
-            delta, Outputs(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
+            delta, Outputs.plain(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
         )
         middle = start + seconds / 2
         self.version.add(delta, middle)
@@ -152,6 +153,15 @@ class Stream:
 def needed() -> set[str]:
     """Metrics that alerts read, directly or by recording rules."""
     return set(re.findall(r"\bml_\w+", " ".join(expression(alert) for alert in ALERTS)))
+
+
+def is_read(prefix: str) -> bool:
+    """Whether alerts read this series: of features, PSI in the freshest full window and the reference's special bins."""
+    if not prefix.startswith("ml_feature_"):
+        return True
+    if prefix.startswith("ml_feature_reference_ratio"):
+        return 'range=""' in prefix
+    return 'window="15m"' in prefix and ('statistic="' not in prefix or 'statistic="psi"' in prefix)
 
 
 def expression(alert: Alert) -> str:
@@ -167,6 +177,13 @@ def expression(alert: Alert) -> str:
         for name, threshold in THRESHOLDS.items():
             text = text.replace(f"scalar(ml:threshold:{name})", f"{threshold.value:g}")
     return text
+
+
+def _of_target(prefix: str) -> str:
+    """The series as scraped; empty for what no alert reads."""
+    if not is_read(prefix):
+        return ""
+    return prefix.replace("{", f"{{{TARGET},", 1) if "{" in prefix else f"{prefix.strip()}{{{TARGET}}} "
 
 
 class Recorder:
@@ -185,10 +202,9 @@ class Recorder:
         self._prefixes: dict[int, tuple[Any, list[str]]] = {}
 
     def _lines(self, now: float) -> Iterator[str]:
-        target = 'job="mlops-exporter",instance="a:10042"'
-        yield f"up{{{target}}} 1 {now:.0f}\n"
+        yield f"up{{{TARGET}}} 1 {now:.0f}\n"
         for name in ("model", "data", "intake"):
-            yield f'ml_exporter_collector_success{{{target},collector="{name}"}} 1 {now:.0f}\n'
+            yield f'ml_exporter_collector_success{{{TARGET},collector="{name}"}} 1 {now:.0f}\n'
         for collector in self._collectors:
             for samples in collector.collect(now):
                 metric, rows = samples.rows.metric.name, samples.rows
@@ -196,16 +212,12 @@ class Recorder:
                     continue
                 kept = self._prefixes.get(id(rows))
                 if kept is None:
-                    with_target = [
-                        prefix.replace("{", f"{{{target},", 1) if "{" in prefix else f"{prefix.strip()}{{{target}}} "
-                        for prefix in rows.prefixes
-                    ]
-                    kept = self._prefixes[id(rows)] = (rows, with_target)
-                for prefix, value in zip(kept[1], samples.values.tolist(), strict=True):
-                    if value == value and (
-                        'statistic="' not in prefix or 'statistic="psi"' in prefix or "predict" in metric
-                    ):
-                        yield f"{prefix}{value!r} {now:.0f}\n"
+                    kept = self._prefixes[id(rows)] = (rows, [_of_target(prefix) for prefix in rows.prefixes])
+                yield from (
+                    f"{prefix}{value!r} {now:.0f}\n"
+                    for prefix, value in zip(kept[1], samples.values.tolist(), strict=True)
+                    if prefix and value == value
+                )
 
     def record(self, streams: list[Stream], start: float, end: float, step: int) -> None:
         """Let time pass and write a block."""

@@ -26,7 +26,7 @@ def decode(body: bytes | str) -> Decoded:
 
 def features(body: bytes | str, model: str = "credit") -> list[tuple[list[float], list[int]]]:
     """Numbers and cells of the accepted events of a model."""
-    numeric, codes = decode(body).columns[model].features.encoded(SCHEMAS[model])
+    numeric, codes, _ = decode(body).columns[model].features.encoded(SCHEMAS[model])
     return list(zip(numeric.T.tolist(), codes.T.tolist(), strict=True))
 
 
@@ -56,6 +56,7 @@ EXAMPLES: dict[Reason, tuple[str, str]] = {
     "bad_timestamp": ("application/json", event(ts="2023-11-14T22:13:20", score=0.5)),
     "future_timestamp": ("application/json", event(ts=NOW * 1000, score=0.5)),
     "bad_features": ("application/json", event(features=[1, 2])),
+    "bad_groups": ("application/json", event(score=0.5, groups=["female"])),
     "bad_score": ("application/json", event(score=1.01)),
     "bad_prediction": ("application/json", event(prediction=[1])),
     "bad_label": ("application/json", event(id="a", label={})),

@@ -84,10 +84,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     service = Service(
         config.model_copy(update={"models": models}), {model.name: profiles["mpg"] for model in models}, Options()
     )
+    service.intake.closed = None  # nothing to recover
+    service.compute.start()
     shipped = yaml.safe_load((SHIPPED.parent / "prometheus" / "prometheus.yml").read_text())
     team = {**shipped["alerting"]["alert_relabel_configs"][0], "regex": "mpg", "replacement": "cars"}
     with ExitStack() as stack:
         inbox = stack.enter_context(receiving())
+        stack.callback(service.compute.stop)
         address = stack.enter_context(served(service.app))
         alertmanager = stack.enter_context(running_alertmanager(local(inbox, "4s", "60s"), directory))
         prometheus = {

@@ -26,7 +26,10 @@ def services() -> dict[str, Service]:
     config, profiles = read(CONFIG)
     one_hour = [model.model_copy(update={"windows": [3600.0]}) for model in config.models]
     config = config.model_copy(update={"models": one_hour})
-    return {name: Service(config, profiles, Options()) for name in ("whole", *REPLICAS)}
+    exporters = {name: Service(config, profiles, Options()) for name in ("whole", *REPLICAS)}
+    for exporter in exporters.values():
+        exporter.intake.closed = None  # nothing to recover
+    return exporters
 
 
 async def feed(exporters: dict[str, Service], elapsed: float, feeder: Feeder) -> None:
