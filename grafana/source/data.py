@@ -60,7 +60,7 @@ def _head() -> list[p.Panel]:
             size=(4, 4),
         ),
         p.number(
-            "From how many events?",
+            "From how many?",
             "Predictions in the window: thresholds fall as they grow.",
             "short",
             f"sum({series(c.WINDOW_PREDICTIONS)})",
@@ -129,7 +129,7 @@ def _one_feature() -> list[p.Panel]:
     named = 'label_replace({}, "range", "$1", "bin", "(missing|invalid|other)")'
     return [
         p.bars(
-            "How is $feature distributed, and in the reference?",
+            "How does $feature compare with the reference?",
             "Share of the values in each bin of the reference: those of the time range against the training data. "
             "Choose the time of an incident to see its distribution.",
             "percentunit",
