@@ -583,8 +583,12 @@ class Decoder:
 
     def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""
-        first, _, rest = body.lstrip().partition(b"\n")
-        if not rest.strip() or (first.rstrip().endswith(b"}") and _is_json(first)) or not _is_json(body):
+        text = body.lstrip()
+        end = text.find(b"\n")
+        first = text[:end].rstrip()
+        if end < 0 or (first.endswith(b"}") and _is_json(first)):
+            return False  # the usual case, decided without a copy of the body
+        if not text[end:].strip() or not _is_json(body):
             return False
         self._decode_one(body, 1, now, decoded)
         return True
@@ -592,9 +596,9 @@ class Decoder:
     def _decode_lines(self, chunk: bytes | memoryview, first_line: int, now: float, decoded: Decoded) -> int:
         """Decode whole lines; returns how many there were."""
         data = bytes(chunk)
-        count = data.count(b"\n") + (not data.endswith(b"\n"))
+        count, regular = _lines_of(data)
         events = None
-        if count == 1 or _one_object_a_line(data):
+        if regular:
             with suppress(msgspec.MsgspecError, ValueError, RecursionError):
                 events = self._events.decode_lines(data)
         if events is None or len(events) != count:
@@ -693,18 +697,23 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _one_object_a_line(data: bytes) -> bool:
-    """Return whether every line begins with { and the ones before the last end with }.
+def _lines_of(data: bytes) -> tuple[int, bool]:
+    """Return the number of lines, and whether each begins with { and those before the last end with }.
 
     No JSON value goes on from } to {, so no value then spans lines. The decoder of lines would let it, and would let
     several values share a line.
     """
+    if data.find(b"\n", 0, len(data) - 1) < 0:
+        return 1, True
     text = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(text == ord("\n"))
+    count = len(ends) + (not data.endswith(b"\n"))
     last = text[ends - 1]
-    last = np.where(last == ord("\r"), text[ends - 2], last)
-    starts = ends[ends < len(text) - 1] + 1
-    return bool(text[0] == ord("{") and np.all(last == ord("}")) and np.all(text[starts] == ord("{")))
+    if np.any(last == ord("\r")):
+        last = np.where(last == ord("\r"), text[ends - 2], last)
+    starts = text[ends[: count - 1] + 1]
+    regular = text[0] == ord("{") and np.all(last == ord("}")) and np.all(starts == ord("{"))
+    return count, bool(regular)
 
 
 def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
