@@ -30,16 +30,25 @@ def _times(metric: c.Metric, threshold: c.Metric, by: str) -> str:
 
 
 def _head() -> list[p.Panel]:
-    drifted = series(c.DRIFTED_FEATURES)
     return [
         p.number(
-            "How many features drift?",
+            "Drifted features?",
             "Features with a statistic above its threshold. The threshold is what chance exceeds at the configured "
             "false-alarm rate and the window's sample size, and at least the smallest effect that matters.",
             "none",
-            f"max({drifted})",
+            f"max({series(c.DRIFTED_FEATURES)})",
             empty=_NO_DRIFT,
-            size=(5, 4),
+            size=(4, 4),
+            mappings=p.ranges((0, 0, "None", p.GOOD), (1, None, "", p.WATCH)),
+        ),
+        p.number(
+            "How many surely?",
+            "Drifted features that stand out among all: without drift it exceeds 0 at the false-alarm rate at most, "
+            "however many features there are (Benjamini-Hochberg).",
+            "none",
+            f"max({series(c.DRIFTED_FEATURES_CONTROLLED)})",
+            empty=_NO_DRIFT,
+            size=(4, 4),
             mappings=p.ranges((0, 0, "None", p.GOOD), (1, None, "", p.WATCH)),
         ),
         p.number(
@@ -51,12 +60,12 @@ def _head() -> list[p.Panel]:
             size=(4, 4),
         ),
         p.number(
-            "From how many predictions?",
+            "From how many?",
             "Predictions in the window: thresholds fall as they grow.",
             "short",
             f"sum({series(c.WINDOW_PREDICTIONS)})",
             empty="No predictions",
-            size=(5, 4),
+            size=(4, 4),
         ),
         p.number(
             "Do predictions drift?",
@@ -64,7 +73,7 @@ def _head() -> list[p.Panel]:
             "none",
             f"max({series(c.PREDICTION_DRIFT)} / {series(c.PREDICTION_DRIFT_THRESHOLD)})",
             empty=_NO_OUTCOME,
-            size=(5, 4),
+            size=(4, 4),
             mappings=_LEVELS,
         ),
         p.number(
@@ -73,7 +82,7 @@ def _head() -> list[p.Panel]:
             "none",
             f"max({series(c.LABEL_DRIFT)} / {series(c.LABEL_DRIFT_THRESHOLD)})",
             empty=_NO_OUTCOME,
-            size=(5, 4),
+            size=(4, 4),
             mappings=_LEVELS,
         ),
     ]
@@ -114,23 +123,23 @@ def _features() -> list[p.Panel]:
 
 
 def _one_feature() -> list[p.Panel]:
-    counts = f"sum by (bin, range) (increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$window]))"
-    total = f"scalar(sum(increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$window])) > 0)"
+    counts = f"sum by (bin, range) (increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$__range]))"
+    total = f"scalar(sum(increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$__range])) > 0)"
     # Bins without a range (missing, invalid, other) are named by their bin.
     named = 'label_replace({}, "range", "$1", "bin", "(missing|invalid|other)")'
     return [
         p.bars(
-            "How is $feature distributed, now and in the reference?",
-            "Share of the values in each bin of the reference: now (increase of the counters over the window's length) "
-            "against the training data.",
+            "How does $feature compare with the reference?",
+            "Share of the values in each bin of the reference: those of the time range against the training data. "
+            "Choose the time of an incident to see its distribution.",
             "percentunit",
             {
                 "Reference": named.format(f"max by (bin, range) ({series(c.FEATURE_REFERENCE, _ONE_FEATURE)})"),
-                "Now": named.format(f"{counts} / {total}"),
+                "This time range": named.format(f"{counts} / {total}"),
             },
             by="range",
             order="bin",
-            empty="No values of this feature in the window yet.",
+            empty="No values of this feature in the time range.",
             size=(14, 9),
             colors=(p.QUIET, p.NEUTRAL),
         ),
@@ -173,13 +182,14 @@ def _against_threshold(question: str, what: str, metric: c.Metric, threshold: c.
             p.Query(f"max by (statistic) ({series(threshold)})", "threshold of {{statistic}}"),
         ],
         empty=empty,
-        size=(8, 8),
+        size=(6, 8),
         overrides=_SOLID_AND_DASHED,
         low=0,
     )
 
 
 def _outcomes() -> list[p.Panel]:
+    weighted = f"max by (statistic) ({series(c.WEIGHTED_DRIFT)})"
     return [
         _against_threshold(
             "Do scores drift?", "scores, or predictions without scores,", c.PREDICTION_DRIFT,
@@ -189,6 +199,16 @@ def _outcomes() -> list[p.Panel]:
         _against_threshold(
             "Do features drift together?", "the joint distribution of the numeric features",
             c.DATA_DRIFT, c.DATA_DRIFT_THRESHOLD, _NO_JOINT,
+        ),
+        p.over_time(
+            "Do important features drift?",
+            "Drift of all features, each weighted by its importance in the profile: drift that the model feels.",
+            "none",
+            [p.Query(weighted, "{{statistic}}")],
+            empty=_NO_DRIFT,
+            size=(6, 8),
+            overrides=_SOLID_AND_DASHED,
+            low=0,
         ),
     ]  # fmt: skip
 

@@ -72,7 +72,8 @@ def build() -> model.Dashboard:
         "One row for each model and version, the worst on top. *State*: **Alert**, a critical alert fires; **Worse "
         "than agreed**, even the better end of a 95 % interval is beyond a benchmark; **Data drift**, a feature is "
         "above its threshold; **Not judged**, too few labels; else **Good**. Performance: the metric and window that "
-        "come closest to, or go furthest beyond, a benchmark. The links open the model with the same time range.",
+        "come closest to, or go furthest beyond, a benchmark; low and high are the ends of its 95 % interval. The "
+        "links open the model with the same time range.",
         [
             _STATE,
             _of_worst(c.PERFORMANCE),
@@ -92,8 +93,8 @@ def build() -> model.Dashboard:
             p.Column("metric", "Metric", width=145),
             p.Column("window", "Window", width=75),
             p.Column("B", "Performance", unit="none", decimals=3, width=100),
-            p.Column("C", "Low (95 %)", unit="none", decimals=3, width=85),
-            p.Column("D", "High (95 %)", unit="none", decimals=3, width=90),
+            p.Column("C", "Low", unit="none", decimals=3, width=85),
+            p.Column("D", "High", unit="none", decimals=3, width=90),
             p.Column("E", "Benchmark", unit="none", decimals=3, width=92),
             p.Column("F", "Drifted", unit="none", width=75, link="/d/mlops-data?var-" + _MODEL_LINK),
             p.Column("G", "Labelled", unit="percentunit", width=85, decimals=0),

@@ -22,7 +22,6 @@ WITHOUT_INSTANCE = {"ALERTS": "alerts about a fleet have no instance"}
 # Ranges other than $__rate_interval, and why.
 RANGES = {
     "$__range": "a sum over the time range that is shown",
-    "$window": "the distribution over the chosen window, beside the exporter's own statistics of it",
     "1h": "a sum over an hour, as the title's description says; or whether something was there an hour ago",
 }
 
