@@ -156,7 +156,7 @@ def needed() -> set[str]:
 
 
 def is_read(prefix: str) -> bool:
-    """Whether alerts read this series: of features, PSI in the freshest full window and the reference's special bins."""
+    """Whether alerts read this series: of features, PSI in the freshest window, the reference's special bins."""
     if not prefix.startswith("ml_feature_"):
         return True
     if prefix.startswith("ml_feature_reference_ratio"):
