@@ -397,6 +397,28 @@ DRIFTED_FEATURES = _metric(
     _WINDOW,
     "Features with a statistic above its threshold; absent while no feature has min_samples.drift values.",
 )
+DRIFTED_FEATURES_CONTROLLED = _metric(
+    "ml_model_drifted_features_controlled",
+    "gauge",
+    "data",
+    _WINDOW,
+    "Those of ml_model_drifted_features that stand out among all features: with no drift anywhere it exceeds 0 at the "
+    "false_alarm_rate at most, however many features there are (Benjamini-Hochberg).",
+)
+FEATURE_IMPORTANCE = _metric(
+    "ml_feature_importance_ratio",
+    "gauge",
+    "data",
+    f"{_MODEL} feature",
+    "Share of the feature in the model's decisions, from the profile.",
+)
+WEIGHTED_DRIFT = _metric(
+    "ml_model_weighted_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Mean of ml_feature_drift over the features, weighted by their importance to the model.",
+)
 FEATURE_MISSING = _metric(
     "ml_feature_missing_ratio",
     "gauge",
@@ -424,6 +446,299 @@ FEATURE_UNSEEN = _metric(
     "data",
     f"{_WINDOW} feature",
     "Share of the window's valid values whose category the profile does not list (categorical).",
+)
+
+# --- estimated performance -------------------------------------------------------------------------------------------
+PERFORMANCE_ESTIMATED = _metric(
+    "ml_model_performance_estimated",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Performance to be expected of the window's predictions before their labels are in; blind to concept drift.",
+)
+PERFORMANCE_ESTIMATED_LOWER = _metric(
+    "ml_model_performance_estimated_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the range in which 95 % of realised values fall, if the labels still follow the reference's law.",
+)
+PERFORMANCE_ESTIMATED_UPPER = _metric(
+    "ml_model_performance_estimated_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the range in which 95 % of realised values fall, if the labels still follow the reference's law.",
+)
+PERFORMANCE_GAP = _metric(
+    "ml_model_performance_gap",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Realised minus estimated performance of the window's labelled predictions: away from 0, the relation of label "
+    "and features has changed (concept drift).",
+)
+PERFORMANCE_GAP_LOWER = _metric(
+    "ml_model_performance_gap_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the 95 % interval of ml_model_performance_gap.",
+)
+PERFORMANCE_GAP_UPPER = _metric(
+    "ml_model_performance_gap_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the 95 % interval of ml_model_performance_gap.",
+)
+EXPECTED_CONFUSION = _metric(
+    "ml_model_expected_confusion_total",
+    "counter",
+    "model",
+    f"{_MODEL} predicted actual",
+    "Sum of the calibrated probabilities of each class by predicted class: the expected confusion matrix.",
+)
+EXPECTED_ABSOLUTE_ERROR_SUM = _metric(
+    "ml_model_expected_absolute_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of the absolute errors to be expected of all predictions (regression).",
+)
+EXPECTED_SQUARED_ERROR_SUM = _metric(
+    "ml_model_expected_squared_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of the squared errors to be expected of all predictions (regression).",
+)
+
+# --- change as it happens --------------------------------------------------------------------------------------------
+CHANGE_EVIDENCE = _metric(
+    "ml_model_change_evidence",
+    "gauge",
+    "model",
+    f"{_MODEL} stream",
+    "Natural logarithm of the anytime-valid evidence that the mean of the errors has risen, or that of the scores has "
+    "moved, from the reference; may be looked at as often as one likes.",
+)
+CHANGE_EVIDENCE_THRESHOLD = _metric(
+    "ml_model_change_evidence_threshold",
+    "gauge",
+    "model",
+    f"{_MODEL} stream",
+    "What ml_model_change_evidence ever reaches without a change with change.false_alarm_probability at most.",
+)
+CHANGES_DETECTED = _metric(
+    "ml_model_changes_detected_total",
+    "counter",
+    "model",
+    f"{_MODEL} stream detector",
+    "Changes found in the stream by ADWIN and by the Page-Hinkley test, whose false-alarm rate is not controlled.",
+)
+
+# --- champion and challenger -----------------------------------------------------------------------------------------
+_CHALLENGE = "model champion challenger window"
+CHALLENGER_WINDOW_PAIRS = _metric(
+    "ml_challenger_window_pairs",
+    "gauge",
+    "model",
+    _CHALLENGE,
+    "Labelled events in the window that both versions predicted.",
+)
+CHALLENGER_DIFFERENCE = _metric(
+    "ml_challenger_difference",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "The challenger's metric less the champion's on the same events: above 0 the challenger has more accuracy, or a "
+    "larger loss.",
+)
+CHALLENGER_DIFFERENCE_LOWER = _metric(
+    "ml_challenger_difference_lower",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "Lower end of the 95 % confidence interval of ml_challenger_difference.",
+)
+CHALLENGER_DIFFERENCE_UPPER = _metric(
+    "ml_challenger_difference_upper",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "Upper end of the 95 % confidence interval of ml_challenger_difference.",
+)
+
+# --- groups of people ------------------------------------------------------------------------------------------------
+_GROUP = "model version attribute group"
+_GROUP_WINDOW = "model version attribute window group"
+GROUP_PREDICTIONS = _metric(
+    "ml_group_predictions_total",
+    "counter",
+    "model",
+    f"{_GROUP} predicted",
+    "Predictions by group and predicted class (empty for regression). The group unknown has no value for the "
+    "attribute, other one that the reference lacks.",
+)
+GROUP_CONFUSION = _metric(
+    "ml_group_confusion_total",
+    "counter",
+    "model",
+    f"{_GROUP} predicted actual",
+    "Labelled predictions by group, predicted and actual class.",
+)
+GROUP_LABELS = _metric(
+    "ml_group_labels_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Labelled predictions by group.",
+)
+GROUP_ABSOLUTE_ERROR_SUM = _metric(
+    "ml_group_absolute_error_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of |prediction - label| by group (regression).",
+)
+GROUP_OVERPREDICTION_SUM = _metric(
+    "ml_group_overprediction_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of prediction - label by group where the prediction was higher (regression).",
+)
+GROUP_UNDERPREDICTION_SUM = _metric(
+    "ml_group_underprediction_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of label - prediction by group where the prediction was lower (regression).",
+)
+GROUP_WINDOW_PREDICTIONS = _metric(
+    "ml_group_window_predictions",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Predictions of the group in the window.",
+)
+GROUP_WINDOW_LABELS = _metric(
+    "ml_group_window_labels",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Labels of the group in the window: the sample size of its performance.",
+)
+GROUP_SELECTION = _metric(
+    "ml_group_selection_ratio",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Share of the group's predictions that are favourable; absent below fairness.min_group_size predictions.",
+)
+GROUP_SELECTION_LOWER = _metric(
+    "ml_group_selection_ratio_lower",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Lower end of the 95 % confidence interval of ml_group_selection_ratio.",
+)
+GROUP_SELECTION_UPPER = _metric(
+    "ml_group_selection_ratio_upper",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Upper end of the 95 % confidence interval of ml_group_selection_ratio.",
+)
+GROUP_PERFORMANCE = _metric(
+    "ml_group_performance",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Performance over the group's labels in the window; absent below fairness.min_group_size labels.",
+)
+GROUP_PERFORMANCE_LOWER = _metric(
+    "ml_group_performance_lower",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Lower end of the 95 % confidence interval of ml_group_performance.",
+)
+GROUP_PERFORMANCE_UPPER = _metric(
+    "ml_group_performance_upper",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Upper end of the 95 % confidence interval of ml_group_performance.",
+)
+FAIRNESS = _metric(
+    "ml_fairness",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Difference (or ratio) between the two groups furthest apart, of those with fairness.min_group_size events.",
+)
+FAIRNESS_LOWER = _metric(
+    "ml_fairness_lower",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Lower end of the 95 % confidence interval of ml_fairness, which allows for the number of groups.",
+)
+FAIRNESS_UPPER = _metric(
+    "ml_fairness_upper",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Upper end of the 95 % confidence interval of ml_fairness, which allows for the number of groups.",
+)
+FAIRNESS_BENCHMARK_MIN = _metric(
+    "ml_fairness_benchmark_min",
+    "gauge",
+    "model",
+    "model metric",
+    "Lowest value of ml_fairness agreed on, for every attribute.",
+)
+FAIRNESS_BENCHMARK_MAX = _metric(
+    "ml_fairness_benchmark_max",
+    "gauge",
+    "model",
+    "model metric",
+    "Highest value of ml_fairness agreed on, for every attribute.",
+)
+
+# --- the joint distribution ------------------------------------------------------------------------------------------
+DATA_DRIFT = _metric(
+    "ml_data_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Distance of the joint distribution of the numeric features from the reference: mmd with a Gaussian kernel; "
+    "pca_reconstruction, the relative change of the mean squared reconstruction error. Missing values count as means.",
+)
+DATA_DRIFT_THRESHOLD = _metric(
+    "ml_data_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "What ml_data_drift exceeds without drift at the false_alarm_rate, and at least multivariate.min_effect.",
+)
+
+EMBEDDING_DRIFT = _metric(
+    "ml_feature_embedding_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "Distance of a vector-valued feature from the reference: mmd with a Gaussian kernel; cosine, 1 less the cosine "
+    "between the mean vectors; norm, change of the mean length in reference standard deviations.",
+)
+EMBEDDING_DRIFT_THRESHOLD = _metric(
+    "ml_feature_embedding_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "What ml_feature_embedding_drift exceeds without drift at the false_alarm_rate; mmd at least min_effect.",
 )
 
 # --- compute ---------------------------------------------------------------------------------------------------------

@@ -5,26 +5,33 @@ import functools
 import logging
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from exporter import __version__, config, logs, service
+from exporter import __version__, config, healthcheck, logs, service
 from exporter.demo import run as demo
+from exporter.logs import Notice
 from exporter.profile import show
 from exporter.profile.build import BuildError, Request, build
 from exporter.profile.profile import ProfileError, load, save
 from exporter.profile.readers import TableError
+from exporter.settings import ConfigError
 from exporter.store import StoreError
+from exporter.web import config as web_config
 from exporter.web.server import ListenError
+from exporter.web.tls import server_context
 
 DEFAULT_ADDRESS = ":10042"
 
 _COLLECTORS = (
     "model",
     "data",
+    "groups",
+    "estimation",
+    "multivariate",
+    "change",
+    "challenge",
     "intake",
     "cloudevents",
     "state",
@@ -36,6 +43,8 @@ _COLLECTORS = (
     "cost",
 )
 
+Default = TypeVar("Default", bound=str | None)
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,28 +53,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (config.ConfigError, BuildError, ProfileError, TableError, ListenError, StoreError) as error:
-        print(f"mlops-exporter: {error}" if not isinstance(error, config.ConfigError) else error, file=sys.stderr)
+    except (ConfigError, BuildError, ProfileError, TableError, ListenError, StoreError) as error:
+        print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
 def _run(options: argparse.Namespace) -> int:
-    logs.configure(options.log_level, options.log_format)
+    notices = logs.configure(options.log_level, options.log_format).notices
     settings, profiles = config.read(options.config_file)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        _log.warning("running as root, which is not needed: use an unprivileged user")
-    service.run(settings, profiles, _service_options(options))
+    _warn_as_root()
+    service.run(settings, profiles, _service_options(options, notices))
     return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
-    logs.configure(options.log_level, options.log_format)
+    notices = logs.configure(options.log_level, options.log_format).notices
     settings, profiles = config.read(demo.CONFIG)
+    _warn_as_root()
     print(demo.introduction(options.web_listen_address[0]), flush=True)
-    service.run(settings, profiles, _service_options(options), functools.partial(demo.feed, speed=options.demo_speed))
+    feed = functools.partial(demo.feed, speed=options.demo_speed)
+    service.run(settings, profiles, _service_options(options, notices), feed)
     return 0
+
+
+def _warn_as_root() -> None:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        _log.warning("running as root, which is not needed: use an unprivileged user")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -73,6 +88,11 @@ def _check(options: argparse.Namespace) -> int:
     for model in settings.models:
         print(f"{model.name}: {model.task}, {len(profiles[model.name].features)} features, profile {model.profile}")
     print(f"{options.config_file}: good, {len(settings.models)} models")
+    if options.web_config_file is not None:
+        tls = web_config.read(options.web_config_file).tls_server_config
+        if tls is not None:
+            server_context(tls)
+        print(f"{options.web_config_file}: good, {'with' if tls else 'without'} TLS")
     return 0
 
 
@@ -91,6 +111,7 @@ def _profile_build(options: argparse.Namespace) -> int:
             exclude=options.exclude,
             categorical=options.categorical,
             groups=options.groups,
+            importances=options.importances,
             bins=options.bins,
             model_version=options.model_version,
         )
@@ -108,23 +129,26 @@ def _profile_show(options: argparse.Namespace) -> int:
 
 
 def _healthcheck(options: argparse.Namespace) -> int:
-    host, _, port = options.web_listen_address[0].rpartition(":")
-    url = f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}/-/ready"
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            print(answer.read().decode().strip())
-    except urllib.error.HTTPError as error:
-        print(error.read().decode().strip(), file=sys.stderr)
-        return 1
+        healthy, answer = healthcheck.check(
+            options.web_listen_address[0], options.web_config_file, options.credentials_file, options.client_cert_file
+        )
     except OSError as error:
-        print(f"{url}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        healthy, answer = False, str(error)
+    print(answer, file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
 
 
-def _service_options(options: argparse.Namespace) -> service.Options:
+def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence[Notice]]) -> service.Options:
     off = {name for name in _COLLECTORS if not getattr(options, f"collector_{name}")}
-    return service.Options(tuple(options.web_listen_address), options.web_telemetry_path, frozenset(off))
+    return service.Options(
+        tuple(options.web_listen_address),
+        options.web_telemetry_path,
+        frozenset(off),
+        web_config=options.web_config_file,
+        max_requests=options.web_max_requests,
+        notices=notices,
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -151,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
     check.add_argument("config_file", type=Path)
+    _add_web_config(check)
     check.set_defaults(command=_check)
 
     profile = commands.add_parser("profile", help="build or show a reference profile")
@@ -162,13 +187,18 @@ def _parser() -> argparse.ArgumentParser:
 
     health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
     _add_address(health)
+    _add_web_config(health)
+    _flag(health, "--credentials.file", None, "file with USER:PASSWORD, where basic_auth_users are set", type_=Path)
+    _flag(health, "--client.cert-file", None, "PEM file with certificate and key, where clients need one", type_=Path)
     health.set_defaults(command=_healthcheck)
     return parser
 
 
 def _add_serving(parser: argparse.ArgumentParser) -> None:
     _add_address(parser)
+    _add_web_config(parser)
     _flag(parser, "--web.telemetry-path", "/metrics", "path under which the metrics are")
+    _flag(parser, "--web.max-requests", "40", "scrapes at one time, 0 for any number", type_=_count)
     _flag(
         parser,
         "--log.level",
@@ -185,6 +215,10 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
             default=_environment(f"--collector.{name}", "true").lower() not in ("0", "false", "no"),
             help=f"switch the collector {name} on or off",
         )
+
+
+def _add_web_config(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "--web.config.file", None, "TLS, passwords, headers and rate limit", type_=Path)
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +269,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
     parser.add_argument(
+        "--importances",
+        type=_weights,
+        default={},
+        metavar="A=0.5,B=0.3",
+        help="how much each feature matters to the model (default: from an additive model of its outputs)",
+    )
+    parser.add_argument(
         "--bins", type=_bins, default=10, help="exported bins per numeric feature (2 to 50, default 10)"
     )
     parser.add_argument("--model-version", default="default", help="version of the model that the profile is for")
@@ -260,6 +301,22 @@ def _class_columns(text: str) -> dict[str, str]:
     return {name: column for name, _, column in pairs}
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of 0 or more")
+    return int(text)
+
+
+def _weights(text: str) -> dict[str, float]:
+    try:
+        weights = {name: float(weight) for name, weight in _class_columns(text).items()}
+    except ValueError:
+        weights = {}
+    if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: write FEATURE=NUMBER,FEATURE=NUMBER,… with numbers of 0 or more")
+    return weights
+
+
 def _bins(text: str) -> int:
     if not text.isdecimal() or not 2 <= int(text) <= 50:
         raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 2 to 50")
@@ -269,13 +326,13 @@ def _bins(text: str) -> int:
 def _flag(
     parser: argparse.ArgumentParser,
     flag: str,
-    default: str,
+    default: str | None,
     help_: str,
     *,
     type_: Callable[[str], Any] = str,
     choices: list[str] | None = None,
 ) -> None:
-    """Add a flag whose default may come from the environment."""
+    """Add a flag whose default may come from the environment; argparse turns it into its type, and reports it."""
     value = _environment(flag, default)
     if choices is not None and value not in choices:
         parser.error(f"{_variable(flag)}: {value!r} is none of {', '.join(choices)}")
@@ -283,9 +340,9 @@ def _flag(
         flag,
         dest=_destination(flag),
         type=type_,
-        default=type_(value),
+        default=value,
         choices=choices,
-        help=f"{help_} (default {default}; {_variable(flag)})",
+        help=f"{help_} ({'' if default is None else f'default {default}; '}{_variable(flag)})",
     )
 
 
@@ -297,5 +354,5 @@ def _variable(flag: str) -> str:
     return f"MLOPS_EXPORTER_{_destination(flag).upper()}"
 
 
-def _environment(flag: str, default: str) -> str:
+def _environment(flag: str, default: Default) -> str | Default:
     return os.environ.get(_variable(flag), default)

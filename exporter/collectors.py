@@ -24,11 +24,12 @@ from exporter.samples import Rows, Samples
 from exporter.sources.base import Health, Source
 from exporter.sources.kserve import KServe
 from exporter.statistics import regression
+from exporter.statistics.discovery import discoveries, weighted_mean
 
 Floats = NDArray[np.float64]
 
 
-class _Family:
+class Family:
     """Label sets of a version's metrics, rendered at first use and kept."""
 
     def __init__(self, *leading: str) -> None:
@@ -78,7 +79,7 @@ class ModelCollector:
 class _ModelView:
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._family = _Family(model.name)
+        self._family = Family(model.name)
         self._versions: dict[str, _VersionView] = {}
         minima = {name: limit[0] for name, limit in benchmark_bounds(model).items() if limit[0] is not None}
         maxima = {name: limit[1] for name, limit in benchmark_bounds(model).items() if limit[1] is not None}
@@ -95,19 +96,18 @@ class _ModelView:
         yield self._family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
         yield self._family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
         yield self._family(catalogue.PENDING_LABELS, [model.join.waiting_labels])
-        for code, (name, version) in enumerate(model.versions.items()):
+        for name, version in model.versions.items():
             view = self._versions.get(name)
             if view is None:
-                view = self._versions[name] = _VersionView(model, version, code)
+                view = self._versions[name] = _VersionView(model, version)
             yield from view.collect(now)
 
 
 class _VersionView:
-    def __init__(self, model: Model, version: Version, code: int) -> None:
-        self._code = code
+    def __init__(self, model: Model, version: Version) -> None:
         self._model = model
         self._version = version
-        self._family = _Family(model.name, version.name)
+        self._family = Family(model.name, version.name)
         self._windows = [format_duration(length) for length in model.settings.windows]
         self._metrics = metrics_of(model.layout)
         self._class_metrics = class_metrics_of(model.layout)
@@ -128,7 +128,7 @@ class _VersionView:
         yield family(catalogue.LAST_LABEL, [_or_absent(version.last_label)])
         yield family(catalogue.LABELS, ledger[layout.labels])
         yield family(catalogue.PREDICTIONS_UNLABELLED, [version.unlabelled])
-        yield family(catalogue.PENDING_PREDICTIONS, [self._model.join.waiting_predictions[self._code]])
+        yield family(catalogue.PENDING_PREDICTIONS, [self._model.waiting_predictions(version.name)])
         yield family(catalogue.LABEL_DELAY, _histogram(ledger[layout.label_delay]))
         reference = profile.performance
         yield family(catalogue.PERFORMANCE_REFERENCE, reference.values(), reference)
@@ -142,14 +142,9 @@ class _VersionView:
             yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
             yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
             yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
-        yield self._coverage(now)
+        coverage = version.label_coverage(now, self._model.settings.label_delay)
+        yield family(catalogue.LABEL_COVERAGE, coverage, self._windows)
         yield from self._rolling(version.totals(now))
-
-    def _coverage(self, now: float) -> Samples:
-        delay = self._model.settings.label_delay
-        sums = [window.total(now, older_than=delay) for window in self._version.coverage]
-        values = [labelled / expecting if expecting else np.nan for expecting, labelled in sums]
-        return self._family(catalogue.LABEL_COVERAGE, values, self._windows)
 
     def _errors(self, moments: Floats) -> Iterator[Samples]:
         kept = regression.split(moments)
@@ -187,6 +182,7 @@ class DataCollector:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._views = [_DataView(model) for model in models]
+        self.comparisons = {model.name: view.comparison for model, view in zip(models, self._views, strict=True)}
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -198,9 +194,9 @@ class _DataView:
     def __init__(self, model: Model) -> None:
         self._model = model
         settings, layout, profile = model.settings, model.layout, model.profile
-        self._comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
+        self.comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
         self._windows = [format_duration(length) for length in settings.windows]
-        self._families: dict[str, _Family] = {}
+        self._families: dict[str, Family] = {}
         variables = {name: profile.features[name] for name in layout.feature_names}
         cells, kept, self._bin_labels = _exported_bins(layout.features, variables)
         self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
@@ -208,14 +204,18 @@ class _DataView:
         self._reference_values = [float(sum(profile.features[name].counts)) for name in layout.feature_names]
         self._sections = np.array([[s.start, s.stop] for s in layout.features.values()], np.intp).reshape(-1, 2)
         self._numeric = len(layout.numeric)
+        importances = profile.importances
+        self._importances = (
+            np.array([importances.get(name, 0.0) for name in layout.feature_names]) if importances else None
+        )
 
     def collect(self, now: float) -> Iterator[Samples]:
         for name, version in self._model.versions.items():
-            family = self._families.setdefault(name, _Family(self._model.name, name))
+            family = self._families.setdefault(name, Family(self._model.name, name))
             yield from self._counters(family, version.lifetime)
             yield from self._rolling(family, version.totals(now))
 
-    def _counters(self, family: _Family, ledger: Floats) -> Iterator[Samples]:
+    def _counters(self, family: Family, ledger: Floats) -> Iterator[Samples]:
         layout = self._model.layout
         yield family(catalogue.MODEL_FEATURES, [len(layout.feature_names)])
         if not layout.feature_names:
@@ -224,32 +224,40 @@ class _DataView:
         yield family.zipped(catalogue.FEATURE_VALUES, values, lambda: self._bin_labels)
         yield family.zipped(catalogue.FEATURE_REFERENCE, self._reference, lambda: self._bin_labels)
         yield family(catalogue.FEATURE_REFERENCE_VALUES, self._reference_values, layout.feature_names)
+        if self._importances is not None:
+            yield family(catalogue.FEATURE_IMPORTANCE, self._importances, layout.feature_names)
         starts, stops = self._sections[: self._numeric].T
         yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
 
-    def _rolling(self, family: _Family, totals: Floats) -> Iterator[Samples]:
-        windows, names, count = self._windows, self._model.layout.feature_names, self._comparison.features
+    def _rolling(self, family: Family, totals: Floats) -> Iterator[Samples]:
+        windows, names, count = self._windows, self._model.layout.feature_names, self.comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self._comparison.compare(totals)
+            drift = self.comparison.compare(totals)
             yield from self._quality(family, totals)
         statistics = list(drift.values)
-        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in drift)
+        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in (drift.values, drift.thresholds))
         if names:
             yield family(catalogue.FEATURE_DRIFT, values[:, :count], windows, names, statistics)
             yield family(catalogue.FEATURE_DRIFT_THRESHOLD, thresholds[:, :count], windows, names, statistics)
             comparable = ~np.isnan(values[:, :count]).all(axis=(1, 2))
-            drifted = (values[:, :count] > thresholds[:, :count]).any(axis=2).sum(axis=1)
-            yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted, np.nan), windows)
+            drifted = (values[:, :count] > thresholds[:, :count]).any(axis=2)
+            yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted.sum(axis=1), np.nan), windows)
+            rate = self._model.settings.drift.false_alarm_rate
+            controlled = (drifted & discoveries(drift.p_values[:, :count], rate)).sum(axis=1)
+            yield family(catalogue.DRIFTED_FEATURES_CONTROLLED, np.where(comparable, controlled, np.nan), windows)
+            if self._importances is not None:
+                weighted = weighted_mean(np.moveaxis(values[:, :count], 1, -1), self._importances)
+                yield family(catalogue.WEIGHTED_DRIFT, weighted, windows, statistics)
         for outcome, (metric, threshold) in {
             "prediction": (catalogue.PREDICTION_DRIFT, catalogue.PREDICTION_DRIFT_THRESHOLD),
             "label": (catalogue.LABEL_DRIFT, catalogue.LABEL_DRIFT_THRESHOLD),
         }.items():
-            if outcome in self._comparison.outcomes:
-                index = self._comparison.outcomes[outcome]
+            if outcome in self.comparison.outcomes:
+                index = self.comparison.outcomes[outcome]
                 yield family(metric, values[:, index], windows, statistics)
                 yield family(threshold, thresholds[:, index], windows, statistics)
 
-    def _quality(self, family: _Family, totals: Floats) -> Iterator[Samples]:
+    def _quality(self, family: Family, totals: Floats) -> Iterator[Samples]:
         layout, windows = self._model.layout, self._windows
         if not layout.feature_names:
             return
@@ -329,7 +337,7 @@ class CloudEventCollector:
 
     def __init__(self, source: str, kserve: KServe) -> None:
         self._kserve = kserve
-        self._family = _Family(source)
+        self._family = Family(source)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -347,7 +355,7 @@ class IntakeCollector:
         self._intake = intake
         self._pulling = pulling
         self._config_loaded = config_loaded
-        self._family = _Family()
+        self._family = Family()
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -375,7 +383,7 @@ class StateCollector:
     def __init__(self, faults: Faults, journal: Callable[[], Journal | None]) -> None:
         self._faults = faults
         self._journal = journal
-        self._family = _Family()
+        self._family = Family()
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

@@ -1,12 +1,14 @@
 """Arrow IPC streams: events that come as columns already, taken without any Python per event and feature.
 
 Columns are named like the members of the event: `model`, `version`, `id`, `ts`, `prediction`, `score` (binary) or the
-struct `scores` (multiclass), `label`, `latency_seconds`, `error`; features are the members of the struct `features`,
-or the columns of any other name. `model` and `version` may instead be metadata of the schema, for all rows.
+struct `scores` (multiclass), `label`, `latency_seconds`, `error`, the struct `groups`; features are the members of the
+struct `features`, or the columns of any other name. `model` and `version` may instead be metadata of the schema, for
+all rows.
 """
 
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from exporter.embeddings import to_vectors
 from exporter.events import (
     CLOCK_SKEW_SECONDS,
     DEFAULT_VERSION,
@@ -33,7 +36,10 @@ from exporter.profile.bins import CategoricalVariable
 from exporter.values import canonical
 
 _ENVELOPE = frozenset(
-    {"model", "version", "id", "ts", "features", "prediction", "score", "scores", "label", "latency_seconds", "error"}
+    {
+        *("model", "version", "id", "ts", "features", "groups"),
+        *("prediction", "score", "scores", "label", "latency_seconds", "error"),
+    }
 )
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 
@@ -138,7 +144,7 @@ class _Rows:
         scores = self._scores()
         latencies = self._numbers("latency_seconds")
         self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & np.isfinite(latencies)))
-        ids, errors = self._ids(), self._texts("error")
+        ids, errors, groups = self._ids(), self._texts("error"), self._groups()
         predicts = present | ~np.isnan(predictions)
         if scores.shape[1]:
             predicts |= ~np.isnan(scores[:, 0])
@@ -155,7 +161,7 @@ class _Rows:
             return
         if good is not None:
             of_present = good[present]
-            present, encoded = present[good], Encoded(encoded.numeric[:, of_present], encoded.codes[:, of_present])
+            present, encoded = present[good], encoded.of(of_present.tolist())
         decoded.add(
             self._schema.model,
             Columns(
@@ -164,6 +170,7 @@ class _Rows:
                 ids=[None] * count if ids is None else ids[kept].tolist(),
                 times=times[kept],
                 versions=versions[kept].tolist(),
+                groups=groups if good is None else list(compress(groups, good.tolist())),
                 scores=self._scores_column(scores[kept]),
                 predictions=predictions[kept],
                 labels=labels[kept],
@@ -193,7 +200,7 @@ class _Rows:
         if nested is None:
             columns = {name: column for name, column in self._columns.items() if name not in _ENVELOPE}
             features = self._schema.profile.features
-            present = np.full(n, any(name in features for name in columns))
+            present = np.full(n, any(name in features or name in self._schema.profile.embeddings for name in columns))
         elif pa.types.is_struct(nested.type):
             present = _valid(nested)
             names = [nested.type.field(index).name for index in range(nested.type.num_fields)]
@@ -224,9 +231,22 @@ class _Rows:
                 else:
                     row[:] = _floats(column)
                     row[row == -np.inf] = np.inf
-        if not present.all():
-            return present, Encoded(numeric[:, present], codes[:, present])
-        return present, Encoded(numeric, codes)
+        vectors = [
+            to_vectors(columns[name].to_pylist() if name in columns else [None] * n, embedding.dimensions)
+            for name, embedding in self._schema.profile.embeddings.items()
+        ]
+        encoded = Encoded(numeric, codes, np.concatenate(vectors) if vectors else np.empty((0, n), np.float32))
+        return present, encoded if present.all() else encoded.of(present.tolist())
+
+    def _groups(self) -> list[Any]:
+        """Return each row's groups, as the schema types them; None for none."""
+        column = self._columns.get("groups")
+        if column is None or self._schema.attributes is None:
+            return [None] * len(self._lines)
+        if not pa.types.is_struct(column.type):
+            self._refuse("bad_groups", _valid(column))
+            return [None] * len(self._lines)
+        return list(map(self._schema.read_groups, column.to_pylist()))
 
     def _times(self) -> Floats:
         n = len(self._lines)

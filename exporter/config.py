@@ -1,45 +1,26 @@
 """The configuration file: read, validated as a whole, every fault with its file, line, key and remedy."""
 
-import difflib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from exporter.attributes import Attributes
 from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
 from exporter.performance import METRICS
 from exporter.profile.profile import Profile, ProfileError, Task, load
+from exporter.settings import ConfigError, Document, near_or_all
+from exporter.settings import Settings as _Settings
 from exporter.values import canonical
+from exporter.web.tokens import read_token
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:/-]*"
 
 Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used; `faults` has one line for each fault."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Benchmark(_Settings):
@@ -67,6 +48,119 @@ class DriftSettings(_Settings):
     min_effect: dict[Statistic, Annotated[float, Field(ge=0)]] = {"psi": 0.1, "js": 0.1, "ks": 0.1}
 
 
+class AttributeSettings(_Settings):
+    """A sensitive attribute: a name, or names joined by `*` for their intersection; `edges` cut a numeric one."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    edges: Annotated[list[float], Field(max_length=50)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("edges")
+    @classmethod
+    def _edges_ascend(cls, edges: list[float]) -> list[float]:
+        if edges != sorted(set(edges)):
+            raise ValueError("edges must ascend")
+        return edges
+
+
+FairnessMetric = Literal[
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equal_opportunity_difference",
+    "mae_difference",
+    "bias_difference",
+]
+
+
+class FairnessBenchmark(_Settings):
+    """The values that a measure of fairness must keep."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FairnessBenchmark":
+        if not self.model_fields_set:
+            raise ValueError("a benchmark needs min or max")
+        return self
+
+
+class FairnessSettings(_Settings):
+    """Whose treatment is compared. Groups below `min_group_size` are exported by size alone."""
+
+    attributes: Annotated[list[AttributeSettings], Field(min_length=1, max_length=20)]
+    favourable: str | None = None
+    min_group_size: Annotated[int, Field(ge=2)] = 30
+    benchmarks: dict[FairnessMetric, FairnessBenchmark] = {}
+
+    @property
+    def edges(self) -> dict[str, list[float]]:
+        """Edges by attribute; none for a categorical one."""
+        return {attribute.name: attribute.edges for attribute in self.attributes}
+
+    @field_validator("favourable", mode="before")
+    @classmethod
+    def _favourable_is_a_class(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float | bool) else value
+
+    @field_validator("attributes")
+    @classmethod
+    def _attributes_differ(cls, attributes: list[AttributeSettings]) -> list[AttributeSettings]:
+        names = [attribute.name for attribute in attributes]
+        if len(set(names)) != len(names):
+            raise ValueError("every attribute once")
+        if any(attribute.edges and "*" in attribute.name for attribute in attributes):
+            raise ValueError("an intersection has no edges of its own; give them to its attributes")
+        return attributes
+
+
+class EstimationSettings(_Settings):
+    """Performance estimated before the labels are in."""
+
+    enabled: bool = True
+
+
+class MultivariateSettings(_Settings):
+    """Drift of the joint distribution of the numeric features; the rate of false alarms is the drift's."""
+
+    enabled: bool = True
+    min_effect: dict[Literal["mmd", "pca_reconstruction"], Annotated[float, Field(ge=0)]] = {
+        "mmd": 0.05,
+        "pca_reconstruction": 0.1,
+    }
+
+
+class ChangeSettings(_Settings):
+    """Changes of errors and scores as they happen; changes of a mean in [0, 1] up to `tolerance` are let pass."""
+
+    enabled: bool = True
+    false_alarm_probability: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    tolerance: Annotated[float, Field(ge=0, le=0.5)] = 0.01
+
+
+class ChallengeSettings(_Settings):
+    """Two versions that predict the same events under the same ids."""
+
+    champion: Annotated[str, Field(min_length=1, max_length=64)]
+    challenger: Annotated[str, Field(min_length=1, max_length=64)]
+
+    @field_validator("champion", "challenger", mode="before")
+    @classmethod
+    def _is_a_version(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float) else value
+
+    @model_validator(mode="after")
+    def _differ(self) -> "ChallengeSettings":
+        if self.champion == self.challenger:
+            raise ValueError("champion and challenger must be two versions")
+        return self
+
+
 class MinSamples(_Settings):
     """Sample sizes below which no performance and no drift is exported."""
 
@@ -89,6 +183,11 @@ class ModelSettings(_Settings):
     benchmarks: dict[str, Benchmark] = {}
     drift: DriftSettings = DriftSettings()
     min_samples: MinSamples = MinSamples()
+    fairness: FairnessSettings | None = None
+    estimation: EstimationSettings = EstimationSettings()
+    multivariate: MultivariateSettings = MultivariateSettings()
+    change: ChangeSettings = ChangeSettings()
+    challenge: ChallengeSettings | None = None
 
     @field_validator("positive", mode="before")
     @classmethod
@@ -106,7 +205,7 @@ class ModelSettings(_Settings):
     def _fits_its_task(self) -> "ModelSettings":
         for metric in self.benchmarks:
             if metric not in METRICS[self.task]:
-                hint = _near_or_all(metric, METRICS[self.task])
+                hint = near_or_all(metric, METRICS[self.task])
                 raise ValueError(f"benchmarks.{metric}: not a metric of a {self.task} model; {hint}")
         if self.label_delay > self.label_ttl:
             raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
@@ -145,18 +244,35 @@ class KServeSettings(_Settings):
     remembered_events: Annotated[int, Field(ge=0)] = 200_000
 
 
-class HttpSource(_Settings):
-    """Events posted to /v1/events."""
-
-    kserve: KServeSettings = KServeSettings()
-
-
 def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
     """Return a path that starts at the directory of the configuration file."""
     return Path((info.context or {}).get("directory", "")) / path
 
 
 RelativePath = Annotated[Path, AfterValidator(_beside_configuration)]
+
+
+class TokenSettings(_Settings):
+    """A file with a bearer token, and the models whose events its bearer may send; none named means all."""
+
+    file: RelativePath
+    models: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _holds_a_token(cls, file: Path) -> Path:
+        try:
+            read_token(file)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return file
+
+
+class HttpSource(_Settings):
+    """Events posted to /v1/events. With tokens, it takes them from their bearers only."""
+
+    tokens: list[TokenSettings] = []
+    kserve: KServeSettings = KServeSettings()
 
 
 def _require_extra(module: str, extra: str) -> None:
@@ -270,6 +386,12 @@ class Config(_Settings):
                 raise ValueError(f"{kind}: every name once, but these are there twice: {', '.join(twice)}")
         if sum(source.http is not None for source in self.sources) > 1:
             raise ValueError("sources: one http source at most, since all share /v1/events")
+        known = {model.name for model in self.models}
+        for token in (token for source in self.sources if source.http for token in source.http.tokens):
+            if unknown := sorted(set(token.models or ()) - known):
+                raise ValueError(
+                    f"tokens: no model is named {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                )
         if sum(source.stdin is not None for source in self.sources) > 1:
             raise ValueError("sources: one stdin source at most, since there is one standard input")
         return self
@@ -277,52 +399,36 @@ class Config(_Settings):
 
 def read(path: Path) -> tuple[Config, dict[str, Profile]]:
     """Read and validate a configuration and the profiles that it names; raises ConfigError with all faults."""
+    document = Document.read(path, example="the key models")
+    faults = document.duplicate_keys()
+    profiles = _profiles(document, faults)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{path}: not YAML: {error}"]) from error
-    if node is None or not isinstance(content, dict):
-        raise ConfigError([f"{path}:1: must be a mapping with the key models"])
-    faults = list(_duplicate_keys(path, node))
-    profiles = _profiles(path, node, content, faults)
-    try:
-        config = Config.model_validate(content, context={"directory": path.parent})
+        config = Config.model_validate(document.content, context={"directory": path.parent})
     except ValidationError as error:
-        faults += [_describe(path, node, fault) for fault in error.errors()]
-        raise ConfigError(faults) from None
+        raise ConfigError(faults + document.describe(error, Config)) from None
     for index, model in enumerate(config.models):
         if model.name in profiles:
             faults += [
-                f"{path}:{_line(node, ('models', index, key))}: models[{index}].{key}: {fault}"
-                for key, fault in _mismatches(model, profiles[model.name])
+                document.fault(("models", index, key), fault) for key, fault in _mismatches(model, profiles[model.name])
             ]
-    faults += [f"{path}:{_line(node, location)}: {fault}" for location, fault in _kserve_mismatches(config, profiles)]
+    faults += [document.fault(location, fault) for location, fault in _kserve_mismatches(config, profiles)]
     if faults:
         raise ConfigError(faults)
     return config, profiles
 
 
-def _profiles(path: Path, node: yaml.Node, content: dict[str, Any], faults: list[str]) -> dict[str, Profile]:
+def _profiles(document: Document, faults: list[str]) -> dict[str, Profile]:
     """Load the profiles that the models name, whatever else may be wrong with the configuration."""
     profiles = {}
-    models = content.get("models")
+    models = document.content.get("models")
     for index, model in enumerate(models if isinstance(models, list) else []):
         file = model.get("profile") if isinstance(model, dict) else None
         if not isinstance(file, str):
             continue
         try:
-            profiles[str(model.get("name"))] = load(path.parent / file)
+            profiles[str(model.get("name"))] = load(document.path.parent / file)
         except ProfileError as error:
-            location = ("models", index, "profile")
-            faults.append(f"{path}:{_line(node, location)}: models[{index}].profile: {error}")
+            faults.append(document.fault(("models", index, "profile"), str(error)))
     return profiles
 
 
@@ -339,6 +445,8 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
                 f"build it again with --positive {model.positive}"
             ),
         )
+    if model.fairness is not None:
+        yield from (("fairness", fault) for fault in _unfair(model.fairness, profile))
     for metric, benchmark in model.benchmarks.items():
         relative = benchmark.max_drop is not None or benchmark.max_increase is not None
         if relative and metric not in profile.performance:
@@ -349,6 +457,20 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
                     "build it with label and prediction (or score), or give min or max"
                 ),
             )
+
+
+def _unfair(settings: FairnessSettings, profile: Profile) -> Iterator[str]:
+    """Yield what does not fit between the settings of fairness and a profile."""
+    try:
+        Attributes(settings.edges, profile)
+    except ValueError as error:
+        yield f"attributes: {error}"
+    if settings.favourable is not None and settings.favourable not in profile.classes:
+        yield f"favourable: {settings.favourable!r} is no class; the classes are {', '.join(profile.classes) or 'none'}"
+    regression = profile.task == "regression"
+    for metric in settings.benchmarks:
+        if regression != (metric in ("mae_difference", "bias_difference")):
+            yield f"benchmarks: {profile.task} has no {metric}"
 
 
 def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -366,95 +488,3 @@ def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator
                     f"{service}: classes must be those of the profile, in the order of the model's output: "
                     f"{', '.join(profiles[model].classes) or 'none'}",
                 )
-
-
-def _describe(path: Path, node: yaml.Node, fault: Any) -> str:
-    """Turn a pydantic fault into one line that says where, what and what would be right."""
-    location = tuple(part for part in fault["loc"] if not isinstance(part, str) or "[" not in part)
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if fault["type"] == "extra_forbidden":
-        message = f"unknown key; {_near_or_all(location[-1], _known_keys(Config, location[:-1]))}"
-    elif fault["type"] == "missing":
-        message = "missing; it must be given"
-    elif fault["type"] in ("model_type", "dict_type"):
-        message = f"must be a mapping; known here: {', '.join(sorted(_known_keys(Config, location)))}"
-    elif fault["type"] == "list_type":
-        message = "must be a list, as in [a, b]"
-    elif fault["type"] == "too_short":
-        message = "must have at least one entry"
-    elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        head, _, rest = message.partition(": ")
-        if _has(node, (*location, *head.split("."))):  # the validator of a mapping names the key that is at fault
-            location, message = (*location, *head.split(".")), rest
-    secret = fault["type"] == "extra_forbidden"  # a misspelt key may well hold a password
-    if not secret and not isinstance(fault["input"], dict | list) and repr(fault["input"]) not in message:
-        message = f"{fault['input']!r}: {message}"
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    place = f"{path}:{_line(node, location)}"
-    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
-
-
-def _near_or_all(name: object, known: Iterable[str]) -> str:
-    """Return the one that was probably meant, else all that there are."""
-    close = difflib.get_close_matches(str(name), known, 1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
-
-
-def _known_keys(model: Any, location: tuple[str | int, ...]) -> set[str]:
-    """Return the keys of the settings at `location`."""
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            continue
-        model = next((found for found in _settings_in(field.annotation)), model)
-    return set(model.model_fields)
-
-
-def _settings_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _settings_in(argument)
-
-
-def _line(node: yaml.Node, location: tuple[str | int, ...]) -> int:
-    """Return the line of the deepest part of `location` that the file has."""
-    return [node.start_mark.line + 1, *_path(node, location)][-1]
-
-
-def _has(node: yaml.Node, location: tuple[str | int, ...]) -> bool:
-    """Whether the file has `location`."""
-    return len(list(_path(node, location))) == len(location)
-
-
-def _path(node: yaml.Node, location: tuple[str | int, ...]) -> Iterator[int]:
-    """Yield the line of each part of `location` until one that the file lacks."""
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                return
-            yield found[0].start_mark.line + 1
-            node = found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            yield node.start_mark.line + 1
-        else:
-            return
-
-
-def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:
-    """Yield a fault for each key given twice, of which YAML would silently drop one."""
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                yield f"{path}:{line}: {key.value}: given twice, first in line {seen[key.value]}"
-            seen[key.value] = line
-            yield from _duplicate_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _duplicate_keys(path, value)

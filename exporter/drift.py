@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from exporter.config import DriftSettings
 from exporter.ledger import Layout
 from exporter.profile.bins import NumericVariable, Variable
-from exporter.statistics import drift, thresholds
+from exporter.statistics import discovery, drift, thresholds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -34,10 +34,11 @@ class Bins(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """Value and threshold by statistic, (W, variables) each; NaN where there is none."""
+    """Value and threshold by statistic, (W, variables) each, and one p-value of all statistics; NaN for none."""
 
     values: dict[str, Floats]
     thresholds: dict[str, Floats]
+    p_values: Floats
 
 
 class Comparison:
@@ -78,6 +79,8 @@ class Comparison:
         """Compare sums of ledgers, (W, cells), with the reference."""
         values: dict[str, Floats] = {}
         limits: dict[str, Floats] = {}
+        p_values: list[Floats] = []
+        alpha = self._settings.false_alarm_rate
         for statistic, coefficients in self._coefficients.items():
             bins = self._bins_of(statistic)
             assert bins is not None
@@ -89,7 +92,9 @@ class Comparison:
             limit = np.where(enough, np.maximum(critical, self._settings.min_effect.get(statistic, 0.0)), np.nan)
             values[statistic] = self._among_all(value, bins)
             limits[statistic] = self._among_all(limit, bins)
-        return Drift(values, limits)
+            p = discovery.p_values(statistic, value / critical, drift.sizes(bins.starts, len(bins.reference)), alpha)
+            p_values.append(self._among_all(p, bins))
+        return Drift(values, limits, discovery.combined(np.stack(p_values, axis=-1)))
 
     def _among_all(self, values: Floats, bins: Bins) -> Floats:
         """Spread what only numeric variables have over all variables."""

@@ -21,7 +21,9 @@ from msgspec import Meta
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from exporter.profile.bins import CategoricalVariable
+from exporter.attributes import Attribute, Attributes
+from exporter.embeddings import to_vectors
+from exporter.profile.bins import CategoricalVariable, encode
 from exporter.profile.profile import Profile
 from exporter.values import INVALID, Codes, canonical
 
@@ -45,6 +47,7 @@ Reason = Literal[
     "not_an_object",
     "missing_model",
     "unknown_model",
+    "forbidden_model",
     "missing_id",
     "bad_id",
     "bad_version",
@@ -52,6 +55,7 @@ Reason = Literal[
     "bad_timestamp",
     "future_timestamp",
     "bad_features",
+    "bad_groups",
     "bad_score",
     "bad_prediction",
     "bad_label",
@@ -73,6 +77,7 @@ REASONS: Final[dict[Reason, str]] = {
     "not_an_object": "the JSON value is not an object",
     "missing_model": "there is no `model`",
     "unknown_model": "`model` is not in the configuration",
+    "forbidden_model": "the token of the sender does not open `model`",
     "missing_id": "a label without a prediction in the same event has no `id` to find its prediction by",
     "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor an integer",
     "bad_version": "`version` is neither a string of 1 to 64 characters nor a number",
@@ -81,6 +86,7 @@ REASONS: Final[dict[Reason, str]] = {
     "future_timestamp": f"`ts` is more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock "
     "(milliseconds instead of seconds?)",
     "bad_features": "`features` is not an object",
+    "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
     "to 1, or name a class that the profile lacks",
     "bad_prediction": "`prediction` is not a number within ±1e50 (regression), or not a class",
@@ -113,10 +119,18 @@ class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a 
 
 
 class Encoded(NamedTuple):
-    """Feature values of n events: numbers (F, n), NaN missing and infinity invalid, and category codes (C, n)."""
+    """Feature values of n events: numbers (F, n), NaN missing and infinity invalid, and category codes (C, n).
+
+    `vectors` are the embeddings one below the other, (all their dimensions, n); NaN missing or invalid.
+    """
 
     numeric: NDArray[np.float64]
     codes: NDArray[np.intp]
+    vectors: NDArray[np.float32]
+
+    def of(self, events: list[bool]) -> "Encoded":
+        """Return the values of the events whose flag is set."""
+        return Encoded(self.numeric[:, events], self.codes[:, events], self.vectors[:, events])
 
 
 class Features:
@@ -144,9 +158,8 @@ class Features:
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Features":
         """Return the values of the events whose flag is set."""
-        numeric, codes = self.encoded(schema)
         columns = list(compress(kept, self.present))
-        return Features(list(compress(self.present, kept)), Encoded(numeric[:, columns], codes[:, columns]))
+        return Features(list(compress(self.present, kept)), self.encoded(schema).of(columns))
 
     def encoded(self, schema: "Schema") -> Encoded:
         """Return the values as arrays."""
@@ -160,9 +173,9 @@ class Features:
 class Columns:
     """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
-    `lines` are line numbers in the body, `times` Unix seconds, `scores` a probability (binary) or a decoded struct of
-    them (multiclass); `predictions` and `labels` are class codes or numbers. None
-    is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `lines` are line numbers in the body, `times` Unix seconds, `groups` decoded structs, `scores` a probability
+    (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or numbers. None is
+    absent; `versions` is None for a label alone, which belongs to the version of its prediction.
     """
 
     features: Features
@@ -170,6 +183,7 @@ class Columns:
     ids: list[str | None]
     times: "list[float] | Floats"
     versions: list[str | None]
+    groups: list[Any]
     scores: "list[Any] | Floats"
     predictions: "list[float | None] | Floats"
     labels: "list[float | None] | Floats"
@@ -238,9 +252,10 @@ SUM_TOLERANCE = 0.01
 class Schema:
     """How the events of one model are typed, from its profile: the decoder's type and the codes of its classes."""
 
-    def __init__(self, model: str, profile: Profile) -> None:
+    def __init__(self, model: str, profile: Profile, attributes: Attributes | None = None) -> None:
         self.model = model
         self.profile = profile
+        self.attributes = attributes
         self.numeric: list[str] = []
         self.categorical: list[str] = []
         self.codes: list[Codes] = []
@@ -256,9 +271,25 @@ class Schema:
             else:
                 self.numeric.append(attribute)
                 fields.append((attribute, float | None, None))
+        embeddings = {f"e{number}": name for number, name in enumerate(profile.embeddings)}
+        renamed |= embeddings
+        fields += ((attribute, list[float] | None, None) for attribute in embeddings)
+        self._embeddings = list(embeddings)
         self._feature_names = renamed
         self._places = {attribute: place for place, attribute in enumerate(renamed)}
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
+
+        carried = attributes.carried.values() if attributes else ()
+        self._group_fields = {f"g{i}": a for i, a in enumerate(carried) if a.from_groups}
+        self._groups = msgspec.defstruct(
+            "Groups",
+            [
+                (name, float | None if a.edges else _category_type(profile.groups[a.name].codes), None)
+                for name, a in self._group_fields.items()
+            ],
+            rename={name: a.name for name, a in self._group_fields.items()},
+            gc=False,
+        )
 
         k = len(profile.classes)
         self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1)
@@ -282,6 +313,7 @@ class Schema:
                 ("ts", _TIME | None, None),
                 ("version", _VERSION | None, None),
                 ("features", self._features | None, None),
+                ("groups", self._groups | None, None),
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
                 ("label", outcome_type, None),
@@ -298,7 +330,7 @@ class Schema:
         self, events: Sequence[Any], lines: Sequence[int], now: float
     ) -> tuple[Columns, list[tuple[int, Reason]]]:
         """Return decoded events as columns, and those refused that typing alone could not tell."""
-        ids, times, versions, features, scores, predictions, labels, latencies, errors = map(
+        ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
             list, zip(*map(astuple, events), strict=True)
         )
         present = [values is not None for values in features] if None in features else [True] * len(features)
@@ -309,6 +341,7 @@ class Schema:
             [str(i) if type(i) is int else i for i in ids],
             [now if t is None else t if type(t) is float else t.timestamp() for t in times],
             [DEFAULT_VERSION if v is None else str(v) if type(v) is int else v for v in versions],
+            groups,
             scores,
             predictions,
             labels,
@@ -368,10 +401,50 @@ class Schema:
                 for name, table in zip(self.categorical, self.codes, strict=True)
             ]
         )
+        parts = [
+            to_vectors(values[self._places[name]], embedding.dimensions)
+            for name, embedding in zip(self._embeddings, self.profile.embeddings.values(), strict=True)
+        ]
         return Encoded(
             np.fromiter(numbers, np.float64, n * len(self.numeric)).reshape(len(self.numeric), n),
             np.fromiter(codes, np.intp, n * len(self.categorical)).reshape(len(self.categorical), n),
+            np.concatenate(parts) if parts else np.empty((0, n), np.float32),
         )
+
+    def group_array(self, columns: Columns, features: Encoded) -> NDArray[np.float64]:
+        """Return the group codes of all events, (n, attributes); `features` are those of the events that have any."""
+        n = len(columns)
+        if self.attributes is None:
+            return np.empty((n, 0))
+        featured = np.flatnonzero(columns.features.present)
+        carried: dict[str, NDArray[np.intp]] = {}
+        names = list(self.profile.features)
+        for attribute in self.attributes.carried.values():
+            group = np.full(n, attribute.unknown)
+            if attribute.from_features:
+                field = f"f{names.index(attribute.name)}"
+                group[featured] = (
+                    _numeric_groups(features.numeric[self.numeric.index(field)], attribute)
+                    if attribute.edges
+                    else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
+                )
+            carried[attribute.name] = group
+        everyone = None not in columns.groups
+        present = columns.groups if everyone else [groups for groups in columns.groups if groups is not None]
+        rows = np.arange(n) if everyone else np.flatnonzero([groups is not None for groups in columns.groups])
+        by_field = list(zip(*map(astuple, present), strict=True)) or [()] * len(self._group_fields)
+        for values, attribute in zip(by_field, self._group_fields.values(), strict=True):
+            group = (
+                _numeric_groups(np.fromiter(values, np.float64, len(present)), attribute)
+                if attribute.edges
+                else np.minimum(encode(values, self.profile.groups[attribute.name].codes), attribute.unknown)
+            )
+            if everyone and not attribute.from_features:
+                carried[attribute.name] = group
+            else:
+                known = group < attribute.unknown
+                carried[attribute.name][rows[known]] = group[known]
+        return self.attributes.codes(carried, n).astype(np.float64)
 
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
@@ -391,6 +464,7 @@ class Schema:
             ts=_time(event.get("ts")),
             version=read_version(event.get("version")),
             features=None if features is None else self._repaired_features(features),
+            groups=self.read_groups(event.get("groups")),
             scores=self._repaired_scores(event),
             prediction=self._outcome(event.get("prediction"), "bad_prediction"),
             label=self._outcome(event.get("label"), "bad_label"),
@@ -409,7 +483,28 @@ class Schema:
                 values[attribute] = canonical(value)
             except TypeError:
                 values[attribute] = INVALID
+        for number, name in enumerate(self.profile.embeddings):
+            value = features.get(name)
+            values[f"e{number}"] = value if isinstance(value, list) and all(map(_is_number, value)) else None
         return self._features(**values)
+
+    def read_groups(self, groups: Any) -> Any:
+        """Return the typed groups of an object; raises Refused."""
+        if groups is None:
+            return None
+        if not isinstance(groups, dict):
+            raise Refused("bad_groups")
+        values: dict[str, object] = {}
+        for name, attribute in self._group_fields.items():
+            value = groups.get(attribute.name)
+            if attribute.edges:
+                values[name] = _finite_or(value, math.nan) if _is_number(value) else None
+            else:
+                try:
+                    values[name] = canonical(value)
+                except TypeError:
+                    values[name] = INVALID
+        return self._groups(**values)
 
     def _repaired_scores(self, event: dict[str, Any]) -> Any:
         if self.profile.task == "binary":
@@ -488,8 +583,12 @@ class Decoder:
 
     def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""
-        first, _, rest = body.lstrip().partition(b"\n")
-        if not rest.strip() or (first.rstrip().endswith(b"}") and _is_json(first)) or not _is_json(body):
+        text = body.lstrip()
+        end = text.find(b"\n")
+        first = text[:end].rstrip()
+        if end < 0 or (first.endswith(b"}") and _is_json(first)):
+            return False  # the usual case, decided without a copy of the body
+        if not text[end:].strip() or not _is_json(body):
             return False
         self._decode_one(body, 1, now, decoded)
         return True
@@ -497,9 +596,9 @@ class Decoder:
     def _decode_lines(self, chunk: bytes | memoryview, first_line: int, now: float, decoded: Decoded) -> int:
         """Decode whole lines; returns how many there were."""
         data = bytes(chunk)
-        count = data.count(b"\n") + (not data.endswith(b"\n"))
+        count, regular = _lines_of(data)
         events = None
-        if count == 1 or _one_object_a_line(data):
+        if regular:
             with suppress(msgspec.MsgspecError, ValueError, RecursionError):
                 events = self._events.decode_lines(data)
         if events is None or len(events) != count:
@@ -598,18 +697,23 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _one_object_a_line(data: bytes) -> bool:
-    """Return whether every line begins with { and the ones before the last end with }.
+def _lines_of(data: bytes) -> tuple[int, bool]:
+    """Return the number of lines, and whether each begins with { and those before the last end with }.
 
     No JSON value goes on from } to {, so no value then spans lines. The decoder of lines would let it, and would let
     several values share a line.
     """
+    if data.find(b"\n", 0, len(data) - 1) < 0:
+        return 1, True
     text = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(text == ord("\n"))
+    count = len(ends) + (not data.endswith(b"\n"))
     last = text[ends - 1]
-    last = np.where(last == ord("\r"), text[ends - 2], last)
-    starts = ends[ends < len(text) - 1] + 1
-    return bool(text[0] == ord("{") and np.all(last == ord("}")) and np.all(text[starts] == ord("{")))
+    if np.any(last == ord("\r")):
+        last = np.where(last == ord("\r"), text[ends - 2], last)
+    starts = text[ends[: count - 1] + 1]
+    regular = text[0] == ord("{") and np.all(last == ord("}")) and np.all(starts == ord("{"))
+    return count, bool(regular)
 
 
 def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
@@ -629,6 +733,12 @@ def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
 def _category_type(codes: Codes) -> Any:
     """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
     return bool | str | None if codes.holds_booleans else str | int | float | None
+
+
+def _numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
+    """Return the range of each number; what is missing or infinite is unknown."""
+    groups = np.searchsorted(attribute.edges, values, side="right")
+    return np.where(np.isfinite(values), groups, attribute.unknown)
 
 
 def _is_number(value: object) -> Any:

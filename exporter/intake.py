@@ -102,9 +102,18 @@ class Intake:
         if self._queued >= self.capacity:
             raise QueueFullError(1.0)
 
-    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+    async def submit(
+        self,
+        source: str,
+        body: bytes,
+        arrived: float,
+        position: bytes | None = None,
+        *,
+        models: frozenset[str] | None = None,
+    ) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds); returns once they are durable.
 
+        Events of models other than `models` are refused; None allows all.
         Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
         """
         if self.closed is not None:
@@ -118,13 +127,13 @@ class Intake:
             for _ in self._decoder.decode_steps(body, arrived, decoded):
                 if len(body) > CHUNK_BYTES:
                     await asyncio.sleep(0)
-            self._admit(decoded)
+            self._admit(decoded, models)
             result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
             if self._journal is None:
                 self._take(source, decoded, arrived, position)
             else:
                 count = partial(self._take, source, decoded, arrived, position)
-                await self._journal.commit(source, body, arrived, position, count)
+                await self._journal.commit(source, body, arrived, position, count, models)
             return result
         finally:
             self._queued -= events
@@ -132,7 +141,7 @@ class Intake:
     def replay(self, entry: Entry) -> None:
         """Count a body that is in the journal already."""
         decoded = self._decoder.decode(entry.body, entry.arrived)
-        self._admit(decoded)
+        self._admit(decoded, entry.scope)
         self._take(entry.source, decoded, entry.arrived, entry.position)
 
     def freeze(self) -> None:
@@ -203,8 +212,10 @@ class Intake:
                 part.restore(state)
         self._changes += 1
 
-    def _admit(self, decoded: Decoded) -> None:
-        """Refuse events of more versions than a model may have."""
+    def _admit(self, decoded: Decoded, models: frozenset[str] | None) -> None:
+        """Refuse events of other models than `models`, and of more versions than a model may have."""
+        for name in () if models is None else decoded.columns.keys() - models:
+            decoded.refused += ((line, "forbidden_model") for line in decoded.columns.pop(name).lines)
         for name, columns in decoded.columns.items():
             model = self.models[name]
             if overflow := model.admit({version for version in columns.versions if version is not None}):

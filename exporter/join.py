@@ -29,7 +29,10 @@ _ENTRY = np.dtype([("row", np.int32), ("stamp", np.uint32)])
 
 
 class Pairs(NamedTuple):
-    """Predictions with their labels. `old_labels` are NaN unless the label corrects an earlier one."""
+    """Predictions with their labels. `old_labels` are NaN unless the label corrects an earlier one.
+
+    `keys` are those of the ids, 0 for an event without id.
+    """
 
     versions: Ints
     prediction_times: Floats
@@ -37,6 +40,7 @@ class Pairs(NamedTuple):
     outputs: Floats
     labels: Floats
     old_labels: Floats
+    keys: Keys
 
 
 class GivenUp(NamedTuple):
@@ -296,6 +300,7 @@ class Join:
             records.outputs[rows],
             records.labels[rows],
             old_labels,
+            records.keys[rows],
         )
 
     def _write_prediction(self, rows: Rows, times: Floats, versions: Ints, outputs: Floats) -> None:

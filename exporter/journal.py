@@ -57,6 +57,7 @@ class _Waiting:
     body: bytes
     arrived: float
     position: bytes | None
+    models: frozenset[str] | None
     count: Callable[[], None]
     done: "asyncio.Future[None]"
 
@@ -101,10 +102,14 @@ class Journal:
         arrived: float,
         position: bytes | None,
         count: Callable[[], None],
+        models: frozenset[str] | None = None,
     ) -> None:
-        """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable."""
+        """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable.
+
+        `models` are those that its sender may write, None for all.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(source, body, arrived, position, count, done))
+        self._waiting.append(_Waiting(source, body, arrived, position, models, count, done))
         self._wake.set()
         await done
 
@@ -169,7 +174,10 @@ class Journal:
             return
         group, self._waiting = self._waiting, []
         first = self._store.sequence + 1
-        entries = [Entry(first + i, w.source, w.arrived, w.body, w.position) for i, w in enumerate(group)]
+        entries = [
+            Entry(first + i, w.source, w.arrived, w.body, w.position, None if w.models is None else "\n".join(w.models))
+            for i, w in enumerate(group)
+        ]
         try:
             await self._in_thread(lambda: self._store.append(entries))
         except StoreError as error:

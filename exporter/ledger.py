@@ -4,8 +4,8 @@ An event only ever adds: one to a few cells, or a number to a sum. So a window i
 with `+`, and every statistic is a function of (ledger, profile).
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +26,32 @@ Ints = NDArray[np.intp]
 
 
 class Outputs(NamedTuple):
-    """What a model said, one row per event.
+    """What a model said, one row per event, and what else must be known of a prediction when its label comes.
 
     `prediction` is the class code, or the number of a regression; NaN where there was none. `scores` has a column
     per probability: none (regression), the positive class's (binary), one per class (multiclass); NaN where absent.
+    `groups` has the group code of each sensitive attribute, `losses` the losses to be expected (columns of the
+    estimation, NaN where unknown); both may have no column.
     """
 
     prediction: Floats
     scores: Floats
+    groups: Floats
+    losses: Floats
+
+    @classmethod
+    def plain(cls, prediction: Floats, scores: Floats) -> "Outputs":
+        """Return outputs of no group and without expected losses."""
+        none = np.empty((len(prediction), 0))
+        return cls(prediction, scores, none, none)
 
     def rows(self, rows: Ints) -> "Outputs":
         """Return some of the rows."""
-        return Outputs(self.prediction[rows], self.scores[rows])
+        return Outputs(*(column[rows] for column in self))
 
     def table(self) -> Floats:
         """Return one row per event, as `Layout.outputs` takes them back."""
-        return np.column_stack([self.prediction, self.scores])
+        return np.column_stack(self)
 
     def decided(self, threshold: float) -> "Outputs":
         """Let the scores decide where there is no prediction: binary by the threshold, multiclass by the highest."""
@@ -53,7 +63,33 @@ class Outputs(NamedTuple):
         scores = self.scores[undecided]
         prediction = self.prediction.copy()
         prediction[undecided] = scores[:, 0] >= threshold if scores.shape[1] == 1 else scores.argmax(axis=1)
-        return Outputs(prediction, self.scores)
+        return self._replace(prediction=prediction)
+
+
+class Terms(NamedTuple):
+    """What events add to a ledger: event `rows[i]` adds `weights[:, i]` to the cells `cells[:, i]`, (terms, n) each."""
+
+    rows: Ints
+    cells: Ints
+    weights: Floats
+
+
+class Section(Protocol):
+    """A part of the ledger of its own: `cells` are its cells of one ledger, a view to add to.
+
+    `name` changes with whatever the cells mean, since stored ledgers are taken over by it.
+    """
+
+    name: str
+    cells: int
+
+    def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
+        """Add predictions."""
+        ...
+
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
+        """Add labelled predictions: class codes or numbers in `labels` (n,)."""
+        ...
 
 
 class _Outcome:
@@ -65,9 +101,20 @@ class _Outcome:
 
 
 class Layout:
-    """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis."""
+    """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis.
 
-    def __init__(self, profile: Profile) -> None:
+    `sections` count by themselves; `reserved` are cells by name that others count into, `widths` the numbers of columns
+    of groups and losses in a table of outputs.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        sections: Sequence[Section] = (),
+        *,
+        reserved: Mapping[str, int] | None = None,
+        widths: tuple[int, int] = (0, 0),
+    ) -> None:
         self.profile = profile
         self.size = 0
         self.sections: dict[str, slice] = {}
@@ -113,6 +160,14 @@ class Layout:
             )
             if variable is not None
         }
+        for name, cells in (reserved or {}).items():
+            self._section(name, cells)
+        self._extras = [(self._section(section.name, section.cells), section) for section in sections]
+        self._widths = (self.score_columns, *widths)
+
+    def cells_of(self, section: Section) -> slice:
+        """Return where a section given at the start lies."""
+        return next(place for place, known in self._extras if known is section)
 
     def _section(self, name: str, cells: int) -> slice:
         section = slice(self.size, self.size + cells)
@@ -135,11 +190,12 @@ class Layout:
     @property
     def output_width(self) -> int:
         """Number of columns in a table of outputs."""
-        return 1 + self.score_columns
+        return 1 + sum(self._widths)
 
     def outputs(self, table: Floats) -> Outputs:
         """Read a table of outputs, (n, output_width)."""
-        return Outputs(table[:, 0], table[:, 1:])
+        scores, groups, losses = np.split(table[:, 1:], np.cumsum(self._widths)[:2], axis=1)
+        return Outputs(table[:, 0], scores, groups, losses)
 
     def zeros(self) -> Floats:
         """Return an empty ledger."""
@@ -170,6 +226,8 @@ class Layout:
         self._count_outcome(ledger, "prediction", outputs.prediction)
         if "score" in self._outcomes:
             self._count_outcome(ledger, "score", outputs.scores[:, 0])
+        for place, section in self._extras:
+            section.count_predictions(ledger[place], outputs)
 
     def _count_outcome(self, ledger: Floats, name: str, values: Floats) -> None:
         """Add numbers or class codes to the cells of their variable, if the profile has it; NaN counts nowhere."""
@@ -188,27 +246,34 @@ class Layout:
         """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""
         ledger[self.labels] += len(labels)
         _count_histogram(ledger[self.label_delay], delays[~np.isnan(delays)], LABEL_DELAY.buckets)
+        for place, section in self._extras:
+            section.count_labels(ledger[place], outputs, labels)
         self._count_outcome(ledger, "label", labels)
         known = ~np.isnan(outputs.prediction)
         if self.profile.task == "regression":
             ledger[self.moments] += regression.moments(outputs.prediction[known], labels[known], self._shift)
             return
-        k = len(self.profile.classes)
-        cells = outputs.prediction[known].astype(np.intp) * k + labels[known].astype(np.intp)
-        ledger[self.confusion] += np.bincount(cells, minlength=k * k)
-        if self.score_columns:
-            scored = ~np.isnan(outputs.scores[:, 0])
-            if scored.any():
-                self._count_scores(ledger, outputs.scores[scored], labels[scored].astype(np.intp))
+        for terms in self.label_terms(outputs, labels):
+            ledger += np.bincount(terms.cells.ravel(), terms.weights.ravel(), minlength=self.size)
 
-    def _count_scores(self, ledger: Floats, scores: Floats, labels: Ints) -> None:
-        """Add labelled probabilities (n, columns): what ROC AUC, calibration, log loss and Brier score need."""
+    def label_terms(self, outputs: Outputs, labels: Floats) -> Iterator[Terms]:
+        """Yield what labelled predictions of classes add, row by row, but for label counts and distributions."""
+        k = len(self.profile.classes)
+        known = np.flatnonzero(~np.isnan(outputs.prediction))
+        cells = self.confusion.start + outputs.prediction[known].astype(np.intp) * k + labels[known].astype(np.intp)
+        yield Terms(known, cells[np.newaxis], np.ones((1, len(known))))
+        if self.score_columns:
+            scored = np.flatnonzero(~np.isnan(outputs.scores[:, 0]))
+            if len(scored):
+                yield self._score_terms(scored, outputs.scores[scored], labels[scored].astype(np.intp))
+
+    def _score_terms(self, rows: Ints, scores: Floats, labels: Ints) -> Terms:
+        """Return what labelled probabilities (n, columns) add to ROC AUC's, calibration's and the losses' cells."""
         n, columns = scores.shape
         classes = np.arange(columns) if columns > 1 else np.array([1])
         actual = labels[:, None] == classes
         bins = np.searchsorted(self._score_edges, scores, side="right")
-        cells = ((np.arange(columns) * (len(self._score_edges) + 1) + bins) * 2 + actual).ravel()
-        ledger[self.score_by_class] += np.bincount(cells, minlength=columns * (len(self._score_edges) + 1) * 2)
+        by_class = (np.arange(columns) * (len(self._score_edges) + 1) + bins) * 2 + actual + self.score_by_class.start
 
         if columns == 1:
             confidence, correct = scores[:, 0], actual[:, 0]
@@ -216,18 +281,23 @@ class Layout:
             squared_error = np.square(confidence - correct)
         else:
             top = scores.argmax(axis=1)
-            rows = np.arange(n)
-            confidence, correct = scores[rows, top], top == labels
-            likelihood = scores[rows, labels]
+            each = np.arange(n)
+            confidence, correct = scores[each, top], top == labels
+            likelihood = scores[each, labels]
             squared_error = np.square(scores - actual).sum(axis=1)
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
-        ledger[self.calibration] += np.concatenate(
-            [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, correct, confidence)]
-        )
         # The same floor as scikit-learn's, so that a certain and wrong prediction costs a finite 36.04.
         loss = -np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0 - np.finfo(np.float64).eps))
-        ledger[self.probability_losses] += (
-            loss.sum(), np.square(loss).sum(), squared_error.sum(), np.square(squared_error).sum()
+        ones = np.ones(n)
+        calibration = self.calibration.start + np.arange(3)[:, np.newaxis] * CALIBRATION_BINS + bins
+        losses = np.repeat(np.arange(self.probability_losses.start, self.probability_losses.stop), n).reshape(-1, n)
+        return Terms(
+            rows,
+            np.concatenate([by_class.T, calibration, losses]),
+            np.stack(
+                [*[ones] * columns, ones, correct, confidence,
+                 loss, np.square(loss), squared_error, np.square(squared_error)]
+            ),
         )  # fmt: skip
 
 

@@ -6,17 +6,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.attributes import Attributes
+from exporter.challenge import Challenge
+from exporter.change import ChangeMonitor
 from exporter.config import Limits, ModelSettings
-from exporter.events import Columns, Schema
+from exporter.embeddings import EmbeddingCounts
+from exporter.estimation import LossEstimation, estimation_of
+from exporter.events import Columns, Encoded, Schema
+from exporter.fairness import GroupCounts
 from exporter.join import CLOSED, GivenUp, Join, Pairs
 from exporter.keys import hash_ids
 from exporter.ledger import Layout, Outputs
+from exporter.multivariate import VectorCounts, VectorMap, Vectors
 from exporter.profile.profile import Profile
 from exporter.windows import PANES, Cells, Window
 
 COVERAGE_PANES = 4096
+VECTORS = "vectors"
+"""Name of the ledger's section for sums of feature vectors."""
+
+CHALLENGE_EVENTS = 100_000
+"""Labelled events of one version that wait for the other version's."""
 
 _COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
+
+_NO_LABELS = np.empty(0)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -26,8 +40,16 @@ Flags = NDArray[np.bool_]
 class Version:
     """The counts of one model version: all of its life in one ledger, and its windows."""
 
-    def __init__(self, name: str, layout: Layout, lengths: Sequence[float], label_delay: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        layout: Layout,
+        lengths: Sequence[float],
+        label_delay: float,
+        changes: ChangeMonitor | None = None,
+    ) -> None:
         self.name = name
+        self.changes = changes
         self.lifetime = layout.zeros()
         self.windows = [Window(length, layout.size) for length in lengths]
         self.coverage = [
@@ -52,6 +74,7 @@ class Version:
             "last_prediction": self.last_prediction,
             "last_label": self.last_label,
             "unlabelled": self.unlabelled,
+            "changes": self.changes.state() if self.changes else {},
         }
 
     def restore(self, state: dict[str, Any], cells: Cells) -> None:
@@ -66,6 +89,8 @@ class Version:
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
         self.unlabelled = state["unlabelled"]
+        if self.changes is not None:
+            self.changes.restore(state.get("changes", {}))
 
     def add(self, delta: Floats, time: float) -> None:
         """Add the counts of events of one pane."""
@@ -84,6 +109,11 @@ class Version:
         for window in self.coverage:
             window.add(np.array([predictions, labelled], np.float64), time)
 
+    def label_coverage(self, now: float, delay: float) -> list[float]:
+        """Return the labelled share of each window's predictions that are older than `delay`; NaN without any."""
+        sums = [window.total(now, older_than=delay) for window in self.coverage]
+        return [labelled / expecting if expecting else np.nan for expecting, labelled in sums]
+
     def totals(self, now: float) -> Floats:
         """Return the sums of all windows, (W, cells)."""
         return np.stack([window.total(now) for window in self.windows])
@@ -95,8 +125,30 @@ class Model:
     def __init__(self, settings: ModelSettings, profile: Profile, limits: Limits) -> None:
         self.settings = settings
         self.profile = profile
-        self.layout = Layout(profile)
-        self.schema = Schema(settings.name, profile)
+        attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
+        self.group_counts = GroupCounts(attributes, profile) if attributes else None
+        self.estimation = estimation_of(profile) if settings.estimation.enabled else None
+        reference = profile.vectors
+        self.vectors = VectorCounts(reference) if reference and settings.multivariate.enabled else None
+        self.embeddings = {
+            name: EmbeddingCounts(embedding)
+            for name, embedding in profile.embeddings.items()
+            if settings.multivariate.enabled
+        }
+        expects_losses = isinstance(self.estimation, LossEstimation)
+        self.layout = Layout(
+            profile,
+            [section for section in (self.group_counts, self.estimation) if section is not None],
+            reserved={
+                **({VECTORS: self.vectors.cells} if self.vectors else {}),
+                **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
+            },
+            widths=(len(attributes.names) if attributes else 0, 2 if expects_losses else 0),
+        )
+        self.schema = Schema(settings.name, profile, attributes)
+        self._vector_map = (
+            VectorMap.of(reference, self.layout.numeric) if reference and (self.vectors or expects_losses) else None
+        )
         self.versions: dict[str, Version] = {}
         self.join = Join(
             self.layout.output_width,
@@ -104,6 +156,25 @@ class Model:
             settings.label_ttl,
             limits.pending_predictions,
             limits.remembered_labels,
+        )
+        challenge = settings.challenge
+        self.challenge = (
+            Challenge(
+                profile,
+                challenge.champion,
+                challenge.challenger,
+                settings.windows,
+                min(limits.remembered_labels, CHALLENGE_EVENTS),
+                Join(
+                    self.layout.output_width,
+                    limits.versions,
+                    settings.label_ttl,
+                    limits.pending_predictions,
+                    limits.remembered_labels,
+                ),
+            )
+            if challenge
+            else None
         )
         self.labels_unmatched = 0
         self.labels_duplicate = 0
@@ -135,7 +206,8 @@ class Model:
         return refused
 
     def _version(self, name: str) -> Version:
-        return Version(name, self.layout, self.settings.windows, self.settings.label_delay)
+        changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
+        return Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
 
     @property
     def state_name(self) -> str:
@@ -148,6 +220,7 @@ class Model:
             "places": self.layout.places(),
             "versions": {name: version.state() for name, version in self.versions.items()},
             "join": self.join.state(),
+            "challenge": self.challenge.state() if self.challenge else {},
             **{name: getattr(self, name) for name in _COUNTS},
         }
 
@@ -158,12 +231,16 @@ class Model:
             self.versions[name] = self._version(name)
             self.versions[name].restore(stored, cells)
         self.join.restore(state["join"])
+        if self.challenge is not None:
+            self.challenge.restore(state.get("challenge", {}))
         for name in _COUNTS:
             setattr(self, name, state[name])
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""
-        outputs = self._outputs(columns)
+        features = columns.features.encoded(self.schema)
+        vectors = self._vector_map(features.numeric) if self._vector_map else None
+        outputs = self._outputs(columns, features, vectors)
         times = np.array(columns.times)
         labels = np.array(columns.labels, np.float64)
         versions = self._version_codes(columns.versions)
@@ -175,23 +252,28 @@ class Model:
         known = _given(columns.ids)
         keys = hash_ids(list(filter(None, columns.ids)), self.seed)
         place = np.cumsum(known) - 1
-        rows = np.flatnonzero(predicts & known)
-        if len(rows):
+        joins = self._joins(versions)
+        relabelled: list[Ints] = []
+        for join, mine in joins:
+            rows = np.flatnonzero(predicts & known & mine)
+            if not len(rows):
+                relabelled.append(rows)
+                continue
             expected = np.where(failed[rows] & np.isnan(labels[rows]), CLOSED, labels[rows])
-            result = self.join.predict(keys[place[rows]], times[rows], versions[rows], outputs.table()[rows], expected)
+            result = join.predict(keys[place[rows]], times[rows], versions[rows], outputs.table()[rows], expected)
             fresh[rows] = result.fresh
             again = rows[~result.fresh]
             self.predictions_duplicate += len(again)
-            self._give_up(result.given_up)
+            self._give_up(result.given_up, join)
             self._count_pairs(result.pairs)
-            relabelled = np.concatenate([again, rows[result.met]])
-            labelled[relabelled] = False
-        else:
-            relabelled = np.zeros(0, np.intp)
+            relabelled.append(np.concatenate([again, rows[result.met]]))
+            labelled[relabelled[-1]] = False
 
-        self._count_predictions(columns, times, outputs, versions, failed, np.flatnonzero(fresh))
+        self._count_predictions(columns, features, vectors, times, outputs, versions, failed, np.flatnonzero(fresh))
         direct = np.flatnonzero(labelled & fresh)
         if len(direct):
+            keys_of_all = np.zeros(len(columns), np.uint64)
+            keys_of_all[known] = keys
             self._count_pairs(
                 Pairs(
                     versions[direct],
@@ -200,29 +282,60 @@ class Model:
                     outputs.table()[direct],
                     labels[direct],
                     np.full(len(direct), np.nan),
+                    keys_of_all[direct],
                 ),
                 delayed=False,
             )
-        alone = np.concatenate([np.flatnonzero(~predicts), relabelled[~np.isnan(labels[relabelled])]])
-        if len(alone):
-            joined = self.join.label(keys[place[alone]], times[alone], labels[alone])
-            self.labels_duplicate += joined.duplicates
-            self._give_up(joined.given_up)
-            self._count_pairs(joined.pairs)
+        for (join, _), again in zip(joins, relabelled, strict=True):
+            alone = np.concatenate([np.flatnonzero(~predicts), again[~np.isnan(labels[again])]])
+            if len(alone):
+                joined = join.label(keys[place[alone]], times[alone], labels[alone])
+                self.labels_duplicate += joined.duplicates if join is self.join else 0
+                self._give_up(joined.given_up, join)
+                self._count_pairs(joined.pairs)
+
+    def _joins(self, versions: Ints) -> list[tuple[Join, Flags]]:
+        """Return the joins with the events whose predictions are theirs: a challenger has one of its own."""
+        if self.challenge is None:
+            return [(self.join, np.ones(len(versions), np.bool_))]
+        challengers = versions == self._code(self.challenge.challenger)
+        return [(self.join, ~challengers), (self.challenge.join, challengers)]
+
+    def _code(self, name: str) -> int:
+        """Return a version's place among the versions; an absent one's differs from all."""
+        return list(self.versions).index(name) if name in self.versions else -2
 
     def expire(self, now: float) -> bool:
         """Give up what waited too long; returns whether there was anything."""
-        given_up = self.join.expire(now)
-        self._give_up(given_up)
-        return bool(len(given_up.versions) or given_up.labels)
+        changed = False
+        for join in (self.join, *([self.challenge.join] if self.challenge else [])):
+            given_up = join.expire(now)
+            self._give_up(given_up, join)
+            changed |= bool(len(given_up.versions) or given_up.labels)
+        return changed
 
-    def _outputs(self, columns: Columns) -> Outputs:
-        """Return predictions and scores as arrays."""
+    def _outputs(self, columns: Columns, features: Encoded, vectors: Vectors | None) -> Outputs:
+        """Return what the model said, of whom, and which losses are to be expected."""
         prediction = np.array(columns.predictions, np.float64)
         scores = (
             self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))
         )
-        return Outputs(prediction, scores).decided(self.settings.threshold)
+        groups = self.schema.group_array(columns, features)
+        losses = (
+            self.estimation.expected(prediction, np.flatnonzero(columns.features.present), vectors)
+            if isinstance(self.estimation, LossEstimation)
+            else np.empty((len(prediction), 0))
+        )
+        return Outputs(prediction, scores, groups, losses).decided(self.settings.threshold)
+
+    def _embeddings(self, features: Encoded) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield the vectors of each embedding that is watched."""
+        start = 0
+        for name, reference in self.profile.embeddings.items():
+            stop = start + reference.dimensions
+            if name in self.embeddings:
+                yield name, features.vectors[start:stop]
+            start = stop
 
     def _version_codes(self, versions: Sequence[str | None]) -> Ints:
         """Return each event's place in the versions, -1 for a label alone."""
@@ -233,24 +346,39 @@ class Model:
         return np.fromiter(map(codes.__getitem__, versions), np.intp, len(versions))
 
     def _count_predictions(
-        self, columns: Columns, times: Floats, outputs: Outputs, versions: Ints, failed: Flags, rows: Ints
+        self,
+        columns: Columns,
+        features: Encoded,
+        vectors: Vectors | None,
+        times: Floats,
+        outputs: Outputs,
+        versions: Ints,
+        failed: Flags,
+        rows: Ints,
     ) -> None:
         if not len(rows):
             return
         featured = np.array(columns.features.present)
         place = np.cumsum(featured) - 1
-        numeric, codes = columns.features.encoded(self.schema)
         latency = np.array(columns.latencies, np.float64)
         for version, time, group in self._groups(versions, times, rows):
             delta = self.layout.zeros()
             of_group = place[group[featured[group]]]
-            if len(of_group) == numeric.shape[1]:
-                self.layout.count_features(delta, numeric.copy(), codes)
+            if len(of_group) == features.numeric.shape[1]:
+                self.layout.count_features(delta, features.numeric.copy(), features.codes)
             else:
-                self.layout.count_features(delta, numeric[:, of_group], codes[:, of_group])
+                self.layout.count_features(delta, features.numeric[:, of_group], features.codes[:, of_group])
+            if self.vectors is not None and vectors is not None:
+                self.vectors.count(delta[self.layout.sections[VECTORS]], vectors.of(of_group))
+            for embedding, values in self._embeddings(features):
+                counts = self.embeddings[embedding]
+                counts.count(delta[self.layout.sections[f"embedding {embedding}"]], values[:, of_group])
             failures = int(np.count_nonzero(failed[group]))
-            self.layout.count_predictions(delta, outputs.rows(group), latency[group], failures)
+            mine = outputs.rows(group)
+            self.layout.count_predictions(delta, mine, latency[group], failures)
             version.add(delta, time)
+            if version.changes is not None:
+                version.changes.observe("score", mine, _NO_LABELS)
             version.cover(len(group) - failures, 0, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
@@ -260,10 +388,15 @@ class Model:
         delays = np.maximum(pairs.label_times - pairs.prediction_times, 0.0) if delayed else np.full(len(times), np.nan)
         corrects = ~np.isnan(pairs.old_labels)
         outputs = self.layout.outputs(pairs.outputs)
+        if self.challenge is not None:
+            self._count_challenge(pairs, times, outputs)
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~corrects)):
             delta = self.layout.zeros()
-            self.layout.count_labels(delta, outputs.rows(group), pairs.labels[group], delays[group])
+            mine = outputs.rows(group)
+            self.layout.count_labels(delta, mine, pairs.labels[group], delays[group])
             version.add(delta, time)
+            if version.changes is not None:
+                version.changes.observe("error", mine, pairs.labels[group])
             version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
         for version, time, group in self._groups(pairs.versions, pairs.prediction_times, np.flatnonzero(~corrects)):
             version.cover(0, len(group), time)
@@ -274,6 +407,23 @@ class Model:
             self.layout.count_labels(old, outputs.rows(group), pairs.old_labels[group], absent)
             self.layout.count_labels(new, outputs.rows(group), pairs.labels[group], absent)
             version.move(old, new, time)
+
+    def _count_challenge(self, pairs: Pairs, times: Floats, outputs: Outputs) -> None:
+        """Compare champion and challenger where both are known; corrected labels change nothing here."""
+        assert self.challenge is not None
+        sides = np.select(
+            [pairs.versions == self._code(name) for name in (self.challenge.champion, self.challenge.challenger)],
+            [0, 1],
+            -1,
+        )
+        rows = np.flatnonzero((sides >= 0) & (pairs.keys != 0) & np.isnan(pairs.old_labels))
+        if len(rows):
+            self.challenge.add(pairs.keys[rows], sides[rows], times[rows], outputs.rows(rows), pairs.labels[rows])
+
+    def waiting_predictions(self, version: str) -> int:
+        """Return how many predictions of a version wait for their label."""
+        join = self.challenge.join if self.challenge and version == self.challenge.challenger else self.join
+        return int(join.waiting_predictions[self._code(version)])
 
     def _groups(self, versions: Ints, times: Floats, rows: Ints) -> Iterator[tuple[Version, float, Ints]]:
         """Yield the rows of each version and pane, with a time in the middle of that pane."""
@@ -286,8 +436,9 @@ class Model:
             for pane in np.unique(panes[mine]):
                 yield everyone[code], (float(pane) + 0.5) * self._pane_width, rows[mine & (panes == pane)]
 
-    def _give_up(self, given_up: GivenUp) -> None:
-        self.labels_unmatched += given_up.labels
+    def _give_up(self, given_up: GivenUp, join: Join) -> None:
+        """Count what waited in vain; that a label found no challenger says nothing."""
+        self.labels_unmatched += given_up.labels if join is self.join else 0
         everyone = list(self.versions.values())
         for code, count in enumerate(np.bincount(given_up.versions, minlength=len(everyone)).tolist()):
             everyone[code].unlabelled += count

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from exporter.ledger import CALIBRATION_BINS, Layout
 from exporter.profile.profile import Task
-from exporter.statistics import classification, regression
+from exporter.statistics import calibration, classification, regression
 from exporter.statistics.intervals import Estimate
 
 Floats = NDArray[np.float64]
@@ -23,19 +23,38 @@ class Sums:
         self.labels = totals[..., layout.labels.start]
         self.moments = totals[..., layout.moments]
         self.confusion = totals[..., layout.confusion].reshape(*leading, k, k)
-        if layout.score_columns:
+        self.columns = layout.score_columns
+        if self.columns:
             self.scores = totals[..., layout.score_by_class].reshape(*leading, layout.score_columns, -1, 2)
-            calibration = totals[..., layout.calibration].reshape(*leading, 3, CALIBRATION_BINS)
-            self.calibration, self.calibration_positives, self.calibration_scores = np.moveaxis(calibration, -2, 0)
+            calibrated = totals[..., layout.calibration].reshape(*leading, 3, CALIBRATION_BINS)
+            self.calibration, self.calibration_positives, self.calibration_scores = np.moveaxis(calibrated, -2, 0)
             self.scored = self.calibration.sum(-1)
             self.loss, self.loss_squares, self.brier, self.brier_squares = np.moveaxis(
                 totals[..., layout.probability_losses], -1, 0
             )
 
 
+def _calibration_error(sums: Sums) -> Estimate:
+    """Return the expected calibration error of the positive class, of more classes that of the top one."""
+    counts = sums.calibration, sums.calibration_positives, sums.calibration_scores
+    if sums.columns == 1:
+        return classification.expected_calibration_error(*counts, sums.brier / sums.scored)
+    return classification.expected_calibration_error(*counts, calibration.top_class_error(*counts))
+
+
+def _if_calibrated(sums: Sums) -> Estimate:
+    value = calibration.expected_error_if_calibrated(sums.calibration, sums.calibration_scores)
+    return Estimate(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+
+
 _PROBABILITY: dict[str, Metric] = {
     "log_loss": lambda s: classification.log_loss(s.scored, s.loss, s.loss_squares),
     "brier_score": lambda s: classification.brier_score(s.scored, s.brier, s.brier_squares),
+    "expected_calibration_error": _calibration_error,
+    "expected_calibration_error_by_chance": _if_calibrated,
+    "expected_calibration_error_corrected": lambda s: calibration.without_bias(
+        _calibration_error(s), _if_calibrated(s).value
+    ),
 }
 
 METRICS: dict[Task, dict[str, Metric]] = {
@@ -50,9 +69,6 @@ METRICS: dict[Task, dict[str, Metric]] = {
         "roc_auc": lambda s: classification.roc_auc(s.scores[..., 0, :, :]),
         "average_precision": lambda s: classification.average_precision(s.scores[..., 0, :, :]),
         **_PROBABILITY,
-        "expected_calibration_error": lambda s: classification.expected_calibration_error(
-            s.calibration, s.calibration_positives, s.calibration_scores, s.brier
-        ),
     },
     "multiclass": {
         "accuracy": lambda s: classification.accuracy(s.confusion),
@@ -84,7 +100,7 @@ CLASS_METRICS: dict[str, Metric] = {
 }
 """One class against all others (multiclass), (..., K)."""
 
-_OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision", "expected_calibration_error"})
+_OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision"})
 
 
 def metrics_of(layout: Layout) -> dict[str, Metric]:

@@ -4,34 +4,46 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from exporter import __version__
+from exporter.challenge_collector import ChallengeCollector
+from exporter.change_collector import ChangeCollector
 from exporter.collectors import (
     CloudEventCollector,
     DataCollector,
     IntakeCollector,
     ModelCollector,
     StateCollector,
-    benchmark_bounds,
 )
 from exporter.compute.sampler import Compute
 from exporter.config import Config
-from exporter.intake import Intake
+from exporter.estimation_collector import EstimationCollector
+from exporter.group_collector import GroupCollector
+from exporter.intake import Intake, SourceCounts
 from exporter.journal import Faults, Journal
+from exporter.logs import Notice
 from exporter.model import Model
+from exporter.multivariate_collector import MultivariateCollector
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
-from exporter.sources.base import Health
 from exporter.sources.http import HttpSource
 from exporter.sources.kserve import KServe
 from exporter.sources.pulling import make, supervise
+from exporter.state import HISTORY_SECONDS, Observer, Report, SourceState, source_state
 from exporter.store import Store, StoreError
+from exporter.web import config as web_config
 from exporter.web.app import App
+from exporter.web.auth import Guard
+from exporter.web.config import WebConfig
 from exporter.web.server import listen, serve
+from exporter.web.tls import ReloadingContext
+from exporter.web.tokens import Tokens
+from exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
 KSERVE_STATE = "kserve"
@@ -44,15 +56,18 @@ Task = Callable[["Service"], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line decides, rather than the configuration file."""
+    """What the command line decides, rather than the configuration file. `notices` returns the last logged faults."""
 
     listen: tuple[str, ...] = (":10042",)
     telemetry_path: str = "/metrics"
     collectors_off: frozenset[str] = frozenset()
+    web_config: Path | None = None
+    max_requests: int = 40
+    notices: Callable[[], Sequence[Notice]] = tuple
 
 
 class Service:
-    """One exporter. `tasks` run beside it until it stops."""
+    """One exporter. `tasks` run beside it until it stops. Raises ConfigError for a web configuration of no use."""
 
     def __init__(self, config: Config, profiles: dict[str, Profile], options: Options, *tasks: Task) -> None:
         self._options = options
@@ -62,6 +77,8 @@ class Service:
         self.models = [Model(settings, profiles[settings.name], limits) for settings in config.models]
         self.faults = Faults()
         self.intake = Intake(self.models, [source.name for source in config.sources], limits)
+        data = DataCollector(self.models)
+        self._observers = [Observer(model, data.comparisons[model.name]) for model in self.models]
         self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
         self.http = next(
             (
@@ -78,7 +95,12 @@ class Service:
         self._awaited = dict(self.pulling)
         collectors: list[Collector] = [
             ModelCollector(self.models),
-            DataCollector(self.models),
+            data,
+            GroupCollector(self.models),
+            EstimationCollector(self.models),
+            MultivariateCollector(self.models),
+            ChangeCollector(self.models),
+            ChallengeCollector(self.models),
             IntakeCollector(self.intake, self.pulling, self._started),
             *([CloudEventCollector(self.http.name, self.http.kserve)] if self.http is not None else []),
             StateCollector(self.faults, lambda: self.journal),
@@ -87,13 +109,20 @@ class Service:
         self.registry = Registry(
             [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
         )
-        self.app = App(
+        tokens = next((source.http.tokens for source in config.sources if source.http is not None), [])
+        app = App(
             self.registry,
             self.http,
             self,
             telemetry_path=options.telemetry_path,
             body_limit=limits.body_bytes,
+            tokens=Tokens(tokens) if tokens else None,
+            max_requests=options.max_requests,
         )
+        web = _web_config(options.web_config)
+        self.app = Guard(app, web, {"/v1/events"} if tokens else ())
+        self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
+        self._report: tuple[Hashable, Report] | None = None
         self._state_path = config.state.path if config.state is not None else None
         self._helpers: list[asyncio.Task[None]] = []
         self._pullers: list[asyncio.Task[None]] = []
@@ -115,44 +144,31 @@ class Service:
         waiting = [f"{name} ({source.health.error or 'connecting'})" for name, source in self._awaited.items()]
         return f"not connected yet: {', '.join(waiting)}" if waiting else None
 
-    def status(self) -> dict[str, Any]:
-        """Return what an operator asks first, as JSON-able data."""
-        self.intake.flush()
-        return {
-            "version": __version__,
-            "started": self._started,
-            "models": [
-                {
-                    "model": model.name,
-                    "version": version.name,
-                    "task": model.profile.task,
-                    "profile_hash": model.profile.digest,
-                    "predictions": int(version.lifetime[model.layout.predictions.start]),
-                    "labels": int(version.lifetime[model.layout.labels.start]),
-                    "pending": int(model.join.waiting_predictions[code]),
-                    "last_prediction": version.last_prediction,
-                    "last_label": version.last_label,
-                    "benchmarks": ", ".join(benchmark_bounds(model)),
-                }
-                for model in self.models
-                for code, version in enumerate(model.versions.values())
-            ],
-            "sources": [
-                {
-                    "source": name,
-                    "accepted": counts.accepted,
-                    "rejected": sum(counts.rejected.values()),
-                    "late": counts.late,
-                    "last_event": counts.last_event,
-                    **self._connection(name),
-                }
-                for name, counts in self.intake.sources.items()
-            ],
-        }
+    def status(self) -> Report:
+        """Return how everything is; made once for all who ask of one state."""
+        generation = self._generation(), self.ready()
+        if self._report is None or self._report[0] != generation:
+            now = time.time()
+            report = Report(
+                __version__,
+                self._started,
+                now,
+                self.ready(),
+                [state for observer in self._observers for state in observer.states(now)],
+                [self._source(name, counts) for name, counts in self.intake.sources.items()],
+                list(self._options.notices()),
+            )
+            self._report = generation, report
+        return self._report[1]
 
-    def _connection(self, name: str) -> dict[str, Any]:
-        health = self.pulling[name].health if name in self.pulling else Health(True)
-        return {"up": health.up, "lag_events": health.lag_events, "error": health.error}
+    def _source(self, name: str, counts: SourceCounts) -> SourceState:
+        return source_state(name, counts, self.pulling[name].health if name in self.pulling else None)
+
+    def observe(self, now: float) -> None:
+        """Remember how the models are, for the curves of the landing page."""
+        self.intake.flush()
+        for observer in self._observers:
+            observer.record(now)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ListenError when an address cannot be had, StoreError when locked."""
@@ -165,8 +181,9 @@ class Service:
         self.compute.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._start(group, store)), group.create_task(_expire(self))]
-            _log.info("listening on %s", ", ".join(self._options.listen))
-            await serve(self.app, sockets, stop)
+            scheme = "http" if self._tls is None else "https"
+            _log.info("listening on %s (%s)", ", ".join(self._options.listen), scheme)
+            await serve(self.app, sockets, stop, self._tls)
             await self._stop_pulling()
             self.intake.closed = "stopping"
             for task in tasks + self._helpers:
@@ -188,7 +205,7 @@ class Service:
             self.intake.keep_in(self.journal)
             group.create_task(self.journal.run())
         self.intake.closed = None
-        self._helpers += [group.create_task(task(self)) for task in self._tasks]
+        self._helpers += [group.create_task(task(self)) for task in (_observe, *self._tasks)]
         self._pullers = [group.create_task(supervise(source, self.intake)) for source in self.pulling.values()]
 
     async def _stop_pulling(self) -> None:
@@ -225,12 +242,26 @@ class Service:
         _log.info("restored in %.1f s, %d bodies from the journal", time.monotonic() - started, replayed)
 
 
+def _web_config(path: Path | None) -> Callable[[], WebConfig]:
+    """Return what gives the web configuration of the moment."""
+    if path is not None:
+        return Watched(path, web_config.read)
+    open_to_all = WebConfig()
+    return lambda: open_to_all
+
+
 async def _expire(service: Service) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
         service.intake.expire(time.time())
         if service.http is not None:
             await service.http.expire(time.time())
+
+
+async def _observe(service: Service) -> None:
+    while True:
+        service.observe(time.time())
+        await asyncio.sleep(HISTORY_SECONDS)
 
 
 def run(config: Config, profiles: dict[str, Profile], options: Options, *tasks: Task) -> None:

@@ -23,7 +23,8 @@ Fault = Literal["locked", "full", "read_only", "corrupt", "schema", "io"]
 
 _TABLES = """
 CREATE TABLE journal (
-    sequence INTEGER PRIMARY KEY, source TEXT NOT NULL, arrived REAL NOT NULL, body BLOB NOT NULL, position BLOB
+    sequence INTEGER PRIMARY KEY, source TEXT NOT NULL, arrived REAL NOT NULL, body BLOB NOT NULL, position BLOB,
+    models TEXT
 ) STRICT;
 CREATE TABLE checkpoints (name TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE pieces (
@@ -42,13 +43,19 @@ class StoreError(Exception):
 
 
 class Entry(NamedTuple):
-    """A body in the journal."""
+    """A body in the journal. `models` are those that its sender may write, one per line; None means all."""
 
     sequence: int
     source: str
     arrived: float
     body: bytes
     position: bytes | None
+    models: str | None = None
+
+    @property
+    def scope(self) -> frozenset[str] | None:
+        """The models that the sender may write, None for all."""
+        return None if self.models is None else frozenset(self.models.split("\n"))
 
 
 class Store:
@@ -106,7 +113,7 @@ class Store:
     def append(self, entries: Sequence[Entry]) -> None:
         """Make entries durable, all or none; raises StoreError."""
         with self._faults():
-            self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", entries)
+            self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", entries)
 
     def journal(self) -> Iterator[Entry]:
         """Yield the entries in their order."""

@@ -1,6 +1,7 @@
 """Documentation that follows from the code: `python -m tests.documents` writes it, the test suite compares it."""
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -39,6 +40,27 @@ MEANINGS = {
     "models[].drift.statistics": "Which are exported.",
     "models[].drift.false_alarm_rate": "Share of windows without drift that may exceed the threshold.",
     "models[].drift.min_effect": "Least value that counts as drift, however large the sample.",
+    "models[].fairness": "Which groups of people are compared; nothing is without it.",
+    "models[].estimation": "Performance estimated before labels are in.",
+    "models[].multivariate": "Drift of the joint distribution of numeric features, and of embeddings.",
+    "models[].change": "Changes of errors and scores as they happen.",
+    "models[].challenge": "Two versions that are compared on the same events.",
+    "models[].fairness.attributes": "Attributes: a name, `{name: age, edges: [25, 40]}`, or an intersection `sex*age`.",
+    "models[].fairness.favourable": "The class that people want; by default the positive one.",
+    "models[].fairness.min_group_size": "Events below which a group is exported by its size alone.",
+    "models[].fairness.benchmarks": "What each measure of fairness must keep.",
+    "models[].fairness.attributes[].name": "In the events' `groups` or among the features; `*` joins attributes.",
+    "models[].fairness.attributes[].edges": "Where a numeric attribute is cut into groups.",
+    "models[].fairness.benchmarks.NAME.min": "Lowest value.",
+    "models[].fairness.benchmarks.NAME.max": "Highest value.",
+    "models[].estimation.enabled": "Whether it is computed; the profile must allow it.",
+    "models[].multivariate.enabled": "Whether it is computed; the profile must allow it.",
+    "models[].multivariate.min_effect": "Least value that counts as drift, however large the sample.",
+    "models[].change.enabled": "Whether streams are watched; the profile must know them.",
+    "models[].change.false_alarm_probability": "Probability that the evidence ever alarms without a change.",
+    "models[].change.tolerance": "Change of the mean, on a scale from 0 to 1, that is let pass.",
+    "models[].challenge.champion": "The version in charge.",
+    "models[].challenge.challenger": "The version that predicts the same events under the same ids.",
     "models[].min_samples.performance": "Labels below which no performance is exported.",
     "models[].min_samples.drift": "Values below which no drift is exported.",
     "sources[].name": "`source` of its series.",
@@ -101,7 +123,7 @@ def configuration() -> str:
         "configuration file. Durations are Prometheus': `30s`, `15m`, `1h30m`, `7d`.",
     ]
     for title, settings in dict(_settings("", config.Config)).items():
-        lines += ["", f"## {title or 'The file'}", "", (settings.__doc__ or "").strip()]
+        lines += ["", f"## {title or 'The file'}", "", cleandoc(settings.__doc__ or "")]
         if settings.model_fields:
             lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
         for name, field in settings.model_fields.items():
@@ -121,7 +143,13 @@ def _settings(path: str, settings: type[BaseModel]) -> Iterator[tuple[str, type[
     yield path, settings
     for name, field in settings.model_fields.items():
         for inner in _models(field.annotation):
-            kind = "[]" if get_origin(field.annotation) in (list, tuple) else ".NAME" if _is_mapping(field.annotation) else ""
+            kind = (
+                "[]"
+                if get_origin(field.annotation) in (list, tuple)
+                else ".NAME"
+                if _is_mapping(field.annotation)
+                else ""
+            )
             yield from _settings(f"{path}.{name}{kind}".lstrip("."), inner)
 
 

@@ -7,6 +7,7 @@ need() { command -v "$1" >/dev/null || packages="$packages $2"; }
 need promtool prometheus
 need prometheus-alertmanager prometheus-alertmanager
 need openssl openssl
+need chromium chromium
 need prometheus-node-exporter prometheus-node-exporter
 need gcc "gcc libc6-dev"
 need redis-server redis-server

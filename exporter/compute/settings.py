@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from exporter.durations import Duration
+from exporter.settings import Settings
 
 
 def _valid_pattern(pattern: str) -> str:
@@ -37,11 +38,7 @@ def _absolute_cgroup(path: str) -> str:
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WorkloadSettings(_Section):
+class WorkloadSettings(Settings):
     """Processes that are watched under one name; how they are found is given by exactly one of the last three.
 
     Descendants of a found process belong to the workload too, unless another workload finds them itself.
@@ -64,7 +61,7 @@ class WorkloadSettings(_Section):
         return self
 
 
-class CostSettings(_Section):
+class CostSettings(Settings):
     """Prices per hour. A resource without a price has no cost series."""
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code, such as USD")]
@@ -73,7 +70,7 @@ class CostSettings(_Section):
     """Price of one whole GPU."""
 
 
-class AdviceSettings(_Section):
+class AdviceSettings(Settings):
     """Parameters of the right-sizing rule in `exporter.compute.advice`."""
 
     window: Annotated[Duration, Field(ge=60)] = 86_400.0
@@ -96,7 +93,7 @@ class AdviceSettings(_Section):
         return self
 
 
-class ComputeSettings(_Section):
+class ComputeSettings(Settings):
     """What is watched, how often, and at what price."""
 
     interval: Annotated[Duration, Field(ge=0.1, le=60)] = 1.0

@@ -28,7 +28,7 @@ async def feed(service: Service, speed: float = 1.0) -> None:
 def introduction(address: str) -> str:
     """Return what a first-time user should know."""
     host, _, port = address.rpartition(":")
-    url = f"http://{host if host not in ('', '0.0.0.0', '[::]') else 'localhost'}:{port}"
+    url = f"http://{host if host not in ('', '0.0.0.0', '[::]') else 'localhost'}:{port}"  # nosec B104
     return f"""\
 mlops-exporter demo: two models on real data, replayed as live traffic. Ctrl-C stops it.
 

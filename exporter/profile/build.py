@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter import __version__
+from exporter.embeddings import to_vectors
 from exporter.ledger import Layout, Outputs
 from exporter.performance import Sums, class_metrics_of, metrics_of
 from exporter.profile.bins import (
@@ -27,6 +28,7 @@ from exporter.profile.bins import (
     encode,
     quantile_edges,
 )
+from exporter.profile.fit import EmbeddingFit, Fit
 from exporter.profile.profile import SCHEMA, Profile, Provenance, Task
 from exporter.profile.readers import Block, is_typed, read_blocks
 from exporter.values import INVALID, MISSING_TEXT, Codes, canonical, canonical_text
@@ -68,6 +70,7 @@ class Request:
     exclude: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    importances: dict[str, float] = field(default_factory=dict)
     bins: int = 10
     model_version: str = "default"
 
@@ -77,6 +80,9 @@ def build(request: Request) -> tuple[Profile, list[str]]:
     columns = _survey(request)
     notes: list[str] = []
     names = _feature_names(request, columns, notes)
+    for name in request.importances:
+        if name not in names:
+            raise BuildError(f"--importances: {name!r} is no feature; the features are {', '.join(names)}")
     classes = _classes(request, columns)
     profile = Profile(
         schema=SCHEMA,
@@ -89,7 +95,7 @@ def build(request: Request) -> tuple[Profile, list[str]]:
             data=request.data.name,
             data_sha256=_sha256(request.data),
         ),
-        features={name: _variable(name, columns[name], request) for name in names},
+        features={name: _variable(name, columns[name], request) for name in names if not columns[name].dimensions},
         groups={name: _categorical(columns[name]) for name in request.groups},
         classes=classes,
         prediction=_outcome(columns, request.prediction, classes, request.bins),
@@ -105,7 +111,7 @@ def build(request: Request) -> tuple[Profile, list[str]]:
             profile.score = _numeric(scores[0], request.bins)
     if profile.prediction is None and classes and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
-    _count(request, profile)
+    _count(request, profile, {name: columns[name].vectors for name in names if columns[name].dimensions})
     return profile, notes
 
 
@@ -124,6 +130,22 @@ class _Column:
         self._keys = np.empty(0)
         self._values = np.empty(0)
         self._largest_key = 1.0
+        self.vectors = np.zeros((3, 0))
+        """Of a column of vectors: n, sum and sum of squares of each dimension, (3, dimensions)."""
+
+    def add_vectors(self, cells: Sequence[object]) -> None:
+        """Take in the cells of a block that are vectors, all as long as the first."""
+        if not self.dimensions:
+            self.vectors = np.zeros((3, next((len(cell) for cell in cells if isinstance(cell, list)), 0)))
+        if self.dimensions:
+            vectors = to_vectors(cells, self.dimensions).astype(np.float64)
+            vectors = vectors[:, ~np.isnan(vectors[0])]
+            self.vectors += [np.full(self.dimensions, vectors.shape[1]), vectors.sum(1), np.square(vectors).sum(1)]
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors, 0 for a column of single values."""
+        return self.vectors.shape[1]
 
     def add(self, cells: Sequence[object], keys: Floats, *, typed: bool) -> None:
         """Take in the cells of a block, and a random key in [0, 1) per row."""
@@ -244,6 +266,8 @@ def _survey(request: Request) -> dict[str, _Column]:
                 columns[name] = _Column()
                 columns[name].rows = rows
             cells = block.get(name, [None] * n)
+            if typed:
+                columns[name].add_vectors(cells)
             columns[name].add(cells, keys, typed=typed)
         rows += n
     if not rows:
@@ -281,7 +305,7 @@ def _feature_names(request: Request, columns: dict[str, _Column], notes: list[st
             else:
                 names.append(name)
     for name in names:
-        if not columns[name].numbers and not columns[name].categories:
+        if not columns[name].numbers and not columns[name].categories and not columns[name].dimensions:
             raise BuildError(f"{name}: has no value at all; leave it out with --exclude {name}")
     return names
 
@@ -362,10 +386,12 @@ def _score_edges(sample: Floats) -> list[float]:
     return edges
 
 
-def _count(request: Request, profile: Profile) -> None:
+def _count(request: Request, profile: Profile, embeddings: dict[str, Floats]) -> None:
     """Read the table again, count it into a ledger, and take counts and performance from there."""
     layout = Layout(profile)
     ledger = layout.zeros()
+    fit = Fit(profile, layout.numeric, layout.categorical)
+    embedding_fits = {name: EmbeddingFit(*vectors) for name, vectors in embeddings.items()}
     typed = is_typed(request.data)
     group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
     for block in read_blocks(request.data):
@@ -379,7 +405,7 @@ def _count(request: Request, profile: Profile) -> None:
 
         numeric = np.array([numbers(name) for name in layout.numeric]).reshape(-1, n)
         coded = [encode(categories(name), _codes(profile.features[name])) for name in layout.categorical]
-        layout.count_features(ledger, numeric, np.array(coded, np.intp).reshape(-1, n))
+        codes = np.array(coded, np.intp).reshape(-1, n)
         for name, counts in group_counts.items():
             counts += np.bincount(encode(categories(name), profile.groups[name].codes), minlength=len(counts))
 
@@ -396,9 +422,13 @@ def _count(request: Request, profile: Profile) -> None:
         scores = np.array([numbers(name) for name in _score_columns(request, profile)]).reshape(-1, n).T
         if np.nanmin(scores, initial=0.0) < 0 or np.nanmax(scores, initial=0.0) > 1:
             raise BuildError("--score: probabilities lie between 0 and 1, but some in this table do not")
-        outputs = Outputs(outcome(request.prediction), scores).decided(request.threshold)
+        outputs = Outputs.plain(outcome(request.prediction), scores).decided(request.threshold)
         layout.count_predictions(ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(request.label)
+        fit.add(numeric, codes, outputs, labels)
+        for name, embedding in embedding_fits.items():
+            embedding.add(block.get(name, [None] * n))
+        layout.count_features(ledger, numeric, codes)
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
     for name, section in layout.features.items():
@@ -413,6 +443,8 @@ def _count(request: Request, profile: Profile) -> None:
         if variable is not None:
             variable.counts = ledger[section].astype(int).tolist()
     _measure(profile, layout, ledger)
+    fit.finish(request.importances)
+    profile.embeddings = {name: embedding.finish() for name, embedding in embedding_fits.items()}
 
 
 def _measure(profile: Profile, layout: Layout, ledger: Floats) -> None:

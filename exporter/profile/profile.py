@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
+from exporter.profile.fitted import Calibrator, EmbeddingReference, LossModel, StreamReference, VectorReference
 
 SCHEMA = 1
 
@@ -33,7 +34,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     `rows` is the number of reference rows. `classes` are the classes in ledger order (binary: negative, positive),
     empty for regression. `score` is the distribution of the positive class's probability, `score_edges` the finer
     inner edges on which ROC AUC and average precision are computed (binary and multiclass with probabilities).
-    `performance` and `class_performance` hold the reference value of each metric where labels were there.
+    `performance` and `class_performance` hold the reference value of each metric where labels were there. What follows
+    them was fitted to the reference: see `fitted`; `importances` are the features' shares in the model's decisions.
     """
 
     schema: int
@@ -49,6 +51,12 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     label: Variable | None = None
     performance: dict[str, float] = {}
     class_performance: dict[str, dict[str, float]] = {}
+    calibrator: Calibrator | None = None
+    vectors: VectorReference | None = None
+    embeddings: dict[str, EmbeddingReference] = {}
+    losses: LossModel | None = None
+    streams: dict[Literal["error", "score"], StreamReference] = {}
+    importances: dict[str, float] = {}
 
     @property
     def positive(self) -> str:
@@ -79,6 +87,15 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
                 raise ValueError(f"{name}: {self.task} needs a {wanted.__struct_config__.tag} variable")
             if isinstance(variable, CategoricalVariable) and variable.categories != self.classes:
                 raise ValueError(f"{name}: its categories must be the classes {self.classes}")
+        if self.calibrator is not None:
+            columns = 1 if self.task == "binary" else len(self.classes)
+            self.calibrator.validate(columns, len(self.score_edges) + 1)
+        if self.vectors is not None:
+            self.vectors.validate(list(self.features))
+        for name, embedding in self.embeddings.items():
+            embedding.validate(name)
+        if self.losses is not None:
+            self.losses.validate(self.vectors)
         if self.score_edges != sorted(set(self.score_edges)):
             raise ValueError("score_edges must ascend")
         for name, variable in [*self.features.items(), *self.groups.items()]:

@@ -146,5 +146,5 @@ async def persist(
                 _log.warning("source %s is down and will be tried again: %s", source.name, error, exc_info=traceback)
             source.health = Health(False, None, error)
         stay_cancelled()
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # several exporters must not come back at one moment
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # nosec B311: not all exporters at once
         pause = min(2 * pause, longest)

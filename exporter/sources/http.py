@@ -17,18 +17,20 @@ class HttpSource:
         self._intake = intake
         self.ensure_room: Callable[[], None] = intake.ensure_room
 
-    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds); raises QueueFullError.
 
         Of CloudEvents the result counts the events that they became, so one that waits for its other half counts
-        nothing yet; `errors` number the CloudEvents.
+        nothing yet; `errors` number the CloudEvents. Events of models other than `models` are refused; None allows all.
         """
         if is_cloud_event(content):
-            return await self._submit_taken(self.kserve.take(content, body, arrived), arrived)
+            return await self._submit_taken(self.kserve.take(content, body, arrived, models), arrived)
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")])
-        return await self._intake.submit(self.name, body, arrived)
+        return await self._intake.submit(self.name, body, arrived, models=models)
 
     async def expire(self, now: float) -> None:
         """Count the CloudEvents that have waited too long for their other half; when the queue is full, later."""

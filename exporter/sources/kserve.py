@@ -101,8 +101,8 @@ class KServe:
         """Number of requests and responses that wait for their other half."""
         return len(self._waiting)
 
-    def take(self, content: Content, body: bytes, now: float) -> Taken:
-        """Take a body of CloudEvents that arrived `now` (Unix seconds)."""
+    def take(self, content: Content, body: bytes, now: float, models: frozenset[str] | None = None) -> Taken:
+        """Take a body of CloudEvents that arrived `now` (Unix seconds), of `models` only unless that is None."""
         taken = Taken()
         try:
             events = list(_cloud_events(content, body))
@@ -111,7 +111,7 @@ class KServe:
             return taken
         for number, event in enumerate(events, 1):
             try:
-                self._take_one(event, number, now, taken)
+                self._take_one(event, number, now, models, taken)
             except Refused as refused:
                 taken.refused.append((number, refused.reason))
         return taken
@@ -137,16 +137,20 @@ class KServe:
         self._waiting_bytes = sum(half.size for _, half in waiting)
         self._remembered = dict.fromkeys(remembered)
 
-    def _take_one(self, event: "_CloudEvent | Reason", number: int, now: float, taken: Taken) -> None:
+    def _take_one(
+        self, event: "_CloudEvent | Reason", number: int, now: float, models: frozenset[str] | None, taken: Taken
+    ) -> None:
         if isinstance(event, str):
             raise Refused(event)
         kind = _KINDS.get(event.attributes["type"])
         if kind is None:
             raise Refused("unknown_cloud_event_type")
         service, namespace = event.attributes["inferenceservicename"], event.attributes.get("namespace", "")
-        models = self._settings.models
-        mapping = models.get(f"{namespace}/{service}") or models.get(service) or _UNMAPPED
+        mappings = self._settings.models
+        mapping = mappings.get(f"{namespace}/{service}") or mappings.get(service) or _UNMAPPED
         model = mapping.model or service
+        if models is not None and model not in models:
+            raise Refused("forbidden_model")
         profile = self._profiles.get(model)
         if profile is None:
             raise Refused("unknown_model")

@@ -16,15 +16,20 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
+from exporter.state import Report
 from exporter.web import negotiation
 from exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
 from exporter.web.landing import landing_page
+from exporter.web.page import CONTENT_SECURITY_POLICY
+from exporter.web.reference import reference_page
+from exporter.web.tokens import Tokens, UnauthorizedError
 
 MAX_ERRORS = 100
 """Refused events that one answer of `POST /v1/events` describes; `rejected` counts them all."""
 
 Send = Callable[[Message], Awaitable[None]]
 Scope = Mapping[str, Any]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _EVENT_TYPES = (
@@ -60,10 +65,12 @@ class Intake(Protocol):
         """Raise QueueFullError when the queue is full now. Asked before a body is read."""
         ...
 
-    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds), and return once they are durable.
 
-        Raises QueueFullError, having taken nothing.
+        Events of models other than `models` are refused; None allows all. Raises QueueFullError, having taken nothing.
         """
         ...
 
@@ -71,11 +78,8 @@ class Intake(Protocol):
 class Status(Protocol):
     """Tells how the service is."""
 
-    def status(self) -> dict[str, Any]:
-        """Return what `GET /api/v1/status` answers, as JSON.
-
-        `models` and `sources`, lists of flat dicts, fill the tables of the landing page.
-        """
+    def status(self) -> Report:
+        """Return what `GET /api/v1/status` answers, as JSON, and the landing page shows."""
         ...
 
     def ready(self) -> str | None:
@@ -96,6 +100,17 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
+    async def send(self, scope: Scope, send: Send) -> None:
+        """Send it as the answer to the request `scope`."""
+        headers = [
+            (b"content-type", self.content_type.encode()),
+            (b"content-length", str(len(self.body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            *self.headers,
+        ]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
+
 
 Handler = Callable[[Scope, Receive], Awaitable[Response]]
 
@@ -106,7 +121,8 @@ class App:
     Without an `intake` nothing can be posted to it.
     `reload` loads the configuration anew or raises ReloadError; None disables `POST /-/reload`. `body_limit` is the
     largest body of events in bytes, on the wire and decompressed; `body_patience` how many seconds a client may pause
-    while it sends one.
+    while it sends one. With `tokens` events are taken from their bearers only. Of more than `max_requests` scrapes at
+    once (0 is no limit) those beyond are refused.
     """
 
     def __init__(
@@ -119,6 +135,8 @@ class App:
         telemetry_path: str = "/metrics",
         body_limit: int = 16 * 1024 * 1024,
         body_patience: float = 15.0,
+        tokens: Tokens | None = None,
+        max_requests: int = 40,
     ) -> None:
         self._scraper = scraper
         self._intake = intake
@@ -126,12 +144,15 @@ class App:
         self._reload = reload
         self._telemetry_path = telemetry_path
         self._bodies = BodyReader(body_limit, _BODIES_AT_ONCE * body_limit, body_patience)
-        self._started = time.monotonic()
+        self._tokens = tokens
+        self._max_requests = max_requests
+        self._scraping = 0
         self._routes: dict[str, tuple[str, Handler]] = {
             "/-/healthy": ("GET", self._get_healthy),
             "/-/ready": ("GET", self._get_ready),
             "/-/reload": ("POST", self._post_reload),
             "/api/v1/status": ("GET", self._get_status),
+            "/docs": ("GET", self._get_reference),
             "/v1/events": ("POST", self._post_events),
         }
         if not telemetry_path.startswith("/") or telemetry_path in self._routes:
@@ -150,27 +171,20 @@ class App:
         except ClientGoneError:
             return
         except asyncio.CancelledError:  # the server waited long enough for this request
-            response = _text(503, "shutting down: send again later", (b"connection", b"close"))
+            response = text(503, "shutting down: send again later", (b"connection", b"close"))
         except Exception:
             _log.exception("%s %r failed", scope["method"], scope["path"])
-            response = _text(500, "internal error: the log of the exporter says more")
-        headers = [
-            (b"content-type", response.content_type.encode()),
-            (b"content-length", str(len(response.body)).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            *response.headers,
-        ]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
+            response = text(500, "internal error: the log of the exporter says more")
+        await response.send(scope, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         route = self._routes.get(scope["path"])
         if route is None:
-            return _text(404, f"nothing here: see / or {self._telemetry_path}")
+            return text(404, f"nothing here: see / or {self._telemetry_path}")
         method, handler = route
         if scope["method"] != method and (scope["method"], method) != ("HEAD", "GET"):
             allowed = "GET, HEAD" if method == "GET" else method
-            return _text(405, f"{scope['path']} takes {allowed}", (b"allow", allowed.encode()))
+            return text(405, f"{scope['path']} takes {allowed}", (b"allow", allowed.encode()))
         return await handler(scope, receive)
 
     async def _get_metrics(self, scope: Scope, receive: Receive) -> Response:
@@ -178,53 +192,61 @@ class App:
         unknown = set(names or ()).difference(self._scraper.names)
         if unknown:
             known = ", ".join(sorted(self._scraper.names))
-            return _text(400, f"unknown collector {', '.join(sorted(unknown))}: there are {known}")
-        openmetrics = negotiation.wants_openmetrics(_header(scope, b"accept"))
-        gzipped = negotiation.accepts_gzip(_header(scope, b"accept-encoding"))
-        body = await self._scraper.scrape(openmetrics, gzipped, frozenset(names) if names else None)
+            return text(400, f"unknown collector {', '.join(sorted(unknown))}: there are {known}")
+        if 0 < self._max_requests <= self._scraping:
+            return text(503, f"{self._scraping} scrapes are going on: see --web.max-requests", (b"retry-after", b"1"))
+        openmetrics = negotiation.wants_openmetrics(header(scope, b"accept"))
+        gzipped = negotiation.accepts_gzip(header(scope, b"accept-encoding"))
+        self._scraping += 1
+        try:
+            body = await self._scraper.scrape(openmetrics, gzipped, frozenset(names) if names else None)
+        finally:
+            self._scraping -= 1
         headers = [(b"vary", b"Accept, Accept-Encoding"), _NO_STORE]
         if gzipped:
             headers.append((b"content-encoding", b"gzip"))
         return Response(200, body, negotiation.OPENMETRICS if openmetrics else negotiation.TEXT, tuple(headers))
 
     async def _get_landing(self, scope: Scope, receive: Receive) -> Response:
-        page = landing_page(
-            self._status.status(),
-            uptime_seconds=time.monotonic() - self._started,
-            telemetry_path=self._telemetry_path,
-            not_ready=self._status.ready(),
-        )
-        policy = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-        return Response(200, page.encode(errors="replace"), "text/html; charset=utf-8", (policy, _NO_STORE))
+        return _html(landing_page(self._status.status(), self._telemetry_path))
+
+    async def _get_reference(self, scope: Scope, receive: Receive) -> Response:
+        return _html(reference_page())
 
     async def _get_healthy(self, scope: Scope, receive: Receive) -> Response:
-        return _text(200, "healthy")
+        return text(200, "healthy")
 
     async def _get_ready(self, scope: Scope, receive: Receive) -> Response:
         reason = self._status.ready()
-        return _text(200, "ready") if reason is None else _text(503, f"not ready: {reason}")
+        return text(200, "ready") if reason is None else text(503, f"not ready: {reason}")
 
     async def _get_status(self, scope: Scope, receive: Receive) -> Response:
         return _json(200, self._status.status(), _NO_STORE)
 
     async def _post_reload(self, scope: Scope, receive: Receive) -> Response:
         if self._reload is None:
-            return _text(403, "reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP")
+            return text(403, "reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP")
         try:
             await self._reload()
         except ReloadError as error:
-            return _text(500, f"not reloaded, the former configuration stays in force: {error}")
-        return _text(200, "reloaded")
+            return text(500, f"not reloaded, the former configuration stays in force: {error}")
+        return text(200, "reloaded")
 
     async def _post_events(self, scope: Scope, receive: Receive) -> Response:
-        """Take a batch: 202 when any event was taken or there was none (an empty body), 400 when all were refused."""
+        """Take a batch: 202 when any event was taken or there was none (an empty body), 400 when all were refused.
+
+        401 without a valid token where tokens are configured, 403 when it opens none of the models.
+        """
         if self._intake is None:
-            return _text(404, "events are not taken here: add a source with `http: {}` to the configuration")
+            return text(404, "events are not taken here: add a source with `http: {}` to the configuration")
         try:
+            models = None if self._tokens is None else self._tokens.scope(header(scope, b"authorization"))
             gzipped, content = self._check_headers(scope)
             self._intake.ensure_room()
             body = await self._bodies.read(receive, gzipped=gzipped)
-            result = await self._intake.submit(body, time.time(), content)
+            result = await self._intake.submit(body, time.time(), content, models=models)
+        except UnauthorizedError as refusal:
+            return text(401, str(refusal), (b"www-authenticate", refusal.challenge.encode()))
         except BodyRefusedError as refusal:
             return _refusal(scope, refusal.status, str(refusal), retry_after=1)
         except UnavailableError as unavailable:
@@ -234,7 +256,8 @@ class App:
         errors = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
         unreadable = result.rejected > 0 and result.accepted == 0
         answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
-        return _json(400 if unreadable else 202, answer)
+        forbidden = unreadable and all(reason == "forbidden_model" for _, reason in result.errors)
+        return _json(403 if forbidden else 400 if unreadable else 202, answer)
 
     def _check_headers(self, scope: Scope) -> tuple[bool, Content]:
         """Return whether the body is gzipped, and what it is; raise BodyRefusedError when the headers rule it out.
@@ -243,7 +266,7 @@ class App:
         page open in a browser near the exporter can slip events in. A CloudEvent in binary mode may have any type,
         since KServe repeats its caller's: a page would have to ask before it sends such headers.
         """
-        type_ = _header(scope, b"content-type").partition(";")[0].strip().lower()
+        type_ = header(scope, b"content-type").partition(";")[0].strip().lower()
         attributes = {
             key[3:].decode("latin-1"): unquote(value.decode("latin-1"))
             for key, value in scope["headers"]
@@ -251,16 +274,16 @@ class App:
         }
         if type_ not in _EVENT_TYPES and "type" not in attributes:
             raise BodyRefusedError(415, f"content type {type_ or 'missing'}: send one of {', '.join(_EVENT_TYPES)}")
-        coding = _header(scope, b"content-encoding").strip().lower()
+        coding = header(scope, b"content-encoding").strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip"):
             raise BodyRefusedError(415, f"content encoding {coding}: send gzip or identity")
-        length = _header(scope, b"content-length")
+        length = header(scope, b"content-length")
         if length.isdecimal():
             self._bodies.check_length(int(length))
         return coding in ("gzip", "x-gzip"), Content(type_, attributes)
 
 
-def _header(scope: Scope, name: bytes) -> str:
+def header(scope: Scope, name: bytes) -> str:
     """Return a header's value, several of one name joined as RFC 9110 says; empty when there is none."""
     return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
@@ -274,13 +297,20 @@ def _refusal(scope: Scope, status: int, reason: str, retry_after: float) -> Resp
     headers = []
     if status in (429, 503):
         headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
-    if status == 408 or _header(scope, b"expect"):
+    if status == 408 or header(scope, b"expect"):
         headers.append((b"connection", b"close"))
-    return _text(status, reason, *headers)
+    return text(status, reason, *headers)
 
 
-def _text(status: int, text: str, *headers: tuple[bytes, bytes]) -> Response:
-    return Response(status, f"{text}\n".encode(errors="replace"), headers=headers)
+def text(status: int, line: str, *headers: tuple[bytes, bytes]) -> Response:
+    """Return an answer of one line of plain text."""
+    return Response(status, f"{line}\n".encode(errors="replace"), headers=headers)
+
+
+def _html(page: str) -> Response:
+    policy = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
+    headers = (policy, (b"referrer-policy", b"no-referrer"), _NO_STORE)
+    return Response(200, page.encode(errors="replace"), "text/html; charset=utf-8", headers)
 
 
 def _json(status: int, value: Any, *headers: tuple[bytes, bytes]) -> Response:

@@ -1,75 +1,186 @@
-"""The page at `/`: what runs here and how it is, rendered on the server, without scripts."""
+"""The page at `/`: what an operator wants to know at night with nothing but a browser, the worst first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from html import escape
-from typing import Any
 
-from exporter import __version__
+from exporter.logs import Notice
+from exporter.state import HISTORY_SECONDS, VERDICTS, Headline, ModelState, Report, SourceState, Verdict
+from exporter.web.page import page, table
 
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8886; }
-nav a { margin-right: 1rem; }
-"""
+_WIDTH, _HEIGHT = 240.0, 48.0
+
+# Sign, words and colour: the colour never speaks alone.
+_VERDICTS: dict[Verdict, tuple[str, str, str]] = {
+    "failing": ("✖", "Misses its benchmark", "bad"),
+    "silent": ("◌", "No predictions", "bad"),
+    "drifting": ("▲", "Drifting", "warn"),
+    "unknown": ("?", "Performance unknown", "warn"),
+    "good": ("✔", "Good", "good"),
+}
 
 
-def landing_page(
-    status: Mapping[str, Any], *, uptime_seconds: float, telemetry_path: str, not_ready: str | None
-) -> str:
-    """Return the HTML page. `status["models"]` and `status["sources"]` are lists of flat dicts, one table each."""
-    state = "ready" if not_ready is None else f"not ready: {not_ready}"
-    links = (
-        (telemetry_path, "Metrics"),
-        ("/api/v1/status", "Status"),
-        ("/-/healthy", "Health"),
-        ("/-/ready", "Readiness"),
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>mlops-exporter</title>
-<style>{_STYLE}</style>
-</head>
-<body>
+def landing_page(report: Report, telemetry_path: str) -> str:
+    """Return the HTML page."""
+    state = "Ready" if report.not_ready is None else f"Not ready: {report.not_ready}"
+    tone = "good" if report.not_ready is None else "bad"
+    links = ((telemetry_path, "Metrics"), ("/api/v1/status", "Status as JSON"), ("/docs", "What the metrics mean"))
+    return page(
+        "mlops-exporter",
+        f"""<header>
 <h1>mlops-exporter</h1>
-<p>Prometheus exporter for machine-learning models.</p>
-<p>Version {escape(__version__)}, up for {_duration(uptime_seconds)}, {escape(state)}.</p>
-<nav>{"".join(f'<a href="{escape(path)}">{label}</a>' for path, label in links)}</nav>
-{_table("Models", status.get("models", ()))}
-{_table("Sources", status.get("sources", ()))}
-</body>
-</html>
+<nav aria-label="Pages">{"".join(f'<a href="{escape(path)}">{name}</a> ' for path, name in links)}</nav>
+<p id="renewal" class="bad" role="status"></p>
+</header>
+<main>
+<p><span class="{tone}">{escape(state)}</span>, version {escape(report.version)},
+up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p>
+<h2>Models</h2>
+{_models(report.models, report.time)}
+<h2>Sources</h2>
+{_sources(report.sources, report.time)}
+<h2>Last warnings and errors</h2>
+{_errors(report.errors, report.time)}
+</main>""",
+    )
+
+
+def _models(models: Sequence[ModelState], now: float) -> str:
+    if not models:
+        return '<p class="quiet">No events yet. Send some to <code>/v1/events</code>, or see the sources.</p>'
+    worst_first = sorted(models, key=lambda model: (VERDICTS.index(model.state), model.model, model.version))
+    return f'<ul class="models">\n{"".join(_model(model, now) for model in worst_first)}</ul>'
+
+
+def _model(model: ModelState, now: float) -> str:
+    sign, words, tone = _VERDICTS[model.state]
+    reasons = "".join(f"<p>{escape(reason)}</p>" for reason in model.reasons)
+    drift = f"{_number(len(model.drifted))} of {model.features}" if model.features else "no features"
+    coverage = (
+        "none is due yet"
+        if model.label_coverage is None
+        else f"{model.label_coverage:.1%} in {escape(model.performance.window)}"
+    )
+    return f"""<li>
+<h3>{escape(model.model)} <span class="quiet">version {escape(model.version)}, {escape(model.task)}</span></h3>
+<p class="state {tone}"><span aria-hidden="true">{sign}</span> {words}</p>
+{reasons}
+{_headline(model.performance)}
+<dl>
+<dt>Drifted</dt><dd>{drift}</dd>
+<dt>Predictions</dt><dd>{_number(model.predictions)}, last {_ago(model.last_prediction, now)}</dd>
+<dt>Labels</dt><dd>{_number(model.labels)}, last {_ago(model.last_label, now)}</dd>
+<dt>Labelled in time</dt><dd>{coverage}</dd>
+<dt>Waiting for labels</dt><dd>{_number(model.pending)}, given up {_number(model.unlabelled)}</dd>
+</dl>
+</li>
 """
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
-        return f"<h2>{title}</h2>\n<p>None.</p>"
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    head = "".join(f'<th scope="col">{escape(column.replace("_", " "))}</th>' for column in columns)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{escape(_cell(row.get(column)))}</td>" for column in columns) + "</tr>" for row in rows
+def _headline(headline: Headline) -> str:
+    name = escape(headline.metric.replace("_", " "))
+    if headline.value is None or headline.lower is None or headline.upper is None:
+        return f'<p class="quiet">{name}: too few labels</p>'
+    agreed = "".join(
+        f", {words} {bound:.4g} agreed"
+        for words, bound in (("at least", headline.minimum), ("at most", headline.maximum))
+        if bound is not None
     )
-    return f"<h2>{title}</h2>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return (
+        f'<p>{name} <span class="number">{headline.value:.4g}</span> '
+        f'<span class="quiet">{headline.lower:.4g} to {headline.upper:.4g} in {escape(headline.window)}{agreed}</span>'
+        f"</p>\n{_sparkline(headline)}"
+    )
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+def _sparkline(headline: Headline) -> str:
+    """Draw the history, with the benchmark as a dashed line; gaps stay gaps."""
+    known = [value for value in headline.history if value is not None]
+    if len(known) < 2:
+        return ""
+    bounds = [bound for bound in (headline.minimum, headline.maximum) if bound is not None]
+    low, high = min(known + bounds), max(known + bounds)
+    scale = (_HEIGHT - 4) / (high - low or 1.0)
+    step = _WIDTH / (len(headline.history) - 1)
+
+    def y(value: float) -> float:
+        return _HEIGHT - 2 - (value - low) * scale
+
+    curve, pen = "", "M"
+    for index, value in enumerate(headline.history):
+        if value is not None:
+            curve += f"{pen}{index * step:.1f} {y(value):.1f}"
+        pen = "M" if value is None else "L"
+    lines = "".join(
+        f'<line class="agreed" x1="0" x2="{_WIDTH:g}" y1="{y(bound):.1f}" y2="{y(bound):.1f}"/>' for bound in bounds
+    )
+    said = (
+        f"{headline.metric} over the last {duration(len(headline.history) * HISTORY_SECONDS)}: from {known[0]:.4g} to "
+        f"{known[-1]:.4g}, lowest {min(known):.4g}, highest {max(known):.4g}"
+    )
+    return (
+        f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none">'
+        f'{lines}<path class="curve" d="{curve}"/></svg>'
+    )
 
 
-def _duration(seconds: float) -> str:
+def _sources(sources: Sequence[SourceState], now: float) -> str:
+    return table(
+        "Sources",
+        ["Source", "State", "Lag (events)", "Accepted", "Rejected", "Late", "Last event"],
+        [
+            [
+                escape(source.source),
+                '<span class="good">up</span>'
+                if source.up
+                else f'<span class="bad">down</span> {escape(source.error or "")}',
+                "–" if source.lag_events is None else _number(source.lag_events),
+                _number(source.accepted),
+                _number(source.rejected)
+                + "".join(f"<br>{_number(n)} {escape(why)}" for why, n in [*source.rejected_by_reason.items()][:3]),
+                _number(source.late),
+                _ago(source.last_event, now),
+            ]
+            for source in sources
+        ],
+    )
+
+
+def _errors(errors: Sequence[Notice], now: float) -> str:
+    if not errors:
+        return '<p class="quiet">None since the start.</p>'
+    return table(
+        "Last warnings and errors",
+        ["When", "Level", "Times", "What"],
+        [
+            [
+                _ago(error.last, now),
+                f'<span class="{"warn" if error.level == "warn" else "bad"}">{escape(error.level)}</span>',
+                _number(error.count),
+                escape(error.message),
+            ]
+            for error in errors
+        ],
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def _clock(time: float) -> str:
+    moment = datetime.fromtimestamp(time, UTC)
+    return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}">{moment:%Y-%m-%d %H:%M:%S} UTC</time>'
+
+
+def _ago(time: float | None, now: float) -> str:
+    if time is None:
+        return "never"
+    moment = datetime.fromtimestamp(time, UTC)
+    return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}">{duration(max(now - time, 0))} ago</time>'
+
+
+def duration(seconds: float) -> str:
     """Return the two largest units of a duration, as `3 d 4 h`."""
     rest = int(seconds)
     parts: list[str] = []

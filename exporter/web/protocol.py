@@ -13,12 +13,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     From its beginning a request head has `patience` seconds to arrive, and so has the rest of a body that was answered
     before its end; then the connection closes. The body of a request at hand is the application's to limit, and a
-    connection between two requests has uvicorn's keep-alive timeout.
+    connection between two requests has uvicorn's keep-alive timeout. A client that lets an answer wait for
+    `read_patience` seconds is cut off, so that answers that nobody reads do not fill the memory.
     """
 
     patience = 10.0
+    read_patience = 30.0
 
     _deadline: asyncio.TimerHandle | None = None
+    _read_deadline: asyncio.TimerHandle | None = None
     _in_head = False
     _head_size = 0
 
@@ -30,7 +33,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        self._stop_waiting_for_reader()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._read_deadline = self.loop.call_later(self.read_patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read most of what was sent."""
+        self._stop_waiting_for_reader()
+        super().resume_writing()
 
     def on_message_begin(self) -> None:
         """Note that a request head begins."""
@@ -55,6 +69,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _wait(self) -> None:
         self._deadline = self.loop.call_later(self.patience, self.transport.close)
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._read_deadline is not None:
+            self._read_deadline.cancel()
+            self._read_deadline = None
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

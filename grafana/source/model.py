@@ -314,19 +314,27 @@ def _labels_and_service() -> list[p.Panel]:
             "How many predictions fail?",
             "Share of predictions that came with an error.",
             "percentunit",
-            [p.Query(f"sum({rate(c.PREDICTION_FAILURES)}) / ({predictions} > 0)", "Failed")],
+            [
+                p.Query(f"sum({rate(c.PREDICTION_FAILURES)}) / ({predictions} > 0)", "Failed"),
+                p.objective("failures_ratio", "Alert threshold"),
+            ],
             empty=_NO_PREDICTIONS,
             size=(8, 8),
-            overrides={"Failed": p.line(p.BAD)},
+            overrides={"Failed": p.line(p.NEUTRAL), "Alert threshold": p.line(p.BAD, dashed=True)},
             low=0,
         ),
         p.over_time(
             "How long does a prediction take?",
-            "Latency as the model server's events tell it: half, 95 % and 99 % of predictions are faster than this.",
+            "Latency as the model server's events tell it: half, 95 % and 99 % of predictions are faster than "
+            "this. Dashed: the objective that alerts hold it to.",
             "s",
-            [p.Query(quantile(q, c.PREDICTION_LATENCY), f"{q:.0%} of predictions") for q in (0.5, 0.95, 0.99)],
+            [
+                *(p.Query(quantile(q, c.PREDICTION_LATENCY), f"{q:.0%} of predictions") for q in (0.5, 0.95, 0.99)),
+                p.objective("latency_seconds", "Objective"),
+            ],
             empty="The events carry no latency_seconds.",
             size=(8, 8),
+            overrides={"Objective": p.line(p.BAD, dashed=True)},
             low=0,
         ),
     ]

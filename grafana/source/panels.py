@@ -182,6 +182,11 @@ def band(upper: str = UPPER, lower: str = LOWER, color: str = NEUTRAL) -> dict[s
     }
 
 
+def objective(name: str, legend: str) -> Query:
+    """Return a threshold of prometheus/rules/thresholds.yml, the one that alerts read; it is nobody's in particular."""
+    return Query(f"max(ml:threshold:{name})", legend)
+
+
 def line(color: str, *, dashed: bool = False, width: int = 2) -> Properties:
     """Return the properties of a line of this colour; benchmarks and thresholds are dashed."""
     style = {"custom.lineStyle": {"fill": "dash", "dash": [8, 6]}} if dashed else {}
@@ -552,8 +557,14 @@ def model_variables() -> list[build.QueryVariable]:
 
 def window_variable() -> build.QueryVariable:
     """Return the variable window."""
-    lengths = f'{catalogue.WINDOW_PREDICTIONS.name}{{{EXPORTER},model="$model",version="$version"}}'
-    return variable("window", f"label_values({lengths}, window)", description="Rolling window of the exporter.")
+    lengths = f'{catalogue.WINDOW_SECONDS.name}{{{EXPORTER},model="$model",version="$version"}}'
+    return variable(
+        "window",
+        f"query_result(sort(max by (window) ({lengths})))",
+        regex='/window="([^"]+)"/',
+        sort=model.VariableSort.DISABLED,
+        description="Rolling window of the exporter, the shortest first.",
+    )
 
 
 # --- dashboards ------------------------------------------------------------------------------------------------------

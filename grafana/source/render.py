@@ -6,10 +6,10 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana.source import data, exporter, model, models
+from grafana.source import compute, data, exporter, fairness, model, models
 
 DIRECTORY = Path(__file__).parents[1] / "dashboards"
-_SOURCES = (models, model, data, exporter)
+_SOURCES = (models, model, data, fairness, compute, exporter)
 
 
 def dashboards() -> dict[str, str]:

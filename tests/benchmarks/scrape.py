@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import uvloop
@@ -18,6 +17,7 @@ import uvloop
 from exporter.registry import Registry
 from exporter.samples import Samples
 from exporter.sources.base import Content, IntakeResult
+from exporter.state import Report
 from exporter.web.app import App
 from exporter.web.server import listen, serve
 from tests.benchmarks.exposition import bins_and_drift
@@ -48,11 +48,13 @@ class NoIntake:
     def ensure_room(self) -> None:
         pass
 
-    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
         return IntakeResult(accepted=0)
 
-    def status(self) -> dict[str, Any]:
-        return {}
+    def status(self) -> Report:
+        return Report("1.2.3", started=0.0, time=1.0)
 
     def ready(self) -> str | None:
         return None

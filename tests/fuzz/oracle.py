@@ -72,7 +72,7 @@ class Oracle:
             schema, profile = self._schemas[model], self.profiles[model]
             width = 0 if profile.task == "regression" else 1 if profile.task == "binary" else len(profile.classes)
             scores = schema.score_array(columns.scores).tolist() if width else [[]] * len(columns)
-            numbers, cells = columns.features.encoded(schema)
+            numbers, cells, _ = columns.features.encoded(schema)
             values = zip(numbers.T.tolist(), cells.T.tolist(), strict=True)
             for row, line in enumerate(columns.lines):
                 features = None

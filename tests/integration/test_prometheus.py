@@ -13,6 +13,7 @@ from exporter.catalogue import Metric
 from exporter.registry import Registry
 from exporter.samples import Rows, Samples
 from exporter.sources.base import Content, IntakeResult
+from exporter.state import Report
 from exporter.web.app import App
 from tests.integration.prometheus import eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
@@ -74,11 +75,13 @@ class Service:
     def ensure_room(self) -> None:
         pass
 
-    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
         return IntakeResult(accepted=0)
 
-    def status(self) -> dict[str, Any]:
-        return {}
+    def status(self) -> Report:
+        return Report("1.2.3", started=0.0, time=1.0)
 
     def ready(self) -> str | None:
         return None

@@ -1,27 +1,24 @@
 import asyncio
+import contextlib
 import gzip
 import http.client
 import logging
 import socket
-import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from exporter.registry import Registry
 from exporter.sources.base import Content, IntakeResult
+from exporter.state import Report
 from exporter.web.app import App
 from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
 from exporter.web.server import ListenError, listen
 from tests.integration.serving import served
-from tests.requirements import require_program
 
 LIMIT = 1 << 20
 JSON = {"content-type": "application/json"}
@@ -36,13 +33,15 @@ class Service:
     def ensure_room(self) -> None:
         pass
 
-    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
         self.bodies.append(body)
         await asyncio.sleep(0.01)
         return IntakeResult(accepted=body.count(b"\n"))
 
-    def status(self) -> dict[str, Any]:
-        return {}
+    def status(self) -> Report:
+        return Report("1.2.3", started=0.0, time=1.0)
 
     def ready(self) -> str | None:
         return None
@@ -286,15 +285,22 @@ def test_addresses_that_loopback_reaches(address: str, service: Service) -> None
         assert httpx.get(f"http://127.0.0.1:{port}/-/healthy", trust_env=False).status_code == 200
 
 
-def test_tls(service: Service, tmp_path: Path) -> None:
-    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [require_program("openssl"), "req", "-x509", "-nodes", "-newkey", "rsa:2048", *subject]
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
-    with served(App(Registry([], lambda: 0), service, service), tls=tls) as address:
-        trust = ssl.create_default_context(cafile=certificate)
-        assert httpx.get(f"https://{address}/-/healthy", verify=trust, trust_env=False).status_code == 200
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://{address}/-/healthy", trust_env=False)
+def test_an_answer_that_nobody_reads_is_given_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "read_patience", 0.3)
+
+    class Huge(Registry):
+        async def scrape(self, openmetrics: bool, gzipped: bool, collectors: frozenset[str] | None = None) -> bytes:
+            return b"x" * (64 << 20)
+
+    with served(App(Huge([], lambda: 0), service, service)) as address, connect(address) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.8)
+        assert received_until_the_end(connection) < 64 << 20
+
+
+def received_until_the_end(connection: socket.socket) -> int:
+    received = 0
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := connection.recv(1 << 20):
+            received += len(chunk)
+    return received

@@ -29,6 +29,7 @@ def test_the_stack_runs_without_containers(tmp_path: Path) -> None:
         try:
             server = Prometheus(f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}", log)
             eventually(lambda: log.read_text().endswith("Ctrl-C stops everything.\n"))
+            eventually(lambda: is_ready(server), 40)
             eventually(lambda: {each["health"] for each in targets(server)} == {"up"}, 40)
             assert {each["labels"]["job"] for each in targets(server)} >= {"mlops-exporter", "prometheus"}
             (alertmanager,) = server.api("alertmanagers")["activeAlertmanagers"]
@@ -39,9 +40,13 @@ def test_the_stack_runs_without_containers(tmp_path: Path) -> None:
             assert stack.wait(timeout=20) == 0, log.read_text()
 
 
-def targets(server: Prometheus) -> list[dict[str, Any]]:
+def is_ready(server: Prometheus) -> bool:
     try:
-        found: list[dict[str, Any]] = server.api("targets")["activeTargets"]
+        return httpx.get(f"{server.url}/-/ready", trust_env=False).status_code == 200
     except httpx.TransportError:
-        return []
+        return False
+
+
+def targets(server: Prometheus) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.api("targets")["activeTargets"]
     return found

@@ -139,10 +139,10 @@ class Stream:
         layout.count_features(delta, numeric, codes)
         columns = score[:, None] if self.task == "binary" else np.empty((seconds, 0))
         latency = self.rng.lognormal(np.log(0.03), 0.4, seconds)
-        layout.count_predictions(delta, Outputs(prediction, columns), latency, failed)
+        layout.count_predictions(delta, Outputs.plain(prediction, columns), latency, failed)
         known = self.rng.random(seconds) < LABELLED
         layout.count_labels(
-            delta, Outputs(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
+            delta, Outputs.plain(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
         )
         middle = start + seconds / 2
         self.version.add(delta, middle)
@@ -156,7 +156,7 @@ def needed() -> set[str]:
 
 
 def is_read(prefix: str) -> bool:
-    """Whether alerts read this series: of features, PSI in the freshest window, the reference's special bins."""
+    """Whether alerts read this series: of features, PSI in the freshest full window and the special bins."""
     if not prefix.startswith("ml_feature_"):
         return True
     if prefix.startswith("ml_feature_reference_ratio"):

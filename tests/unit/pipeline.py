@@ -77,7 +77,12 @@ def profile(task: Task) -> Profile:
     return built
 
 
-def service(*tasks: Task, only: dict[Task, dict[str, Any]] | None = None, **settings: Any) -> Service:
+def service(
+    *tasks: Task,
+    only: dict[Task, dict[str, Any]] | None = None,
+    limits: dict[str, int] | None = None,
+    **settings: Any,
+) -> Service:
     """An exporter with a model per task, named like it; `settings` are those of all models, `only` those of one."""
     defaults: dict[str, Any] = {
         "windows": ["15m", "1h"],
@@ -88,7 +93,8 @@ def service(*tasks: Task, only: dict[Task, dict[str, Any]] | None = None, **sett
         {"name": task, "task": task, "profile": f"{task}.json"} | defaults | settings | (only or {}).get(task, {})
         for task in tasks
     ]
-    made = Service(Config.model_validate({"models": models}), {task: profile(task) for task in tasks}, Options())
+    config = Config.model_validate({"models": models, "limits": limits or {}})
+    made = Service(config, {task: profile(task) for task in tasks}, Options())
     made.intake.closed = None  # as it is once the service runs
     return made
 

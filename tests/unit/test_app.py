@@ -1,5 +1,7 @@
 import asyncio
+import base64
 import gzip
+import hashlib
 import logging
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +11,7 @@ import httpx
 import pytest
 
 from exporter.sources.base import Content, IntakeResult, QueueFullError
+from exporter.state import Report
 from exporter.web.app import App, ReloadError
 from exporter.web.negotiation import OPENMETRICS, TEXT
 
@@ -29,7 +32,8 @@ class Service:
         self.full: float | None = None
         self.full_at_submit: float | None = None
         self.not_ready: str | None = None
-        self.state: dict[str, Any] = {"models": [], "sources": []}
+        self.state = Report("1.2.3", started=1_000.0, time=4_700.0)
+        self.models: list[frozenset[str] | None] = []
         self.reloads = 0
         self.reload_error: Exception | None = None
 
@@ -42,14 +46,17 @@ class Service:
         if self.full is not None:
             raise QueueFullError(self.full)
 
-    async def submit(self, body: bytes, arrived: float, content: Content) -> IntakeResult:
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
+        self.models.append(models)
         if self.full_at_submit is not None:
             raise QueueFullError(self.full_at_submit)
         self.bodies.append(body)
         self.contents.append(content)
         return self.result
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Report:
         return self.state
 
     def ready(self) -> str | None:
@@ -176,26 +183,49 @@ def test_reload(service: Service) -> None:
 
 
 def test_status(service: Service) -> None:
-    service.state = {"models": [{"model": "credit", "score": float("nan")}], "sources": []}
     response = request(make_app(service), "GET", "/api/v1/status")
     assert response.headers["content-type"] == "application/json"
-    assert response.json() == {"models": [{"model": "credit", "score": None}], "sources": []}
+    expected = {"version": "1.2.3", "started": 1000.0, "time": 4700.0, "not_ready": None}
+    assert response.json() == {**expected, "models": [], "sources": [], "errors": []}
 
 
-def test_landing_page_escapes_everything(service: Service) -> None:
-    evil = '<script>alert("1")</script>'
-    service.state = {
-        "models": [{"model": evil, evil: 0.123456, "ready": True}],
-        "sources": [{"source": "log", "lag": None, "topics": [evil, "b"]}],
-    }
-    service.not_ready = evil
-    response = request(make_app(service), "GET", "/")
+@pytest.mark.parametrize(("path", "heading"), [("/", "mlops-exporter"), ("/docs", "What the metrics mean")])
+def test_pages_allow_only_what_they_bring(service: Service, path: str, heading: str) -> None:
+    response = request(make_app(service), "GET", path)
     assert response.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in response.headers["content-security-policy"]
-    assert "<script" not in response.text
-    assert response.text.count("&lt;script&gt;") == 4
-    assert "0.1235" in response.text
-    assert "color-scheme: light dark" in response.text
+    assert f"<h1>{heading}</h1>" in response.text
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        content = response.text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_scrapes_at_once_are_limited(service: Service) -> None:
+    gate = asyncio.Event()
+
+    class Slow(Service):
+        async def scrape(self, openmetrics: bool, gzipped: bool, collectors: frozenset[str] | None) -> bytes:
+            await gate.wait()
+            return await super().scrape(openmetrics, gzipped, collectors)
+
+    async def scrapes(app: App) -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://exporter") as client:
+            first = [asyncio.create_task(client.get("/metrics")) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            third = await client.get("/metrics")
+            assert "--web.max-requests" in third.text
+            assert third.headers["retry-after"] == "1"
+            health = await client.get("/-/healthy")
+            gate.set()
+            done = await asyncio.gather(*first)
+            again = await client.get("/metrics")
+            return [response.status_code for response in (third, health, *done, again)]
+
+    app = App(Slow(), service, service, max_requests=2)
+    assert asyncio.run(scrapes(app)) == [503, 200, 200, 200, 200]
 
 
 def test_an_error_is_logged_and_answered(service: Service, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,7 +39,7 @@ def rows(decoded: Decoded) -> list[dict[str, Any]]:
     found = []
     for name, columns in decoded.columns.items():
         schema = Schema(name, PROFILES[name])
-        numeric, codes = columns.features.encoded(schema)
+        numeric, codes, _ = columns.features.encoded(schema)
         values = iter([*zip(numeric.T.tolist(), codes.T.tolist(), strict=True)])
         scores = schema.score_array(columns.scores).tolist() if PROFILES[name].classes else [[]] * len(columns)
         for row in range(len(columns)):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from exporter import config
-from exporter.config import ConfigError
 from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
 from exporter.profile.profile import Profile, Provenance, save
+from exporter.settings import ConfigError
 from tests import golden
 
 CLASSES = CategoricalVariable(["0", "1"], [5, 5, 0, 0, 0])

@@ -26,7 +26,7 @@ def decode(body: bytes | str) -> Decoded:
 
 def features(body: bytes | str, model: str = "credit") -> list[tuple[list[float], list[int]]]:
     """Numbers and cells of the accepted events of a model."""
-    numeric, codes = decode(body).columns[model].features.encoded(SCHEMAS[model])
+    numeric, codes, _ = decode(body).columns[model].features.encoded(SCHEMAS[model])
     return list(zip(numeric.T.tolist(), codes.T.tolist(), strict=True))
 
 
@@ -52,10 +52,12 @@ EXAMPLES: dict[Reason, tuple[str, str]] = {
     "missing_id": ("application/json", event(label=1)),
     "bad_id": ("application/json", event(id="", score=0.5)),
     "bad_version": ("application/json", event(version=["3"], score=0.5)),
+    "forbidden_model": ("application/x-ndjson", event(score=0.5)),
     "too_many_versions": ("application/x-ndjson", event(version=1, score=0.5) + "\n" + event(version=2, score=0.5)),
     "bad_timestamp": ("application/json", event(ts="2023-11-14T22:13:20", score=0.5)),
     "future_timestamp": ("application/json", event(ts=NOW * 1000, score=0.5)),
     "bad_features": ("application/json", event(features=[1, 2])),
+    "bad_groups": ("application/json", event(score=0.5, groups=["female"])),
     "bad_score": ("application/json", event(score=1.01)),
     "bad_prediction": ("application/json", event(prediction=[1])),
     "bad_label": ("application/json", event(id="a", label={})),
@@ -88,7 +90,8 @@ def test_every_reason(reason: Reason) -> None:
         ]
         intake = Intake(models, ["push"], limits)
         source = HttpSource("push", intake, KServe(KServeSettings(), PROFILES))
-        result = await source.submit(body.encode(), NOW, Content(content_type))
+        models_of_token = frozenset({"another"}) if reason == "forbidden_model" else None
+        result = await source.submit(body.encode(), NOW, Content(content_type), models=models_of_token)
         intake.flush()
         return result, intake
 

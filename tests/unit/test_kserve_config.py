@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from exporter.config import ConfigError, read
+from exporter.config import read
+from exporter.settings import ConfigError
 from tests.integration.exporter import write_config
 
 

@@ -1,36 +1,60 @@
-"""The demonstration and a Prometheus that scrapes it, shared by all tests of dashboards."""
+"""The demonstration, an exporter that watches GPUs, and a Prometheus that scrapes both, for all tests of dashboards."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.integration.prometheus import Prometheus, eventually, free_port, running_prometheus, scrape_job
+from exporter.demo.run import CONFIG
+from tests.integration.compute.fake_gpu import A100, build_library
+from tests.integration.exporting import ENVIRONMENT, running_exporter, write_config
+from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
-
-@contextmanager
-def demonstration() -> Iterator[str]:
-    """Run the demonstration as a user would; yields `host:port`."""
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "exporter", "demo", f"--web.listen-address={address}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+THRESHOLDS = Path(__file__).parents[3] / "prometheus" / "rules" / "thresholds.yml"
+COMPUTE = {
+    "interval": "1s",
+    "workloads": [{"name": "prometheus", "phase": "serving", "match": r"prometheus --config\.file"}],
+    "cost": {"currency": "USD", "host_per_hour": 1.2, "gpu_per_hour": 2.5},
+    "advice": {"window": "1m", "min_observed": "10s"},
+}
 
 
 @pytest.fixture(scope="session")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus with half a minute of the demonstration."""
-    directory: Path = tmp_path_factory.mktemp("prometheus")
-    with demonstration() as address:
-        config = {"scrape_configs": [scrape_job("mlops-exporter", address)]}
-        with running_prometheus(config, directory) as server:
-            eventually(lambda: len(server.query("group by (model) (ml_model_performance)")) == 2, 40)
-            eventually(lambda: len(server.query("ml_model_info offset 20s")) == 2, 40)
-            yield server
+    """Prometheus with half a minute of two exporters: models in the one, GPUs, costs and state in the other."""
+    demonstration, watching, server = (tmp_path_factory.mktemp(name) for name in ("demo", "gpu", "prometheus"))
+    model = {
+        "name": "mpg",
+        "task": "regression",
+        "profile": str(CONFIG.with_name("mpg.profile.json")),
+        "windows": ["1m"],
+    }
+    sources = [{"name": "push", "http": {}}]
+    write_config(watching, model, state={"path": "state"}, sources=sources, compute=COMPUTE)
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        running_exporter(demonstration, "demo", "--demo.speed=2") as demo,
+    ):
+        install_gpus(watching, environment)
+        with (
+            running_exporter(watching, "run", "--config.file=mlops-exporter.yml") as gpus,
+            running_prometheus(
+                {
+                    "rule_files": [str(THRESHOLDS)],
+                    "scrape_configs": [scrape_job("ml", demo.address, gpus.address)],
+                },
+                server,
+            ) as running,
+        ):
+            eventually(lambda: len(running.query("group by (model) (ml_model_performance)")) == 2, 40)
+            eventually(lambda: len(running.query("ml_model_info offset 20s")) == 2, 40)
+            yield running
+
+
+def install_gpus(directory: Path, environment: pytest.MonkeyPatch) -> None:
+    """Let exporters that are started from now on see two GPUs, one of them slowed down by heat."""
+    build_library(directory)
+    state = {**A100, "count": 2, "1.utilization": 93, "1.throttle": 0x40}
+    (directory / "gpus").write_text("".join(f"{key} {value}\n" for key, value in state.items()))
+    environment.setitem(ENVIRONMENT, "LD_LIBRARY_PATH", str(directory))
+    environment.setitem(ENVIRONMENT, "FAKE_NVML_STATE", str(directory / "gpus"))

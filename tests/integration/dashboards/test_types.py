@@ -71,5 +71,5 @@ def test_dashboards_and_options_have_grafanas_types(compiler: Path, tmp_path: Pa
 
 
 def test_the_types_catch_a_misspelt_field(compiler: Path, tmp_path: Path) -> None:
-    broken = typed("mlops-model").replace('"gridPos"', '"gridPosition"', 1)
+    broken = typed("mlops-fairness").replace('"gridPos"', '"gridPosition"', 1)
     assert "gridPosition" in compile_all(compiler, tmp_path, {"broken": broken})

@@ -1,0 +1,151 @@
+"""Champion and challenger: two versions of a model that answer the same requests, compared on the same labels.
+
+Both predict under the same id. What each made of an event is kept until the other's is there too; then only sums of
+the pair remain.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.join import Join
+from exporter.keys import Keys, KeyTable
+from exporter.ledger import Outputs
+from exporter.profile.profile import Profile
+from exporter.statistics import comparison
+from exporter.statistics.intervals import Estimate
+from exporter.windows import PANES, Window
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+_RATE, _MEAN, _ROOT = comparison.rate_difference, comparison.mean_difference, comparison.root_difference
+_CLASSES: dict[str, Callable[[Floats, Floats], Estimate]] = {"accuracy": _RATE}
+_SCORES: dict[str, Callable[[Floats, Floats], Estimate]] = {**_CLASSES, "brier_score": _MEAN, "log_loss": _MEAN}
+_NUMBERS: dict[str, Callable[[Floats, Floats], Estimate]] = {"mae": _MEAN, "rmse": _ROOT}
+
+
+class Challenge:
+    """Paired comparison of two versions. `join` brings the challenger's predictions and their labels together."""
+
+    def __init__(
+        self, profile: Profile, champion: str, challenger: str, windows: Sequence[float], limit: int, join: Join
+    ) -> None:
+        self.champion, self.challenger = champion, challenger
+        self.join = join
+        self._profile = profile
+        self._metrics = _NUMBERS if not profile.classes else _SCORES if profile.has_scores else _CLASSES
+        self._windows = [Window(length, 1 + comparison.CELLS * len(self._metrics)) for length in windows]
+        self._pane_width = min(windows) / PANES
+        self._limit = limit
+        self._clear()
+
+    def _clear(self) -> None:
+        self._table = KeyTable()
+        self._keys = np.zeros(self._limit, np.uint64)  # a ring: the oldest event gives way
+        self._values = np.full((self._limit, 2, len(self._metrics)), np.nan)
+        self._next = 0
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics compared."""
+        return list(self._metrics)
+
+    def add(self, keys: Keys, sides: Ints, times: Floats, outputs: Outputs, labels: Floats) -> None:
+        """Take labelled predictions in; `sides` are 0 for the champion's and 1 for the challenger's."""
+        values = _values(self._profile, outputs, labels)
+        usable = ~np.isnan(values).any(axis=1)
+        for side in (0, 1):
+            mine = np.flatnonzero(usable & (sides == side))
+            mine = mine[np.unique(keys[mine], return_index=True)[1]]
+            rows = self._table.find(keys[mine])
+            met = rows >= 0
+            waiting = self._values[rows[met], 1 - side]
+            complete = ~np.isnan(waiting).any(axis=1)
+            at = np.flatnonzero(met)[complete]
+            pair = [waiting[complete], values[mine[at]]]
+            self._count(times[mine[at]], *(pair if side else pair[::-1]))
+            self._forget(rows[at])
+            fresh = mine[~met]
+            self._wait(keys[fresh], side, values[fresh])
+
+    def _wait(self, keys: Keys, side: int, values: Floats) -> None:
+        for start in range(0, len(keys), self._limit):
+            part = keys[start : start + self._limit]
+            rows = (self._next + np.arange(len(part))) % self._limit
+            self._next = int((self._next + len(part)) % self._limit)
+            self._forget(rows[self._keys[rows] != 0])
+            self._keys[rows] = part
+            self._values[rows] = np.nan
+            self._values[rows, side] = values[start : start + self._limit]
+            self._table.insert(part, rows.astype(np.int32))
+
+    def _forget(self, rows: NDArray[np.int32] | Ints) -> None:
+        if len(rows):
+            self._table.remove(self._keys[rows])
+            self._keys[rows] = 0
+
+    def _count(self, times: Floats, champion: Floats, challenger: Floats) -> None:
+        panes = np.floor(times / self._pane_width)
+        for pane in np.unique(panes):
+            mine = panes == pane
+            sums = comparison.sums(champion[mine].T, challenger[mine].T)
+            for window in self._windows:
+                window.add(np.concatenate([[mine.sum()], sums.ravel()]), (float(pane) + 0.5) * self._pane_width)
+
+    def compare(self, now: float, min_samples: int) -> tuple[Floats, Estimate]:
+        """Return the number of pairs, (W,), and challenger less champion by metric, (W, metrics)."""
+        totals = np.stack([window.total(now) for window in self._windows])
+        n = totals[:, 0]
+        sums = totals[:, 1:].reshape(len(n), -1, comparison.CELLS)
+        enough = np.where(n >= min_samples, n, np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = [difference(enough, sums[:, i]) for i, difference in enumerate(self._metrics.values())]
+        return n, Estimate(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {
+            "versions": f"{self.champion} {self.challenger}",
+            "join": self.join.state(),
+            "windows": {f"{window.length:g}": window.state() for window in self._windows},
+            "keys": self._keys[self._keys != 0],
+            "values": self._values[self._keys != 0],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a state of the same two versions."""
+        if state.get("versions") != f"{self.champion} {self.challenger}":
+            return
+        self.join.restore(state["join"])
+        for window in self._windows:
+            if f"{window.length:g}" in state["windows"]:
+                window.restore(state["windows"][f"{window.length:g}"])
+        self._clear()
+        keys, values = state["keys"][-self._limit :], state["values"][-self._limit :]
+        rows = np.arange(len(keys))
+        self._keys[rows], self._values[rows] = keys, values
+        self._table.insert(keys, rows.astype(np.int32))
+        self._next = len(keys) % self._limit
+
+
+def _values(profile: Profile, outputs: Outputs, labels: Floats) -> Floats:
+    """Return what is compared of each event, (n, metrics); NaN where the model said nothing."""
+    if not profile.classes:
+        error = outputs.prediction - labels
+        return np.stack([np.abs(error), np.square(error)], axis=1)
+    right = np.where(np.isnan(outputs.prediction), np.nan, outputs.prediction == labels)
+    if not profile.has_scores:
+        return right[:, np.newaxis]
+    actual = labels.astype(np.intp)
+    scores = outputs.scores
+    if scores.shape[1] == 1:
+        likelihood = np.where(actual == 1, scores[:, 0], 1 - scores[:, 0])
+        squared = np.square(1 - likelihood)
+    else:
+        likelihood = scores[np.arange(len(actual)), actual]
+        squared = np.square(scores - (actual[:, np.newaxis] == np.arange(scores.shape[1]))).sum(axis=1)
+    floor = np.finfo(np.float64).eps
+    return np.stack([right, squared, -np.log(np.clip(likelihood, floor, 1 - floor))], axis=1)

@@ -1,0 +1,154 @@
+"""Settings from a YAML file: every fault of it with file, line, key and what would be right, and never a secret."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+Location = tuple[str | int, ...]
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; `faults` has one line for each fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Settings(BaseModel):
+    """A mapping of the file; keys that it does not name are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A YAML file: what it says, and where. Values under the keys `secret` are never repeated."""
+
+    path: Path
+    content: dict[str, Any]
+    node: yaml.Node
+    secret: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, path: Path, *, example: str, secret: frozenset[str] = frozenset()) -> "Document":
+        """Read a file whose content is a mapping, for instance with `example`; raises ConfigError."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            content = yaml.safe_load(text)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from None
+        except yaml.YAMLError as error:
+            raise ConfigError([f"{path}: not YAML: {error}"]) from None
+        if node is None or not isinstance(content, dict):
+            raise ConfigError([f"{path}:1: must be a mapping with {example}"])
+        return cls(path, content, node, secret)
+
+    def fault(self, location: Location, message: str) -> str:
+        """Return a fault as one line that says where and what."""
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+        place = f"{self.path}:{self._line(location)}"
+        return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+    def describe(self, error: ValidationError, settings: type[Settings]) -> list[str]:
+        """Return the faults that pydantic found, each with what would be right."""
+        return [self._describe(fault, settings) for fault in error.errors()]
+
+    def duplicate_keys(self) -> list[str]:
+        """Return a fault for each key given twice, of which YAML would silently drop one."""
+        return list(_duplicate_keys(self.path, self.node))
+
+    def _describe(self, fault: Any, settings: type[Settings]) -> str:
+        location = tuple(part for part in fault["loc"] if not isinstance(part, str) or "[" not in part)
+        message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key; {near_or_all(location[-1], _known_keys(settings, location[:-1]))}"
+        elif fault["type"] == "missing":
+            message = "missing; it must be given"
+        elif fault["type"] in ("model_type", "dict_type"):
+            message = f"must be a mapping; known here: {', '.join(sorted(_known_keys(settings, location)))}"
+        elif fault["type"] == "list_type":
+            message = "must be a list, as in [a, b]"
+        elif fault["type"] == "too_short":
+            message = "must have at least one entry"
+        elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
+            head, _, rest = message.partition(": ")
+            if self._has((*location, *head.split("."))):  # the validator of a mapping names the key that is at fault
+                location, message = (*location, *head.split(".")), rest
+        secret = not self.secret.isdisjoint(location) or fault["type"] == "extra_forbidden"  # a misspelt password, say
+        if not secret and not isinstance(fault["input"], dict | list) and repr(fault["input"]) not in message:
+            message = f"{fault['input']!r}: {message}"
+        return self.fault(location, message)
+
+    def _line(self, location: Location) -> int:
+        """Return the line of the deepest part of `location` that the file has."""
+        return [self.node.start_mark.line + 1, *_path(self.node, location)][-1]
+
+    def _has(self, location: Location) -> bool:
+        """Whether the file has `location`."""
+        return len(list(_path(self.node, location))) == len(location)
+
+
+def near_or_all(name: object, known: Iterable[str]) -> str:
+    """Return the one that was probably meant, else all that there are."""
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+
+
+def _known_keys(model: Any, location: Location) -> set[str]:
+    """Return the keys of the settings at `location`."""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            continue
+        model = next((found for found in _settings_in(field.annotation)), model)
+    return set(model.model_fields)
+
+
+def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _settings_in(argument)
+
+
+def _path(node: yaml.Node, location: Location) -> Iterator[int]:
+    """Yield the line of each part of `location` until one that the file lacks."""
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                return
+            yield found[0].start_mark.line + 1
+            node = found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            yield node.start_mark.line + 1
+        else:
+            return
+
+
+def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                yield f"{path}:{line}: {key.value}: given twice, first in line {seen[key.value]}"
+            seen[key.value] = line
+            yield from _duplicate_keys(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _duplicate_keys(path, value)

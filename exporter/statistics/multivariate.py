@@ -1,0 +1,113 @@
+"""Drift of the joint distribution, from sums: what no feature shows alone.
+
+Vectors are standardised by the reference: mean 0 and variance 1, a missing value being 0, which is the mean.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+F64 = NDArray[np.float64]
+Real = TypeVar("Real", np.float32, np.float64)
+
+_BLOCK = 256
+_DRAWS = 20_000
+_SEED = 1
+
+
+def bandwidth(dimensions: int) -> float:
+    """Width σ of the kernel exp(−‖x − y‖² / 2σ²) for standardised vectors: half their mean squared distance, 2 F."""
+    return float(np.sqrt(dimensions))
+
+
+def frequencies(seed: int, dimensions: int, count: int, width: float) -> F64:
+    """Draw the frequencies of a Gaussian kernel of that width, (F, count): normal with variance 1 / σ².
+
+    From raw 64-bit numbers, whose sequence NumPy promises to keep, unlike that of its normal numbers.
+    """
+    raw = np.asarray(np.random.PCG64(seed).random_raw(dimensions * count), np.uint64)
+    uniform = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    normal: F64 = ndtri(uniform).reshape(dimensions, count) / width
+    return normal
+
+
+def fourier_map(vectors: NDArray[Real], frequencies: NDArray[Real]) -> NDArray[Real]:
+    """Random Fourier features, (2 · count, n), of vectors (F, n) with frequencies (F, count).
+
+    Their inner products approximate the kernel (Rahimi and Recht 2007, NeurIPS). Vectors are columns here: cosines and
+    sums then run along memory. Multiplied in blocks, below the size from which BLAS wakes its threads.
+    """
+    count, n = frequencies.shape[1], vectors.shape[1]
+    phase = np.empty((count, n), vectors.dtype)
+    for start in range(0, n, _BLOCK):
+        phase[:, start : start + _BLOCK] = frequencies.T @ vectors[:, start : start + _BLOCK]
+    mapped = np.empty((2 * count, n), vectors.dtype)
+    np.cos(phase, out=mapped[:count])
+    np.sin(phase, out=mapped[count:])
+    mapped /= np.sqrt(count)
+    return mapped
+
+
+def mmd(n: F64, map_sum: F64, reference_mean: F64) -> F64:
+    """Maximum mean discrepancy (Gretton et al. 2012, JMLR 13), (...), of windows from Σ of their maps, (..., D).
+
+    The distance of the mean maps: 0 for equal distributions, at most √2.
+    """
+    mean = map_sum / np.where(n > 0, n, np.nan)[..., np.newaxis]
+    distance: F64 = np.sqrt(np.square(mean - reference_mean).sum(-1))
+    return distance
+
+
+def mmd_coefficient(eigenvalues: F64, alpha: float) -> float:
+    """Return q with P(Σ λ χ²₁ > q) = alpha, λ being the eigenvalues of the map's covariance in the reference.
+
+    Without drift the squared discrepancy is such a sum times 1/n + 1/N. By simulation, always the same.
+    """
+    normal = np.random.default_rng(_SEED).standard_normal((_DRAWS, len(eigenvalues)))
+    return float(np.quantile(np.square(normal) @ np.maximum(eigenvalues, 0.0), 1 - alpha))
+
+
+def mmd_threshold(coefficient: float, n: F64, reference_n: float) -> F64:
+    """Discrepancy that windows of n without drift exceed at the coefficient's rate."""
+    threshold: F64 = np.sqrt(coefficient * (1 / np.where(n > 0, n, np.nan) + 1 / reference_n))
+    return threshold
+
+
+def principal_components(second_moments: F64, explained: float = 0.8) -> F64:
+    """Return the leading eigenvectors, (F, k), of the vectors' second moments that explain the given share.
+
+    At least one direction is left out, since a complete basis reconstructs everything.
+    """
+    values, vectors = np.linalg.eigh(second_moments)
+    share = np.cumsum(values[::-1]) / values.sum()
+    k = int(np.clip(np.searchsorted(share, explained) + 1, 1, max(len(values) - 1, 0)))
+    return np.asarray(vectors[:, ::-1][:, :k], np.float64)
+
+
+def reconstruction_error(n: F64, outer_sum: F64, components: F64) -> F64:
+    """Mean squared distance of vectors from the components' plane, from Σ x xᵀ, (..., F, F): tr M − tr Vᵀ M V."""
+    total = np.trace(outer_sum, axis1=-2, axis2=-1)
+    kept = np.einsum("fk,...fg,gk->...", components, outer_sum, components)
+    error: F64 = (total - kept) / np.where(n > 0, n, np.nan)
+    return error
+
+
+def mean_threshold(n: F64, mean: float, variance: float, skewness: float, reference_n: float, alpha: float) -> F64:
+    """Return the relative change of a mean of n values, up or down, that chance exceeds at the rate alpha.
+
+    Normal, with Cornish and Fisher's correction for the skewness of the mean (1938, Rev. Inst. Int. Stat. 5(4)).
+    """
+    n = np.where(n > 0, n, np.nan)
+    z = -float(ndtri(alpha / 2))
+    quantile = z + (z * z - 1) / 6 * abs(skewness) / np.sqrt(n)
+    threshold: F64 = quantile * np.sqrt(variance * (1 / n + 1 / reference_n)) / mean
+    return threshold
+
+
+def cosine_distance(left: F64, right: F64) -> F64:
+    """1 − cosine of the angle between vectors, (..., F) and (F,), in [0, 2]; NaN for a vector of length 0."""
+    lengths = np.linalg.norm(left, axis=-1) * np.linalg.norm(right)
+    distance: F64 = 1 - (left @ right) / np.where(lengths > 0, lengths, np.nan)
+    return distance

@@ -1,0 +1,371 @@
+"""Dashboard "Compute": whether CPU, memory and GPUs are used well, and what idleness costs."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from exporter import catalogue as c
+from grafana.source import panels as p
+from grafana.source.promql import rate, series
+
+_WORKLOAD = 'workload=~"$workload"'
+_GPU = 'gpu=~"$gpu"'
+_SOME = 'kind="some"'
+_GPU_NAME = "GPU {{gpu}} {{mig}}"
+
+_NO_COMPUTE = "The host is not watched: its collector is off, or the exporter is not scraped."
+_NO_WORKLOAD = "No workload: compute.workloads is not configured, or none of its processes runs."
+_NO_GPU = "No GPU: the host has none, or its driver does not answer (ml_gpu_driver_error says why)."
+_NO_COST = "No price: compute.cost is not configured."
+_NO_ADVICE = "No advice yet: it needs compute.cost or a longer observation (compute.advice.min_observed)."
+_NO_PRESSURE = "The kernel keeps no pressure stall information."
+_NO_QUOTA = "No CPU quota holds here."
+
+_ADVICE = p.Words({3: ("Scale out", p.BAD), 2: ("Scale down", p.WATCH), 1: ("Keep", p.GOOD)})
+_DRIVER = p.Words({1: ("Answers", p.GOOD), 0: ("No driver", p.QUIET)})
+
+
+def _advised(advice: str, number: int) -> str:
+    chosen = f'advice="{advice}"'
+    return f"max by (resource) ({series(c.COMPUTE_ADVICE, chosen)} == 1) * 0 + {number}"
+
+
+_ADVISED = f"{_advised('scale_out', 3)} or {_advised('scale_down', 2)} or {_advised('keep', 1)}"
+
+
+def _memory_ratio() -> str:
+    return f"{series(c.COMPUTE_MEMORY_USED_BYTES)} / {series(c.COMPUTE_MEMORY_TOTAL_BYTES)}"
+
+
+def _head() -> list[p.Panel]:
+    return [
+        p.number(
+            "How busy is the CPU?",
+            "Share of the usable cores that is busy: the busiest of the chosen instances.",
+            "percentunit",
+            f"max({series(c.COMPUTE_CPU_UTILIZATION_RATIO)})",
+            empty=_NO_COMPUTE,
+            decimals=0,
+            trend=True,
+        ),
+        p.number(
+            "How full is memory?",
+            "Share of the usable memory in use: the fullest of the chosen instances.",
+            "percentunit",
+            f"max({_memory_ratio()})",
+            empty=_NO_COMPUTE,
+            decimals=0,
+            trend=True,
+        ),
+        p.number(
+            "How many cores?",
+            "CPU cores that may be used: the smallest of online CPUs, cpuset and quota; all chosen instances.",
+            "none",
+            f"sum({series(c.COMPUTE_CPU_CORES)})",
+            empty=_NO_COMPUTE,
+        ),
+        p.number(
+            "Do GPUs answer?",
+            "Whether the GPU driver answers. No driver is as it should be on a host without GPUs.",
+            "none",
+            f"min({series(c.GPU_DRIVER_UP)})",
+            empty="GPUs are not watched",
+            words=_DRIVER,
+        ),
+        p.number(
+            "What does it cost?",
+            "Configured price per hour of host and GPUs, all chosen instances.",
+            "none",
+            f"sum by (currency) ({series(c.COMPUTE_COST_PER_HOUR)})",
+            legend="{{currency}} per hour",
+            empty=_NO_COST,
+            named=True,
+            decimals=2,
+        ),
+        p.number(
+            "What should be done?",
+            "Right-sizing advice for each resource, from the 95th percentile of utilisation and the largest use of "
+            "memory in the advice window.",
+            "none",
+            _ADVISED,
+            legend="{{resource}}",
+            empty=_NO_ADVICE,
+            words=_ADVICE,
+            named=True,
+        ),
+    ]
+
+
+def _host() -> list[p.Panel]:
+    throttled = f"{rate(c.COMPUTE_CPU_THROTTLED_PERIODS)} / ({rate(c.COMPUTE_CPU_PERIODS)} > 0)"
+    return [
+        p.over_time(
+            "Is the CPU used well?",
+            "Share of the usable cores that is busy: mean and 95th percentile of the samples that the exporter takes "
+            "every interval, so that peaks between scrapes are seen.",
+            "percentunit",
+            [
+                p.Query(
+                    f"sum by (instance) ({rate(c.COMPUTE_CPU_UTILIZATION, suffix='_sum')})"
+                    f" / sum by (instance) ({rate(c.COMPUTE_CPU_UTILIZATION, suffix='_count')})",
+                    "{{instance}} mean",
+                ),
+                p.Query(
+                    f"histogram_quantile(0.95, sum by (instance, le) "
+                    f"({rate(c.COMPUTE_CPU_UTILIZATION, suffix='_bucket')}))",
+                    "{{instance}} 95th percentile",
+                ),
+                p.objective("cpu_saturated_ratio", "Saturated"),
+            ],
+            empty=_NO_COMPUTE,
+            size=(8, 8),
+            overrides={"Saturated": p.line(p.BAD, dashed=True)},
+            low=0,
+            high=1,
+        ),
+        p.density(
+            "How is CPU utilisation distributed?",
+            "Samples of CPU utilisation by tenth over time: dark is frequent. All dark at the bottom is idleness, at "
+            "the top saturation, at both a load that comes in bursts.",
+            "percentunit",
+            f"sum by (le) (increase({series(c.COMPUTE_CPU_UTILIZATION, suffix='_bucket')}[$__rate_interval]))",
+            empty=_NO_COMPUTE,
+            size=(8, 8),
+        ),
+        p.over_time(
+            "Is memory running out?",
+            "Memory in use against what may be used (dashed).",
+            "bytes",
+            [
+                p.Query(f"sum by (instance) ({series(c.COMPUTE_MEMORY_USED_BYTES)})", "{{instance}} used"),
+                p.Query(f"sum by (instance) ({series(c.COMPUTE_MEMORY_TOTAL_BYTES)})", "{{instance}} total"),
+            ],
+            empty=_NO_COMPUTE,
+            size=(8, 8),
+            overrides={"/ total$/": {"custom.lineStyle": {"fill": "dash", "dash": [8, 6]}}},
+            low=0,
+        ),
+        p.over_time(
+            "What do tasks wait for?",
+            "Share of time in which some tasks waited for CPU, memory or I/O (pressure stall information): saturation "
+            "that utilisation alone does not show.",
+            "percentunit",
+            [
+                p.Query(f"max by (resource) ({rate(c.COMPUTE_PRESSURE_SECONDS, _SOME)})", "{{resource}}"),
+            ],
+            empty=_NO_PRESSURE,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "Is it held back by its quota?",
+            "Share of the periods in which the container had used up its CPU quota.",
+            "percentunit",
+            [p.Query(f"max by (instance) ({throttled})", "{{instance}}")],
+            empty=_NO_QUOTA,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "How many tasks want to run?",
+            "Load average of the whole host against its usable cores (dashed).",
+            "none",
+            [
+                p.Query(f"max by (window) ({series(c.COMPUTE_LOAD_AVERAGE, free='window')})", "{{window}}"),
+                p.Query(f"max({series(c.COMPUTE_CPU_CORES)})", "Cores"),
+            ],
+            empty=_NO_COMPUTE,
+            size=(8, 8),
+            overrides={"Cores": p.line(p.BAD, dashed=True)},
+            low=0,
+        ),
+    ]
+
+
+def _workloads() -> list[p.Panel]:
+    by, legend = "by (phase, workload)", "{{phase}}: {{workload}}"
+
+    def lines(question: str, description: str, unit: str, query: str, size: tuple[int, int] = (6, 8)) -> p.Panel:
+        queries = [p.Query(query, legend)]
+        return p.over_time(question, description, unit, queries, empty=_NO_WORKLOAD, size=size, low=0)
+
+    return [
+        lines(
+            "How many processes run?",
+            "Processes of each workload, by phase: training or serving.",
+            "none",
+            f"sum {by} ({series(c.WORKLOAD_PROCESSES, _WORKLOAD)})",
+        ),
+        lines(
+            "Who uses the CPU?",
+            "CPU seconds per second of each workload: 1 is a whole core.",
+            "none",
+            f"sum {by} ({rate(c.WORKLOAD_CPU_SECONDS, _WORKLOAD)})",
+        ),
+        lines(
+            "Who uses memory?",
+            "Resident memory of each workload's processes.",
+            "bytes",
+            f"sum {by} ({series(c.WORKLOAD_MEMORY_BYTES, _WORKLOAD)})",
+        ),
+        lines(
+            "Who reads and writes?",
+            "Bytes per second that each workload made storage read or write.",
+            "Bps",
+            f"sum {by} ({rate(c.WORKLOAD_READ_BYTES, _WORKLOAD)} + {rate(c.WORKLOAD_WRITTEN_BYTES, _WORKLOAD)})",
+        ),
+        lines(
+            "Who uses the GPUs?",
+            "Share of the compute time of the GPUs that each workload runs on, used by it.",
+            "percentunit",
+            f"avg {by} ({series(c.WORKLOAD_GPU_UTILIZATION_RATIO, _WORKLOAD)})",
+            (12, 8),
+        ),
+        lines(
+            "Who holds GPU memory?",
+            "GPU memory held by each workload's processes, over all GPUs.",
+            "bytes",
+            f"sum {by} ({series(c.WORKLOAD_GPU_MEMORY_BYTES, _WORKLOAD)})",
+            (12, 8),
+        ),
+    ]
+
+
+def _gpus() -> list[p.Panel]:
+    def lines(question: str, description: str, unit: str, *queries: p.Query) -> p.Panel:
+        return p.over_time(question, description, unit, queries, empty=_NO_GPU, size=(8, 8), low=0)
+
+    by = "by (instance, gpu, mig)"
+    return [
+        lines(
+            "Are the GPUs used?",
+            "Share of time in which a kernel ran.",
+            "percentunit",
+            p.Query(f"max {by} ({series(c.GPU_UTILIZATION_RATIO, _GPU)})", _GPU_NAME),
+        ),
+        p.density(
+            "How is GPU utilisation distributed?",
+            "Samples of GPU utilisation by tenth over time: dark is frequent.",
+            "percentunit",
+            f"sum by (le) (increase({series(c.GPU_UTILIZATION, _GPU, suffix='_bucket')}[$__rate_interval]))",
+            empty=_NO_GPU,
+            size=(8, 8),
+        ),
+        lines(
+            "Is GPU memory running out?",
+            "GPU memory allocated, as a share of all.",
+            "percentunit",
+            p.Query(
+                f"max {by} ({series(c.GPU_MEMORY_USED_BYTES, _GPU)} / {series(c.GPU_MEMORY_TOTAL_BYTES, _GPU)})",
+                _GPU_NAME,
+            ),
+        ),
+        lines(
+            "How much power do they draw?",
+            "Power drawn, and the limit that the driver enforces.",
+            "watt",
+            p.Query(f"max {by} ({series(c.GPU_POWER_WATTS, _GPU)})", _GPU_NAME),
+            p.Query(f"max {by} ({series(c.GPU_POWER_LIMIT_WATTS, _GPU)})", "Limit of " + _GPU_NAME),
+        ),
+        lines(
+            "How hot are they?",
+            "Temperature of each GPU.",
+            "celsius",
+            p.Query(f"max {by} ({series(c.GPU_TEMPERATURE_CELSIUS, _GPU)})", _GPU_NAME),
+        ),
+        lines(
+            "What holds their clocks down?",
+            "Reasons for which clocks are held down at the moment; 1 is yes.",
+            "none",
+            p.Query(f"max by (gpu, reason) ({series(c.GPU_THROTTLED, _GPU)} == 1)", "GPU {{gpu}}: {{reason}}"),
+        ),
+        lines(
+            "Do they make errors?",
+            "Memory errors and critical driver events (XID) over the last hour.",
+            "short",
+            p.Query(f"sum by (gpu, type) (increase({series(c.GPU_ECC_ERRORS, _GPU)}[1h]))", "GPU {{gpu}} {{type}}"),
+            p.Query(f"sum by (gpu, xid) (increase({series(c.GPU_XID_ERRORS, _GPU)}[1h]))", "GPU {{gpu}} XID {{xid}}"),
+        ),
+        lines(
+            "What goes over the buses?",
+            "Bytes per second over PCIe and NVLink.",
+            "Bps",
+            p.Query(f"sum by (direction) ({rate(c.GPU_PCIE_BYTES, _GPU)})", "PCIe {{direction}}"),
+            p.Query(f"sum by (direction) ({rate(c.GPU_NVLINK_BYTES, _GPU)})", "NVLink {{direction}}"),
+        ),
+        lines(
+            "How fast do they run?",
+            "Current clock rates of processors and memory.",
+            "hertz",
+            p.Query(f"max by (gpu, clock) ({series(c.GPU_CLOCK_HERTZ, _GPU)})", "GPU {{gpu}} {{clock}}"),
+        ),
+    ]
+
+
+def _cost() -> list[p.Panel]:
+    by = "by (resource, currency)"
+    total, idle = (
+        f"sum {by} (increase({series(metric)}[$__range]))" for metric in (c.COMPUTE_COST, c.COMPUTE_IDLE_COST)
+    )
+    return [
+        p.table_of(
+            "What did it cost, and how much of it was idle?",
+            "Cost of each resource over the time range, and the part of it that bought idleness: price times time "
+            "times (1 - utilisation).",
+            [f"sum {by} ({series(c.COMPUTE_COST_PER_HOUR)})", total, idle, f"{idle} / ({total} > 0)"],
+            [
+                p.Column("resource", "Resource", least=80),
+                p.Column("currency", "Currency", width=80),
+                p.Column("A", "Per hour", unit="none", decimals=2, width=85),
+                p.Column("B", "Cost", unit="none", decimals=2, width=85),
+                p.Column("C", "Idle cost", unit="none", decimals=2, width=85),
+                p.Column("D", "Idle", unit="percentunit", decimals=0, width=70),
+            ],
+            empty=_NO_COST,
+            size=(12, 8),
+            sort="Idle cost",
+        ),
+        p.table_of(
+            "What should be scaled, and what does it save?",
+            "Right-sizing advice: the capacity advised over the present one, the saving per hour (negative where it "
+            "costs more), and what the advice rests on.",
+            [
+                _ADVISED,
+                f"max by (resource) ({series(c.COMPUTE_ADVICE_CAPACITY_RATIO)})",
+                f"sum by (resource) ({series(c.COMPUTE_ADVICE_SAVING_PER_HOUR)})",
+                f"max by (resource) ({series(c.COMPUTE_ADVICE_UTILIZATION_P95_RATIO)})",
+                f"max by (resource) ({series(c.COMPUTE_ADVICE_MEMORY_MAX_RATIO)})",
+                f"min by (resource) ({series(c.COMPUTE_ADVICE_OBSERVED_SECONDS)})",
+            ],
+            [
+                p.Column("resource", "Resource", least=70),
+                p.Column("A", "Advice", words=_ADVICE, width=95),
+                p.Column("B", "Capacity", unit="percentunit", decimals=0, width=78),
+                p.Column("C", "Saving/h", unit="none", decimals=2, width=80),
+                p.Column("D", "Use p95", unit="percentunit", decimals=0, width=75),
+                p.Column("E", "Memory", unit="percentunit", decimals=0, width=75),
+                p.Column("F", "Observed", unit="s", decimals=0, width=82),
+            ],
+            empty=_NO_ADVICE,
+            size=(12, 8),
+            sort="Saving/h",
+        ),
+    ]
+
+
+def build() -> model.Dashboard:
+    """Return the dashboard."""
+    return p.dashboard(
+        "mlops-compute",
+        "Whether CPU, memory and GPUs are used well in training and in serving, what they cost, and what to change.",
+        [
+            p.variable("workload", f"label_values({series(c.WORKLOAD_PROCESSES)}, workload)", several=True),
+            p.variable("gpu", f"label_values({series(c.GPU_INFO)}, gpu)", several=True, label="GPU"),
+        ],
+        {
+            "": _head(),
+            "Host or container": _host(),
+            "Cost and advice": _cost(),
+            "Workloads, by phase": _workloads(),
+            "GPUs": _gpus(),
+        },
+        matchers=',model=""',
+    )

@@ -1,0 +1,61 @@
+"""Models for tests: profiles built from tables in memory, events decoded from JSON."""
+
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.config import Limits, ModelSettings
+from exporter.events import Decoder
+from exporter.model import Model
+from exporter.profile.build import Request, build
+from exporter.samples import Collector
+
+WINDOW = "1h"
+
+
+def write_csv(path: Path, table: Mapping[str, Sequence[object]]) -> Path:
+    """Write columns of one length; None is an empty cell."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+    return path
+
+
+def make_model(
+    directory: Path, table: Mapping[str, Sequence[object]], request: dict[str, Any], **settings: Any
+) -> Model:
+    """Build a profile from a table and return the model `m` of it."""
+    path = write_csv(directory / "reference.csv", table)
+    profile, _ = build(Request(data=path, **request))
+    validated = ModelSettings.model_validate(
+        {"name": "m", "task": profile.task, "profile": "unused.json", "windows": [WINDOW], **settings}
+    )
+    return Model(validated, profile, Limits())
+
+
+def feed(model: Model, events: Sequence[Mapping[str, Any]], batch: int = 2048) -> None:
+    """Decode events and count them in batches."""
+    decoder = Decoder([model.schema])
+    for start in range(0, len(events), batch):
+        lines = [json.dumps({"model": model.name, **event}) for event in events[start : start + batch]]
+        decoded = decoder.decode("\n".join(lines).encode(), time.time())
+        assert not decoded.refused
+        for columns in decoded.columns.values():
+            model.admit({version for version in columns.versions if version is not None})
+            model.count(columns)
+
+
+def samples(collector: Collector) -> dict[str, float]:
+    """Collect now; return the value of every series that is there, by its text in an exposition."""
+    return {
+        prefix.strip(): float(value)
+        for sample in collector.collect(time.time())
+        for prefix, value in zip(sample.rows.prefixes, sample.values.tolist(), strict=True)
+        if not np.isnan(value)
+    }

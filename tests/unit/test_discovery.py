@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control
+
+from exporter.collectors import DataCollector
+from exporter.statistics import discovery, drift, thresholds
+from tests.unit.models import feed, make_model, samples
+
+FEATURES, BINS, ALPHA = 200, 10, 0.01
+
+
+def _p_values(counts: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return p-values from psi of windows (W, features, bins), and which exceed their own critical value."""
+    starts = np.arange(0, FEATURES * BINS, BINS)
+    flat = counts.reshape(len(counts), -1).astype(np.float64)
+    coefficients = thresholds.coefficients("psi", reference, starts, None, ALPHA)
+    value = drift.psi(flat, reference, starts)
+    critical = thresholds.critical_value(
+        "psi", coefficients, drift.totals(flat, starts), drift.totals(reference, starts)
+    )
+    return discovery.p_values("psi", value / critical, np.full(FEATURES, BINS), ALPHA), value > critical
+
+
+@pytest.mark.simulation
+def test_two_hundred_features_without_drift_do_not_page_every_day() -> None:
+    rng = np.random.default_rng(1)
+    windows = 400
+    shares = np.full(BINS, 1 / BINS)
+    reference = rng.multinomial(20_000, shares, FEATURES).ravel().astype(np.float64)
+    p, exceeds = _p_values(rng.multinomial(1000, shares, (windows, FEATURES)), reference)
+    assert (exceeds.any(axis=1)).mean() > 0.7, "uncontrolled, most windows alarm"
+    assert discovery.discoveries(p, ALPHA).any(axis=1).mean() <= 0.03
+
+    shifted = np.full((FEATURES, BINS), 1 / BINS)
+    shifted[:10, 0] += 0.06
+    shifted[:10, 9] -= 0.06
+    p, _ = _p_values(
+        np.stack([rng.multinomial(1000, shares) for _ in range(50) for shares in shifted]).reshape(50, FEATURES, BINS),
+        reference,
+    )
+    found = discovery.discoveries(p, 0.05)
+    assert found[:, :10].mean() > 0.9
+    false = found[:, 10:].sum(1) / np.maximum(found.sum(1), 1)
+    assert false.mean() <= 0.08
+
+
+def test_discoveries_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(2)
+    p = rng.random((20, 50)) ** 3
+    expected = np.stack([false_discovery_control(row) <= 0.1 for row in p])
+    np.testing.assert_array_equal(discovery.discoveries(p, 0.1), expected)
+    p[:, ::2] = np.nan
+    expected = np.stack([false_discovery_control(row[1::2]) <= 0.1 for row in p])
+    np.testing.assert_array_equal(discovery.discoveries(p, 0.1)[:, 1::2], expected)
+    assert not discovery.discoveries(p, 0.1)[:, ::2].any()
+
+
+@pytest.mark.parametrize("statistic", ["psi", "js", "hellinger", "ks", "tvd", "wasserstein"])
+def test_a_value_at_its_critical_value_has_the_p_value_alpha(statistic: thresholds.Statistic) -> None:
+    ratio = np.array([0.5, 1.0, 2.0])
+    p = discovery.p_values(statistic, ratio, np.full(3, 10), 0.01)
+    assert p[1] == pytest.approx(0.01)
+    assert p[0] > 0.01 > 1e-3 > p[2]
+
+
+def test_a_features_statistics_count_as_one_test() -> None:
+    p = np.array([[0.01, 0.2, np.nan], [np.nan, np.nan, np.nan], [0.9, 0.8, 0.7]])
+    np.testing.assert_allclose(discovery.combined(p), [0.02, np.nan, 1.0])
+
+
+def test_drift_is_weighted_by_what_matters_to_the_model(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    n = 4000
+    x = rng.normal(0, 1, (n, 3))
+    table = {f"x{i}": x[:, i].tolist() for i in range(3)}
+    table["p"] = (3 * x[:, 0] + x[:, 1]).tolist()
+    request = {"task": "regression", "prediction": "p", "features": ("x0", "x1", "x2")}
+    model = make_model(tmp_path, table, request)
+    importances = model.profile.importances
+    assert importances["x0"] == pytest.approx(0.9, abs=0.02)
+    assert importances["x2"] < 0.01
+    where = '{model="m",version="default",window="1h"'
+    weighted = []
+    for moved in (0, 2):
+        model.versions.clear()
+        fresh = rng.normal(0, 1, (2000, 3))
+        fresh[:, moved] += 1.0
+        feed(model, [{"features": {f"x{i}": v for i, v in enumerate(row)}, "prediction": 0} for row in fresh.tolist()])
+        found = samples(DataCollector([model]))
+        assert found[f"ml_model_drifted_features_controlled{where}}}"] == 1
+        weighted.append(found[f'ml_model_weighted_drift{where},statistic="psi"}}'])
+        expected = sum(
+            importances[f"x{i}"] * found[f'ml_feature_drift{where},feature="x{i}",statistic="psi"}}'] for i in range(3)
+        )
+        assert weighted[-1] == pytest.approx(expected)
+    assert weighted[0] > 20 * weighted[1]
+
+
+def test_importances_of_the_user_go_before(tmp_path: Path) -> None:
+    table = {"a": [1.0, 2.0] * 50, "b": [3.0, 4.0] * 50, "p": [0.0, 1.0] * 50}
+    request = {"task": "regression", "prediction": "p", "importances": {"b": 3.0, "a": 1.0}}
+    model = make_model(tmp_path, table, request)
+    assert model.profile.importances == {"a": 0.25, "b": 0.75}

@@ -1,0 +1,112 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporter.config import Limits, ModelSettings
+from exporter.embeddings import EmbeddingCounts, EmbeddingDrift, to_vectors
+from exporter.model import Model
+from exporter.multivariate_collector import MultivariateCollector
+from exporter.profile.build import Request, build
+from exporter.profile.profile import load, save
+from tests.unit.models import WINDOW, feed, samples
+
+DIMENSIONS = 48
+WHERE = '{model="m",version="default",window="1h",feature="text",statistic="'
+
+
+def texts(n: int, seed: int, *, shift: float = 0.0, scale: float = 1.0, flipped: bool = False) -> np.ndarray:
+    """Vectors (n, dimensions) around a mean, the first two dimensions of which are correlated."""
+    rng = np.random.default_rng(seed)
+    mean = np.linspace(-0.5, 1, DIMENSIONS)
+    noise = rng.normal(0, 0.3, (n, DIMENSIONS))
+    noise[:, 1::2] = 0.2 * noise[:, 1::2] + (-1 if flipped else 1) * 0.95 * noise[:, ::2]
+    return scale * (mean + noise + shift * np.cos(np.arange(DIMENSIONS)))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    directory = tmp_path_factory.mktemp("embedding")
+    path = directory / "reference.ndjson"
+    rows = [
+        {"text": None if row % 50 == 0 else vector, "length": float(row % 7), "y": row % 2}
+        for row, vector in enumerate(texts(4000, 1).tolist())
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    profile, _ = build(Request(data=path, task="binary", label="y", prediction="y"))
+    save(profile, directory / "profile.json")
+    profile = load(directory / "profile.json")
+    assert profile.embeddings["text"].dimensions == DIMENSIONS
+    assert list(profile.features) == ["length"]
+    settings = ModelSettings.model_validate({"name": "m", "task": "binary", "profile": "p", "windows": [WINDOW]})
+    return Model(settings, profile, Limits())
+
+
+def found(model: Model, vectors: list[Any]) -> dict[str, tuple[float, float]]:
+    model.versions.clear()
+    feed(model, [{"features": {"text": vector, "length": 1.0}, "prediction": 1} for vector in vectors])
+    values = samples(MultivariateCollector([model]))
+    return {
+        name: (
+            values[f'ml_feature_embedding_drift{WHERE}{name}"}}'],
+            values[f'ml_feature_embedding_drift_threshold{WHERE}{name}"}}'],
+        )
+        for name in ("mmd", "cosine", "norm")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({}, set()),
+        ({"shift": 0.3}, {"mmd", "cosine", "norm"}),  # vectors that turn grow longer here
+        ({"scale": 1.2}, {"mmd", "norm"}),
+        ({"flipped": True}, {"mmd"}),
+    ],
+)
+def test_each_statistic_sees_its_own_kind_of_drift(model: Model, change: dict[str, Any], seen: set[str]) -> None:
+    drift = found(model, texts(1500, 2, **change).tolist())
+    beyond = {name for name, (value, threshold) in drift.items() if value > threshold}
+    assert seen <= beyond
+    assert change or not beyond
+    if "flipped" not in change:
+        assert beyond - {"mmd"} == seen - {"mmd"}
+
+
+def test_values_are_those_of_the_vectors(model: Model) -> None:
+    vectors = texts(300, 3, shift=0.2)
+    drift = found(model, vectors.tolist())
+    mean, reference = vectors.mean(0), np.array(model.profile.embeddings["text"].means)
+    cosine = mean @ reference / np.linalg.norm(mean) / np.linalg.norm(reference)
+    assert drift["cosine"][0] == pytest.approx(1 - cosine, abs=1e-6)
+    known = np.array([row for number, row in enumerate(texts(4000, 1)) if number % 50])
+    norms = np.linalg.norm(known, axis=1)
+    expected = abs(np.linalg.norm(vectors, axis=1).mean() - norms.mean()) / norms.std()
+    assert drift["norm"][0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_is_no_vector_of_that_length_counts_nowhere(model: Model) -> None:
+    good = texts(200, 4).tolist()
+    bad: list[Any] = [None, [1.0, 2.0], "text", {"a": 1}, ["x"] * DIMENSIONS, [1.0] * (DIMENSIONS + 1)]
+    for name, pair in found(model, good + bad).items():
+        assert pair == pytest.approx(found(model, good)[name])
+
+
+def test_cells_to_vectors() -> None:
+    vectors = to_vectors([[1, 2], None, [3, "x"], [1], [4.0, 5.0], [1e99, 0]], 2)
+    np.testing.assert_array_equal(vectors[:, [0, 4]], [[1, 4], [2, 5]])
+    assert np.isnan(vectors[:, [1, 2, 3, 5]]).all()
+
+
+@pytest.mark.simulation
+def test_without_drift_the_false_alarm_rate_is_kept(model: Model) -> None:
+    reference = model.profile.embeddings["text"]
+    counts, alpha, windows = EmbeddingCounts(reference), 0.05, 400
+    drift = EmbeddingDrift(reference, alpha, 0.0, 10)
+    cells = np.zeros((windows, counts.cells))
+    for window in range(windows):
+        counts.count(cells[window], np.ascontiguousarray(texts(200, 10 + window).T, np.float32))
+    values, thresholds = drift.compare(cells)
+    rates = (values > thresholds).mean(axis=0)
+    assert (np.abs(rates - alpha) <= 3 * np.sqrt(alpha * (1 - alpha) / windows)).all(), rates

@@ -1,0 +1,185 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from exporter.estimation_collector import EstimationCollector
+from tests.unit.models import feed, make_model, samples
+
+Table = dict[str, list[Any]]
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def binary(n: int, seed: int, *, shift: float = 0.0, concept: float = 1.0, distortion: float = 1.0) -> Table:
+    """A population whose scores are distorted logits; `shift` moves the features, `concept` scales their effect."""
+    x = np.random.default_rng(seed).normal(shift, 1.5, n)
+    label = (np.random.default_rng(seed + 1).random(n) < _sigmoid(concept * x)).astype(int)
+    return {"x": x.tolist(), "score": _sigmoid(distortion * x).tolist(), "label": label.tolist()}
+
+
+BINARY = {"task": "binary", "label": "label", "scores": {"1": "score"}, "features": ("x",)}
+
+
+def events(table: Table, *, labelled: bool) -> list[dict[str, Any]]:
+    return [
+        {"features": {"x": x}, "score": score, **({"label": label} if labelled else {})}
+        for x, score, label in zip(table["x"], table["score"], table["label"], strict=True)
+    ]
+
+
+def estimated(found: dict[str, float], metric: str, suffix: str = "") -> float:
+    return found[f'ml_model_performance_estimated{suffix}{{model="m",version="default",window="1h",metric="{metric}"}}']
+
+
+def gap(found: dict[str, float], metric: str, suffix: str = "") -> float:
+    return found[f'ml_model_performance_gap{suffix}{{model="m",version="default",window="1h",metric="{metric}"}}']
+
+
+def realised(table: Table) -> dict[str, float]:
+    score, label = np.array(table["score"]), np.array(table["label"])
+    predicted = score >= 0.5
+    return {
+        "accuracy": sklearn.accuracy_score(label, predicted),
+        "precision": sklearn.precision_score(label, predicted),
+        "recall": sklearn.recall_score(label, predicted),
+        "f1": sklearn.f1_score(label, predicted),
+        "roc_auc": sklearn.roc_auc_score(label, score),
+    }
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.5, 2.0])
+@pytest.mark.parametrize("distortion", [1.0, 3.0])
+def test_estimates_follow_the_realised_value_under_covariate_shift(
+    tmp_path: Path, shift: float, distortion: float
+) -> None:
+    model = make_model(tmp_path, binary(20_000, 1, distortion=distortion), BINARY)
+    assert model.profile.calibrator is not None
+    assert model.profile.calibrator.isotonic == [distortion != 1.0]
+    table = binary(4000, 11, shift=shift, distortion=distortion)
+    feed(model, events(table, labelled=False))
+    found = samples(EstimationCollector([model]))
+    assert not any(key.startswith("ml_model_performance_gap") for key in found)
+    for metric, value in realised(table).items():
+        assert estimated(found, metric, "_lower") <= value <= estimated(found, metric, "_upper"), metric
+        assert estimated(found, metric) == pytest.approx(value, abs=0.03), metric
+
+
+def test_concept_drift_is_not_seen_by_the_estimate_but_by_the_gap(tmp_path: Path) -> None:
+    model = make_model(tmp_path, binary(20_000, 1), BINARY)
+    healthy = binary(3000, 21)
+    feed(model, events(healthy, labelled=True))
+    found = samples(EstimationCollector([model]))
+    assert all(gap(found, metric, "_lower") < 0 < gap(found, metric, "_upper") for metric in realised(healthy))
+
+    model = make_model(tmp_path, binary(20_000, 1), BINARY)
+    table = binary(3000, 31, concept=0.2)
+    feed(model, events(table, labelled=True))
+    found = samples(EstimationCollector([model]))
+    for metric, value in realised(table).items():
+        assert gap(found, metric) == pytest.approx(value - estimated(found, metric), abs=0.002)
+        assert gap(found, metric, "_upper") < 0, metric
+    assert estimated(found, "accuracy") > realised(table)["accuracy"] + 0.1
+
+
+@pytest.mark.simulation
+def test_realised_accuracy_falls_into_the_range_nineteen_times_in_twenty(tmp_path: Path) -> None:
+    n, windows = 300, 150
+    inside = dict.fromkeys(("accuracy", "precision", "recall", "f1", "roc_auc"), 0)
+    reference = binary(20_000, 1, distortion=2.0)
+    for window in range(windows):
+        if window == 0:
+            model = make_model(tmp_path, reference, BINARY, min_samples={"performance": 10})
+        table = binary(n, 1000 + 2 * window, shift=0.7, distortion=2.0)
+        model.versions.clear()
+        feed(model, events(table, labelled=False))
+        found = samples(EstimationCollector([model]))
+        for metric, value in realised(table).items():
+            inside[metric] += estimated(found, metric, "_lower") <= value <= estimated(found, metric, "_upper")
+    for metric, count in inside.items():
+        share = count / windows
+        assert share >= 0.90, metric  # 95 % less three standard errors of 150 windows
+
+
+def multiclass(n: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal([shift, 0, 0], 1.5, (n, 3))
+    truth = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    label = (truth.cumsum(1) > rng.random((n, 1))).argmax(1)
+    told = np.exp(2 * x) / np.exp(2 * x).sum(1, keepdims=True)
+    return x, told, label
+
+
+def test_multiclass_estimates_follow_the_realised_value(tmp_path: Path) -> None:
+    x, scores, label = multiclass(20_000, 5)
+    table = {"x": x[:, 0].tolist(), "y": label.tolist(), **{f"p{k}": scores[:, k].tolist() for k in range(3)}}
+    request = {"task": "multiclass", "label": "y", "scores": {str(k): f"p{k}" for k in range(3)}, "features": ("x",)}
+    model = make_model(tmp_path, table, request)
+    x, scores, label = multiclass(4000, 6, shift=1.5)
+    feed(model, [{"scores": {str(k): float(p) for k, p in enumerate(row)}} for row in scores])
+    found = samples(EstimationCollector([model]))
+    predicted = scores.argmax(1)
+    expected = {
+        "accuracy": sklearn.accuracy_score(label, predicted),
+        "precision": sklearn.precision_score(label, predicted, average="macro"),
+        "recall": sklearn.recall_score(label, predicted, average="macro"),
+        "f1": sklearn.f1_score(label, predicted, average="macro"),
+        "roc_auc": sklearn.roc_auc_score(label, scores, multi_class="ovr"),
+    }
+    for metric, value in expected.items():
+        assert estimated(found, metric) == pytest.approx(value, abs=0.03), metric
+    counts = [
+        found[f'ml_model_expected_confusion_total{{model="m",version="default",predicted="{p}",actual="{a}"}}']
+        for p in range(3)
+        for a in range(3)
+    ]
+    np.testing.assert_allclose(counts, sklearn.confusion_matrix(predicted, label).ravel(), atol=80)
+    assert sum(counts) == pytest.approx(4000)
+
+
+def regression(n: int, seed: int, *, shift: float = 0.0, noise: float = 1.0) -> Table:
+    """Errors that grow with |x| and with z."""
+    rng = np.random.default_rng(seed)
+    x, z = rng.normal(shift, 1, n), rng.normal(0, 1, n)
+    prediction = 10 + 2 * x
+    error = rng.normal(0, 1, n) * (0.5 + np.abs(x) + 0.5 * np.maximum(z, 0)) * noise
+    return {"x": x.tolist(), "z": z.tolist(), "p": prediction.tolist(), "y": (prediction - error).tolist()}
+
+
+REGRESSION = {"task": "regression", "label": "y", "prediction": "p", "features": ("x", "z")}
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_expected_errors_follow_the_realised_ones_under_covariate_shift(tmp_path: Path, shift: float) -> None:
+    model = make_model(tmp_path, regression(20_000, 1), REGRESSION)
+    assert model.profile.losses is not None
+    assert model.profile.losses.explained > 0.1
+    table = regression(4000, 2, shift=shift)
+    feed(model, [{"features": {"x": x, "z": z}, "prediction": p} for x, z, p, _ in zip(*table.values(), strict=True)])
+    found = samples(EstimationCollector([model]))
+    error = np.array(table["p"]) - np.array(table["y"])
+    for metric, value in {"mae": np.abs(error).mean(), "rmse": np.sqrt(np.square(error).mean())}.items():
+        assert estimated(found, metric) == pytest.approx(value, rel=0.06)
+        assert estimated(found, metric, "_lower") < estimated(found, metric) < estimated(found, metric, "_upper")
+
+
+def test_the_gap_of_errors_shows_concept_drift(tmp_path: Path) -> None:
+    for noise, drifts in ((1.0, False), (1.5, True)):
+        model = make_model(tmp_path, regression(20_000, 1), REGRESSION)
+        table = regression(3000, 3, noise=noise)
+        rows = zip(*table.values(), strict=True)
+        feed(model, [{"features": {"x": x, "z": z}, "prediction": p, "label": y} for x, z, p, y in rows])
+        found = samples(EstimationCollector([model]))
+        for metric in ("mae", "rmse"):
+            assert (gap(found, metric, "_lower") > 0) == drifts
+
+
+def test_the_family_can_be_switched_off(tmp_path: Path) -> None:
+    model = make_model(tmp_path, binary(500, 1), BINARY, estimation={"enabled": False})
+    assert model.estimation is None
+    feed(model, events(binary(200, 2), labelled=True))
+    assert samples(EstimationCollector([model])) == {}

@@ -1,0 +1,124 @@
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporter.collectors import DataCollector
+from exporter.multivariate import VectorDrift, VectorMap
+from exporter.multivariate_collector import MultivariateCollector
+from exporter.profile.bins import NumericVariable
+from exporter.statistics import multivariate
+from tests.unit.models import feed, make_model, samples
+
+REQUEST = {"task": "binary", "label": "y", "prediction": "y"}
+
+
+def correlated(n: int, seed: int, correlation: float, *, lognormal: bool = False, features: int = 6) -> np.ndarray:
+    """Features of which the first two are correlated, all with the same marginal distribution."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, features))
+    x[:, 1] = correlation * x[:, 0] + np.sqrt(1 - correlation**2) * x[:, 1]
+    return np.exp(x) if lognormal else x
+
+
+def table_of(x: np.ndarray) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = {f"x{i}": column.tolist() for i, column in enumerate(x.T)}
+    return table | {"y": (x[:, 0] > np.median(x[:, 0])).astype(int).tolist()}
+
+
+def events_of(x: np.ndarray) -> list[dict[str, Any]]:
+    return [{"features": {f"x{i}": value for i, value in enumerate(row)}, "prediction": 0} for row in x.tolist()]
+
+
+def test_a_rotation_with_unchanged_marginals_is_seen_by_both_and_by_no_single_feature(tmp_path: Path) -> None:
+    statistics = ["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
+    settings = {"drift": {"statistics": statistics, "min_effect": {}, "false_alarm_rate": 0.001}}
+    model = make_model(tmp_path, table_of(correlated(20_000, 1, 0.8)), REQUEST, **settings)
+    feed(model, events_of(correlated(3000, 2, -0.8)))
+    where = '{model="m",version="default",window="1h",'
+    found = samples(MultivariateCollector([model]))
+    for statistic in ("mmd", "pca_reconstruction"):
+        value = found[f'ml_data_drift{where}statistic="{statistic}"}}']
+        assert value > found[f'ml_data_drift_threshold{where}statistic="{statistic}"}}']
+    found = samples(DataCollector([model]))
+    for feature in range(6):
+        for statistic in statistics:
+            labels = f'{where}feature="x{feature}",statistic="{statistic}"}}'
+            assert found[f"ml_feature_drift{labels}"] <= found[f"ml_feature_drift_threshold{labels}"]
+
+
+@pytest.mark.parametrize("lognormal", [False, True])
+@pytest.mark.simulation
+def test_without_drift_the_false_alarm_rate_is_kept(tmp_path: Path, lognormal: bool) -> None:
+    alpha, draws = 0.05, 600
+    model = make_model(tmp_path, table_of(correlated(20_000, 1, 0.5, lognormal=lognormal)), REQUEST)
+    reference = model.profile.vectors
+    assert reference is not None
+    assert model.vectors is not None
+    drift = VectorDrift(reference, alpha, {}, 100)
+    vector_map = VectorMap.of(reference, model.layout.numeric)
+    for n in (100, 1000, 10_000):
+        windows = draws if n < 10_000 else 200
+        cells = np.zeros((windows, model.vectors.cells))
+        for window in range(windows):
+            x = correlated(n, 10_000 * n + window, 0.5, lognormal=lognormal)
+            model.vectors.count(cells[window], vector_map(np.ascontiguousarray(x.T)))
+        values, thresholds = drift.compare(model.vectors.sums(cells))
+        rates = (values > thresholds).mean(axis=0)
+        tolerance = 3 * np.sqrt(alpha * (1 - alpha) / windows)
+        assert (np.abs(rates - alpha) <= tolerance + 0.01).all(), (n, rates)
+
+
+def test_default_effects_let_a_small_shift_of_one_feature_pass_and_catch_a_joint_one(tmp_path: Path) -> None:
+    model = make_model(tmp_path, table_of(correlated(20_000, 1, 0.5)), REQUEST)
+    reference = model.profile.vectors
+    assert reference is not None
+    assert model.vectors is not None
+    drift = VectorDrift(reference, 0.01, {"mmd": 0.05, "pca_reconstruction": 0.1}, 100)
+    vector_map = VectorMap.of(reference, model.layout.numeric)
+    alarms = []
+    for shift in (np.array([0.05, 0, 0, 0, 0, 0]), np.full(6, 0.5)):
+        cells = np.zeros((1, model.vectors.cells))
+        model.vectors.count(cells[0], vector_map(np.ascontiguousarray((correlated(100_000, 3, 0.5) + shift).T)))
+        values, thresholds = drift.compare(model.vectors.sums(cells))
+        alarms.append(bool((values > thresholds)[0, 0]))
+    assert alarms == [False, True]
+
+
+def test_fourier_features_approximate_the_kernel() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((5, 40))
+    width = multivariate.bandwidth(5)
+    maps = multivariate.fourier_map(x, multivariate.frequencies(1, 5, 4096, width))
+    exact = np.exp(-np.square(x[:, :, None] - x[:, None, :]).sum(0) / (2 * width**2))
+    np.testing.assert_allclose(maps.T @ maps, exact, atol=0.06)
+
+
+def test_frequencies_are_the_same_everywhere() -> None:
+    raw = (0xC621FBCD16D92688, 0x705A5661A791FFC1)  # the first numbers of PCG64(42)
+    expected = [NormalDist(0, 1 / 3).inv_cdf(number / 2**64) for number in raw]
+    np.testing.assert_allclose(multivariate.frequencies(42, 1, 2, 3.0)[0], expected, rtol=1e-9)
+
+
+def test_reconstruction_error_equals_that_of_scikit_learns_components() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((500, 4)) @ rng.standard_normal((4, 4))
+    moments = x.T @ x
+    components = multivariate.principal_components(moments / 500)
+    residual = x - x @ components @ components.T
+    error = multivariate.reconstruction_error(np.array(500.0), moments, components)
+    assert error == pytest.approx(np.square(residual).sum(1).mean())
+    assert components.shape[1] < 4
+
+
+def test_missing_and_invalid_values_count_as_the_mean(tmp_path: Path) -> None:
+    model = make_model(tmp_path, table_of(correlated(500, 1, 0.5, features=2)), REQUEST)
+    reference = model.profile.vectors
+    assert reference is not None
+    vectors = VectorMap.of(reference, model.layout.numeric)(np.array([[np.nan, np.inf], [1e9, -1e9]]))
+    np.testing.assert_array_equal(vectors.values, [[0, 0], [5, -5]])
+    variable = model.profile.features["x0"]
+    assert isinstance(variable, NumericVariable)
+    assert reference.means[0] == variable.mean

@@ -1,0 +1,183 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from river import drift
+
+from exporter.change_collector import ChangeCollector
+from exporter.statistics.sequential import Adwin, ChangeEvidence, PageHinkley
+from tests.unit.models import feed, make_model, samples
+
+
+def stream(seed: int, *parts: tuple[int, float]) -> np.ndarray:
+    """Errors with the given rates, one stretch after the other."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([(rng.random(n) < rate).astype(np.float64) for n, rate in parts])
+
+
+def detections(detector: Adwin | PageHinkley, values: np.ndarray, step: int) -> list[int]:
+    """Return after how many values, in steps, changes were counted."""
+    found = []
+    for start in range(0, len(values), step):
+        before = detector.changes
+        detector.update(values[start : start + step])
+        found += [start + step] * (detector.changes - before)
+    return found
+
+
+def rivers(detector: Any, values: np.ndarray) -> list[int]:
+    found = []
+    for count, value in enumerate(values.tolist(), 1):
+        detector.update(value)
+        if detector.drift_detected:
+            found.append(count)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("direction", "mode"), [("up", "up"), ("down", "down"), ("both", "both")])
+def test_page_hinkley_equals_rivers(seed: int, direction: Any, mode: str) -> None:
+    values = stream(seed, (2000, 0.1), (1500, 0.4), (1500, 0.05))
+    oracle = rivers(drift.PageHinkley(threshold=15, mode=mode), values)
+    assert oracle
+    assert detections(PageHinkley(direction, threshold=15), values, 1) == oracle
+    whole = PageHinkley(direction, threshold=15)
+    for part in np.split(values, [1, 700, 701, 3333]):
+        whole.update(part)
+    assert whole.changes == len(oracle)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_adwin_finds_a_change_when_rivers_does(seed: int) -> None:
+    values = stream(seed, (3000, 0.1), (2000, 0.3))
+    oracle = rivers(drift.ADWIN(), values)  # type: ignore[no-untyped-call]
+    assert len(oracle) >= 1
+    exact = detections(Adwin(block=1, clock=32), values, 32)
+    assert abs(exact[0] - oracle[0]) <= 32
+    production = Adwin()
+    found = detections(production, values, 32)
+    assert len(found) == 1
+    assert 3000 < found[0] <= oracle[0] + 256
+    assert production.width <= 2000 + 128
+
+
+def test_adwin_keeps_a_window_without_change() -> None:
+    detector = Adwin()
+    detector.update(stream(1, (20_000, 0.2)))
+    assert detector.changes == 0
+    assert detector.width == 20_000
+
+
+@pytest.mark.simulation
+def test_evidence_stays_below_its_threshold_over_all_time() -> None:
+    alpha, streams, steps = 0.05, 300, 10_000
+    rng = np.random.default_rng(5)
+    crossed = {"errors": 0, "scores": 0}
+    for _ in range(streams):
+        errors = (rng.random(steps) < 0.1).astype(np.float64)
+        for name, values in {"errors": errors, "scores": rng.beta(0.4, 3.6, steps)}.items():
+            evidence = ChangeEvidence(0.1)
+            highest = -math.inf
+            for start in range(0, steps, 100):
+                evidence.update(values[start : start + 100])
+                highest = max(highest, evidence.log_evidence)
+            crossed[name] += highest >= math.log(1 / alpha)
+    for count in crossed.values():
+        assert count / streams <= alpha + 2 * math.sqrt(alpha * (1 - alpha) / streams)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.13])
+def test_evidence_rises_soon_after_a_change_that_follows_a_long_calm(rate: float) -> None:
+    information = rate * math.log(rate / 0.1) + (1 - rate) * math.log((1 - rate) / 0.9)  # nats per error
+    spent = math.log(100) + math.log(2500 * math.log(2500) ** 2 / math.log(2)) + math.log(4)
+    within = round(1.5 * spent / information)
+    delays = []
+    for seed in range(20):
+        evidence = ChangeEvidence(0.1)
+        evidence.update(stream(seed, (20_000, 0.1)))
+        values = stream(100 + seed, (4 * within, rate))
+        for start in range(0, len(values), 50):
+            evidence.update(values[start : start + 50])
+            if evidence.log_evidence > math.log(100):
+                break
+        delays.append(start + 50)
+    assert np.median(delays) <= within
+
+
+def test_evidence_of_a_fall_mirrors_that_of_a_rise() -> None:
+    values = stream(3, (1000, 0.2), (500, 0.35))
+    up, down = ChangeEvidence(0.2, "up"), ChangeEvidence(0.8, "down")
+    up.update(values)
+    down.update(1 - values)
+    assert up.log_evidence > 5
+    assert down.log_evidence == pytest.approx(up.log_evidence, rel=1e-9)
+
+
+def test_evidence_goes_when_the_change_does() -> None:
+    evidence = ChangeEvidence(0.2, most=8)
+    evidence.update(stream(4, (5000, 0.5)))
+    assert 6 < evidence.log_evidence <= 8.1
+    evidence.update(stream(5, (5000, 0.1)))
+    assert evidence.log_evidence < 4
+
+
+@pytest.mark.parametrize("make", [lambda: ChangeEvidence(0.1), Adwin, lambda: PageHinkley(threshold=10)])
+def test_state_survives_a_restart(make: Callable[[], Any]) -> None:
+    values = stream(6, (1003, 0.1), (1004, 0.4))
+    unbroken, before, after = make(), make(), make()
+    before.update(values[:1500])
+    after.restore(before.state())
+    after.update(values[1500:])
+    unbroken.update(values[:1500])
+    unbroken.update(values[1500:])
+    for name, value in unbroken.state().items():
+        np.testing.assert_allclose(after.state()[name], value)
+
+
+def _model(directory: Path, **settings: Any) -> Any:
+    rng = np.random.default_rng(1)
+    x = rng.random(5000)
+    label = (rng.random(5000) < x).astype(int)
+    table = {"x": x.tolist(), "score": x.tolist(), "y": label.tolist()}
+    request = {"task": "binary", "label": "y", "scores": {"1": "score"}, "features": ("x",)}
+    return make_model(directory, table, request, **settings)
+
+
+def _events(n: int, seed: int, *, flipped: float = 0.0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    score = rng.random(n)
+    label = (rng.random(n) < score) ^ (rng.random(n) < flipped)
+    return [{"score": s, "label": int(y)} for s, y in zip(score.tolist(), label.tolist(), strict=True)]
+
+
+def test_a_models_errors_and_scores_are_watched(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    collector = ChangeCollector([model])
+
+    def evidence(name: str) -> float:
+        return samples(collector)[f'ml_model_change_evidence{{model="m",version="default",stream="{name}"}}']
+
+    feed(model, _events(6000, 2))
+    found = samples(collector)
+    threshold = found['ml_model_change_evidence_threshold{model="m",version="default",stream="error"}']
+    assert threshold == pytest.approx(math.log(100))
+    assert evidence("error") < threshold
+    assert evidence("score") < threshold
+    detected = 'ml_model_changes_detected_total{model="m",version="default",stream="error",detector="adwin"}'
+    assert found[detected] == 0
+    feed(model, _events(2000, 3, flipped=0.4))
+    assert evidence("error") > threshold > evidence("score")
+    assert samples(collector)[detected] >= 1
+
+    again = _model(tmp_path)
+    again.restore(model.state())
+    assert samples(ChangeCollector([again])) == samples(collector)
+
+
+def test_the_family_can_be_switched_off(tmp_path: Path) -> None:
+    model = _model(tmp_path, change={"enabled": False})
+    feed(model, _events(100, 2))
+    assert samples(ChangeCollector([model])) == {}

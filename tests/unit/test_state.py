@@ -1,0 +1,141 @@
+import asyncio
+import math
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter import config
+from exporter.collectors import DataCollector, ModelCollector
+from exporter.config import Limits
+from exporter.demo.feeder import Feeder
+from exporter.demo.run import CONFIG
+from exporter.exposition import render
+from exporter.intake import Intake, SourceCounts
+from exporter.model import Model
+from exporter.sources.base import Health
+from exporter.state import HISTORY_POINTS, ModelState, Observer, source_state
+
+START = 1_800_000_000.0
+
+
+class Exporter:
+    """The demonstration on a clock of its own."""
+
+    def __init__(self) -> None:
+        settings, profiles = config.read(CONFIG)
+        self.models = [Model(model, profiles[model.name], Limits()) for model in settings.models]
+        self.data = DataCollector(self.models)
+        self.observers = {m.name: Observer(m, self.data.comparisons[m.name]) for m in self.models}
+        self.intake = Intake(self.models, ["push"], Limits())
+        self.feeder = Feeder()
+        self.now = START
+
+    def run_to(self, seconds: int) -> None:
+        """Live until `seconds` after the start, with a point of history every 10 s."""
+
+        async def live() -> None:
+            for second in range(int(self.now - START) + 1, seconds + 1):
+                self.now = START + second
+                body = self.feeder.batch(second, self.now)
+                await self.intake.submit("push", body, self.now)
+                if second % 10 == 0:
+                    self.intake.flush()
+                    for observer in self.observers.values():
+                        observer.record(self.now)
+            self.intake.flush()
+
+        asyncio.run(live())
+
+    def state(self, model: str) -> ModelState:
+        (state,) = self.observers[model].states(self.now)
+        return state
+
+    def metric(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """Samples of a metric with these labels, by the values of the others."""
+        samples = [s for c in (ModelCollector(self.models), self.data) for s in c.collect(self.now)]
+        return {
+            tuple(value for key, value in sample.labels.items() if key not in labels): sample.value
+            for family in text_string_to_metric_families(render(samples, False).decode())
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Exporter:
+    return Exporter()
+
+
+def test_from_nothing_over_good_to_failing(exporter: Exporter) -> None:
+    assert exporter.observers["mpg"].states(START) == []
+    exporter.run_to(2)
+    state = exporter.state("mpg")
+    assert state.state == "unknown"
+    assert state.reasons[-1].endswith(" of 30 labels that performance needs in 5m")
+    assert state.performance.value is None
+
+    exporter.run_to(35)
+    state = exporter.state("mpg")
+    assert (state.state, state.reasons, state.drifted) == ("good", [], [])
+
+    exporter.run_to(110)
+    state = exporter.state("mpg")
+    assert state.state == "failing"
+    assert state.reasons[0].startswith("mae ")
+    assert " in 1m, at most 2.3 is agreed" in state.reasons[0]
+    assert "horsepower" in state.drifted
+    assert exporter.state("flights").reasons != []
+
+
+def test_it_says_what_the_metrics_say(exporter: Exporter) -> None:
+    exporter.run_to(110)
+    for name in ("mpg", "flights"):
+        state = exporter.state(name)
+        headline = state.performance
+        assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(state)), ModelState) == state
+        labels = {"model": name, "version": "1", "window": headline.window}
+        for metric, value in (("", headline.value), ("_lower", headline.lower), ("_upper", headline.upper)):
+            assert exporter.metric(f"ml_model_performance{metric}", **labels)[headline.metric,] == value
+        assert exporter.metric("ml_model_drifted_features", **labels)[()] == len(state.drifted)
+        assert exporter.metric("ml_model_predictions_total", model=name)["1",] == state.predictions
+        assert exporter.metric("ml_model_label_coverage_ratio", **labels).get(()) == state.label_coverage
+        bounds = (
+            exporter.metric("ml_model_benchmark_min", model=name),
+            exporter.metric("ml_model_benchmark_max", model=name),
+        )
+        assert [headline.minimum, headline.maximum] == [bound.get((headline.metric,)) for bound in bounds]
+        lower, upper = (exporter.metric(f"ml_model_performance{end}", **labels) for end in ("_lower", "_upper"))
+        missed = {m for (m,), low in bounds[0].items() if upper[m,] < low} | {
+            m for (m,), high in bounds[1].items() if lower[m,] > high
+        }
+        assert {reason.split()[0] for reason in state.reasons if "agreed" in reason} == missed
+
+
+def test_silence(exporter: Exporter) -> None:
+    exporter.run_to(110)
+    (state,) = exporter.observers["flights"].states(exporter.now + 1000)
+    assert state.state == "silent"
+    assert "no prediction in 5m" in state.reasons
+    assert state.drifted == []
+
+
+def test_history_is_bounded(exporter: Exporter) -> None:
+    observer = Observer(exporter.models[0], exporter.data.comparisons["mpg"])
+    exporter.run_to(110)
+    for second in range(HISTORY_POINTS + 5):
+        observer.record(exporter.now + second)
+    (state,) = observer.states(exporter.now)
+    assert len(state.performance.history) == HISTORY_POINTS
+    assert all(value is None or math.isfinite(value) for value in state.performance.history)
+
+
+def test_sources() -> None:
+    counts = SourceCounts(accepted=7, late=1, last_event=5.0)
+    counts.rejected["bad_score"] = 2
+    counts.rejected["unknown_model"] = 3
+    pushed = source_state("push", counts)
+    assert (pushed.up, pushed.lag_events, pushed.rejected) == (True, None, 5)
+    assert pushed.rejected_by_reason == {"unknown_model": 3, "bad_score": 2}
+    pulled = source_state("stream", counts, Health(up=False, lag_events=12.0, error="no broker"))
+    assert (pulled.up, pulled.lag_events, pulled.error) == (False, 12.0, "no broker")
