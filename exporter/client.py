@@ -248,7 +248,8 @@ class Monitor:
                 if status not in (408, 429) and status < 500:
                     self._give_up(len(lines), what)
                     return
-            if not self._pause(pause * random.uniform(0.5, 1.0) if retry_after is None else retry_after, what):
+            jittered = pause * random.uniform(0.5, 1.0)  # nosec B311: so that not all clients come back at once
+            if not self._pause(jittered if retry_after is None else retry_after, what):
                 self._give_up(len(lines), what)
                 return
             pause = min(2 * pause, _LONGEST_PAUSE)

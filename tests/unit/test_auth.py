@@ -1,6 +1,5 @@
 import asyncio
 import base64
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -116,16 +115,16 @@ def test_the_bucket_fills_again() -> None:
 
 
 def timed(password: str, user: str, users: dict[str, SecretStr]) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()  # of all threads, and of this process alone, however busy the machine is
     assert not asyncio.run(Passwords().right(user.encode(), password.encode(), users))
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     users = {"alice": SecretStr(bcrypt.hashpw(b"x", bcrypt.gensalt(8)).decode())}
     pairs = [(timed("wrong", "alice", users), timed("wrong", "nobody", users)) for _ in range(9)]
-    known, unknown = (statistics.median(times) for times in zip(*pairs, strict=True))
-    assert 0.5 < known / unknown < 2
+    known, unknown = (min(times) for times in zip(*pairs, strict=True))
+    assert 0.67 < known / unknown < 1.5
 
 
 def test_verdicts_are_remembered_and_no_password_with_them() -> None:
@@ -133,8 +132,8 @@ def test_verdicts_are_remembered_and_no_password_with_them() -> None:
     passwords = Passwords()
 
     async def ask(user: bytes, password: bytes) -> tuple[bool, float]:
-        begin = time.perf_counter()
-        return await passwords.right(user, password, users), time.perf_counter() - begin
+        begin = time.process_time()
+        return await passwords.right(user, password, users), time.process_time() - begin
 
     async def asks() -> None:
         for password, verdict in ((b"open sesame", True), (b"wrong", False)):

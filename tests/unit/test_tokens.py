@@ -13,6 +13,7 @@ from exporter.journal import Faults, Journal
 from exporter.model import Model
 from exporter.registry import Registry
 from exporter.settings import ConfigError
+from exporter.sources.base import Content
 from exporter.sources.http import HttpSource
 from exporter.sources.kserve import KServe
 from exporter.state import Report
@@ -197,3 +198,15 @@ def test_a_restart_counts_no_more_than_the_token_opened(tmp_path: Path, allowed:
     asyncio.run(replay(after, Store(tmp_path)))
     assert before.sources == after.sources
     assert before.sources["push"].rejected["forbidden_model"] == (allowed == frozenset({"flights"}))
+
+
+def test_a_cloud_event_is_held_against_the_token_before_it_waits() -> None:
+    _, profiles = configuration.read(CONFIG)
+    adapter = KServe(KServeSettings(), profiles)
+    attributes = {"id": "a", "type": "org.kubeflow.serving.inference.request", "inferenceservicename": "mpg"}
+    content = Content("application/json", attributes | {"specversion": "1.0", "source": "http://localhost/"})
+    body = b'{"instances": [{"horsepower": 100}]}'
+    assert adapter.take(content, body, 1.0, frozenset({"flights"})).refused == [(1, "forbidden_model")]
+    assert adapter.waiting == 0
+    assert adapter.take(content, body, 1.0, frozenset({"mpg"})).refused == []
+    assert adapter.waiting == 1
