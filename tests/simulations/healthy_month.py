@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 from exporter.collectors import DataCollector, IntakeCollector, ModelCollector
 from exporter.config import Benchmark, Config, Limits, ModelSettings
+from exporter.estimation import LossEstimation
+from exporter.estimation_collector import EstimationCollector
 from exporter.ledger import Outputs
 from exporter.model import Model
 from exporter.profile.build import Request, build
@@ -125,6 +127,12 @@ class Stream:
                 cells += [f"{outcomes[2][row]:.6f}"] if len(outcomes) > 2 else []
                 file.write(",".join(cells) + "\n")
 
+    def _outputs(self, prediction: Floats, scores: Floats) -> Outputs:
+        """What the model said; a regression's expected losses are not known here."""
+        expects_losses = isinstance(self.model.estimation, LossEstimation)
+        losses = np.full((len(prediction), 2 if expects_losses else 0), np.nan)
+        return Outputs.plain(prediction, scores)._replace(losses=losses)
+
     def live(self, start: float, seconds: int) -> None:
         """Count the events of a stretch of time, one a second, and the labels of those a stretch before."""
         trouble = self.trouble if self.trouble is not None and start >= self.trouble.at else Trouble(0)
@@ -139,11 +147,10 @@ class Stream:
         layout.count_features(delta, numeric, codes)
         columns = score[:, None] if self.task == "binary" else np.empty((seconds, 0))
         latency = self.rng.lognormal(np.log(0.03), 0.4, seconds)
-        layout.count_predictions(delta, Outputs.plain(prediction, columns), latency, failed)
+        outputs = self._outputs(prediction, columns)
+        layout.count_predictions(delta, outputs, latency, failed)
         known = self.rng.random(seconds) < LABELLED
-        layout.count_labels(
-            delta, Outputs.plain(prediction[known], columns[known]), label[known], np.full(known.sum(), 600.0)
-        )
+        layout.count_labels(delta, outputs.rows(np.flatnonzero(known)), label[known], np.full(known.sum(), 600.0))
         middle = start + seconds / 2
         self.version.add(delta, middle)
         self.version.cover(seconds, int(known.sum()), middle)
@@ -196,6 +203,7 @@ class Recorder:
         self._collectors: list[Collector] = [
             ModelCollector(models),
             DataCollector(models),
+            EstimationCollector(models),
             IntakeCollector(service.intake, {}, START),
         ]
         self._directory, self._needed = directory, needed()

@@ -91,9 +91,10 @@ def both(prometheus: Prometheus, gauge: str, rule: str, *labels: str) -> tuple[d
     )
 
 
-# increase() knows nothing of what came before the first scrape (0.5 s of 100 s) and extrapolates by up to half a scrape
-# interval at both ends. The factor is the same for all counters of a model and so cancels in every ratio; it remains in
-# the 1/2 that is added to each bin, and in the events that only the gauges saw: both are of the order of 1 %.
+# increase() knows nothing of what came before the first scrape (0.5 s of 100 s), and extrapolates by up to half an
+# interval at both ends, but not below 0: so its factor is nearly, not exactly, the same for all counters of a model.
+# It nearly cancels in ratios, and remains in the 1/2 that is added to each bin. The largest difference seen is 1.4 %
+# (the mean absolute error); drift differs by less than 1 %.
 RELATIVE = 0.02
 
 

@@ -19,21 +19,6 @@ ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 IN_FLIGHT = {
-    "ml_model_performance_estimated": "model version window metric",
-    "ml_model_performance_estimated_lower": "model version window metric",
-    "ml_model_performance_estimated_upper": "model version window metric",
-    "ml_model_change_evidence": "model version stream",
-    "ml_model_change_evidence_threshold": "model version stream",
-    "ml_model_drifted_features_controlled": "model version window",
-    "ml_data_drift": "model version window statistic",
-    "ml_data_drift_threshold": "model version window statistic",
-    "ml_fairness": "model version window attribute metric",
-    "ml_fairness_lower": "model version window attribute metric",
-    "ml_fairness_upper": "model version window attribute metric",
-    "ml_fairness_benchmark_min": "model metric",
-    "ml_fairness_benchmark_max": "model metric",
-    "ml_group_predictions_total": "model version attribute group predicted",
-    "ml_group_selection_ratio": "model version attribute window group",
     "ml_exporter_series_limit": "",
     "ml_exporter_series_dropped": "",
 }
