@@ -130,7 +130,7 @@ class Fit:
         for name, cells in zip(self._names[1], codes, strict=True):
             rows.append(cells)
             sizes.append(self._profile.features[name].cells)
-        return np.array(rows, np.intp).reshape(-1, numeric.shape[1]), sizes
+        return np.array(rows, np.intp).reshape(len(rows), numeric.shape[1]), sizes
 
 
 class _Calibration:

@@ -87,6 +87,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
                 raise ValueError(f"{name}: {self.task} needs a {wanted.__struct_config__.tag} variable")
             if isinstance(variable, CategoricalVariable) and variable.categories != self.classes:
                 raise ValueError(f"{name}: its categories must be the classes {self.classes}")
+        if self.score_edges != sorted(set(self.score_edges)):
+            raise ValueError("score_edges must ascend")
         if self.calibrator is not None:
             columns = 1 if self.task == "binary" else len(self.classes)
             self.calibrator.validate(columns, len(self.score_edges) + 1)
@@ -96,8 +98,6 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
             embedding.validate(name)
         if self.losses is not None:
             self.losses.validate(self.vectors)
-        if self.score_edges != sorted(set(self.score_edges)):
-            raise ValueError("score_edges must ascend")
         for name, variable in [*self.features.items(), *self.groups.items()]:
             variable.validate(name)
         for name, variable in {"score": self.score, "prediction": self.prediction, "label": self.label}.items():
