@@ -1,6 +1,30 @@
 """All benchmarks, one line per number: `python -m tests.benchmarks`, on an otherwise quiet machine."""
 
-from tests.benchmarks import busy, exposition, ingest, profiling, refresh, scrape
+from tests.benchmarks import (
+    busy,
+    compute,
+    durability,
+    exposition,
+    formats,
+    ingest,
+    join,
+    judgement,
+    profiling,
+    refresh,
+    scrape,
+)
 
-for benchmark in (ingest, exposition, refresh, profiling, scrape, busy):
+for benchmark in (
+    ingest,
+    durability,
+    join,
+    judgement,
+    formats,
+    exposition,
+    refresh,
+    profiling,
+    scrape,
+    busy,
+    compute,
+):
     benchmark.main()
