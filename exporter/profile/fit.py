@@ -102,9 +102,9 @@ class Fit:
         )
         known = ~np.isnan(decision).any(axis=1)
         bins, sizes = self._bins(numeric[:, known], codes[:, known])
-        decision = decision[known] - decision[known].mean(axis=0)
-        if len(decision) < MIN_ROWS or not len(bins):
+        if np.count_nonzero(known) < MIN_ROWS or not len(bins):
             return {}
+        decision = decision[known] - decision[known].mean(axis=0)
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         held_out = np.arange(len(decision)) % _FOLDS == 0
         fitted = _additive(bins[:, ~held_out] + offsets[:-1, np.newaxis], decision[~held_out], int(offsets[-1]))

@@ -18,7 +18,7 @@ from prometheus.source.render import rule_files
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
 
-SCRAPES = 6  # before and after the events, so that increase has levels to start from and to reach
+SCRAPES = 15  # before and after the events, so that the ends to which increase extrapolates weigh little
 REPLICAS = ("first", "second")
 
 
@@ -136,7 +136,7 @@ def test_performance(prometheus: Prometheus) -> None:
     }
     assert rules.keys() == wanted
     for key in wanted:
-        assert rules[key] == pytest.approx(gauges[key], rel=RELATIVE, abs=2e-3), key
+        assert rules[key] == pytest.approx(gauges[key], rel=RELATIVE, abs=2e-3), (key, rules[key], gauges[key])
 
 
 def test_bad_predictions(prometheus: Prometheus) -> None:
