@@ -189,7 +189,7 @@ def test_columns_that_appear_late_were_missing_before(tmp_path: Path) -> None:
 
 
 def test_texts_of_a_typed_file_are_no_numbers(tmp_path: Path) -> None:
-    rows = [{"code": str(i % 3), "flag": i % 2 == 0, "odd": [1], "y": 1} for i in range(60)]
+    rows = [{"code": str(i % 3), "flag": i % 2 == 0, "odd": {"a": 1}, "y": 1} for i in range(60)]
     with pytest.raises(BuildError, match="odd: has no value at all; leave it out with --exclude odd"):
         built(write_lines(tmp_path / "t.ndjson", rows), task="regression", label="y")
     profile = built(tmp_path / "t.ndjson", task="regression", label="y", exclude=("odd",))
