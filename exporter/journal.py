@@ -161,12 +161,17 @@ class Journal:
         """Write parts as the current checkpoint; returns their size in bytes."""
         generation = self._store.begin_checkpoint()
         size = 0
-        for name, tree in parts.items():
-            for number, piece in enumerate(pack(tree)):
-                await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
-                size += len(piece)
-                await self._commit_waiting()
-        await self._in_thread(partial(self._store.finish_checkpoint, list(parts), generation, sequence))
+        try:
+            for name, tree in parts.items():
+                for number, piece in enumerate(pack(tree)):
+                    await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
+                    size += len(piece)
+                    await self._commit_waiting()
+            await self._in_thread(partial(self._store.finish_checkpoint, list(parts), generation, sequence))
+        except StoreError:
+            with contextlib.suppress(StoreError):  # its pieces must not fill the disk; at the latest a start drops them
+                await self._in_thread(partial(self._store.abandon_checkpoint, generation))
+            raise
         return size
 
     async def _commit_waiting(self) -> None:
