@@ -37,7 +37,7 @@ class Challenge:
         self.join = join
         self._profile = profile
         self._metrics = _NUMBERS if not profile.classes else _SCORES if profile.has_scores else _CLASSES
-        self._windows = [Window(length, 1 + comparison.CELLS * len(self._metrics)) for length in windows]
+        self.windows = [Window(length, 1 + comparison.CELLS * len(self._metrics)) for length in windows]
         self._pane_width = min(windows) / PANES
         self._limit = limit
         self._clear()
@@ -92,12 +92,12 @@ class Challenge:
         for pane in np.unique(panes):
             mine = panes == pane
             sums = comparison.sums(champion[mine].T, challenger[mine].T)
-            for window in self._windows:
+            for window in self.windows:
                 window.add(np.concatenate([[mine.sum()], sums.ravel()]), (float(pane) + 0.5) * self._pane_width)
 
     def compare(self, now: float, min_samples: int) -> tuple[Floats, Estimate]:
         """Return the number of pairs, (W,), and challenger less champion by metric, (W, metrics)."""
-        totals = np.stack([window.total(now) for window in self._windows])
+        totals = np.stack([window.total(now) for window in self.windows])
         n = totals[:, 0]
         sums = totals[:, 1:].reshape(len(n), -1, comparison.CELLS)
         enough = np.where(n >= min_samples, n, np.nan)
@@ -110,7 +110,7 @@ class Challenge:
         return {
             "versions": f"{self.champion} {self.challenger}",
             "join": self.join.state(),
-            "windows": {f"{window.length:g}": window.state() for window in self._windows},
+            "windows": {f"{window.length:g}": window.state() for window in self.windows},
             "keys": self._keys[self._keys != 0],
             "values": self._values[self._keys != 0],
         }
@@ -120,7 +120,7 @@ class Challenge:
         if state.get("versions") != f"{self.champion} {self.challenger}":
             return
         self.join.restore(state["join"])
-        for window in self._windows:
+        for window in self.windows:
             if f"{window.length:g}" in state["windows"]:
                 window.restore(state["windows"][f"{window.length:g}"])
         self._clear()
