@@ -37,7 +37,7 @@ class Challenge:
         self.join = join
         self._profile = profile
         self._metrics = _NUMBERS if not profile.classes else _SCORES if profile.has_scores else _CLASSES
-        self.windows = [Window(length, 1 + comparison.CELLS * len(self._metrics)) for length in windows]
+        self._windows = [Window(length, 1 + comparison.CELLS * len(self._metrics)) for length in windows]
         self._pane_width = min(windows) / PANES
         self._limit = limit
         self._clear()
@@ -92,12 +92,12 @@ class Challenge:
         for pane in np.unique(panes):
             mine = panes == pane
             sums = comparison.sums(champion[mine].T, challenger[mine].T)
-            for window in self.windows:
+            for window in self._windows:
                 window.add(np.concatenate([[mine.sum()], sums.ravel()]), (float(pane) + 0.5) * self._pane_width)
 
     def compare(self, now: float, min_samples: int) -> tuple[Floats, Estimate]:
         """Return the number of pairs, (W,), and challenger less champion by metric, (W, metrics)."""
-        totals = np.stack([window.total(now) for window in self.windows])
+        totals = np.stack([window.total(now) for window in self._windows])
         n = totals[:, 0]
         sums = totals[:, 1:].reshape(len(n), -1, comparison.CELLS)
         enough = np.where(n >= min_samples, n, np.nan)
@@ -105,12 +105,16 @@ class Challenge:
             found = [difference(enough, sums[:, i]) for i, difference in enumerate(self._metrics.values())]
         return n, Estimate(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
 
+    def forget_after(self, now: float) -> bool:
+        """Empty the panes that a clock which was ahead has made; returns whether there were any."""
+        return sum(window.forget_after(now) for window in self._windows) > 0
+
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "versions": f"{self.champion} {self.challenger}",
             "join": self.join.state(),
-            "windows": {f"{window.length:g}": window.state() for window in self.windows},
+            "windows": {f"{window.length:g}": window.state() for window in self._windows},
             "keys": self._keys[self._keys != 0],
             "values": self._values[self._keys != 0],
         }
@@ -120,7 +124,7 @@ class Challenge:
         if state.get("versions") != f"{self.champion} {self.challenger}":
             return
         self.join.restore(state["join"])
-        for window in self.windows:
+        for window in self._windows:
             if f"{window.length:g}" in state["windows"]:
                 window.restore(state["windows"][f"{window.length:g}"])
         self._clear()
