@@ -70,6 +70,7 @@ class Window:
         ahead = self.numbers > now // self.width + 1
         if not ahead.any():
             return False
+        self._newest = -1
         self.numbers[ahead] = -len(self.numbers)
         self.panes[ahead] = 0.0
         return True

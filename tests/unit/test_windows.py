@@ -57,8 +57,11 @@ def test_a_clock_that_was_ahead_leaves_nothing_behind(length: float, ahead: floa
         window.add(np.ones(1), START + ahead * length + (pane + 0.5) * window.width)
     for pane in range(PANES):
         assert not window.add(np.ones(1), START - (pane + 0.5) * window.width)
+    later = START + (ahead + 1) * length - window.width / 2
+    assert window.total(later)[0] == PANES
     now = START + passed * length
     assert window.forget_after(now)
+    assert window.total(later)[0] == 0
     assert not window.forget_after(now)
     for pane in range(PANES):
         assert window.add(np.ones(1), now - (pane + 0.01) * window.width)
