@@ -107,12 +107,13 @@ def shift_clock(world: World) -> None:
 def fill_disk(world: World) -> None:
     """The disk of the state fills up for three seconds: senders are told to wait, nobody is told a lie."""
     filler = world.subject.directory / "state" / "filler"
-    url = f"{world.subject.exporter.url}/-/ready"
     with filler.open("wb", buffering=0) as file:
-        _fill(file.fileno())
-        eventually(lambda: "make room" in httpx.get(url, trust_env=False).text, 20)
-        time.sleep(3)
-    filler.unlink()
+        try:
+            _fill(file.fileno())
+            eventually(lambda: _has_no_room(world.subject), 30)
+            time.sleep(3)
+        finally:
+            filler.unlink()
 
 
 def reload(world: World) -> None:
@@ -148,6 +149,18 @@ def _fill(file: int) -> None:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
+
+
+def _has_no_room(subject: Subject) -> bool:
+    """Send a large body of rubbish, since small ones may long fit into what SQLite has laid by."""
+    answer = httpx.post(
+        f"{subject.exporter.url}/v1/events",
+        content=b"?" * (4 << 20),
+        headers={"content-type": "application/x-ndjson"},
+        trust_env=False,
+        timeout=30,
+    )
+    return answer.status_code == 503 and "make room" in answer.text
 
 
 def _by_signal(world: World) -> None:
