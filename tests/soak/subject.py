@@ -17,7 +17,7 @@ from tests.integration.prometheus import eventually, free_port
 from tests.soak.traffic import SLOTS, Logged, Pushed, Queued
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-READY_SECONDS = 30.0
+READY_SECONDS = 90.0
 LOG = "events.ndjson"
 
 
