@@ -216,6 +216,8 @@ class Service:
             self.journal = Journal(store, self.intake, self.faults)
             self.intake.keep_in(self.journal)
             group.create_task(self.journal.run())
+        for model in self.models:
+            model.expect()
         self.intake.closed = None
         self._helpers += [group.create_task(task(self)) for task in (_observe, *self._tasks)]
         self._pullers = [group.create_task(supervise(source, self.intake)) for source in self.pulling.values()]
