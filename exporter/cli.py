@@ -4,6 +4,7 @@ import argparse
 import functools
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any, NoReturn, TypeVar
 
 from exporter import __version__, config, healthcheck, logs, service
 from exporter.demo import run as demo
+from exporter.doctor import findings
+from exporter.doctor.examination import Subject, examine
+from exporter.healthcheck import Access
 from exporter.logs import Notice
 from exporter.profile import show
 from exporter.profile.build import BuildError, Request, build
@@ -131,12 +135,39 @@ def _profile_show(options: argparse.Namespace) -> int:
 def _healthcheck(options: argparse.Namespace) -> int:
     try:
         healthy, answer = healthcheck.check(
-            options.web_listen_address[0], options.web_config_file, options.credentials_file, options.client_cert_file
+            Access(
+                options.web_listen_address[0],
+                options.web_config_file,
+                options.credentials_file,
+                options.client_cert_file,
+            )
         )
     except OSError as error:
         healthy, answer = False, str(error)
     print(answer, file=sys.stdout if healthy else sys.stderr)
     return 0 if healthy else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    logging.getLogger("exporter").addHandler(logging.NullHandler())  # what is wrong is a finding, not a log line
+    found = examine(
+        Subject(
+            options.config_file,
+            tuple(options.web_listen_address),
+            options.web_telemetry_path,
+            options.web_config_file,
+            options.credentials_file,
+            options.client_cert_file,
+            options.prometheus_url,
+        )
+    )
+    if options.json:
+        print(findings.as_json(found))
+    else:
+        on_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns
+        print("\n".join(findings.for_terminal(found, width) if on_terminal else findings.as_lines(found)))
+    return int(any(finding.verdict == "problem" for finding in found))
 
 
 def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence[Notice]]) -> service.Options:
@@ -186,11 +217,16 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(command=_profile_show)
 
     health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
-    _add_address(health)
-    _add_web_config(health)
-    _flag(health, "--credentials.file", None, "file with USER:PASSWORD, where basic_auth_users are set", type_=Path)
-    _flag(health, "--client.cert-file", None, "PEM file with certificate and key, where clients need one", type_=Path)
+    _add_access(health)
     health.set_defaults(command=_healthcheck)
+
+    doctor = commands.add_parser("doctor", help="find out why there is no data, or what else is wrong; changes nothing")
+    _flag(doctor, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
+    _add_access(doctor)
+    _flag(doctor, "--web.telemetry-path", "/metrics", "path under which the metrics are")
+    _flag(doctor, "--prometheus.url", None, "Prometheus whose scrape and rules are examined")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(command=_doctor)
     return parser
 
 
@@ -215,6 +251,13 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
             default=_environment(f"--collector.{name}", "true").lower() not in ("0", "false", "no"),
             help=f"switch the collector {name} on or off",
         )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    _add_address(parser)
+    _add_web_config(parser)
+    _flag(parser, "--credentials.file", None, "file with USER:PASSWORD, where basic_auth_users are set", type_=Path)
+    _flag(parser, "--client.cert-file", None, "PEM file with certificate and key, where clients need one", type_=Path)
 
 
 def _add_web_config(parser: argparse.ArgumentParser) -> None:

@@ -94,7 +94,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["demo"], ["check"], ["profile"], ["profile", "build"], ["healthcheck"]]
+    "command", [[], ["run"], ["demo"], ["check"], ["profile"], ["profile", "build"], ["healthcheck"], ["doctor"]]
 )
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
