@@ -10,24 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from exporter import __version__
-from exporter.challenge_collector import ChallengeCollector
-from exporter.change_collector import ChangeCollector
 from exporter.collectors import (
     CloudEventCollector,
     DataCollector,
     IntakeCollector,
-    ModelCollector,
     StateCollector,
 )
 from exporter.compute.sampler import Compute
 from exporter.config import Config
-from exporter.estimation_collector import EstimationCollector
-from exporter.group_collector import GroupCollector
 from exporter.intake import Intake, SourceCounts
 from exporter.journal import Faults, Journal
 from exporter.logs import Notice
 from exporter.model import Model
-from exporter.multivariate_collector import MultivariateCollector
+from exporter.model_collectors import model_collectors
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
@@ -96,13 +91,7 @@ class Service:
         self.pulling = {source.name: source for source in made if source is not None}
         self._awaited = dict(self.pulling)
         collectors: list[Collector] = [
-            ModelCollector(self.models),
-            data,
-            GroupCollector(self.models),
-            EstimationCollector(self.models),
-            MultivariateCollector(self.models),
-            ChangeCollector(self.models),
-            ChallengeCollector(self.models),
+            *model_collectors(self.models, data),
             IntakeCollector(self.intake, self.pulling, self._started),
             *([CloudEventCollector(self.http.name, self.http.kserve)] if self.http is not None else []),
             StateCollector(self.faults, lambda: self.journal),
