@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from exporter.attributes import Attributes
+from exporter.budget import DEFAULT_LIMIT
 from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
 from exporter.performance import METRICS
@@ -356,6 +357,7 @@ class SourceSettings(_Settings):
 class Limits(_Settings):
     """Bounds that keep memory, work and series finite whatever comes in."""
 
+    series: Annotated[int, Field(ge=1000)] = DEFAULT_LIMIT
     pending_predictions: Annotated[int, Field(ge=1)] = 10_000_000
     remembered_labels: Annotated[int, Field(ge=0)] = 1_000_000
     versions: Annotated[int, Field(ge=1, le=1000)] = 16

@@ -4,6 +4,7 @@ Rendering label sets is what makes exposition slow, and they hardly ever change:
 makes only `Samples` at each scrape.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,14 @@ from exporter.catalogue import Metric
 def escape_label_value(value: str) -> str:
     r"""Escape a label value for the text formats: backslash, double quote and line feed."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def unescape_label_value(value: str) -> str:
+    """Undo `escape_label_value`."""
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], value) if "\\" in value else value
+
+
+_VALUE = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 class Rows:
@@ -47,6 +56,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.prefixes)
+
+    def label_values(self, name: str) -> list[str]:
+        """Return the value that each series has of a label. Reads all texts, which is too slow for every scrape."""
+        place = self.metric.labels.index(name)
+        return [unescape_label_value(_VALUE.findall(prefix)[place]) for prefix in self.prefixes]
+
+    def first_labels(self) -> dict[str, str]:
+        """Return the label set of the first series."""
+        values = map(unescape_label_value, _VALUE.findall(self.prefixes[0]))
+        return dict(zip(self.metric.labels, values, strict=False))  # a histogram's series have `le` besides
 
 
 @dataclass(frozen=True, slots=True)
