@@ -125,7 +125,7 @@ class Model:
     def __init__(self, settings: ModelSettings, profile: Profile, limits: Limits) -> None:
         self.settings = settings
         self.profile = profile
-        attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
+        attributes = Attributes(settings.fairness.edges, profile, limits.groups) if settings.fairness else None
         self.group_counts = GroupCounts(attributes, profile) if attributes else None
         self.estimation = estimation_of(profile) if settings.estimation.enabled else None
         reference = profile.vectors

@@ -82,6 +82,10 @@ MEANINGS = {
     "limits.pending_predictions": "Predictions of a model that wait for labels; beyond it the oldest are given up.",
     "limits.remembered_labels": "Pairs of a model that are remembered, to know repeated and corrected labels.",
     "limits.versions": "Versions of a model; events of further ones are refused.",
+    "limits.features": "Features of a profile.",
+    "limits.categories": "Categories of one feature in a profile; in events, any other counts as `other`.",
+    "limits.classes": "Classes of a profile; memory grows with their square.",
+    "limits.groups": "Groups of one attribute or intersection; in events, any other counts as `other` or `unknown`.",
     "limits.queue_events": "Events that wait to be counted; beyond it senders get 429.",
     "limits.body_bytes": "Size of a body after decompression; beyond it senders get 413.",
 }

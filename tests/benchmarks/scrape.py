@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import uvloop
 
+from exporter.events import Reason
 from exporter.registry import Registry
 from exporter.samples import Samples
 from exporter.sources.base import Content, IntakeResult
@@ -44,6 +45,9 @@ class Changing:
 
 class NoIntake:
     """The part of a service that this benchmark leaves alone."""
+
+    def refuse(self, reason: Reason) -> None:
+        pass
 
     def ensure_room(self) -> None:
         pass

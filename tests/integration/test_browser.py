@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.events import Reason
 from exporter.logs import Notice
 from exporter.registry import Registry
 from exporter.sources.base import Content, IntakeResult
@@ -58,6 +59,9 @@ class Service:
     def __init__(self) -> None:
         self.asked = itertools.count()
         self.fails = False
+
+    def refuse(self, reason: Reason) -> None:
+        pass
 
     def ensure_room(self) -> None:
         pass

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from exporter.catalogue import Metric
+from exporter.events import Reason
 from exporter.registry import Registry
 from exporter.samples import Rows, Samples
 from exporter.sources.base import Content, IntakeResult
@@ -71,6 +72,9 @@ class Service:
         self.openmetrics.add(openmetrics)
         assert gzipped  # Prometheus always asks for it
         return await self.registry.scrape(openmetrics, gzipped, collectors)
+
+    def refuse(self, reason: Reason) -> None:
+        pass
 
     def ensure_room(self) -> None:
         pass

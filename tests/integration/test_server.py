@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from exporter.events import Reason
 from exporter.registry import Registry
 from exporter.sources.base import Content, IntakeResult
 from exporter.state import Report
@@ -29,6 +30,9 @@ class Service:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+
+    def refuse(self, reason: Reason) -> None:
+        pass
 
     def ensure_room(self) -> None:
         pass

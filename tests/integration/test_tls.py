@@ -12,6 +12,7 @@ import bcrypt
 import httpx
 import pytest
 
+from exporter.events import Reason
 from exporter.registry import Registry
 from exporter.sources.base import Content, IntakeResult
 from exporter.state import Report
@@ -31,6 +32,9 @@ VERIFIED = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_fi
 
 
 class Service:
+    def refuse(self, reason: Reason) -> None:
+        pass
+
     def ensure_room(self) -> None:
         pass
 
