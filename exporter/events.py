@@ -39,7 +39,7 @@ MAX_ID_LENGTH = 256
 LONGEST_LATENCY = 1e6
 """Seconds."""
 
-OUTCOME_RANGE = 1e6
+OUTCOME_RANGE = 1000.0
 """How many times the largest number of the reference a prediction or label of a regression may be."""
 
 DEFAULT_VERSION = "default"
@@ -101,9 +101,9 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
     "to 1, or name a class that the profile lacks",
-    "bad_prediction": "`prediction` is not a number within a million times the reference's largest (regression), or "
+    "bad_prediction": "`prediction` is not a number within a thousand times the reference's largest (regression), or "
     "not a class",
-    "bad_label": "`label` is not a number within a million times the reference's largest (regression), or not a class",
+    "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a class",
     "unknown_class": "`prediction` or `label` is a class that the profile lacks",
     "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
     "bad_error": "`error` is not a string",
@@ -751,7 +751,7 @@ def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
 def _largest_outcome(profile: Profile) -> float:
     """Return the bound of a regression's predictions and labels."""
     known = [variable for variable in (profile.prediction, profile.label) if isinstance(variable, NumericVariable)]
-    return OUTCOME_RANGE * max((abs(edge) for variable in known for edge in variable.edges), default=OUTCOME_RANGE)
+    return OUTCOME_RANGE * max((abs(edge) for variable in known for edge in variable.edges), default=1e9)
 
 
 def _category_type(codes: Codes) -> Any:

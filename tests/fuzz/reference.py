@@ -166,7 +166,7 @@ def _outcome(value: Any, profile: Profile) -> float | None:
     if profile.task == "regression":
         number = _number(value)
         assert isinstance(profile.label, NumericVariable)
-        if number is not None and abs(number) > 1e6 * profile.label.edges[-1]:
+        if number is not None and abs(number) > 1000 * profile.label.edges[-1]:
             raise RefusedError
         return number
     text = name(value)

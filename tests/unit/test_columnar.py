@@ -202,9 +202,9 @@ def test_bad_rows_of_other_tasks() -> None:
     rose = pa.array([None, {"rose": 1.0}], pa.struct([("rose", pa.float64())]))
     decoded = decode({"scores": rose, "width": [1.0, 1.0]}, metadata={"model": "iris"})
     assert decoded.refused == [(2, "bad_score")]
-    decoded = decode({"prediction": [3e7, 3.1e7], "label": [1.0, 1.0]}, metadata={"model": "price"})
+    decoded = decode({"prediction": [3e4, 3.1e4], "label": [1.0, 1.0]}, metadata={"model": "price"})
     assert decoded.refused == [(2, "bad_prediction")]
-    decoded = decode({"prediction": [1.0, 1.0], "label": [-3e7, -3.1e7]}, metadata={"model": "price"})
+    decoded = decode({"prediction": [1.0, 1.0], "label": [-3e4, -3.1e4]}, metadata={"model": "price"})
     assert decoded.refused == [(2, "bad_label")]
 
 
