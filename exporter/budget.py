@@ -63,7 +63,6 @@ Key = TypeVar("Key")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-_Key = tuple[str, int]
 
 
 def detail_of(metric: Metric) -> Detail | None:
@@ -127,7 +126,7 @@ class Budget:
         self._limit = limit
         self._exposed = 0
         self._counts = dict.fromkeys(DETAILS, 0)
-        self._parts: dict[_Key, list[_Part]] = {}
+        self._parts: dict[tuple[str, int], list[_Part]] = {}
         self._dropped: dict[tuple[Detail, Owner], None] = {}
         self._features: dict[Owner, _Features] = {}
         self._own = [
@@ -197,7 +196,7 @@ class Budget:
         detail = _DETAILS.get(rows.metric.name)
         if detail is None:
             return ()
-        key = _key(rows)
+        key = rows.prefixes[0], len(rows)  # the same whenever a collector renders the same series
         parts = self._parts.get(key)
         if parts is None:
             parts = self._parts[key] = list(_parts(rows, detail))
@@ -253,11 +252,12 @@ class Budget:
                 _log.info("features of %s shown in place of less drifted ones: %s", owner, _listed(names))
 
     def _judge(self, samples: Iterable[Samples]) -> None:
-        found: dict[Owner, dict[str, Samples]] = {}
+        found: dict[Owner, dict[str, tuple[Rows, Ints, Floats]]] = {}
         for group in samples:
             if self._features and group.rows.metric.name in _JUDGED:
                 for part in self._parts_of(group.rows):
-                    found.setdefault(part.owner, {})[group.rows.metric.name] = group
+                    values = group.values[part.rows]
+                    found.setdefault(part.owner, {})[group.rows.metric.name] = (group.rows, part.rows, values)
         for owner, by_metric in found.items():
             if owner in self._features:
                 self._features[owner].judge(by_metric)
@@ -266,12 +266,13 @@ class Budget:
 class _Features:
     """Which features of one version are shown, in `allowed` series: those that drift most, once any does.
 
-    `_codes` holds the feature of each row by the rows' text, `_score` how far each drifts: 1 is at its threshold.
+    `_codes` holds the feature of each row, by the first one's text and their number; `_score` how far each feature
+    drifts: 1 is at its threshold.
     """
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
-        self._codes: dict[_Key, Ints] = {}
+        self._codes: dict[tuple[str, int], Ints] = {}
         self._sizes = np.empty(0, np.intp)
         self._hidden = np.empty(0, np.bool_)
         self._score = np.empty(0)
@@ -292,46 +293,43 @@ class _Features:
 
     def hidden_rows(self, rows: Rows, mine: Ints) -> Ints:
         """Return which of the rows `mine` are not shown."""
-        codes = self._codes.get(_key(rows))
-        if codes is None:
-            codes = self._code(rows, mine)
-        return mine[self._hidden[codes]]
+        return mine[self._hidden[self._code(rows, mine)]]
 
     def learn(self, group: Samples, mine: Ints) -> None:
         """Take in a metric, of which `mine` are the rows to show or hide."""
-        if _key(group.rows) not in self._codes:
-            self._code(group.rows, mine)
+        codes = self._code(group.rows, mine)
         if group.rows.metric.name == _REFERENCE:
-            codes, bins = self._codes[_key(group.rows)], group.rows.label_values("bin")
-            for row, code in zip(mine.tolist(), codes.tolist(), strict=True):
-                shares = self._reference.setdefault(bins[row], np.zeros(len(self._names)))
-                shares[code] = group.values[row]
+            bins = group.rows.label_values("bin", mine)
+            for row, code, name in zip(mine.tolist(), codes.tolist(), bins, strict=True):
+                self._reference.setdefault(name, np.zeros(len(self._names)))[code] = group.values[row]
 
     def _code(self, rows: Rows, mine: Ints) -> Ints:
-        """Assign rows to features; one that is new is hidden where others are."""
-        labels = rows.label_values("feature")
-        codes = np.array([self._names.setdefault(labels[row], len(self._names)) for row in mine.tolist()], np.intp)
+        """Return the feature of each of the rows; one that is new is hidden where others are."""
+        key = rows.prefixes[mine[0]], len(mine)
+        codes = self._codes.get(key)
+        if codes is not None:
+            return codes
+        labels = rows.label_values("feature", mine)
+        codes = np.array([self._names.setdefault(label, len(self._names)) for label in labels], np.intp)
         new = len(self._names) - len(self._sizes)
         self._sizes = np.pad(self._sizes, (0, new)) + np.bincount(codes, minlength=len(self._names))
         self._hidden = np.pad(self._hidden, (0, new), constant_values=self._allowed is not None)
         self._score = np.pad(self._score, (0, new))
         self._reference = {name: np.pad(shares, (0, new)) for name, shares in self._reference.items()}
-        self._codes[_key(rows)] = codes
+        self._codes[key] = codes
         return codes
 
-    def judge(self, found: Mapping[str, Samples]) -> None:
-        """Note how far features drift, from the metrics that tell."""
+    def judge(self, found: Mapping[str, tuple[Rows, Ints, Floats]]) -> None:
+        """Note how far features drift, from the metrics that tell: their rows and values."""
+        coded = {name: (self._code(rows, mine), values) for name, (rows, mine, values) in found.items()}
         score = np.zeros(len(self._names))
-        for name, group in found.items():
-            codes = self._codes.get(_key(group.rows))
-            if codes is None:
-                continue
-            if name in _THRESHOLDS and _THRESHOLDS[name] in found:
+        for name, (codes, values) in coded.items():
+            if name in _THRESHOLDS and _THRESHOLDS[name] in coded:
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    np.fmax.at(score, codes, group.values / found[_THRESHOLDS[name]].values)
+                    np.fmax.at(score, codes, values / coded[_THRESHOLDS[name]][1])
             elif name in _QUALITY:
                 reference = self._reference.get(_QUALITY[name], np.zeros(len(score)))
-                np.fmax.at(score, codes, (group.values - reference[codes]) / QUALITY_EXCESS)
+                np.fmax.at(score, codes, (values - reference[codes]) / QUALITY_EXCESS)
         self._score = score
 
     def restrict(self, allowed: int) -> bool:
@@ -374,36 +372,28 @@ class _Features:
         return shown[np.argsort(self._score[shown], kind="stable")]
 
 
-def _key(rows: Rows) -> _Key:
-    """Return what is the same whenever a collector renders the same series."""
-    return rows.prefixes[0], len(rows)
-
-
 def _parts(rows: Rows, detail: Detail) -> Iterable[_Part]:
-    """Take a metric's series apart, which are all of one version."""
-    labels = rows.first_labels()
-    version = Owner(labels["model"], labels["version"])
-    everything = np.arange(len(rows))
-    if detail == "features":
-        yield _Part(detail, version, everything)
-        return
-    owner = version._replace(of=labels.get("attribute", "") if detail != "bins" else _bins_of(rows.metric))
-    if rows.metric.name != _REFERENCE:
-        yield _Part(detail, owner, everything)
-        return
-    bins, ranges = rows.label_values("bin"), rows.label_values("range")
-    quality = np.array([not range_ and name in _QUALITY.values() for name, range_ in zip(bins, ranges, strict=True)])
-    yield _Part(detail, owner, everything[~quality])
-    yield _Part("features", version, everything[quality])
+    """Take a metric's series apart, which are of one model."""
+    labels = rows.metric.labels
+    models, versions = rows.label_values("model"), rows.label_values("version")
+    if detail == "bins":
+        of = ["features" if "feature" in labels else "scores"] * len(rows)
+    else:
+        of = rows.label_values("attribute") if "attribute" in labels else [""] * len(rows)
+    details: list[Detail] = [detail] * len(rows)
+    if rows.metric.name == _REFERENCE:
+        for row, (name, range_) in enumerate(zip(rows.label_values("bin"), rows.label_values("range"), strict=True)):
+            if not range_ and name in _QUALITY.values():
+                details[row], of[row] = "features", ""
+    members: dict[tuple[Detail, Owner], list[int]] = {}
+    for row, (each, *owner) in enumerate(zip(details, models, versions, of, strict=True)):
+        members.setdefault((each, Owner(*owner)), []).append(row)
+    return (_Part(each, owner, np.array(mine, np.intp)) for (each, owner), mine in members.items())
 
 
 def _listed(texts: Sequence[str]) -> str:
     more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
     return ", ".join(texts[:_NAMED]) + more
-
-
-def _bins_of(metric: Metric) -> str:
-    return "features" if "feature" in metric.labels else "scores"
 
 
 def _next_to_go(sizes: Mapping[Owner, int]) -> Owner:

@@ -57,15 +57,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.prefixes)
 
-    def label_values(self, name: str) -> list[str]:
-        """Return the value that each series has of a label. Reads all texts, which is too slow for every scrape."""
+    def label_values(self, name: str, rows: Iterable[int] | None = None) -> list[str]:
+        """Return the value that each of the series has of a label. Reads their texts: too slow for every scrape."""
         place = self.metric.labels.index(name)
-        return [unescape_label_value(_VALUE.findall(prefix)[place]) for prefix in self.prefixes]
-
-    def first_labels(self) -> dict[str, str]:
-        """Return the label set of the first series."""
-        values = map(unescape_label_value, _VALUE.findall(self.prefixes[0]))
-        return dict(zip(self.metric.labels, values, strict=False))  # a histogram's series have `le` besides
+        texts = self.prefixes if rows is None else [self.prefixes[row] for row in rows]
+        return [unescape_label_value(_VALUE.findall(text)[place]) for text in texts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,21 @@ class Version:
         ]
 
 
+def collect(versions: Sequence[Version]) -> list[Samples]:
+    """Return the samples of all versions of a model together, as collectors do."""
+    collected = []
+    for model in dict.fromkeys(version.leading[0] for version in versions):
+        mine = [version.samples() for version in versions if version.leading[0] == model]
+        for groups in zip(*mine, strict=True):
+            rows = Rows(groups[0].rows.metric, [])
+            rows.prefixes = [prefix for group in groups for prefix in group.rows.prefixes]
+            collected.append(Samples(rows, np.concatenate([group.values for group in groups])))
+    return collected
+
+
 def exposed(budget: Budget, *versions: Version, further: int = 0) -> dict[str, float]:
     """Fit the samples of versions; return what is exposed by its text."""
-    collected = [group for version in versions for group in version.samples()]
-    lines = render(budget.fit(collected, further), openmetrics=False).decode().splitlines()
+    lines = render(budget.fit(collect(versions), further), openmetrics=False).decode().splitlines()
     found = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {series: float(value) for series, value in found.items()}
 
@@ -248,3 +259,15 @@ def test_details_are_of_versions() -> None:
     assert details["ml_feature_values_total"] == "bins"
     assert details["ml_group_confusion_total"] == "groups"
     assert set(filter(None, details.values())) == set(DETAILS)
+
+
+def test_features_stay_as_chosen_when_another_version_comes() -> None:
+    first, second = Version("m", "1", features=20), Version("m", "2", features=20)
+    budget = Budget(OWN + 2 + 3 * 10)
+    exposed(budget, first)
+    first.drift["f15"] = second.drift["f16"] = 9.0
+    assert len(features_of(exposed(budget, first), first)) == 10
+    found = exposed(budget, first, second)
+    assert features_of(found, first) == ["f0", "f1", "f2", "f3", "f15"]
+    assert features_of(found, second) == ["f0", "f1", "f2", "f3", "f16"]
+    assert found["ml_exporter_series"] <= OWN + 2 + 3 * 10
