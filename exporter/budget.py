@@ -125,6 +125,7 @@ class Budget:
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         self._exposed = 0
+        self._exhausted = False
         self._counts = dict.fromkeys(DETAILS, 0)
         self._parts: dict[tuple[str, int], list[_Part]] = {}
         self._dropped: dict[tuple[Detail, Owner], None] = {}
@@ -160,8 +161,12 @@ class Budget:
             self._follow_drift(kept)
             hidden = sum(len(rows) for group in kept for _, rows in self._hidden(group.rows))
             hideable = sum(len(part.rows) for group in kept for part in self._parts_of(group.rows))
-            if possible - hidden > self._limit and hidden < hideable:
-                self._tighten(kept, possible - hidden - self._limit)
+            excess = possible - hidden - self._limit
+            if excess > 0 and hidden < hideable:
+                self._tighten(kept, excess)
+            elif excess > 0 and not self._exhausted:
+                self._exhausted = True
+                _log.warning("limits.series of %d is too low: nothing more can be left out", self._limit)
             kept = [group for group in map(self._reduced, kept) if group is not None]
         values = np.concatenate([group.values for group in kept]) if kept else np.empty(0)
         self._exposed = further + len(values) - int(np.count_nonzero(np.isnan(values)))

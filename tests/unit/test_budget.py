@@ -271,3 +271,13 @@ def test_features_stay_as_chosen_when_another_version_comes() -> None:
     assert features_of(found, first) == ["f0", "f1", "f2", "f3", "f15"]
     assert features_of(found, second) == ["f0", "f1", "f2", "f3", "f16"]
     assert found["ml_exporter_series"] <= OWN + 2 + 3 * 10
+
+
+def test_a_limit_below_what_always_stays_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    version = Version("m", "1", features=3, groups=3)
+    budget = Budget(3)
+    for _ in range(3):
+        assert exposed(budget, version)["ml_exporter_series"] == 1 + OWN
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        "limits.series of 3 is too low: nothing more can be left out"
+    ]
