@@ -23,12 +23,14 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "exporter", *arguments]
 
 
-def run(*arguments: str, directory: Path, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, directory: Path, timeout: float = 30.0, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         command(*arguments),
         cwd=directory,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=timeout,
