@@ -36,7 +36,7 @@ def test_the_limit_holds_and_what_is_left_out_is_told(tmp_path: Path) -> None:
         log = (tmp_path / "exporter.log").read_text()
 
     assert len(first) <= LIMIT
-    assert first.keys() == again.keys()
+    assert {name for name in first if "model=" in name} == {name for name in again if "model=" in name}
     assert first["ml_exporter_series"] == len(first)
     assert first["ml_exporter_series_limit"] == LIMIT
     assert _dropped(first)["bins"] > 100
