@@ -321,8 +321,13 @@ class Model:
         return list(self.versions).index(name) if name in self.versions else -2
 
     def expire(self, now: float) -> bool:
-        """Give up what waited too long; returns whether there was anything."""
+        """Give up what waited too long, and what a clock has counted that was ahead; returns whether there was any."""
         changed = False
+        for version in self.versions.values():
+            for window in version.windows + version.coverage:
+                changed |= window.forget_after(now)
+        if self.challenge:
+            changed |= self.challenge.forget_after(now)
         for join in (self.join, *([self.challenge.join] if self.challenge else [])):
             given_up = join.expire(now)
             self._give_up(given_up, join)

@@ -20,7 +20,7 @@ from exporter import cli
 from exporter.profile.profile import save
 from exporter.store import FILE
 from tests.integration.compute.fake_gpu import A100, build_library
-from tests.integration.exporting import run, running_exporter, write_config
+from tests.integration.exporter import run, running_exporter, write_config
 from tests.integration.prometheus import eventually, free_port, running_prometheus, scrape_job
 from tests.integration.sources.brokers import KafkaBroker, RedisServer
 from tests.models import profiles

@@ -17,7 +17,7 @@ from exporter.events import REASONS
 from exporter.profile.profile import save
 from tests import dom
 from tests.integration import hostile
-from tests.integration.exporter import Exporter, running_exporter
+from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.models import categorical, profiles
 from tests.requirements import require_program
 
@@ -35,7 +35,8 @@ def exporter(tmp_path: Path) -> Iterator[Exporter]:
         files = {"name": name, "task": profile.task, "profile": f"{name}-grouped.json"}
         models.append({**files, "fairness": {"attributes": ["sex"]}})
     limits = {"versions": VERSIONS, "pending_predictions": 2000, "remembered_labels": 2000}
-    with running_exporter(tmp_path, models=models, limits=limits) as exporter:
+    write_config(tmp_path, *models, limits=limits)
+    with running_exporter(tmp_path) as exporter:
         yield exporter
 
 
@@ -100,7 +101,7 @@ def series(body: bytes) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def test_hostile_streams(exporter: Exporter, tmp_path: Path) -> None:
+def test_hostile_streams(exporter: Exporter) -> None:
     process = psutil.Process(exporter.process.pid)
     numbers = count()
     outcome = Outcome()
@@ -137,7 +138,7 @@ def test_hostile_streams(exporter: Exporter, tmp_path: Path) -> None:
     assert max(megabytes[ROUNDS // 2 :]) < min(1.25 * max(megabytes[: ROUNDS // 2]), 400), megabytes
     _is_valid(*bodies)
     _is_escaped(page.text)
-    _is_quiet((tmp_path / "exporter.log").read_text())
+    _is_quiet(exporter.log.read_text())
     assert len(status.json()["models"]) == sum("ml_model_info{" in name for name in after)
 
 

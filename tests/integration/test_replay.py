@@ -19,7 +19,7 @@ from exporter.collectors import DataCollector
 from exporter.exposition import render
 from exporter.model_collectors import model_collectors
 from exporter.profile.profile import save
-from tests.integration.exporting import write_config
+from tests.integration.exporter import write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus
 from tests.requirements import require_program
 from tests.unit.pipeline import Event, Exposition, profile, reference_rows, service

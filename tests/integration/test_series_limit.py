@@ -7,7 +7,7 @@ import httpx
 
 from exporter.budget import DETAILS
 from tests.integration import hostile
-from tests.integration.exporter import running_exporter
+from tests.integration.exporter import running_exporter, write_config
 
 LIMIT = 2500
 
@@ -24,8 +24,9 @@ def test_the_limit_holds_and_what_is_left_out_is_told(tmp_path: Path) -> None:
         for _ in range(150)
     ]
     body = hostile.ndjson(*map(json.dumps, events))
+    write_config(tmp_path, limits={"series": LIMIT})
     with (
-        running_exporter(tmp_path, limits={"series": LIMIT}) as exporter,
+        running_exporter(tmp_path) as exporter,
         httpx.Client(base_url=exporter.url, trust_env=False) as client,
     ):
         whole = _series(client)
@@ -33,7 +34,7 @@ def test_the_limit_holds_and_what_is_left_out_is_told(tmp_path: Path) -> None:
         assert client.post("/v1/events", content=body.content, headers=body.headers).json()["accepted"] == len(events)
         first, again, data = _series(client), _series(client), _series(client, "?collect[]=data")
         state = client.get("/api/v1/status").json()["series"]
-        log = (tmp_path / "exporter.log").read_text()
+        log = exporter.log.read_text()
 
     assert len(first) <= LIMIT
     assert {name for name in first if "model=" in name} == {name for name in again if "model=" in name}
