@@ -9,7 +9,7 @@ from exporter.budget import DETAILS
 from tests.integration import hostile
 from tests.integration.exporter import running_exporter, write_config
 
-LIMIT = 2500
+LIMIT = 4000
 
 
 def test_the_limit_holds_and_what_is_left_out_is_told(tmp_path: Path) -> None:
