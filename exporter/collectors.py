@@ -16,6 +16,7 @@ from exporter.events import REASONS
 from exporter.intake import Intake
 from exporter.journal import Faults, Journal
 from exporter.ledger import CALIBRATION_BINS
+from exporter.loading import Loading
 from exporter.model import Model, Version
 from exporter.performance import Sums, class_metrics_of, metrics_of
 from exporter.profile.bins import CategoricalVariable, NumericVariable
@@ -351,10 +352,10 @@ class IntakeCollector:
 
     name = "intake"
 
-    def __init__(self, intake: Intake, pulling: Mapping[str, Source], config_loaded: float) -> None:
+    def __init__(self, intake: Intake, pulling: Mapping[str, Source], loading: Callable[[], Loading]) -> None:
         self._intake = intake
         self._pulling = pulling
-        self._config_loaded = config_loaded
+        self._loading = loading
         self._family = Family()
 
     def collect(self, now: float) -> Iterator[Samples]:
@@ -371,8 +372,9 @@ class IntakeCollector:
         yield family(catalogue.SOURCE_LAST_EVENT, [_or_absent(count.last_event) for count in counts], sources)
         yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])
-        yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [1.0])
-        yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [self._config_loaded])
+        loading = self._loading()
+        yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [float(loading.error is None)])
+        yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [loading.loaded])
 
 
 class StateCollector:

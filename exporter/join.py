@@ -5,7 +5,8 @@ a pair that is remembered so that a repeated event is recognised and a corrected
 work is on batches, in NumPy columns: see `keys` for the look-up by id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ Flags = NDArray[np.bool_]
 Rows = NDArray[np.int32] | NDArray[np.intp]
 Entries = NDArray[np.void]
 Predicate = Callable[[Entries], Flags]
+Columns = Sequence[int | None]
+"""Which column of a former table of outputs each column is, None for a new one."""
 
 FREE, PREDICTED, LABELLED, PAIRED = range(4)
 
@@ -109,13 +112,20 @@ class _Records:
     def restore(self, state: dict[str, Any]) -> None:
         """Take columns over into empty ones."""
         self.grow(len(state["keys"]))
-        for name in _KEPT[:-1]:
+        for name in _KEPT:
             getattr(self, name)[:] = state[name]
-        width = min(self.outputs.shape[1], state["outputs"].shape[1])
-        self.outputs[:, width:] = np.nan
-        self.outputs[:, :width] = state["outputs"][:, :width]
         self.free_count = 0
         self.release(np.flatnonzero(self.states == FREE)[::-1])
+
+    def rearranged(self, columns: Columns) -> "_Records":
+        """Return the same records with other columns of outputs.
+
+        Their labels can no longer be corrected: what is to be taken back was counted elsewhere.
+        """
+        records = copy(self)
+        records.outputs = _rearranged(self.outputs, columns)
+        records.labels = np.where(self.states == PAIRED, CLOSED, self.labels)
+        return records
 
     def take(self, count: int) -> NDArray[np.int32]:
         """Return free rows, of which there must be `count`."""
@@ -155,16 +165,37 @@ class Join:
             "pairs": self._pairs.entries.view(np.int64),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over the records of `state`, into an empty join."""
+    def take_over(self, former: "Join", columns: Columns | None) -> None:
+        """Go on from another join, whose records are shared: only one of the two may take events from now on.
+
+        `columns` say where the outputs were there; None means that they are the same.
+        """
+        self._table, self._waiting, self._pairs = former._table, former._waiting, former._pairs
+        self._records = former._records if columns is None else former._records.rearranged(columns)
+        self._count_waiting()
+
+    def hold_versions(self, count: int) -> None:
+        """Make room for so many versions at least."""
+        missing = max(count - len(self.waiting_predictions), 0)
+        self.waiting_predictions = np.pad(self.waiting_predictions, (0, missing))
+
+    def restore(self, state: dict[str, Any], columns: Columns | None = None) -> None:
+        """Take over the records of `state`, into an empty join; `columns` as in `take_over`."""
         records = self._records
+        records.outputs = np.zeros((0, state["records"]["outputs"].shape[1]))
         records.restore(state["records"])
+        if columns is not None:
+            self._records = records = records.rearranged(columns)
         rows = np.flatnonzero(records.states)
         self._table.insert(records.keys[rows], rows.astype(np.int32))
         self._waiting.restore(state["waiting"])
         self._pairs.restore(state["pairs"])
-        self.waiting_predictions = self._by_version(np.flatnonzero(records.states == PREDICTED))
-        self.waiting_labels = int(np.count_nonzero(records.states == LABELLED))
+        self._count_waiting()
+
+    def _count_waiting(self) -> None:
+        states = self._records.states
+        self.waiting_predictions = self._by_version(np.flatnonzero(states == PREDICTED))
+        self.waiting_labels = int(np.count_nonzero(states == LABELLED))
 
     def predict(self, keys: Keys, times: Floats, versions: Ints, outputs: Floats, labels: Floats) -> Predicted:
         """Take predictions in.
@@ -376,6 +407,15 @@ class _Queue:
         """Drop the entries that are not wanted."""
         self._entries = self.entries[wanted(self.entries)]
         self._head, self._tail = 0, len(self._entries)
+
+
+def _rearranged(table: Floats, columns: Columns) -> Floats:
+    """Return a table of other columns, NaN where one is new."""
+    result = np.full((len(table), len(columns)), np.nan)
+    for here, there in enumerate(columns):
+        if there is not None:
+            result[:, here] = table[:, there]
+    return result
 
 
 def _first_of_each(keys: Keys) -> Ints:

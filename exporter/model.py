@@ -1,6 +1,7 @@
 """A watched model at run time: its versions' ledgers and windows, and the join of predictions with their labels."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,8 @@ class Version:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "lifetime": self.lifetime,
-            "windows": {f"{window.length:g}": window.state() for window in self.windows},
-            "coverage": {f"{window.length:g}": window.state() for window in self.coverage},
+            "windows": {f"{window.length:.17g}": window.state() for window in self.windows},
+            "coverage": {f"{window.length:.17g}": window.state() for window in self.coverage},
             "last_prediction": self.last_prediction,
             "last_label": self.last_label,
             "unlabelled": self.unlabelled,
@@ -83,9 +84,11 @@ class Version:
             self.lifetime[here] = state["lifetime"][there]
         for name, windows, kept in (("windows", self.windows, cells), ("coverage", self.coverage, None)):
             for window in windows:
-                stored = state[name].get(f"{window.length:g}")
+                stored = state[name].get(f"{window.length:.17g}")
                 if stored is not None:
                     window.restore(stored, kept)
+                else:
+                    window.begin_after(max(state["last_prediction"] or 0.0, state["last_label"] or 0.0))
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
         self.unlabelled = state["unlabelled"]
@@ -107,7 +110,8 @@ class Version:
     def cover(self, predictions: int, labelled: int, time: float) -> None:
         """Count predictions of one pane that expect a label, and those that have got it."""
         for window in self.coverage:
-            window.add(np.array([predictions, labelled], np.float64), time)
+            if window.is_whole(time) if predictions else window.holds(time):  # only labels of predictions counted here
+                window.add(np.array([predictions, labelled], np.float64), time)
 
     def label_coverage(self, now: float, delay: float) -> list[float]:
         """Return the labelled share of each window's predictions that are older than `delay`; NaN without any."""
@@ -184,6 +188,12 @@ class Model:
         self.seed = 0
         """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
+        self._columns = [
+            "prediction",
+            *(f"score {column}" for column in range(self.layout.score_columns)),
+            *(repr(group) for group in (zip(attributes.names, attributes.groups, strict=True) if attributes else ())),
+            *(("error", "squared error") if expects_losses else ()),
+        ]
 
     @property
     def name(self) -> str:
@@ -209,15 +219,27 @@ class Model:
         changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
         return Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
 
+    @cached_property
+    def basis(self) -> str:
+        """What every count rests on. With another one a model begins anew, so that no window mixes two.
+
+        Another profile has other bins and classes, another threshold other predictions, another `performance_time`
+        other panes for the same labels.
+        """
+        decides = self.profile.task == "binary" and self.layout.score_columns
+        threshold = f" threshold {self.settings.threshold!r}" if decides else ""
+        return f"profile {self.profile.digest}{threshold} time {self.settings.performance_time}"
+
     @property
     def state_name(self) -> str:
-        """Name of the stored state: another profile has other bins and classes, and so begins anew."""
-        return f"model {self.name} {self.profile.digest}"
+        """Name of the stored state."""
+        return f"model {self.name} {self.basis}"
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "places": self.layout.places(),
+            "columns": self._columns,
             "versions": {name: version.state() for name, version in self.versions.items()},
             "join": self.join.state(),
             "challenge": self.challenge.state() if self.challenge else {},
@@ -226,15 +248,51 @@ class Model:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over `state`, before the first event."""
+        columns = self._columns_of(state)
+        self._restore_versions(state)
+        self.join.restore(state["join"], columns)
+        if self.challenge is not None:
+            self.challenge.restore(state["challenge"], columns)
+        self._hold_versions()
+
+    def take_over(self, former: "Model") -> None:
+        """Go on, before the first event, from a model of the same basis, which takes no events any more.
+
+        What is kept is what `restore` would keep of its state.
+        """
+        state = former.state()
+        columns = self._columns_of(state)
+        self.seed = former.seed
+        self._restore_versions(state)
+        self.join.take_over(former.join, columns)
+        if self.challenge is not None and former.challenge is not None:
+            self.challenge.take_over(former.challenge, columns)
+        self._hold_versions()
+
+    @property
+    def waiting(self) -> int:
+        """Number of predictions that wait for their label."""
+        return sum(self.waiting_predictions(version) for version in self.versions)
+
+    def _columns_of(self, state: dict[str, Any]) -> list[int | None] | None:
+        """Return where the columns of outputs are in `state`, None when all of it is laid out as here."""
+        there: list[str] = state["columns"]
+        if there == self._columns and state["places"] == self.layout.places():
+            return None
+        return [there.index(name) if name in there else None for name in self._columns]
+
+    def _restore_versions(self, state: dict[str, Any]) -> None:
         cells = self.layout.shared(state["places"])
         for name, stored in state["versions"].items():  # in their order, by which the join knows them
             self.versions[name] = self._version(name)
             self.versions[name].restore(stored, cells)
-        self.join.restore(state["join"])
-        if self.challenge is not None:
-            self.challenge.restore(state.get("challenge", {}))
         for name in _COUNTS:
             setattr(self, name, state[name])
+
+    def _hold_versions(self) -> None:
+        """See to it that what was restored has room, even when the limit was higher then."""
+        for join in (self.join, *([self.challenge.join] if self.challenge else [])):
+            join.hold_versions(len(self.versions))
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""

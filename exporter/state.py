@@ -17,6 +17,7 @@ from exporter.collectors import benchmark_bounds
 from exporter.drift import Comparison
 from exporter.durations import format_duration
 from exporter.intake import SourceCounts
+from exporter.loading import Loading
 from exporter.logs import Notice
 from exporter.model import Model, Version
 from exporter.performance import Sums, metrics_of
@@ -92,7 +93,10 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are."""
+    """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are.
+
+    `configuration` tells how it was last loaded.
+    """
 
     version: str
     started: float
@@ -101,6 +105,7 @@ class Report:
     models: list[ModelState] = field(default_factory=list)
     sources: list[SourceState] = field(default_factory=list)
     errors: list[Notice] = field(default_factory=list)
+    configuration: Loading | None = None
 
 
 def source_state(name: str, counts: SourceCounts, health: Health | None = None) -> SourceState:

@@ -23,19 +23,26 @@ class Window:
         self.length = length
         self.width = length / panes
         self.numbers = np.full(panes, -panes, np.int64)
+        self.first = -panes
+        """Number of the first pane that has counted everything of its time."""
         self.panes = np.zeros((panes, cells))
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""
-        return {"numbers": self.numbers, "panes": self.panes}
+        return {"numbers": self.numbers, "panes": self.panes, "first": self.first}
 
     def restore(self, state: dict[str, Any], cells: Cells | None = None) -> None:
         """Take over the panes of an equal window, or only the cells that lie elsewhere there: (here, there) pairs."""
         if len(state["numbers"]) != len(self.numbers):
             return
         self.numbers[:] = state["numbers"]
+        self.first = state["first"]
         for here, there in cells or [(slice(None), slice(None))]:
             self.panes[:, here] = state["panes"][:, there]
+
+    def begin_after(self, time: float) -> None:
+        """Note that events up to `time` were counted elsewhere, so that nothing of them can be changed here."""
+        self.first = int(time // self.width) + 1
 
     def add(self, delta: Floats, time: float) -> bool:
         """Add counts to the pane of `time` (Unix seconds); False when the ring has moved past that pane."""
@@ -49,10 +56,14 @@ class Window:
         self.panes[slot] += delta
         return True
 
+    def is_whole(self, time: float) -> bool:
+        """Whether the pane of `time` has counted everything of its time."""
+        return int(time // self.width) >= self.first
+
     def holds(self, time: float) -> bool:
         """Whether the pane of `time` is in the ring, so that what it counted can still be changed."""
         number = int(time // self.width)
-        return bool(self.numbers[number % len(self.panes)] == number)
+        return self.is_whole(time) and bool(self.numbers[number % len(self.panes)] == number)
 
     def total(self, now: float, *, older_than: float = 0.0) -> Floats:
         """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds."""

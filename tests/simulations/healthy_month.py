@@ -28,6 +28,7 @@ from exporter.config import Benchmark, Config, Limits, ModelSettings
 from exporter.estimation import LossEstimation
 from exporter.estimation_collector import EstimationCollector
 from exporter.ledger import Outputs
+from exporter.loading import Loading
 from exporter.model import Model
 from exporter.profile.build import Request, build
 from exporter.profile.profile import Task
@@ -204,7 +205,7 @@ class Recorder:
             ModelCollector(models),
             DataCollector(models),
             EstimationCollector(models),
-            IntakeCollector(service.intake, {}, START),
+            IntakeCollector(service.intake, {}, lambda: Loading(START)),
         ]
         self._directory, self._needed = directory, needed()
         self._prefixes: dict[int, tuple[Any, list[str]]] = {}

@@ -295,7 +295,7 @@ def test_a_failing_model_server_is_counted() -> None:
 
 
 def test_ledgers_stay_whole_numbers(busy: Service) -> None:
-    for model in busy.models:
+    for model in busy.assembly.models.values():
         for version in model.versions.values():
             counts = version.lifetime[model.layout.predictions.start : model.layout.labels.stop]
             assert np.array_equal(counts, np.round(counts))
