@@ -201,8 +201,7 @@ class Reloader:
             running.pulling.start(former.pulling[name] for name in difference.stopped)
             raise
         running.pulling.start(following.pulling[name] for name in difference.started)
-        for line in describe(difference, waiting):
-            _log.info("%s", line)
+        _log.info("the configuration was loaded anew: %s", "; ".join(describe(difference, waiting)) or "nothing differs")
 
 
 def _make(running: Running, file: Path) -> Assembly:
@@ -229,7 +228,7 @@ def unchangeable(former: Config, following: Config) -> Iterator[tuple[Location, 
 
 
 def describe(difference: Difference, waiting: dict[str, int]) -> Iterator[str]:
-    """Yield what a reload has done, line by line; `waiting` are the predictions that waited, by former model."""
+    """Yield what a reload has done, one by one; `waiting` are the predictions that waited, by former model."""
     for model in difference.removed:
         yield (f"model {model.name} is removed, with {waiting[model.name]} predictions that waited for their label")
     for former, model in difference.begun:
@@ -247,4 +246,3 @@ def describe(difference: Difference, waiting: dict[str, int]) -> Iterator[str]:
     for name in sorted({*difference.stopped, *difference.started}):
         done = "restarted" if name in restarted else "stopped" if name in difference.stopped else "started"
         yield f"source {name} is {done}"
-    yield "the configuration was loaded anew"

@@ -186,7 +186,7 @@ def test_status(service: Service) -> None:
     response = request(make_app(service), "GET", "/api/v1/status")
     assert response.headers["content-type"] == "application/json"
     expected = {"version": "1.2.3", "started": 1000.0, "time": 4700.0, "not_ready": None}
-    assert response.json() == {**expected, "models": [], "sources": [], "errors": []}
+    assert response.json() == {**expected, "models": [], "sources": [], "errors": [], "configuration": None}
 
 
 @pytest.mark.parametrize(("path", "heading"), [("/", "mlops-exporter"), ("/docs", "What the metrics mean")])
