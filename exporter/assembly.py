@@ -14,6 +14,7 @@ from exporter.collectors import CloudEventCollector, DataCollector, IntakeCollec
 from exporter.compute.sampler import Watch
 from exporter.config import Config, ModelSettings
 from exporter.config import HttpSource as HttpSettings
+from exporter.drift import Comparison
 from exporter.estimation_collector import EstimationCollector
 from exporter.group_collector import GroupCollector
 from exporter.intake import Intake
@@ -76,6 +77,7 @@ class Assembly:
     config: Config
     models: dict[str, Model]
     intake: Intake
+    comparisons: dict[str, Comparison]
     observers: dict[str, Observer]
     watch: Watch
     http: HttpSource | None
@@ -105,7 +107,7 @@ def assemble(
     if http is not None:
         intake.parts[KSERVE_STATE] = http.kserve
     pulling = _pulling(config, former)
-    data = DataCollector(list(models.values()))
+    data = DataCollector(list(models.values()), _known_comparisons(models, former))
     collectors = _collectors(fixed, list(models.values()), data, running, http, pulling, watch)
     registry = Registry(
         [collector for collector in collectors if collector.name not in fixed.collectors_off],
@@ -130,7 +132,7 @@ def assemble(
         for name, model in models.items()
     }
     guarded = frozenset({"/v1/events"} if tokens else ())
-    return Assembly(config, models, intake, observers, watch, http, pulling, registry, app, guarded)
+    return Assembly(config, models, intake, data.comparisons, observers, watch, http, pulling, registry, app, guarded)
 
 
 def _model(settings: ModelSettings, profile: Profile, config: Config, former: Assembly | None) -> Model:
@@ -140,6 +142,19 @@ def _model(settings: ModelSettings, profile: Profile, config: Config, former: As
         return Model(settings, profile, config.limits)
     same = settings.model_copy(update={"profile": known.settings.profile}) == known.settings
     return known if same else Model(settings, profile, config.limits)
+
+
+def _known_comparisons(models: Mapping[str, Model], former: Assembly | None) -> dict[str, Comparison]:
+    """Return the comparisons that the same profile and the same settings make again."""
+    return {
+        name: former.comparisons[name]
+        for name, model in models.items()
+        if former is not None
+        and (known := former.models.get(name)) is not None
+        and known.digest == model.digest
+        and known.settings.drift == model.settings.drift
+        and known.settings.min_samples == model.settings.min_samples
+    }
 
 
 def _http_settings(config: Config) -> HttpSettings | None:

@@ -201,7 +201,9 @@ class Reloader:
             running.pulling.start(former.pulling[name] for name in difference.stopped)
             raise
         running.pulling.start(following.pulling[name] for name in difference.started)
-        _log.info("the configuration was loaded anew: %s", "; ".join(describe(difference, waiting)) or "nothing differs")
+        _log.info(
+            "the configuration was loaded anew: %s", "; ".join(describe(difference, waiting)) or "nothing differs"
+        )
 
 
 def _make(running: Running, file: Path) -> Assembly:

@@ -1,8 +1,8 @@
 """A rolling window: a ring of panes, each the ledger of a short stretch of time.
 
 The window at `now` holds the panes that began within its length, so it covers between 59/60 and all of the length.
-Totals are summed when asked for and nothing is ever subtracted from them: no rounding error builds up, and a window
-whose traffic stopped empties as time goes by.
+Totals are summed anew whenever a pane has come or gone, and nothing is ever subtracted from them: no rounding error
+builds up, and a window whose traffic stopped empties as time goes by.
 """
 
 from typing import Any
@@ -26,6 +26,9 @@ class Window:
         self.first = -panes
         """Number of the first pane that has counted everything of its time."""
         self.panes = np.zeros((panes, cells))
+        self._newest = -1
+        """The pane in which the window ended whose sum is `_total`; -1 for none."""
+        self._total = np.zeros(cells)
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""
@@ -35,6 +38,7 @@ class Window:
         """Take over the panes of an equal window, or only the cells that lie elsewhere there: (here, there) pairs."""
         if len(state["numbers"]) != len(self.numbers):
             return
+        self._newest = -1
         self.numbers[:] = state["numbers"]
         self.first = state["first"]
         for here, there in cells or [(slice(None), slice(None))]:
@@ -54,6 +58,10 @@ class Window:
             self.numbers[slot] = number
             self.panes[slot] = 0.0
         self.panes[slot] += delta
+        if number > self._newest:
+            self._newest = -1
+        elif number > self._newest - len(self.panes):
+            self._total += delta
         return True
 
     def is_whole(self, time: float) -> bool:
@@ -66,8 +74,16 @@ class Window:
         return self.is_whole(time) and bool(self.numbers[number % len(self.panes)] == number)
 
     def total(self, now: float, *, older_than: float = 0.0) -> Floats:
-        """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds."""
-        live = self.numbers > now // self.width - len(self.panes)
-        live &= self.numbers <= (now - older_than) // self.width
-        total: Floats = self.panes[live].sum(axis=0)
-        return total
+        """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds.
+
+        It is for reading only.
+        """
+        newest = int(now // self.width)
+        if older_than or newest != self._newest:
+            live = self.numbers > newest - len(self.panes)
+            live &= self.numbers <= (now - older_than) // self.width
+            total: Floats = self.panes[live].sum(axis=0)
+            if older_than:
+                return total
+            self._newest, self._total = newest, total
+        return self._total

@@ -106,7 +106,9 @@ def test_a_failed_reload_changes_nothing_and_says_everything(site: Site) -> None
     with running(site) as exporter:
         exporter.post(predictions("credit", 0, 5))
         start = loaded(exporter)
-        site.write(model("credit", windows=["1parsec"]), model("price", task="binary"), model("iris", profile="no.json"))
+        site.write(
+            model("credit", windows=["1parsec"]), model("price", task="binary"), model("iris", profile="no.json")
+        )
         answer = reload(exporter)
         assert answer.status_code == 500
         assert answer.text.startswith("not reloaded, the former configuration stays in force:\n")
@@ -162,7 +164,9 @@ def test_models_come_go_and_stay(site: Site) -> None:
         site.write(model("credit", benchmarks={"accuracy": {"min": 0.9}}, label_delay="1h"), model("iris"))
         hang_up(exporter)
         assert lines(exporter, "model price is removed, with 7 predictions that waited for their label") == 1
-        exporter.post(predictions("credit", 0, 10) + b"\n" + labels("credit", 0, 40, 1) + b"\n" + predictions("iris", 0, 3))
+        exporter.post(
+            predictions("credit", 0, 10) + b"\n" + labels("credit", 0, 40, 1) + b"\n" + predictions("iris", 0, 3)
+        )
         shown = exporter.scrape()
         assert shown.value("ml_model_benchmark_min", model="credit") == 0.9
         assert shown.value("ml_model_predictions_total", model="credit") == 40, "known ones are no new ones"
@@ -208,8 +212,9 @@ def test_sources_come_go_and_stay(site: Site) -> None:
     dropped.write_bytes(predictions("price", 0, 10) + b"\n")
     late.write_bytes(predictions("iris", 0, 10) + b"\n")
     models = [model(name) for name in TASKS]
-    push, of_kept, of_dropped, of_late = {"name": "push", "http": {}}, *(
-        {"name": file.stem, "file": {"path": str(file)}} for file in (kept, dropped, late)
+    push, of_kept, of_dropped, of_late = (
+        {"name": "push", "http": {}},
+        *({"name": file.stem, "file": {"path": str(file)}} for file in (kept, dropped, late)),
     )
     site.write(*models, sources=[push, of_kept, of_dropped])
     with running(site) as exporter:
