@@ -125,7 +125,8 @@ def test_a_failed_reload_changes_nothing_and_says_everything(site: Site) -> None
         assert set(shown.by("model", "ml_model_labels_unmatched_total")) == {"credit", "price"}
         assert shown.value("ml_model_predictions_total", model="credit") == 5
         status = httpx.get(exporter.url("/api/v1/status"), trust_env=False).json()["configuration"]
-        assert status["loaded"] == start and "1parsec" in status["error"]
+        assert status["loaded"] == start
+        assert "1parsec" in status["error"]
         assert "Last reload failed" in httpx.get(exporter.url("/"), trust_env=False).text
         assert httpx.get(exporter.url("/-/healthy"), trust_env=False).status_code == 200
         assert httpx.get(exporter.url("/-/ready"), trust_env=False).status_code == 200
@@ -329,8 +330,8 @@ def test_no_event_is_lost_or_doubled_and_no_scrape_is_mixed_under_load(site: Sit
             shown = exporter.scrape()
             minimum = shown.value("ml_model_benchmark_min", model="credit")
             assert minimum == pytest.approx(0.8 + 0.1 * (turn % 2))
-            assert bool(shown.series("ml_model_labels_unmatched_total", model="iris")) == (minimum > 0.85)
-            assert (shown.value("ml_exporter_source_up", source="log") is not None) == (minimum > 0.85)
+            assert bool(shown.series("ml_model_labels_unmatched_total", model="iris")) == bool(turn % 2)
+            assert (shown.value("ml_exporter_source_up", source="log") is not None) == bool(turn % 2)
             healthy.append(httpx.get(exporter.url("/-/healthy"), trust_env=False).status_code)
         assert healthy == [200] * 20
         eventually(lambda: counted(exporter, "price") == appended)
