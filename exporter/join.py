@@ -172,7 +172,8 @@ class Join:
         """
         self._table, self._waiting, self._pairs = former._table, former._waiting, former._pairs
         self._records = former._records if columns is None else former._records.rearranged(columns)
-        self._count_waiting()
+        self.waiting_predictions = former.waiting_predictions.copy()
+        self.waiting_labels = former.waiting_labels
 
     def hold_versions(self, count: int) -> None:
         """Make room for so many versions at least."""
@@ -190,12 +191,8 @@ class Join:
         self._table.insert(records.keys[rows], rows.astype(np.int32))
         self._waiting.restore(state["waiting"])
         self._pairs.restore(state["pairs"])
-        self._count_waiting()
-
-    def _count_waiting(self) -> None:
-        states = self._records.states
-        self.waiting_predictions = self._by_version(np.flatnonzero(states == PREDICTED))
-        self.waiting_labels = int(np.count_nonzero(states == LABELLED))
+        self.waiting_predictions = self._by_version(np.flatnonzero(records.states == PREDICTED))
+        self.waiting_labels = int(np.count_nonzero(records.states == LABELLED))
 
     def predict(self, keys: Keys, times: Floats, versions: Ints, outputs: Floats, labels: Floats) -> Predicted:
         """Take predictions in.

@@ -158,7 +158,7 @@ class Journal:
     async def _change(self, change: Change, done: "asyncio.Future[None]") -> None:
         try:
             await self.checkpoint(change)
-        except StoreError as error:
+        except Exception as error:  # whatever it is must not end the journal
             if not done.done():
                 done.set_exception(error)
         else:
@@ -182,10 +182,11 @@ class Journal:
         self._deferred, self._deferred_bytes = [], 0
         try:
             self._checkpoint_bytes = await self._write((change or self._counts).state(), sequence)
-        except StoreError as error:
+        except Exception as error:
             self._bytes += journalled
-            self._faults.note(error, "checkpoint failed, the journal goes on")
-            if change is not None:
+            if isinstance(error, StoreError):
+                self._faults.note(error, "checkpoint failed, the journal goes on")
+            if change is not None or not isinstance(error, StoreError):
                 raise
         else:
             if change is not None:

@@ -294,7 +294,7 @@ class Model:
     def _hold_versions(self) -> None:
         """See to it that what was restored has room, even when the limit was higher then."""
         for join in (self.join, *([self.challenge.join] if self.challenge else [])):
-            join.hold_versions(len(self.versions))
+            join.hold_versions(max(len(self.versions), self._version_limit))
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""

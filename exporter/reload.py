@@ -98,10 +98,11 @@ def _kind(source: SourceSettings) -> str:
 class Replacement:
     """Puts an assembly in the place of the one in force, in two steps between which the counts are frozen."""
 
-    def __init__(self, running: Running, following: Assembly, difference: Difference) -> None:
+    def __init__(self, running: Running, following: Assembly, difference: Difference, now: Callable[[], float]) -> None:
         self._running = running
         self._following = following
         self._difference = difference
+        self._now = now
 
     def state(self) -> dict[str, Any]:
         """Let the next assembly take over what it goes on from, and return its state."""
@@ -116,6 +117,7 @@ class Replacement:
         self._running.compute.become(self._following.watch)
         renew_kserve(self._following)
         self._running.put(self._following)
+        self._running.loading = Loading(self._now())
 
 
 class Reloader:
@@ -171,7 +173,6 @@ class Reloader:
                 message = redacted(f"internal error: {type(error).__name__}: {error}")
                 _log.exception("not reloaded, the former configuration stays in force")
             else:
-                self._running.loading = Loading(self._now())
                 return None
             self._running.loading = Loading(self._running.loading.loaded, message)
             return message
@@ -186,7 +187,7 @@ class Reloader:
         former = running.assembly
         waiting = {model.name: model.waiting for model in former.models.values()}
         await running.pulling.stop(difference.stopped)
-        replacement = Replacement(running, following, difference)
+        replacement = Replacement(running, following, difference, self._now)
         try:
             if running.journal is not None:
                 await running.journal.change(replacement)

@@ -24,6 +24,11 @@ from tests.integration.prometheus import eventually, free_port
 from tests.models import numeric, profiles
 
 RUN = ("run", "--config.file=mlops-exporter.yml", "--web.enable-lifecycle")
+SAID: dict[str, dict[str, Any]] = {
+    "credit": {"score": 0.9},
+    "iris": {"prediction": "setosa"},
+    "price": {"prediction": 11.0},
+}
 TASKS = {"credit": "binary", "iris": "multiclass", "price": "regression"}
 
 
@@ -87,8 +92,7 @@ def lines(exporter: Exporter, says: str) -> int:
 
 
 def predictions(name: str, first: int, count: int, **more: Any) -> bytes:
-    said = {"credit": {"score": 0.9}, "iris": {"prediction": "setosa"}, "price": {"prediction": 11.0}}[name]
-    events = ({"model": name, "id": f"{name}-{n}", **said, **more} for n in range(first, first + count))
+    events = ({"model": name, "id": f"{name}-{n}", **SAID[name], **more} for n in range(first, first + count))
     return b"\n".join(json.dumps(event).encode() for event in events)
 
 
@@ -237,7 +241,9 @@ def test_sources_come_go_and_stay(site: Site) -> None:
         assert reload(exporter).status_code == 200
         eventually(lambda: counted(exporter, "price") == 15)
         time.sleep(0.5)
-        assert counted(exporter, "price") == 15, "a source that comes back goes on where it was"
+        assert counted(exporter, "price") == 15
+        duplicates = counted(exporter, "price", "ml_model_predictions_duplicate_total")
+        assert duplicates == 0, "a source that comes back goes on where it was"
         assert httpx.post(exporter.url("/v1/events"), content=b"", trust_env=False).status_code == 404
 
 
