@@ -145,6 +145,10 @@ class Journal:
         await self._in_thread(self._store.close)
         self._thread.shutdown()
 
+    async def read(self, name: str) -> Any:
+        """Return a part as it was last checkpointed, None when there is none; raises StoreError."""
+        return await self._in_thread(partial(self._store.read, name))
+
     async def change(self, change: Change) -> None:
         """Make `change`, once a checkpoint of what it goes on from is durable; raises StoreError, nothing changed.
 

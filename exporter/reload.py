@@ -68,7 +68,10 @@ class Difference:
 
 
 def compare(former: Assembly, following: Assembly) -> Difference:
-    """Return what differs. A model whose counts rest on something else begins anew; any other goes on."""
+    """Return what differs.
+
+    A model whose counts rest on something else begins anew, or where it was when they last did; any other goes on.
+    """
     difference = Difference()
     for name, model in following.models.items():
         known = former.models.get(name)
@@ -96,7 +99,10 @@ def _kind(source: SourceSettings) -> str:
 
 
 class Replacement:
-    """Puts an assembly in the place of the one in force, in two steps between which the counts are frozen."""
+    """Puts an assembly in the place of the one in force, in two steps between which the counts are frozen.
+
+    What leaves is part of the state, too: it stays there for when it comes back.
+    """
 
     def __init__(self, running: Running, following: Assembly, difference: Difference, now: Callable[[], float]) -> None:
         self._running = running
@@ -109,7 +115,8 @@ class Replacement:
         for former, model in self._difference.continued:
             model.take_over(former)
         self._running.intake.prepare(self._following.intake, self._difference.other_kind)
-        return self._following.intake.state()
+        left = [*self._difference.removed, *(former for former, _ in self._difference.begun)]
+        return {model.state_name: model.state() for model in left} | self._following.intake.state()
 
     def apply(self) -> None:
         """Go on with it."""
@@ -186,6 +193,10 @@ class Reloader:
         difference = compare(running.assembly, following)
         former = running.assembly
         waiting = {model.name: model.waiting for model in former.models.values()}
+        if running.journal is not None:
+            for model in (*difference.added, *(model for _, model in difference.begun)):
+                if (state := await running.journal.read(model.state_name)) is not None:
+                    await asyncio.to_thread(model.restore, state)
         await running.pulling.stop(difference.stopped)
         replacement = Replacement(running, following, difference, self._now)
         try:
@@ -202,9 +213,8 @@ class Reloader:
             running.pulling.start(former.pulling[name] for name in difference.stopped)
             raise
         running.pulling.start(following.pulling[name] for name in difference.started)
-        _log.info(
-            "the configuration was loaded anew: %s", "; ".join(describe(difference, waiting)) or "nothing differs"
-        )
+        done = describe(difference, waiting, running.journal is not None)
+        _log.info("the configuration was loaded anew: %s", "; ".join(done) or "models and sources stay as they are")
 
 
 def _make(running: Running, file: Path) -> Assembly:
@@ -230,21 +240,26 @@ def unchangeable(former: Config, following: Config) -> Iterator[tuple[Location, 
             yield ("compute", key), f"was {before} and is {after} now: that needs a restart"
 
 
-def describe(difference: Difference, waiting: dict[str, int]) -> Iterator[str]:
-    """Yield what a reload has done, one by one; `waiting` are the predictions that waited, by former model."""
+def describe(difference: Difference, waiting: dict[str, int], kept: bool) -> Iterator[str]:
+    """Yield what a reload has done, one by one.
+
+    `waiting` are the predictions that waited for their label, by former model; `kept` tells whether there is a state
+    in which they stay.
+    """
+    fate = "stay in the state for when it comes back" if kept else "are dropped"
     for model in difference.removed:
-        yield (f"model {model.name} is removed, with {waiting[model.name]} predictions that waited for their label")
+        yield f"model {model.name} is removed, and {waiting[model.name]} predictions that waited for their label {fate}"
     for former, model in difference.begun:
         yield (
-            f"model {model.name} begins anew, without {waiting[model.name]} predictions that waited for their label: "
-            f"its counts rested on {former.basis}, and now rest on {model.basis}"
+            f"model {model.name} begins {'again' if model.versions else 'anew'}, and {waiting[model.name]} predictions "
+            f"that waited for their label {fate}: its counts rested on {former.basis}, and now rest on {model.basis}"
         )
     for _, model in difference.continued:
         lost = waiting[model.name] - model.waiting
         without = f", without {lost} predictions that waited for their label" if lost > 0 else ""
         yield f"model {model.name} goes on with other settings{without}"
     for model in difference.added:
-        yield f"model {model.name} is added"
+        yield f"model {model.name} is {'back' if model.versions else 'added'}"
     restarted = set(difference.stopped) & set(difference.started)
     for name in sorted({*difference.stopped, *difference.started}):
         done = "restarted" if name in restarted else "stopped" if name in difference.stopped else "started"

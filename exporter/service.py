@@ -209,7 +209,7 @@ class Service:
         started = time.monotonic()
         self.intake.closed = self.unreloadable = "restoring state"
         for part in sorted(store.parts() - self.intake.state().keys()):
-            _log.warning("what the state holds of %s is not in use any more, and is dropped", part)
+            _log.info("the state keeps %s, which is not in use, for when it is configured again", part)
         self.intake.restore(store.read)
         replayed = 0
         for entry in store.journal():

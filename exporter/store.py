@@ -132,19 +132,14 @@ class Store:
             self._transact("INSERT INTO pieces VALUES (?, ?, ?, ?)", [(name, generation, piece, data)])
 
     def finish_checkpoint(self, names: Sequence[str], generation: int, sequence: int) -> None:
-        """Make these parts the whole checkpoint, and drop the journal up to `sequence`; raises StoreError.
-
-        Both in one transaction. Parts that are not among `names` are gone.
-        """
+        """Make the parts current and drop the journal up to `sequence`, in one transaction; raises StoreError."""
         with self._faults():
             execute = self._connection.execute
             execute("BEGIN IMMEDIATE")
             try:
-                execute("DELETE FROM checkpoints")
-                self._connection.executemany(
-                    "INSERT INTO checkpoints VALUES (?, ?)", [(name, generation) for name in names]
-                )
-                execute("DELETE FROM pieces WHERE generation <> ?", (generation,))
+                for name in names:
+                    execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (name, generation))
+                    execute("DELETE FROM pieces WHERE name = ? AND generation <> ?", (name, generation))
                 execute("DELETE FROM journal WHERE sequence <= ?", (sequence,))
                 execute("COMMIT")
             except BaseException:
@@ -157,7 +152,7 @@ class Store:
             self._connection.execute("DELETE FROM pieces WHERE generation = ?", (generation,))
 
     def parts(self) -> set[str]:
-        """Return the names of the parts of the current checkpoint; raises StoreError."""
+        """Return the names of the parts that there are; raises StoreError."""
         with self._faults():
             return {name for (name,) in self._connection.execute("SELECT name FROM checkpoints")}
 

@@ -168,7 +168,7 @@ def test_models_come_go_and_stay(site: Site) -> None:
         exporter.post(predictions("credit", 0, 40) + b"\n" + predictions("price", 0, 7))
         site.write(model("credit", benchmarks={"accuracy": {"min": 0.9}}, label_delay="1h"), model("iris"))
         hang_up(exporter)
-        assert lines(exporter, "model price is removed, with 7 predictions that waited for their label") == 1
+        assert lines(exporter, "model price is removed, and 7 predictions that waited for their label are dropped") == 1
         exporter.post(
             predictions("credit", 0, 10) + b"\n" + labels("credit", 0, 40, 1) + b"\n" + predictions("iris", 0, 3)
         )
@@ -197,7 +197,9 @@ def test_another_profile_begins_anew(site: Site) -> None:
         (former,) = exporter.scrape().by("profile_hash", "ml_model_info", model="price")
         save(other_price(), site.directory / "price.json")
         assert reload(exporter).status_code == 200
-        assert lines(exporter, "model price begins anew, without 6 predictions that waited") == 1
+        assert (
+            lines(exporter, "model price begins anew, and 6 predictions that waited for their label are dropped") == 1
+        )
         exporter.post(predictions("price", 6, 1, features={"rooms": 7}) + b"\n" + labels("price", 0, 2, 10.0))
         shown = exporter.scrape()
         (following,) = shown.by("profile_hash", "ml_model_info", model="price")
@@ -388,12 +390,17 @@ def test_the_state_after_a_kill_is_that_of_the_reload(site: Site) -> None:
         assert counted(exporter, "price", "ml_model_labels_total") == 2
         site.write(model("credit"), model("price"), model("iris"), **state)
         assert reload(exporter).status_code == 200
-        assert counted(exporter, "iris") is None, "a model that comes back begins anew"
-        exporter.post(predictions("iris", 0, 1))
+        assert counted(exporter, "iris") == 9, "a model that comes back goes on where it was"
+        exporter.post(predictions("iris", 0, 10))
         exporter.process.kill()
         exporter.process.wait()
     with running(site) as exporter:
-        assert {name: counted(exporter, name) for name in TASKS} == {"credit": 11, "iris": 1, "price": 2}
+        assert {name: counted(exporter, name) for name in TASKS} == {"credit": 11, "iris": 10, "price": 2}
+        save(profiles()["price"], site.directory / "price.json")
+        assert reload(exporter).status_code == 200
+        assert lines(exporter, "model price begins again, and 0 predictions") == 1
+        exporter.post(labels("price", 0, 10, 11.0))
+        assert counted(exporter, "price") == counted(exporter, "price", "ml_model_labels_total") == 10
 
 
 def test_a_hang_up_before_it_is_ready_is_heeded_later(site: Site) -> None:

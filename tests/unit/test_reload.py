@@ -359,20 +359,3 @@ def test_without_a_file_there_is_nothing_to_load(site: Site) -> None:
     service.unreloadable = None
     with pytest.raises(ReloadError, match=r"--config\.file"):
         reload(service)
-
-
-def test_a_checkpoint_holds_nothing_but_its_parts(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-
-    def checkpoint(*names: str) -> None:
-        generation = store.begin_checkpoint()
-        for name in names:
-            for number, piece in enumerate(pack({"of": name})):
-                store.write_piece(name, generation, number, piece)
-        store.finish_checkpoint(names, generation, 0)
-
-    checkpoint("a", "b")
-    checkpoint("b", "c")
-    assert store.parts() == {"b", "c"}
-    assert [store.read(name) for name in "abc"] == [None, {"of": "b"}, {"of": "c"}]
-    store.close()
