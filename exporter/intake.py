@@ -71,6 +71,8 @@ class Intake:
         self._gathered: dict[str, list[Columns]] = {}
         self._gathered_events = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.busy = False
+        """Whether events come in so fast that a batch fills before its time is up."""
         self._changes = 0
         self._frozen = False
         self._positions: dict[str, bytes] = {}
@@ -199,9 +201,6 @@ class Intake:
         """Count what is gathered."""
         if self._frozen:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         gathered, self._gathered, self._gathered_events = self._gathered, {}, 0
         for name, parts in gathered.items():
             self.models[name].count(Columns.joined(parts))
@@ -284,7 +283,16 @@ class Intake:
         if position is not None:
             self._positions[source] = position
         self._changes += 1
+        self.busy |= self._gathered_events >= BATCH_EVENTS
         if self._gathered_events >= BATCH_EVENTS:
             self.flush()
-        elif accepted and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        if accepted and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self.busy = False
+        self.flush()

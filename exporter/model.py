@@ -510,6 +510,6 @@ class Model:
 
 def _given(values: Sequence[object]) -> Flags:
     """Return which values are not None."""
-    if values.count(None) == len(values):
+    if values and values[0] is None and values.count(None) == len(values):
         return np.zeros(len(values), np.bool_)
     return np.array([value is not None for value in values])

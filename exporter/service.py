@@ -32,6 +32,8 @@ from exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
 REOPEN_SECONDS = 5.0
+SHARED_SECONDS = 0.25
+"""How long scrapes share an exposition while events pour in."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +88,8 @@ class Service:
         self.app = Guard(self.assembly.app, web, self.assembly.guarded)
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
         self._report: tuple[Hashable, Report] | None = None
+        self._moment = -1
+        self._seen: Hashable = None
         self._state_path = config.state.path if config.state is not None else None
         self._helpers: list[asyncio.Task[None]] = []
         self.unreloadable: str | None = "starting"
@@ -103,8 +107,16 @@ class Service:
         self._awaited = {name: it for name, it in self._awaited.items() if assembly.pulling.get(name) is it}
 
     def generation(self) -> Hashable:
-        """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on."""
-        return self.intake.generation, self.compute.generation, int(time.time()), self.loading
+        """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on.
+
+        While events pour in, each scrape would find other counts: then all scrapes of a moment are shown the same.
+        """
+        now = time.time()
+        moment = int(now / SHARED_SECONDS)
+        if not self.intake.busy or moment != self._moment:
+            self._moment = moment
+            self._seen = self.intake.generation, self.compute.generation, int(now)
+        return self._seen, self.loading
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.sources.base import Content, IntakeResult, QueueFullError
+from exporter.sources.base import Content, IntakeResult, QueueFullError, UnavailableError
 from exporter.state import Report
 from exporter.web.app import App, ReloadError
 from exporter.web.negotiation import OPENMETRICS, TEXT
@@ -178,8 +178,15 @@ def test_reload(service: Service) -> None:
     service.reload_error = ReloadError("mlops-exporter.yml: models[0].task: write binary, multiclass or regression")
     response = request(app, "POST", "/-/reload")
     assert response.status_code == 500
-    assert "models[0].task" in response.text
-    assert service.reloads == 2
+    assert response.text == (
+        "not reloaded, the former configuration stays in force:\n"
+        "mlops-exporter.yml: models[0].task: write binary, multiclass or regression\n"
+    )
+    service.reload_error = UnavailableError("not reloaded: restoring state", 5)
+    response = request(app, "POST", "/-/reload")
+    assert (response.status_code, response.text) == (503, "not reloaded: restoring state\n")
+    assert response.headers["retry-after"] == "5"
+    assert service.reloads == 3
 
 
 def test_status(service: Service) -> None:

@@ -216,3 +216,44 @@ def test_check_says_what_would_be_right_and_repeats_no_secret(
     wrong = fault(kafka=kafka)
     assert 'No such configuration property: "sasl.pasword"' in wrong
     assert "hunter2" not in wrong
+
+
+def test_brokers_leave_and_come_back_at_reloads_and_nothing_is_lost_or_doubled(
+    tmp_path: Path, redis: RedisServer, kafka: KafkaBroker
+) -> None:
+    client = Redis(port=redis.port, password="hunter2", protocol=2)
+    producer = Producer({"bootstrap.servers": kafka.address})
+    push: dict[str, object] = {"name": "push", "http": {}}
+    brokers: list[dict[str, object]] = [
+        {"name": "queue", "redis": {"url": redis.url.replace("//", "//:hunter2@"), "stream": "feedback"}},
+        {"name": "stream", "kafka": {"bootstrap_servers": kafka.address, "topics": ["predictions"]}},
+    ]
+    sent = 0
+    with exporter(tmp_path, [push, *brokers], state={"path": str(tmp_path / "state")}) as (process, url):
+        config = tmp_path / "mlops-exporter.yml"
+        content = yaml.safe_load(config.read_text())
+        eventually(lambda: get(f"{url}/-/ready") == "ready\n")
+        for turn in range(1, 5):
+            for value in predictions(50, sent):
+                client.xadd("feedback", {"event": value})
+                producer.produce("predictions", value)
+            assert producer.flush(10) == 0
+            sent += 50
+            loaded = reload_time(url)
+            config.write_text(yaml.safe_dump(content | {"sources": [push, *brokers[: 2 * ((turn + 1) % 2)]]}))
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: reload_time(url) != loaded)
+            assert set(samples(url, "ml_exporter_source_up")) == {"push", *(("queue", "stream") * ((turn + 1) % 2))}
+        eventually(lambda: counted(url) >= 2 * sent, 40)
+        time.sleep(1)
+        assert counted(url) == 2 * sent
+
+
+def counted(url: str) -> float:
+    lines = [line for line in get(f"{url}/metrics").splitlines() if line.startswith("ml_model_predictions_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def reload_time(url: str) -> str:
+    name = "ml_exporter_config_last_reload_success_timestamp_seconds "
+    return next(line for line in get(f"{url}/metrics").splitlines() if line.startswith(name))
