@@ -8,20 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from exporter.challenge_collector import ChallengeCollector
-from exporter.change_collector import ChangeCollector
-from exporter.collectors import CloudEventCollector, DataCollector, IntakeCollector, ModelCollector, StateCollector
+from exporter.collectors import CloudEventCollector, DataCollector, IntakeCollector, StateCollector
 from exporter.compute.sampler import Watch
 from exporter.config import Config, ModelSettings
 from exporter.config import HttpSource as HttpSettings
 from exporter.drift import Comparison
-from exporter.estimation_collector import EstimationCollector
-from exporter.group_collector import GroupCollector
 from exporter.intake import Intake
 from exporter.journal import Faults, Journal
 from exporter.loading import Loading
 from exporter.model import Model
-from exporter.multivariate_collector import MultivariateCollector
+from exporter.model_collectors import model_collectors
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
@@ -204,13 +200,7 @@ def _collectors(
 ) -> list[Collector]:
     service = fixed.service
     return [
-        ModelCollector(models),
-        data,
-        GroupCollector(models),
-        EstimationCollector(models),
-        MultivariateCollector(models),
-        ChangeCollector(models),
-        ChallengeCollector(models),
+        *model_collectors(models, data),
         IntakeCollector(intake, pulling, lambda: service.loading),
         *([CloudEventCollector(http.name, http.kserve)] if http is not None else []),
         StateCollector(service.faults, lambda: service.journal),

@@ -149,13 +149,17 @@ class Features:
     @classmethod
     def joined(cls, several: Sequence["Features"]) -> "Features":
         """Return the values of all events in order."""
-        parts: list[Encoded | list[Any]] = []
-        for part in chain.from_iterable(each._parts for each in several):
-            if parts and isinstance(part, list) and isinstance(last := parts[-1], list):
-                last += part
-            else:
-                parts.append(part.copy() if isinstance(part, list) else part)
+        parts = chain.from_iterable(each._parts for each in several)
         return cls(list(chain.from_iterable(each.present for each in several)), *parts)
+
+    def take_in(self, other: "Features") -> bool:
+        """Append the values of other events if those of both wait to be encoded; False when they do not."""
+        (waiting, *more), (others, *others_more) = self._parts, other._parts
+        if more or others_more or not (isinstance(waiting, list) and isinstance(others, list)):
+            return False
+        self.present += other.present
+        waiting += others
+        return True
 
     @property
     def flags(self) -> NDArray[np.bool_]:
@@ -198,6 +202,14 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def take_in(self, other: "Columns") -> bool:
+        """Append the events of `other` if both are few; False when they are not."""
+        if not self.features.take_in(other.features):
+            return False
+        for name in self.__slots__[1:]:
+            getattr(self, name).extend(getattr(other, name))
+        return True
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
@@ -353,7 +365,7 @@ class Schema:
         )
         columns = Columns(
             self._features_of(features),
-            lines,
+            list(lines),
             ids,
             times,
             _versions(versions),

@@ -273,7 +273,10 @@ class Intake:
         for name, parts in decoded.parts.items():
             horizon = arrived - self.models[name].horizon
             counts.late += sum(columns.older_than(horizon) for columns in parts)
-            self._gathered.setdefault(name, []).extend(parts)
+            gathered = self._gathered.setdefault(name, [])
+            for columns in parts:
+                if not (gathered and gathered[-1].take_in(columns)):
+                    gathered.append(columns)
         self._gathered_events += accepted
         for _, reason in decoded.refused:
             counts.rejected[reason] += 1

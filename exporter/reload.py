@@ -63,6 +63,8 @@ class Difference:
     begun: list[tuple[Model, Model]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
+    back: list[str] = field(default_factory=list)
+    """Models that go on where they were when they last were there."""
     other_kind: list[str] = field(default_factory=list)
     """Sources of another kind under a known name, to which its position says nothing."""
 
@@ -120,6 +122,8 @@ class Replacement:
 
     def apply(self) -> None:
         """Go on with it."""
+        for model in self._following.models.values():
+            model.expect()
         self._running.intake.become(self._following.intake)
         self._running.compute.become(self._following.watch)
         renew_kserve(self._following)
@@ -197,6 +201,7 @@ class Reloader:
             for model in (*difference.added, *(model for _, model in difference.begun)):
                 if (state := await running.journal.read(model.state_name)) is not None:
                     await asyncio.to_thread(model.restore, state)
+                    difference.back.append(model.name)
         await running.pulling.stop(difference.stopped)
         replacement = Replacement(running, following, difference, self._now)
         try:
@@ -250,16 +255,17 @@ def describe(difference: Difference, waiting: dict[str, int], kept: bool) -> Ite
     for model in difference.removed:
         yield f"model {model.name} is removed, and {waiting[model.name]} predictions that waited for their label {fate}"
     for former, model in difference.begun:
+        begins = "again" if model.name in difference.back else "anew"
         yield (
-            f"model {model.name} begins {'again' if model.versions else 'anew'}, and {waiting[model.name]} predictions "
-            f"that waited for their label {fate}: its counts rested on {former.basis}, and now rest on {model.basis}"
+            f"model {model.name} begins {begins}, and {waiting[model.name]} predictions that waited for their label "
+            f"{fate}: its counts rested on {former.basis}, and now rest on {model.basis}"
         )
     for _, model in difference.continued:
         lost = waiting[model.name] - model.waiting
         without = f", without {lost} predictions that waited for their label" if lost > 0 else ""
         yield f"model {model.name} goes on with other settings{without}"
     for model in difference.added:
-        yield f"model {model.name} is {'back' if model.versions else 'added'}"
+        yield f"model {model.name} is {'back' if model.name in difference.back else 'added'}"
     restarted = set(difference.stopped) & set(difference.started)
     for name in sorted({*difference.stopped, *difference.started}):
         done = "restarted" if name in restarted else "stopped" if name in difference.stopped else "started"

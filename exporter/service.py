@@ -17,6 +17,7 @@ from exporter.intake import SourceCounts
 from exporter.journal import Faults, Journal
 from exporter.loading import Loading
 from exporter.logs import Notice
+from exporter.model import Model
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.reload import Reloader
@@ -94,6 +95,11 @@ class Service:
         self._helpers: list[asyncio.Task[None]] = []
         self.unreloadable: str | None = "starting"
         """Why the configuration cannot be loaded anew now."""
+
+    @property
+    def models(self) -> list[Model]:
+        """The models that are watched now."""
+        return list(self.assembly.models.values())
 
     @property
     def registry(self) -> Registry:
@@ -197,6 +203,8 @@ class Service:
             self.journal = Journal(store, self.intake, self.faults)
             self.intake.keep_in(self.journal)
             group.create_task(self.journal.run())
+        for model in self.models:
+            model.expect()
         self.intake.closed = None
         self.unreloadable = None
         self.pulling.start(self.assembly.pulling.values())

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from exporter.profile.profile import Profile, save
-from tests.integration.exporting import ENVIRONMENT, Exporter, command, running_exporter
+from tests.integration.exporter import ENVIRONMENT, Exporter, command, running_exporter
 from tests.integration.prometheus import eventually, free_port
 from tests.models import numeric, profiles
 
@@ -73,7 +73,7 @@ def running(site: Site) -> Iterator[Exporter]:
 
 
 def reload(exporter: Exporter) -> httpx.Response:
-    return httpx.post(exporter.url("/-/reload"), timeout=30, trust_env=False)
+    return httpx.post(f"{exporter.url}/-/reload", timeout=30, trust_env=False)
 
 
 def hang_up(exporter: Exporter) -> None:
@@ -128,12 +128,12 @@ def test_a_failed_reload_changes_nothing_and_says_everything(site: Site) -> None
         assert loaded(exporter) == start
         assert set(shown.by("model", "ml_model_labels_unmatched_total")) == {"credit", "price"}
         assert shown.value("ml_model_predictions_total", model="credit") == 5
-        status = httpx.get(exporter.url("/api/v1/status"), trust_env=False).json()["configuration"]
+        status = httpx.get(f"{exporter.url}/api/v1/status", trust_env=False).json()["configuration"]
         assert status["loaded"] == start
         assert "1parsec" in status["error"]
-        assert "Last reload failed" in httpx.get(exporter.url("/"), trust_env=False).text
-        assert httpx.get(exporter.url("/-/healthy"), trust_env=False).status_code == 200
-        assert httpx.get(exporter.url("/-/ready"), trust_env=False).status_code == 200
+        assert "Last reload failed" in httpx.get(f"{exporter.url}/", trust_env=False).text
+        assert httpx.get(f"{exporter.url}/-/healthy", trust_env=False).status_code == 200
+        assert httpx.get(f"{exporter.url}/-/ready", trust_env=False).status_code == 200
 
         exporter.process.send_signal(signal.SIGHUP)
         eventually(lambda: lines(exporter, "not reloaded, the former") == 2)
@@ -182,7 +182,7 @@ def test_models_come_go_and_stay(site: Site) -> None:
         assert shown.value("ml_model_predictions_total", model="iris") == 3
         assert not shown.series("ml_model_info", model="price")
         refused = httpx.post(
-            exporter.url("/v1/events"),
+            f"{exporter.url}/v1/events",
             content=predictions("price", 0, 1),
             headers={"content-type": "application/json"},
             trust_env=False,
@@ -246,7 +246,7 @@ def test_sources_come_go_and_stay(site: Site) -> None:
         assert counted(exporter, "price") == 15
         duplicates = counted(exporter, "price", "ml_model_predictions_duplicate_total")
         assert duplicates == 0, "a source that comes back goes on where it was"
-        assert httpx.post(exporter.url("/v1/events"), content=b"", trust_env=False).status_code == 404
+        assert httpx.post(f"{exporter.url}/v1/events", content=b"", trust_env=False).status_code == 404
 
 
 def test_tokens_and_workloads_follow_the_configuration(site: Site) -> None:
@@ -273,7 +273,7 @@ def test_tokens_and_workloads_follow_the_configuration(site: Site) -> None:
         assert shown.by("workload", "ml_workload_processes").keys() == {"me", "test"}, "at once, without a gap"
         assert (shown.value("ml_workload_cpu_seconds_total", workload="test") or 0) >= used
         assert shown.value("ml_compute_cost_per_hour", resource="host", currency="USD") == 1
-        refused = httpx.post(exporter.url("/v1/events"), content=b"", headers=bearer, trust_env=False)
+        refused = httpx.post(f"{exporter.url}/v1/events", content=b"", headers=bearer, trust_env=False)
         assert refused.status_code == 401
 
 
@@ -302,7 +302,7 @@ class Load:
                     return
                 body = predictions("credit", number, 20) + b"\n" + labels("credit", number, 20, 1)
                 answer = client.post(
-                    self._exporter.url("/v1/events"), content=body, headers={"content-type": "application/x-ndjson"}
+                    f"{self._exporter.url}/v1/events", content=body, headers={"content-type": "application/x-ndjson"}
                 )
                 if answer.status_code != 202 or answer.json()["rejected"]:
                     self.refused.append(answer.text)
@@ -340,7 +340,7 @@ def test_no_event_is_lost_or_doubled_and_no_scrape_is_mixed_under_load(site: Sit
             assert minimum == pytest.approx(0.8 + 0.1 * (turn % 2))
             assert bool(shown.series("ml_model_labels_unmatched_total", model="iris")) == bool(turn % 2)
             assert (shown.value("ml_exporter_source_up", source="log") is not None) == bool(turn % 2)
-            healthy.append(httpx.get(exporter.url("/-/healthy"), trust_env=False).status_code)
+            healthy.append(httpx.get(f"{exporter.url}/-/healthy", trust_env=False).status_code)
         assert healthy == [200] * 20
         eventually(lambda: counted(exporter, "price") == appended)
         load.__exit__()
