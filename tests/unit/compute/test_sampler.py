@@ -183,10 +183,11 @@ def test_collectors_have_the_names_of_their_switches(run: Callable[..., Compute]
     assert names == ["cpu", "memory", "pressure", "workloads", "gpu", "cost"]
 
 
-def test_other_settings_take_over_without_a_gap(run: Callable[..., Compute]) -> None:
-    compute = run()
+def test_other_settings_take_over_without_a_gap() -> None:
+    settings = ComputeSettings.model_validate({"interval": "100ms"})
+    compute = Compute(settings, ())
+    compute.start()
     time.sleep(0.25)
-    settings = compute.watch.settings
     workloads = [{"name": "w", "phase": "serving", "match": "nothing like it"}]
     priced = {"workloads": workloads, "cost": {"currency": "USD", "host_per_hour": 1}}
     added = ComputeSettings.model_validate(priced)
@@ -199,3 +200,4 @@ def test_other_settings_take_over_without_a_gap(run: Callable[..., Compute]) -> 
     assert found['ml_workload_processes{workload="w",phase="serving"}'] == 0
     assert found['ml_compute_cost_per_hour{resource="host",currency="USD"}'] == 1
     assert compute.prepare(other).workloads is watch.workloads, "what does not change goes on"
+    compute.stop()
