@@ -129,7 +129,7 @@ class Intake:
             for _ in self._decoder.decode_steps(body, arrived, decoded):
                 if len(body) > CHUNK_BYTES:
                     await asyncio.sleep(0)
-            self._admit(decoded, models)
+            self._admit(decoded, arrived, models)
             result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
             if self._journal is None:
                 self._take(source, decoded, arrived, position)
@@ -143,7 +143,7 @@ class Intake:
     def replay(self, entry: Entry) -> None:
         """Count a body that is in the journal already."""
         decoded = self._decoder.decode(entry.body, entry.arrived)
-        self._admit(decoded, entry.scope)
+        self._admit(decoded, entry.arrived, entry.scope)
         self._take(entry.source, decoded, entry.arrived, entry.position)
 
     def freeze(self) -> None:
@@ -211,7 +211,7 @@ class Intake:
                 part.restore(state)
         self._changes += 1
 
-    def _admit(self, decoded: Decoded, models: frozenset[str] | None) -> None:
+    def _admit(self, decoded: Decoded, arrived: float, models: frozenset[str] | None) -> None:
         """Refuse events of other models than `models`, and of more versions than a model may have."""
         for name in () if models is None else decoded.parts.keys() - models:
             for columns in decoded.parts.pop(name):
@@ -219,7 +219,7 @@ class Intake:
         for name, parts in decoded.parts.items():
             model = self.models[name]
             for place, columns in enumerate(parts):
-                if overflow := model.admit(set(columns.versions)):
+                if overflow := model.admit(set(columns.versions), arrived):
                     fits = [version not in overflow for version in columns.versions]
                     decoded.refused += (
                         (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
