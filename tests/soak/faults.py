@@ -17,6 +17,7 @@ from tests.soak.subject import LOG, Subject
 from tests.soak.traffic import AHEAD, Logged, Pushed, Queued
 
 KEPT_LOGS = 3
+RELOAD_SECONDS = 60.0
 LEAPS = (60.0, -6 * 3600.0, -20 * 86400.0)
 """A little ahead, back within the longest window, and back beyond it."""
 
@@ -122,7 +123,7 @@ def reload(world: World) -> None:
         world.floor = 0.4 if world.floor == 0.5 else 0.5
         world.subject.configure(world.floor)
         ask(world)
-        eventually(lambda: _floor(world) == world.floor, 15)
+        eventually(lambda: _floor(world) == world.floor, RELOAD_SECONDS)
 
 
 FAULTS: dict[str, Callable[[World], None]] = {
@@ -168,7 +169,7 @@ def _by_signal(world: World) -> None:
 
 
 def _by_request(world: World) -> None:
-    answer = httpx.post(f"{world.subject.exporter.url}/-/reload", trust_env=False, timeout=15)
+    answer = httpx.post(f"{world.subject.exporter.url}/-/reload", trust_env=False, timeout=RELOAD_SECONDS)
     assert answer.status_code == 200, answer.text
 
 

@@ -61,7 +61,8 @@ def soak(
                 world, watch, report, seconds, [name for name in faults if name not in report.left_out], seed, progress
             )
         except Exception as error:
-            report.faults.append(f"{type(error).__name__}: {error}")
+            lines = subject.exporter.log.read_text().splitlines()[-5:]
+            report.faults.append("\n".join([f"{type(error).__name__}: {error}; the log's last lines:", *lines]))
         finally:
             for sender in world.senders:
                 sender.stop()
@@ -95,7 +96,10 @@ def _live(
         for name in rng.sample(order, len(order)):
             if round_ > 0 and time.monotonic() > begin + seconds:
                 return
-            incident = _incident(name, world, watch)
+            try:
+                incident = _incident(name, world, watch)
+            except Exception as error:
+                raise RuntimeError(f"{name}: {type(error).__name__}: {error}") from error
             report.incidents.append(incident)
             progress(
                 f"{(time.monotonic() - begin) / 60:5.1f} min  {name}: {incident.seconds:.1f} s, "
