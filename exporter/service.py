@@ -46,7 +46,6 @@ from exporter.web.tokens import Tokens
 from exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
-KSERVE_STATE = "kserve"
 REOPEN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -88,8 +87,6 @@ class Service:
             ),
             None,
         )
-        if self.http is not None:
-            self.intake.parts[KSERVE_STATE] = self.http.kserve
         made = [make(source) for source in config.sources]
         self.pulling = {source.name: source for source in made if source is not None}
         self._awaited = dict(self.pulling)
