@@ -108,6 +108,7 @@ REASONS: Final[dict[Reason, str]] = {
 
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
@@ -173,9 +174,9 @@ class Features:
 class Columns:
     """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
-    `lines` are line numbers in the body, `times` Unix seconds, `groups` decoded structs, `scores` a probability
-    (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or numbers. None is
-    absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `lines` are line numbers in the body, `times` Unix seconds, `groups` decoded structs or rows of codes, `scores` a
+    probability (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or
+    numbers. None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
     """
 
     features: Features
@@ -183,7 +184,7 @@ class Columns:
     ids: list[str | None]
     times: "list[float] | Floats"
     versions: list[str | None]
-    groups: list[Any]
+    groups: "list[Any] | Ints"
     scores: "list[Any] | Floats"
     predictions: "list[float | None] | Floats"
     labels: "list[float | None] | Floats"
@@ -424,27 +425,47 @@ class Schema:
             if attribute.from_features:
                 field = f"f{names.index(attribute.name)}"
                 group[featured] = (
-                    _numeric_groups(features.numeric[self.numeric.index(field)], attribute)
+                    numeric_groups(features.numeric[self.numeric.index(field)], attribute)
                     if attribute.edges
                     else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
                 )
             carried[attribute.name] = group
-        everyone = None not in columns.groups
-        present = columns.groups if everyone else [groups for groups in columns.groups if groups is not None]
-        rows = np.arange(n) if everyone else np.flatnonzero([groups is not None for groups in columns.groups])
-        by_field = list(zip(*map(astuple, present), strict=True)) or [()] * len(self._group_fields)
-        for values, attribute in zip(by_field, self._group_fields.values(), strict=True):
-            group = (
-                _numeric_groups(np.fromiter(values, np.float64, len(present)), attribute)
+        for group, attribute in zip(self._group_codes(columns.groups).T, self._group_fields.values(), strict=True):
+            by_features = carried[attribute.name]
+            carried[attribute.name] = (
+                np.where(group < attribute.unknown, group, by_features) if attribute.from_features else group
+            )
+        return self.attributes.codes(carried, n).astype(np.float64)
+
+    @property
+    def group_attributes(self) -> list[Attribute]:
+        """The attributes that `groups` of an event may carry, in the order of their codes."""
+        return list(self._group_fields.values())
+
+    def _group_codes(self, groups: "Sequence[Any] | Ints") -> Ints:
+        """Return the codes of what `groups` of events say, (n, fields): of None, decoded structs, or rows of codes."""
+        if isinstance(groups, np.ndarray):
+            return groups
+        attributes = self.group_attributes
+        codes = np.empty((len(groups), len(attributes)), np.intp)
+        typed = list(map(type, groups))
+        if typed.count(self._groups) == len(typed):
+            rows: Any = slice(None)
+            structs = groups
+        else:
+            codes[:] = [attribute.unknown for attribute in attributes]
+            if coded := [row for row, kind in enumerate(typed) if kind is np.ndarray]:
+                codes[coded] = np.stack([groups[row] for row in coded])
+            rows = [row for row, kind in enumerate(typed) if kind is self._groups]
+            structs = [groups[row] for row in rows]
+        by_field = zip(*map(astuple, structs), strict=True) if len(structs) else ()
+        for number, (values, attribute) in enumerate(zip(by_field, attributes, strict=False)):
+            codes[rows, number] = (
+                numeric_groups(np.fromiter(values, np.float64, len(structs)), attribute)
                 if attribute.edges
                 else np.minimum(encode(values, self.profile.groups[attribute.name].codes), attribute.unknown)
             )
-            if everyone and not attribute.from_features:
-                carried[attribute.name] = group
-            else:
-                known = group < attribute.unknown
-                carried[attribute.name][rows[known]] = group[known]
-        return self.attributes.codes(carried, n).astype(np.float64)
+        return codes
 
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
@@ -735,7 +756,7 @@ def _category_type(codes: Codes) -> Any:
     return bool | str | None if codes.holds_booleans else str | int | float | None
 
 
-def _numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
+def numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
     """Return the range of each number; what is missing or infinite is unknown."""
     groups = np.searchsorted(attribute.edges, values, side="right")
     return np.where(np.isfinite(values), groups, attribute.unknown)
