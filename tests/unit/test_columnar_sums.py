@@ -13,7 +13,7 @@ from exporter.config import Limits, ModelSettings
 from exporter.events import Columns, Decoder, Reason
 from exporter.model import Model
 from exporter.profile.build import Request, build
-from exporter.profile.profile import Profile
+from exporter.profile.profile import Profile, Task
 from tests.unit.models import WINDOW
 
 DIMENSIONS, ROWS = 5, 600
@@ -31,7 +31,7 @@ def outcome(task: str, rng: np.random.Generator) -> Any:
     return float(np.round(rng.normal(), 2)) if task == "regression" else str(rng.choice(CLASSES[task]))
 
 
-def profile(task: str, directory: Path) -> Profile:
+def profile(task: Task, directory: Path) -> Profile:
     rng = np.random.default_rng(3)
     rows = []
     for _ in range(2000):
