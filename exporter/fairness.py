@@ -32,7 +32,11 @@ class GroupCounts:
     def __init__(self, attributes: Attributes, profile: Profile) -> None:
         self.attributes = attributes
         self.layout = Layout(_of_a_group(profile))
-        self.name = "groups " + hashlib.sha256(repr((attributes.names, attributes.groups)).encode()).hexdigest()[:12]
+        self.name = f"groups {_digest((attributes.names, attributes.groups))}"
+        self.columns = [
+            f"group {_digest((name, groups))}" for name, groups in zip(attributes.names, attributes.groups, strict=True)
+        ]
+        """Names of the group codes in a table of outputs, one for each attribute."""
         sizes = [len(groups) for groups in attributes.groups]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self.cells = int(self._starts[-1]) * self.layout.size
@@ -81,6 +85,10 @@ class GroupCounts:
         """Return the ledgers of an attribute's groups, (..., G, group cells), from the section's cells (..., cells)."""
         ledgers = cells.reshape(*cells.shape[:-1], -1, self.layout.size)
         return ledgers[..., self._starts[attribute] : self._starts[attribute + 1], :]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
 def _of_a_group(profile: Profile) -> Profile:

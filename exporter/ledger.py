@@ -103,8 +103,8 @@ class _Outcome:
 class Layout:
     """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis.
 
-    `sections` count by themselves; `reserved` are cells by name that others count into, `widths` the numbers of columns
-    of groups and losses in a table of outputs.
+    `sections` count by themselves; `reserved` are cells by name that others count into. `groups` and `losses` name
+    columns of a table of outputs, names that change with whatever the numbers mean.
     """
 
     def __init__(
@@ -113,7 +113,8 @@ class Layout:
         sections: Sequence[Section] = (),
         *,
         reserved: Mapping[str, int] | None = None,
-        widths: tuple[int, int] = (0, 0),
+        groups: Sequence[str] = (),
+        losses: Sequence[str] = (),
     ) -> None:
         self.profile = profile
         self.size = 0
@@ -163,7 +164,10 @@ class Layout:
         for name, cells in (reserved or {}).items():
             self._section(name, cells)
         self._extras = [(self._section(section.name, section.cells), section) for section in sections]
-        self._widths = (self.score_columns, *widths)
+        scores = [f"score {column}" for column in range(self.score_columns)]
+        self.output_names = ["prediction", *scores, *groups, *losses]
+        """Columns of a table of outputs, to be kept beside stored ones."""
+        self._splits = np.cumsum([self.score_columns, len(groups)])
 
     def cells_of(self, section: Section) -> slice:
         """Return where a section given at the start lies."""
@@ -190,11 +194,11 @@ class Layout:
     @property
     def output_width(self) -> int:
         """Number of columns in a table of outputs."""
-        return 1 + sum(self._widths)
+        return len(self.output_names)
 
     def outputs(self, table: Floats) -> Outputs:
         """Read a table of outputs, (n, output_width)."""
-        scores, groups, losses = np.split(table[:, 1:], np.cumsum(self._widths)[:2], axis=1)
+        scores, groups, losses = np.split(table[:, 1:], self._splits, axis=1)
         return Outputs(table[:, 0], scores, groups, losses)
 
     def zeros(self) -> Floats:
