@@ -5,7 +5,11 @@
 
 import math
 import re
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
 
@@ -76,6 +80,25 @@ class Codes(dict[object, int]):
     def __missing__(self, value: object) -> int:
         name = canonical(value)
         return self.other if name == value or name not in self else self[name]
+
+
+def floats(*several: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers one after the other as one new array, NaN for None.
+
+    Packing is two to three times as fast as any way from a sequence to an array.
+    """
+    return np.frombuffer(bytearray().join(map(_packed, several)))
+
+
+def _packed(values: Sequence[float | None] | NDArray[np.float64]) -> bytes:
+    if isinstance(values, np.ndarray):
+        return values.tobytes()
+    if values.count(None) == len(values):
+        return np.full(len(values), np.nan).tobytes()
+    try:
+        return struct.pack(f"{len(values)}d", *values)
+    except struct.error:  # of None
+        return np.fromiter(values, np.float64, len(values)).tobytes()
 
 
 def _number(name: str) -> float | None:

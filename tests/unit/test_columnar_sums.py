@@ -147,17 +147,13 @@ def state_after(profile: Profile, *bodies: bytes) -> tuple[dict[str, Any], list[
     )
     model = Model(settings, profile, Limits())
     decoder = Decoder([model.schema])
-    gathered: Columns | None = None
+    parts: list[Columns] = []
     refused: list[tuple[int, Reason]] = []
     for body in bodies:
         decoded = decoder.decode(body, NOW)
         refused += decoded.refused
-        columns = decoded.columns["m"]
-        if gathered is None:
-            gathered = columns
-        else:
-            gathered.extend(columns)
-    assert gathered is not None
+        parts.append(decoded.columns["m"])
+    gathered = Columns.joined(parts)
     model.admit({version for version in gathered.versions if version is not None})
     model.count(gathered)
     state = model.state()
