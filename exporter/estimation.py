@@ -1,11 +1,12 @@
 """Estimated performance of a model: what is summed of predictions whose label is unknown, and what follows from it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.ledger import Outputs
+from exporter.ledger import Outputs, Terms
 from exporter.multivariate import Vectors
 from exporter.profile.profile import Profile
 from exporter.statistics import classification, estimation
@@ -52,7 +53,7 @@ class ClassEstimation:
         """Add predictions."""
         self._count(cells[: self._half], outputs)
 
-    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
         self._count(cells[self._half :], outputs)
 
@@ -128,7 +129,7 @@ class LossEstimation:
         """Add predictions."""
         self._count(cells[:3], outputs)
 
-    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
         self._count(cells[3:], outputs)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, compress
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union
 
 import msgspec
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from exporter.attributes import Attribute, Attributes
 from exporter.embeddings import to_vectors
-from exporter.profile.bins import CategoricalVariable, encode
+from exporter.profile.bins import CategoricalVariable
 from exporter.profile.profile import Profile
 from exporter.values import INVALID, Codes, canonical, floats
 
@@ -471,25 +472,25 @@ class Schema:
         if isinstance(groups, np.ndarray):
             return groups
         attributes = self.group_attributes
-        codes = np.empty((len(groups), len(attributes)), np.intp)
-        typed = list(map(type, groups))
-        if typed.count(self._groups) == len(typed):
+        codes = np.empty((len(attributes), len(groups)), np.intp)
+        if set(map(type, groups)) == {self._groups}:
             rows: Any = slice(None)
             structs = groups
         else:
-            codes[:] = [attribute.unknown for attribute in attributes]
-            if coded := [row for row, kind in enumerate(typed) if kind is np.ndarray]:
-                codes[coded] = np.stack([groups[row] for row in coded])
-            rows = [row for row, kind in enumerate(typed) if kind is self._groups]
+            codes[:] = np.array([[attribute.unknown] for attribute in attributes], np.intp).reshape(-1, 1)
+            if coded := [row for row, values in enumerate(groups) if isinstance(values, np.ndarray)]:
+                codes[:, coded] = np.stack([groups[row] for row in coded], axis=1)
+            rows = [row for row, values in enumerate(groups) if isinstance(values, self._groups)]
             structs = [groups[row] for row in rows]
-        by_field = zip(*map(astuple, structs), strict=True) if len(structs) else ()
-        for number, (values, attribute) in enumerate(zip(by_field, attributes, strict=False)):
-            codes[rows, number] = (
-                numeric_groups(np.fromiter(values, np.float64, len(structs)), attribute)
-                if attribute.edges
-                else np.minimum(encode(values, self.profile.groups[attribute.name].codes), attribute.unknown)
-            )
-        return codes
+        for code, (name, attribute) in zip(codes, self._group_fields.items(), strict=True):
+            values = map(attrgetter(name), structs)
+            if attribute.edges:
+                code[rows] = numeric_groups(floats(list(values)), attribute)
+            else:
+                table = self.profile.groups[attribute.name].codes
+                found = np.fromiter(map(table.__getitem__, values), np.intp, len(structs))
+                code[rows] = np.minimum(found, attribute.unknown)
+        return codes.T
 
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""

@@ -87,8 +87,8 @@ class Section(Protocol):
         """Add predictions."""
         ...
 
-    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
-        """Add labelled predictions: class codes or numbers in `labels` (n,)."""
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
+        """Add labelled predictions: class codes or numbers in `labels` (n,); `terms` is what classes add elsewhere."""
         ...
 
 
@@ -249,15 +249,16 @@ class Layout:
         """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""
         ledger[self.labels] += len(labels)
         _count_histogram(ledger[self.label_delay], delays[~np.isnan(delays)], LABEL_DELAY.buckets)
+        terms = list(self.label_terms(outputs, labels)) if self.profile.classes else []
         for place, section in self._extras:
-            section.count_labels(ledger[place], outputs, labels)
+            section.count_labels(ledger[place], outputs, labels, terms)
         self._count_outcome(ledger, "label", labels)
         known = ~np.isnan(outputs.prediction)
         if self.profile.task == "regression":
             ledger[self.moments] += regression.moments(outputs.prediction[known], labels[known], self._shift)
             return
-        for terms in self.label_terms(outputs, labels):
-            ledger += np.bincount(terms.cells.ravel(), terms.weights.ravel(), minlength=self.size)
+        for term in terms:
+            ledger += np.bincount(term.cells.ravel(), term.weights.ravel(), minlength=self.size)
 
     def label_terms(self, outputs: Outputs, labels: Floats) -> Iterator[Terms]:
         """Yield what labelled predictions of classes add, row by row, but for label counts and distributions."""
