@@ -169,7 +169,7 @@ class _Rows:
                 ids=[None] * count if ids is None else ids[kept].tolist(),
                 times=times[kept],
                 versions=versions[kept].tolist(),
-                groups=[None] * count if groups is None else groups[kept],
+                groups=groups[kept],
                 scores=self._scores_column(scores[kept]),
                 predictions=predictions[kept],
                 labels=labels[kept],
@@ -233,8 +233,8 @@ class _Rows:
         encoded = Encoded(numeric, codes, np.concatenate(vectors) if vectors else np.empty((0, n), np.float32))
         return present, encoded if present.all() else encoded.of(present.tolist())
 
-    def _groups(self) -> Ints | None:
-        """Return the group codes of each row, (n, attributes in `groups`); None when there are none."""
+    def _groups(self) -> Ints:
+        """Return the group codes of each row, (n, attributes in `groups`)."""
         nested = self._columns.get("groups")
         members: dict[str, Any] = {}
         if nested is not None and self._schema.attributes is not None:
@@ -254,7 +254,7 @@ class _Rows:
             else:
                 variable = self._schema.profile.groups[attribute.name]
                 codes.append(np.minimum(_codes(column, variable.codes), attribute.unknown))
-        return np.stack(codes, axis=1) if codes else None
+        return np.stack(codes, axis=1) if codes else np.empty((len(self._lines), 0), np.intp)
 
     def _times(self) -> Floats:
         n = len(self._lines)

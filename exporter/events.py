@@ -181,10 +181,10 @@ class Features:
 class Columns:
     """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
-    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` decoded structs or rows of
-    codes, `scores` a probability (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are
-    class codes or numbers. None is absent; `versions` is None for a label alone, which belongs to the version of its
-    prediction.
+    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` the codes of what events
+    say, (n, attributes), `scores` a probability (binary) or a decoded struct of them (multiclass); `predictions` and
+    `labels` are class codes or numbers. None is absent; `versions` is None for a label alone, which belongs to the
+    version of its prediction.
     """
 
     features: Features
@@ -192,7 +192,7 @@ class Columns:
     ids: list[str | int | None]
     times: "list[float] | Floats"
     versions: list[str | None]
-    groups: "list[Any] | Ints"
+    groups: Ints
     scores: "list[Any] | Floats"
     predictions: "list[float | None] | Floats"
     labels: "list[float | None] | Floats"
@@ -208,8 +208,9 @@ class Columns:
         if len(parts) == 1:
             return parts[0]
         features = Features.joined([part.features for part in parts])
-        names = [name for name in cls.__slots__ if name != "features"]
-        return cls(features, *(list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names))
+        names = [name for name in cls.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names}
+        return cls(features=features, groups=np.concatenate([part.groups for part in parts]), **lists)
 
     def older_than(self, time: float) -> int:
         """Return how many events are older."""
@@ -219,8 +220,9 @@ class Columns:
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Columns":
         """Return the events whose flag is set."""
-        lists = {name: list(compress(getattr(self, name), kept)) for name in self.__slots__ if name != "features"}
-        return Columns(features=self.features.keep(kept, schema), **lists)
+        names = [name for name in self.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(compress(getattr(self, name), kept)) for name in names}
+        return Columns(features=self.features.keep(kept, schema), groups=self.groups[kept], **lists)
 
 
 @dataclass(slots=True)
@@ -353,7 +355,7 @@ class Schema:
             ids,
             times,
             _versions(versions),
-            groups,
+            self._group_codes(groups),
             scores,
             predictions,
             labels,
@@ -455,7 +457,7 @@ class Schema:
                     else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
                 )
             carried[attribute.name] = group
-        for group, attribute in zip(self._group_codes(columns.groups).T, self._group_fields.values(), strict=True):
+        for group, attribute in zip(columns.groups.T, self._group_fields.values(), strict=True):
             by_features = carried[attribute.name]
             carried[attribute.name] = (
                 np.where(group < attribute.unknown, group, by_features) if attribute.from_features else group
@@ -467,28 +469,23 @@ class Schema:
         """The attributes that `groups` of an event may carry, in the order of their codes."""
         return list(self._group_fields.values())
 
-    def _group_codes(self, groups: "Sequence[Any] | Ints") -> Ints:
-        """Return the codes of what `groups` of events say, (n, fields): of None, decoded structs, or rows of codes."""
-        if isinstance(groups, np.ndarray):
-            return groups
-        attributes = self.group_attributes
-        codes = np.empty((len(attributes), len(groups)), np.intp)
-        if set(map(type, groups)) == {self._groups}:
-            rows: Any = slice(None)
-            structs = groups
-        else:
-            codes[:] = np.array([[attribute.unknown] for attribute in attributes], np.intp).reshape(-1, 1)
-            if coded := [row for row, values in enumerate(groups) if isinstance(values, np.ndarray)]:
-                codes[:, coded] = np.stack([groups[row] for row in coded], axis=1)
-            rows = [row for row, values in enumerate(groups) if isinstance(values, self._groups)]
-            structs = [groups[row] for row in rows]
+    def _group_codes(self, groups: Sequence[Any]) -> Ints:
+        """Return the codes of what decoded `groups` of events say, (n, attributes in them); of None, unknown."""
+        codes = np.empty((len(self._group_fields), len(groups)), np.intp)
+        if not len(codes):
+            return codes.T
+        rows: Any = slice(None)
+        if None in groups:
+            codes[:] = np.array([[attribute.unknown] for attribute in self.group_attributes])
+            rows = [row for row, values in enumerate(groups) if values is not None]
+            groups = [groups[row] for row in rows]
         for code, (name, attribute) in zip(codes, self._group_fields.items(), strict=True):
-            values = map(attrgetter(name), structs)
+            values = map(attrgetter(name), groups)
             if attribute.edges:
                 code[rows] = numeric_groups(floats(list(values)), attribute)
             else:
                 table = self.profile.groups[attribute.name].codes
-                found = np.fromiter(map(table.__getitem__, values), np.intp, len(structs))
+                found = np.fromiter(map(table.__getitem__, values), np.intp, len(groups))
                 code[rows] = np.minimum(found, attribute.unknown)
         return codes.T
 

@@ -187,7 +187,7 @@ class Adwin:
     change is where the means before and after some boundary differ by more than Bernstein's bound for `delta`; what
     lies before the clearest such boundary is forgotten at once, so that one change is one alarm (the paper forgets one
     bucket at a time, River everything). Boundaries are examined every 32 numbers, in longer windows every 1/16 of their
-    length up to every 1024. With `block` 1 and `clock` 32 a first change is found when River's `ADWIN` finds it.
+    length up to every 2048. With `block` 1 and `clock` 32 a first change is found when River's `ADWIN` finds it.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Adwin:
 
     def _pause(self, width: int) -> float:
         """Return how many numbers to read between two looks at a window of that many."""
-        return self._clock or min(max(width / 16, 32), 1024)
+        return self._clock or min(max(width / 16, 32), 2048)
 
     def _insert(self, totals: list[float], squares: list[float]) -> None:
         """Append blocks, and merge the oldest two buckets of a size, from the smallest on, while there are too many."""

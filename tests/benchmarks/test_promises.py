@@ -5,7 +5,7 @@ The goals that are not reached yet, of ingest and of scrapes under load, are pri
 
 import pytest
 
-from tests.benchmarks import exposition, refresh
+from tests.benchmarks import exposition, judgement, refresh
 
 pytestmark = pytest.mark.benchmark
 
@@ -23,3 +23,9 @@ def test_a_scrape_costs_the_same_however_many_events_there_were() -> None:
 
 def test_a_model_version_is_small() -> None:
     assert refresh.memory() < refresh.MEMORY_GOAL_BYTES
+
+
+def test_ingest_with_every_judgement_keeps_most_of_its_speed() -> None:
+    best = judgement.shares()
+    share = best["off"][1] / best["all"][1]
+    assert share >= 0.70, f"{share:.2f}"
