@@ -295,8 +295,12 @@ class Schema:
         self._places = {attribute: place for place, attribute in enumerate(renamed)}
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
 
-        carried = attributes.carried.values() if attributes else ()
-        self._group_fields = {f"g{i}": a for i, a in enumerate(carried) if a.from_groups}
+        carried = [a for a in attributes.carried.values() if a.from_groups] if attributes else []
+        carried.sort(key=lambda attribute: len(attribute.edges) > 0)
+        self._group_fields = {f"g{i}": a for i, a in enumerate(carried)}  # numeric ones last
+        self._group_codes_of = [
+            (attrgetter(name), _group_table(a)) for name, a in self._group_fields.items() if not a.edges
+        ]
         self._groups = msgspec.defstruct(
             "Groups",
             [
@@ -471,23 +475,22 @@ class Schema:
 
     def _group_codes(self, groups: Sequence[Any]) -> Ints:
         """Return the codes of what decoded `groups` of events say, (n, attributes in them); of None, unknown."""
-        codes = np.empty((len(self._group_fields), len(groups)), np.intp)
-        if not len(codes):
-            return codes.T
-        rows: Any = slice(None)
-        if None in groups:
-            codes[:] = np.array([[attribute.unknown] for attribute in self.group_attributes])
-            rows = [row for row, values in enumerate(groups) if values is not None]
-            groups = [groups[row] for row in rows]
-        for code, (name, attribute) in zip(codes, self._group_fields.items(), strict=True):
-            values = map(attrgetter(name), groups)
-            if attribute.edges:
-                code[rows] = numeric_groups(floats(list(values)), attribute)
-            else:
-                table = self.profile.groups[attribute.name].codes
-                found = np.fromiter(map(table.__getitem__, values), np.intp, len(groups))
-                code[rows] = np.minimum(found, attribute.unknown)
-        return codes.T
+        if not self._group_fields:
+            return np.empty((len(groups), 0), np.intp)
+        if not all(groups):
+            given = [values for values in groups if values is not None]
+            codes = np.tile([attribute.unknown for attribute in self.group_attributes], (len(groups), 1))
+            codes[[values is not None for values in groups]] = self._group_codes(given)
+            return codes
+        texts = chain.from_iterable([map(table.__getitem__, map(get, groups)) for get, table in self._group_codes_of])
+        shape = (len(self._group_codes_of), len(groups))
+        codes = np.fromiter(texts, np.intp, math.prod(shape)).reshape(shape)
+        numbers = [
+            numeric_groups(floats(list(map(attrgetter(name), groups))), attribute)
+            for name, attribute in self._group_fields.items()
+            if attribute.edges
+        ]
+        return (np.concatenate([codes, numbers]) if numbers else codes).T
 
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
@@ -792,6 +795,13 @@ def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
 def _category_type(codes: Codes) -> Any:
     """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
     return bool | str | None if codes.holds_booleans else str | int | float | None
+
+
+def _group_table(attribute: Attribute) -> Codes:
+    """Return the code of each group of a categorical attribute by the values that mean it."""
+    *categories, _, _ = attribute.groups
+    unknown = attribute.unknown
+    return Codes(categories, other=unknown - 1, invalid=unknown, missing=unknown)
 
 
 def numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
