@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from exporter.attributes import Attribute, Attributes
 from exporter.embeddings import to_vectors
-from exporter.profile.bins import CategoricalVariable
+from exporter.profile.bins import CategoricalVariable, encode
 from exporter.profile.profile import Profile
-from exporter.values import INVALID, Codes, canonical, floats
+from exporter.values import INVALID, Category, Codes, canonical, floats
 
-CHUNK_BYTES = 64 * 1024
-"""Text decoded at a time: more leaves the cache and halves the speed."""
+CHUNK_BYTES = 128 * 1024
+"""Text decoded at a time: less makes more calls, more leaves the cache."""
 
 CLOCK_SKEW_SECONDS = 300.0
 """How far ahead of this clock a `ts` may be; it then counts as now."""
@@ -151,13 +151,17 @@ class Features:
     @classmethod
     def joined(cls, several: Sequence["Features"]) -> "Features":
         """Return the values of all events in order."""
-        parts: list[Encoded | list[Any]] = []
-        for part in chain.from_iterable(each._parts for each in several):
-            if parts and isinstance(part, list) and isinstance(last := parts[-1], list):
-                last += part
-            else:
-                parts.append(part.copy() if isinstance(part, list) else part)
+        parts = chain.from_iterable(each._parts for each in several)
         return cls(list(chain.from_iterable(each.present for each in several)), *parts)
+
+    def take_in(self, other: "Features") -> bool:
+        """Append the values of other events if those of both wait to be encoded; False when they do not."""
+        (waiting, *more), (others, *others_more) = self._parts, other._parts
+        if more or others_more or not (isinstance(waiting, list) and isinstance(others, list)):
+            return False
+        self.present += other.present
+        waiting += others
+        return True
 
     @property
     def flags(self) -> NDArray[np.bool_]:
@@ -201,6 +205,16 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def take_in(self, other: "Columns") -> bool:
+        """Append the events of `other` if both are few; False when they are not."""
+        if not self.features.take_in(other.features):
+            return False
+        self.groups = np.concatenate([self.groups, other.groups])
+        for name in self.__slots__:
+            if name not in ("features", "groups"):
+                getattr(self, name).extend(getattr(other, name))
+        return True
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
@@ -274,6 +288,8 @@ class Schema:
         self.attributes = attributes
         self.numeric: list[str] = []
         self.categorical: list[str] = []
+        self._decoded: list[int] = []
+        """Which of the categorical features the typed decoder turns into codes."""
         self.codes: list[Codes] = []
         fields: list[tuple[str, Any, None]] = []
         renamed: dict[str, str] = {}
@@ -281,12 +297,17 @@ class Schema:
             attribute = f"f{number}"
             renamed[attribute] = name
             if isinstance(variable, CategoricalVariable):
+                if variable.codes.only_texts:
+                    self._decoded.append(len(self.categorical))
+                    fields.append((attribute, Category.of(variable.codes) | None, None))
+                else:
+                    fields.append((attribute, _category_type(variable.codes), None))
                 self.categorical.append(attribute)
                 self.codes.append(variable.codes)
-                fields.append((attribute, _category_type(variable.codes), None))
             else:
                 self.numeric.append(attribute)
                 fields.append((attribute, float | None, None))
+        self._missing = np.array([[self.codes[row][None]] for row in self._decoded]).reshape(-1, 1)
         embeddings = {f"e{number}": name for number, name in enumerate(profile.embeddings)}
         renamed |= embeddings
         fields += ((attribute, list[float] | None, None) for attribute in embeddings)
@@ -355,7 +376,7 @@ class Schema:
         )
         columns = Columns(
             self._features_of(features),
-            lines,
+            list(lines),
             ids,
             times,
             _versions(versions),
@@ -427,19 +448,21 @@ class Schema:
         """Return the values of decoded features as arrays."""
         n = len(features)
         values = list(zip(*map(astuple, features), strict=True)) or [()] * len(self._places)
-        codes = chain.from_iterable(
-            [
-                map(table.__getitem__, values[self._places[name]])
-                for name, table in zip(self.categorical, self.codes, strict=True)
-            ]
-        )
+        names = [*self.numeric, *(self.categorical[row] for row in self._decoded)]
+        numbers = floats(*(values[self._places[name]] for name in names)).reshape(len(names), n)
+        decoded = numbers[len(self.numeric) :]
+        codes = np.empty((len(self.categorical), n), np.intp)
+        codes[self._decoded] = np.where(np.isnan(decoded), self._missing, decoded)
+        for row, (name, table) in enumerate(zip(self.categorical, self.codes, strict=True)):
+            if row not in self._decoded:
+                codes[row] = encode(values[self._places[name]], table)
         parts = [
             to_vectors(values[self._places[name]], embedding.dimensions)
             for name, embedding in zip(self._embeddings, self.profile.embeddings.values(), strict=True)
         ]
         return Encoded(
-            floats(*(values[self._places[name]] for name in self.numeric)).reshape(len(self.numeric), n),
-            np.fromiter(codes, np.intp, n * len(self.categorical)).reshape(len(self.categorical), n),
+            numbers[: len(self.numeric)],
+            codes,
             np.concatenate(parts) if parts else np.empty((0, n), np.float32),
         )
 
@@ -523,12 +546,13 @@ class Schema:
         for attribute in self.numeric:
             value = features.get(self._feature_names[attribute])
             values[attribute] = math.inf if not (value is None or _is_number(value)) else _finite_or(value, math.inf)
-        for attribute in self.categorical:
+        for row, (attribute, codes) in enumerate(zip(self.categorical, self.codes, strict=True)):
             value = features.get(self._feature_names[attribute])
             try:
-                values[attribute] = canonical(value)
+                category: object = canonical(value)
             except TypeError:
-                values[attribute] = INVALID
+                category = INVALID
+            values[attribute] = float(codes[category]) if row in self._decoded else category
         for number, name in enumerate(self.profile.embeddings):
             value = features.get(name)
             values[f"e{number}"] = value if isinstance(value, list) and all(map(_is_number, value)) else None
