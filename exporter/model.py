@@ -127,7 +127,7 @@ class Model:
         self.settings = settings
         self.profile = profile
         self.digest = profile.digest
-        attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
+        attributes = Attributes(settings.fairness.edges, profile, limits.groups) if settings.fairness else None
         self.group_counts = GroupCounts(attributes, profile) if attributes else None
         self.estimation = estimation_of(profile) if settings.estimation.enabled else None
         reference = profile.vectors

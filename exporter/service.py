@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter import __version__
+from exporter.budget import Budget
 from exporter.collectors import (
     CloudEventCollector,
     DataCollector,
@@ -95,7 +96,9 @@ class Service:
             *self.compute.collectors,
         ]
         self.registry = Registry(
-            [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
+            [collector for collector in collectors if collector.name not in options.collectors_off],
+            self._generation,
+            budget=Budget(limits.series),
         )
         tokens = next((source.http.tokens for source in config.sources if source.http is not None), [])
         app = App(
@@ -155,6 +158,7 @@ class Service:
                 [state for observer in self._observers for state in observer.states(now)],
                 [self._source(name, counts) for name, counts in self.intake.sources.items()],
                 list(self._options.notices()),
+                self.registry.budget.state,
             )
             self._report = generation, report
         return self._report[1]

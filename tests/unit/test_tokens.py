@@ -160,6 +160,7 @@ def test_events_of_other_models_are_refused_one_by_one(tokens: Tokens) -> None:
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"].startswith("Bearer ")
     assert intake.sources["push"].rejected["forbidden_model"] == 3
+    assert intake.sources["push"].rejected["unauthorized"] == 2
     assert intake.sources["push"].accepted == 4
 
 
