@@ -153,7 +153,8 @@ class Model:
                 **({VECTORS: self.vectors.cells} if self.vectors else {}),
                 **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
             },
-            widths=(len(attributes.names) if attributes else 0, 2 if expects_losses else 0),
+            groups=self.group_counts.columns if self.group_counts else (),
+            losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
         )
         self.schema = Schema(settings.name, profile, attributes)
         self._vector_map = (
@@ -272,6 +273,7 @@ class Model:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "places": self.layout.places(),
+            "outputs": self.layout.output_names,
             "versions": {name: version.state() for name, version in self.versions.items() if name != self._expected},
             "join": self.join.state(),
             "challenge": self.challenge.state() if self.challenge else {},
@@ -284,11 +286,19 @@ class Model:
         for name, stored in state["versions"].items():  # in their order, by which the join knows them
             self.versions[name] = self._version(name)
             self.versions[name].restore(stored, cells)
-        self.join.restore(state["join"])
+        outputs = self._stored_outputs(state)
+        self.join.restore(state["join"], outputs)
         if self.challenge is not None:
-            self.challenge.restore(state.get("challenge", {}))
+            self.challenge.restore(state.get("challenge", {}), outputs)
         for name in _COUNTS:
             setattr(self, name, state[name])
+
+    def _stored_outputs(self, state: dict[str, Any]) -> list[int]:
+        """Return which column of stored outputs is each of those kept here, -1 for one that was not kept."""
+        here = self.layout.output_names
+        same = state["places"] == self.layout.places()
+        there = state.get("outputs", here if same else here[: 1 + self.layout.score_columns])
+        return [there.index(name) if name in there else -1 for name in here]
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""
