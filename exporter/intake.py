@@ -306,7 +306,7 @@ class Intake:
         """Account for a body in another format and gather its events."""
         translated = translator.translate(body, arrived)
         decoded = self._decoder.decode(b"\n".join(translated.lines), arrived)
-        self._admit(decoded, None)
+        self._admit(decoded, arrived, None)
         self.refuse(source, (reason for _, reason in translated.refused))
         self._take(source, decoded, arrived, None)
         errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
