@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from exporter.budget import Budget
 from exporter.collectors import CloudEventCollector, DataCollector, IntakeCollector, StateCollector
 from exporter.compute.sampler import Watch
 from exporter.config import Config, ModelSettings
@@ -22,14 +23,12 @@ from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
 from exporter.sources.base import Source
-from exporter.sources.http import HttpSource
+from exporter.sources.http import KSERVE, HttpSource
 from exporter.sources.kserve import KServe
 from exporter.sources.pulling import make
 from exporter.state import Observer, Report
 from exporter.web.app import App, Application
 from exporter.web.tokens import Tokens
-
-KSERVE_STATE = "kserve"
 
 
 class Service(Protocol):
@@ -101,13 +100,14 @@ def assemble(
     running = running or intake
     http = _http(config, profiles, running, former)
     if http is not None:
-        intake.parts[KSERVE_STATE] = http.kserve
+        intake.translators[KSERVE] = http.kserve
     pulling = _pulling(config, former)
     data = DataCollector(list(models.values()), _known_comparisons(models, former))
     collectors = _collectors(fixed, list(models.values()), data, running, http, pulling, watch)
     registry = Registry(
         [collector for collector in collectors if collector.name not in fixed.collectors_off],
         fixed.service.generation,
+        budget=Budget(config.limits.series),
     )
     settings = _http_settings(config)
     tokens = [] if settings is None else settings.tokens

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.join import Columns, Join
+from exporter.join import Join
 from exporter.keys import Keys, KeyTable
 from exporter.ledger import Outputs
 from exporter.profile.profile import Profile
@@ -119,16 +119,16 @@ class Challenge:
             "values": self._values[self._keys != 0],
         }
 
-    def take_over(self, former: "Challenge", columns: Columns | None) -> None:
+    def take_over(self, former: "Challenge", outputs: Sequence[int], *, elsewhere: bool) -> None:
         """Go on from a former comparison of the same two versions, which takes no events any more."""
         if (former.champion, former.challenger) == (self.champion, self.challenger):
-            self.join.take_over(former.join, columns)
+            self.join.take_over(former.join, outputs, elsewhere=elsewhere)
             self._restore_pairs(former.state())
 
-    def restore(self, state: dict[str, Any], columns: Columns | None = None) -> None:
-        """Take over a state of the same two versions."""
+    def restore(self, state: dict[str, Any], outputs: Sequence[int], *, elsewhere: bool) -> None:
+        """Take over a state of the same two versions; `outputs` and `elsewhere` as `Join.restore` takes them."""
         if state.get("versions") == f"{self.champion} {self.challenger}":
-            self.join.restore(state["join"], columns)
+            self.join.restore(state["join"], outputs, elsewhere=elsewhere)
             self._restore_pairs(state)
 
     def _restore_pairs(self, state: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, compress
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union
 
 import msgspec
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from exporter.attributes import Attribute, Attributes
 from exporter.embeddings import to_vectors
-from exporter.profile.bins import CategoricalVariable, encode
+from exporter.profile.bins import CategoricalVariable, NumericVariable, encode
 from exporter.profile.profile import Profile
 from exporter.values import INVALID, Category, Codes, canonical, floats
 
@@ -34,6 +35,13 @@ CLOCK_SKEW_SECONDS = 300.0
 """How far ahead of this clock a `ts` may be; it then counts as now."""
 
 MAX_ID_LENGTH = 256
+
+# Beyond these a number says nothing, and would take the digits of every later one from the sums it enters.
+LONGEST_LATENCY = 1e6
+"""Seconds."""
+
+OUTCOME_RANGE = 1000.0
+"""How many times the largest number of the reference a prediction or label of a regression may be."""
 
 DEFAULT_VERSION = "default"
 
@@ -70,6 +78,11 @@ Reason = Literal[
     "unmapped_outputs",
     "rows_differ",
     "bad_arrow",
+    "unauthorized",
+    "unsupported_type",
+    "body_too_large",
+    "body_stalled",
+    "bad_gzip",
 ]
 
 REASONS: Final[dict[Reason, str]] = {
@@ -81,7 +94,7 @@ REASONS: Final[dict[Reason, str]] = {
     "missing_id": "a label without a prediction in the same event has no `id` to find its prediction by",
     "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor an integer",
     "bad_version": "`version` is neither a string of 1 to 64 characters nor a number",
-    "too_many_versions": "the model already has as many versions as `limits.versions` allows",
+    "too_many_versions": "the model already has as many versions as `limits.versions` allows, all of them in use",
     "bad_timestamp": "`ts` is neither RFC 3339 with a time zone nor Unix seconds",
     "future_timestamp": f"`ts` is more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock "
     "(milliseconds instead of seconds?)",
@@ -89,10 +102,11 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
     "to 1, or name a class that the profile lacks",
-    "bad_prediction": "`prediction` is not a number within ±1e50 (regression), or not a class",
-    "bad_label": "`label` is not a number within ±1e50 (regression), or not a class",
+    "bad_prediction": "`prediction` is not a number within a thousand times the reference's largest (regression), or "
+    "not a class",
+    "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a class",
     "unknown_class": "`prediction` or `label` is a class that the profile lacks",
-    "bad_latency": "`latency_seconds` is not a number of 0 or more",
+    "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
     "bad_error": "`error` is not a string",
     "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
     "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
@@ -104,10 +118,16 @@ REASONS: Final[dict[Reason, str]] = {
     "which is the prediction, the score, or the scores (one per class)",
     "rows_differ": "request and response of this id have different numbers of rows",
     "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
+    "unauthorized": "the request lacks a valid token (one for each body, as of here)",
+    "unsupported_type": "the body is of a type or coding that is not taken",
+    "body_too_large": "the body is over `limits.body_bytes`, before or after decompression",
+    "body_stalled": "the body stopped coming",
+    "bad_gzip": "the body is damaged gzip, or cut short",
 }
 
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
@@ -183,9 +203,10 @@ class Features:
 class Columns:
     """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
-    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` decoded structs, `scores` a
-    probability (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or
-    numbers. None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` the codes of what events
+    say, (n, attributes), `scores` a probability (binary) or a decoded struct of them (multiclass); `predictions` and
+    `labels` are class codes or numbers. None is absent; `versions` is None for a label alone, which belongs to the
+    version of its prediction.
     """
 
     features: Features
@@ -193,7 +214,7 @@ class Columns:
     ids: list[str | int | None]
     times: "list[float] | Floats"
     versions: list[str | None]
-    groups: list[Any]
+    groups: Ints
     scores: "list[Any] | Floats"
     predictions: "list[float | None] | Floats"
     labels: "list[float | None] | Floats"
@@ -207,8 +228,10 @@ class Columns:
         """Append the events of `other` if both are few; False when they are not."""
         if not self.features.take_in(other.features):
             return False
-        for name in self.__slots__[1:]:
-            getattr(self, name).extend(getattr(other, name))
+        self.groups = np.concatenate([self.groups, other.groups])
+        for name in self.__slots__:
+            if name not in ("features", "groups"):
+                getattr(self, name).extend(getattr(other, name))
         return True
 
     @classmethod
@@ -217,8 +240,9 @@ class Columns:
         if len(parts) == 1:
             return parts[0]
         features = Features.joined([part.features for part in parts])
-        names = [name for name in cls.__slots__ if name != "features"]
-        return cls(features, *(list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names))
+        names = [name for name in cls.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names}
+        return cls(features=features, groups=np.concatenate([part.groups for part in parts]), **lists)
 
     def older_than(self, time: float) -> int:
         """Return how many events are older."""
@@ -228,8 +252,9 @@ class Columns:
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Columns":
         """Return the events whose flag is set."""
-        lists = {name: list(compress(getattr(self, name), kept)) for name in self.__slots__ if name != "features"}
-        return Columns(features=self.features.keep(kept, schema), **lists)
+        names = [name for name in self.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(compress(getattr(self, name), kept)) for name in names}
+        return Columns(features=self.features.keep(kept, schema), groups=self.groups[kept], **lists)
 
 
 @dataclass(slots=True)
@@ -262,8 +287,6 @@ _ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER
 _VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
 _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
-LARGEST_OUTCOME = 1e50  # beyond any real outcome; its fourth power is still a float
-_OUTCOME = Annotated[float, Meta(ge=-LARGEST_OUTCOME, le=LARGEST_OUTCOME)]
 
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
@@ -309,8 +332,12 @@ class Schema:
         self._places = {attribute: place for place, attribute in enumerate(renamed)}
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
 
-        carried = attributes.carried.values() if attributes else ()
-        self._group_fields = {f"g{i}": a for i, a in enumerate(carried) if a.from_groups}
+        carried = [a for a in attributes.carried.values() if a.from_groups] if attributes else []
+        carried.sort(key=lambda attribute: len(attribute.edges) > 0)
+        self._group_fields = {f"g{i}": a for i, a in enumerate(carried)}  # numeric ones last
+        self._group_codes_of = [
+            (attrgetter(name), _group_table(a)) for name, a in self._group_fields.items() if not a.edges
+        ]
         self._groups = msgspec.defstruct(
             "Groups",
             [
@@ -335,7 +362,9 @@ class Schema:
                 forbid_unknown_fields=True,
             )
             score_type = self._scores | None
-        outcome_type: Any = _OUTCOME | None if profile.task == "regression" else _category_type(self.classes)
+        self.largest_outcome = _largest_outcome(profile)
+        number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
+        outcome_type: Any = number_type | None if profile.task == "regression" else _category_type(self.classes)
         self.event = msgspec.defstruct(
             "Event",
             [
@@ -347,7 +376,7 @@ class Schema:
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
                 ("label", outcome_type, None),
-                ("latency_seconds", Annotated[float, Meta(ge=0)] | None, None),
+                ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
                 ("error", str | None, None),
             ],
             tag_field="model",
@@ -369,7 +398,7 @@ class Schema:
             ids,
             times,
             _versions(versions),
-            groups,
+            self._group_codes(groups),
             scores,
             predictions,
             labels,
@@ -468,27 +497,41 @@ class Schema:
             if attribute.from_features:
                 field = f"f{names.index(attribute.name)}"
                 group[featured] = (
-                    _numeric_groups(features.numeric[self.numeric.index(field)], attribute)
+                    numeric_groups(features.numeric[self.numeric.index(field)], attribute)
                     if attribute.edges
                     else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
                 )
             carried[attribute.name] = group
-        everyone = None not in columns.groups
-        present = columns.groups if everyone else [groups for groups in columns.groups if groups is not None]
-        rows = np.arange(n) if everyone else np.flatnonzero([groups is not None for groups in columns.groups])
-        by_field = list(zip(*map(astuple, present), strict=True)) or [()] * len(self._group_fields)
-        for values, attribute in zip(by_field, self._group_fields.values(), strict=True):
-            group = (
-                _numeric_groups(np.fromiter(values, np.float64, len(present)), attribute)
-                if attribute.edges
-                else np.minimum(encode(values, self.profile.groups[attribute.name].codes), attribute.unknown)
+        for group, attribute in zip(columns.groups.T, self._group_fields.values(), strict=True):
+            by_features = carried[attribute.name]
+            carried[attribute.name] = (
+                np.where(group < attribute.unknown, group, by_features) if attribute.from_features else group
             )
-            if everyone and not attribute.from_features:
-                carried[attribute.name] = group
-            else:
-                known = group < attribute.unknown
-                carried[attribute.name][rows[known]] = group[known]
         return self.attributes.codes(carried, n).astype(np.float64)
+
+    @property
+    def group_attributes(self) -> list[Attribute]:
+        """The attributes that `groups` of an event may carry, in the order of their codes."""
+        return list(self._group_fields.values())
+
+    def _group_codes(self, groups: Sequence[Any]) -> Ints:
+        """Return the codes of what decoded `groups` of events say, (n, attributes in them); of None, unknown."""
+        if not self._group_fields:
+            return np.empty((len(groups), 0), np.intp)
+        if not all(groups):
+            given = [values for values in groups if values is not None]
+            codes = np.tile([attribute.unknown for attribute in self.group_attributes], (len(groups), 1))
+            codes[[values is not None for values in groups]] = self._group_codes(given)
+            return codes
+        texts = chain.from_iterable([map(table.__getitem__, map(get, groups)) for get, table in self._group_codes_of])
+        shape = (len(self._group_codes_of), len(groups))
+        codes = np.fromiter(texts, np.intp, math.prod(shape)).reshape(shape)
+        numbers = [
+            numeric_groups(floats(list(map(attrgetter(name), groups))), attribute)
+            for name, attribute in self._group_fields.items()
+            if attribute.edges
+        ]
+        return (np.concatenate([codes, numbers]) if numbers else codes).T
 
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
@@ -574,7 +617,7 @@ class Schema:
         if value is not None and not _is_number(value):
             raise Refused(reason)
         number = _finite_or(value, math.inf)
-        if number is not None and not -LARGEST_OUTCOME <= number <= LARGEST_OUTCOME:
+        if number is not None and abs(number) > self.largest_outcome:
             raise Refused(reason)
         return number
 
@@ -791,12 +834,25 @@ def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
         start = end
 
 
+def _largest_outcome(profile: Profile) -> float:
+    """Return the bound of a regression's predictions and labels."""
+    known = [variable for variable in (profile.prediction, profile.label) if isinstance(variable, NumericVariable)]
+    return OUTCOME_RANGE * max((abs(edge) for variable in known for edge in variable.edges), default=1e9)
+
+
 def _category_type(codes: Codes) -> Any:
     """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
     return bool | str | None if codes.holds_booleans else str | int | float | None
 
 
-def _numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
+def _group_table(attribute: Attribute) -> Codes:
+    """Return the code of each group of a categorical attribute by the values that mean it."""
+    *categories, _, _ = attribute.groups
+    unknown = attribute.unknown
+    return Codes(categories, other=unknown - 1, invalid=unknown, missing=unknown)
+
+
+def numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
     """Return the range of each number; what is missing or infinite is unknown."""
     groups = np.searchsorted(attribute.edges, values, side="right")
     return np.where(np.isfinite(values), groups, attribute.unknown)
@@ -862,7 +918,7 @@ def _latency(value: object) -> float | None:
     if not _is_number(value):
         raise Refused("bad_latency")
     latency = _finite_or(value, -1.0)
-    if latency is not None and latency < 0:
+    if latency is not None and not 0 <= latency <= LONGEST_LATENCY:
         raise Refused("bad_latency")
     return latency
 

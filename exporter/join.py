@@ -20,8 +20,6 @@ Flags = NDArray[np.bool_]
 Rows = NDArray[np.int32] | NDArray[np.intp]
 Entries = NDArray[np.void]
 Predicate = Callable[[Entries], Flags]
-Columns = Sequence[int | None]
-"""Which column of a former table of outputs each column is, None for a new one."""
 
 FREE, PREDICTED, LABELLED, PAIRED = range(4)
 
@@ -109,23 +107,25 @@ class _Records:
         end = int(used[-1]) + 1 if len(used) else 0
         return {name: getattr(self, name)[:end] for name in _KEPT}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take columns over into empty ones."""
+    def restore(self, state: dict[str, Any], outputs: Sequence[int]) -> None:
+        """Take columns over into empty ones; `outputs` are the stored columns of outputs, -1 for an absent one."""
         self.grow(len(state["keys"]))
-        for name in _KEPT:
+        for name in _KEPT[:-1]:
             getattr(self, name)[:] = state[name]
+        self.outputs = _columns(state["outputs"], outputs)
         self.free_count = 0
         self.release(np.flatnonzero(self.states == FREE)[::-1])
 
-    def rearranged(self, columns: Columns) -> "_Records":
-        """Return the same records with other columns of outputs.
-
-        Their labels can no longer be corrected: what is to be taken back was counted elsewhere.
-        """
+    def rearranged(self, outputs: Sequence[int]) -> "_Records":
+        """Return the same records with other columns of outputs, labels of their own, and all else in common."""
         records = copy(self)
-        records.outputs = _rearranged(self.outputs, columns)
-        records.labels = np.where(self.states == PAIRED, CLOSED, self.labels)
+        records.outputs = _columns(self.outputs, outputs)
+        records.labels = self.labels.copy()
         return records
+
+    def close(self) -> None:
+        """See to it that no label of a pair is corrected any more."""
+        self.labels[self.states == PAIRED] = CLOSED
 
     def take(self, count: int) -> NDArray[np.int32]:
         """Return free rows, of which there must be `count`."""
@@ -165,13 +165,17 @@ class Join:
             "pairs": self._pairs.entries.view(np.int64),
         }
 
-    def take_over(self, former: "Join", columns: Columns | None) -> None:
+    def take_over(self, former: "Join", outputs: Sequence[int], *, elsewhere: bool) -> None:
         """Go on from another join, whose records are shared: only one of the two may take events from now on.
 
-        `columns` say where the outputs were there; None means that they are the same.
+        `outputs` and `elsewhere` as in `restore`.
         """
         self._table, self._waiting, self._pairs = former._table, former._waiting, former._pairs
-        self._records = former._records if columns is None else former._records.rearranged(columns)
+        self._records = former._records
+        if elsewhere or list(outputs) != list(range(former._records.outputs.shape[1])):
+            self._records = former._records.rearranged(outputs)
+        if elsewhere:
+            self._records.close()
         self.waiting_predictions = former.waiting_predictions.copy()
         self.waiting_labels = former.waiting_labels
 
@@ -180,13 +184,16 @@ class Join:
         missing = max(count - len(self.waiting_predictions), 0)
         self.waiting_predictions = np.pad(self.waiting_predictions, (0, missing))
 
-    def restore(self, state: dict[str, Any], columns: Columns | None = None) -> None:
-        """Take over the records of `state`, into an empty join; `columns` as in `take_over`."""
+    def restore(self, state: dict[str, Any], outputs: Sequence[int], *, elsewhere: bool = False) -> None:
+        """Take over the records of `state`, into an empty join.
+
+        `outputs` says, of each output kept here, which column of the stored ones it is: -1 for none, it is then NaN.
+        `elsewhere` tells that pairs were counted in a ledger laid out otherwise, where no label can be corrected.
+        """
         records = self._records
-        records.outputs = np.zeros((0, state["records"]["outputs"].shape[1]))
-        records.restore(state["records"])
-        if columns is not None:
-            self._records = records = records.rearranged(columns)
+        records.restore(state["records"], outputs)
+        if elsewhere:
+            records.close()
         rows = np.flatnonzero(records.states)
         self._table.insert(records.keys[rows], rows.astype(np.int32))
         self._waiting.restore(state["waiting"])
@@ -406,11 +413,11 @@ class _Queue:
         self._head, self._tail = 0, len(self._entries)
 
 
-def _rearranged(table: Floats, columns: Columns) -> Floats:
-    """Return a table of other columns, NaN where one is new."""
+def _columns(table: Floats, columns: Sequence[int]) -> Floats:
+    """Return these columns of a table, NaN for -1."""
     result = np.full((len(table), len(columns)), np.nan)
     for here, there in enumerate(columns):
-        if there is not None:
+        if there >= 0:
             result[:, here] = table[:, there]
     return result
 

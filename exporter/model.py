@@ -1,8 +1,9 @@
 """A watched model at run time: its versions' ledgers and windows, and the join of predictions with their labels."""
 
+import logging
 from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
-from time import time as unix_time
+from time import time as clock
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ CHALLENGE_EVENTS = 100_000
 """Labelled events of one version that wait for the other version's."""
 
 _COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
+
+_log = logging.getLogger(__name__)
 
 _NO_LABELS = np.empty(0)
 
@@ -66,6 +69,8 @@ class Version:
         """Predictions, and those of them that got their label, by the time of the prediction."""
         self.last_prediction: float | None = None
         self.last_label: float | None = None
+        self.seen = 0.0
+        """When its last event arrived."""
         self.unlabelled = 0
 
     def state(self) -> dict[str, Any]:
@@ -76,6 +81,7 @@ class Version:
             "coverage": {f"{window.length:.17g}": window.state() for window in self.coverage},
             "last_prediction": self.last_prediction,
             "last_label": self.last_label,
+            "seen": self.seen,
             "unlabelled": self.unlabelled,
             "changes": self.changes.state() if self.changes else {},
         }
@@ -91,9 +97,10 @@ class Version:
                     window.restore(stored, kept)
                 else:
                     latest = max(state["last_prediction"] or 0.0, state["last_label"] or 0.0)
-                    window.begin_after(min(latest, unix_time()))  # a clock may have been ahead
+                    window.begin_after(min(latest, clock()))  # a clock may have been ahead
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
+        self.seen = state.get("seen", 0.0)
         self.unlabelled = state["unlabelled"]
         if self.changes is not None:
             self.changes.restore(state.get("changes", {}))
@@ -133,7 +140,7 @@ class Model:
         self.settings = settings
         self.profile = profile
         self.digest = profile.digest
-        attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
+        attributes = Attributes(settings.fairness.edges, profile, limits.groups) if settings.fairness else None
         self.group_counts = GroupCounts(attributes, profile) if attributes else None
         self.estimation = estimation_of(profile) if settings.estimation.enabled else None
         reference = profile.vectors
@@ -151,7 +158,8 @@ class Model:
                 **({VECTORS: self.vectors.cells} if self.vectors else {}),
                 **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
             },
-            widths=(len(attributes.names) if attributes else 0, 2 if expects_losses else 0),
+            groups=self.group_counts.columns if self.group_counts else (),
+            losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
         )
         self.schema = Schema(settings.name, profile, attributes)
         self._vector_map = (
@@ -194,12 +202,6 @@ class Model:
         self.seed = 0
         """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
-        self._columns = [
-            "prediction",
-            *(f"score {column}" for column in range(self.layout.score_columns)),
-            *(repr(group) for group in (zip(attributes.names, attributes.groups, strict=True) if attributes else ())),
-            *(("error", "squared error") if expects_losses else ()),
-        ]
 
     @property
     def name(self) -> str:
@@ -220,23 +222,52 @@ class Model:
             self._expected = self.profile.provenance.model_version or DEFAULT_VERSION
             self.versions[self._expected] = self._version(self._expected)
 
-    def admit(self, names: Set[str | None]) -> Set[str | None]:
-        """Create the versions that are new, and return those for which there is no place left."""
+    def admit(self, names: Set[str | None], now: float | None = None) -> Set[str | None]:
+        """Create the versions that are new `now`, and return those for which there is no place left."""
+        now = clock() if now is None else now
         if self._expected is not None and names != {None}:
             if self._expected not in names:
                 del self.versions[self._expected]
             self._expected = None
+        for name, version in self.versions.items():
+            if name in names:
+                version.seen = now
         refused: set[str | None] = set()
         for name in sorted(name for name in names - self.versions.keys() if name is not None):
             if len(self.versions) < self._version_limit:
-                self.versions[name] = self._version(name)
-            else:
+                self.versions[name] = self._version(name, now)
+            elif not self._take_place(name, now):
                 refused.add(name)
         return refused
 
-    def _version(self, name: str) -> Version:
+    def _take_place(self, name: str, now: float) -> bool:
+        """Let a version take the place of the one unseen for longest of those that nothing shows of; False if none."""
+        kept = {self.settings.challenge.champion, self.settings.challenge.challenger} if self.settings.challenge else ()
+        gone = [
+            version
+            for version in self.versions.values()
+            if version.seen < now - self.horizon
+            and version.name not in kept
+            and not self.waiting_predictions(version.name)
+            and not version.totals(now)[:, [self.layout.predictions.start, self.layout.labels.start]].any()
+        ]
+        if not gone:
+            return False
+        oldest = min(gone, key=lambda version: version.seen).name
+        _log.info(
+            "model %s: version %s takes the place of %s, of which no window holds anything", self.name, name, oldest
+        )
+        self.versions = {  # in their order, by which the join knows them
+            name if each == oldest else each: self._version(name, now) if each == oldest else version
+            for each, version in self.versions.items()
+        }
+        return True
+
+    def _version(self, name: str, seen: float = 0.0) -> Version:
         changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
-        return Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
+        version = Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
+        version.seen = seen
+        return version
 
     @cached_property
     def basis(self) -> str:
@@ -258,7 +289,7 @@ class Model:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "places": self.layout.places(),
-            "columns": self._columns,
+            "outputs": self.layout.output_names,
             "versions": {name: version.state() for name, version in self.versions.items() if name != self._expected},
             "join": self.join.state(),
             "challenge": self.challenge.state() if self.challenge else {},
@@ -267,11 +298,11 @@ class Model:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over `state`, before the first event."""
-        columns = self._columns_of(state)
+        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
         self._restore_versions(state)
-        self.join.restore(state["join"], columns)
+        self.join.restore(state["join"], outputs, elsewhere=elsewhere)
         if self.challenge is not None:
-            self.challenge.restore(state["challenge"], columns)
+            self.challenge.restore(state["challenge"], outputs, elsewhere=elsewhere)
         self._hold_versions()
 
     def take_over(self, former: "Model") -> None:
@@ -280,25 +311,18 @@ class Model:
         What is kept is what `restore` would keep of its state.
         """
         state = former.state()
-        columns = self._columns_of(state)
+        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
         self.seed = former.seed
         self._restore_versions(state)
-        self.join.take_over(former.join, columns)
+        self.join.take_over(former.join, outputs, elsewhere=elsewhere)
         if self.challenge is not None and former.challenge is not None:
-            self.challenge.take_over(former.challenge, columns)
+            self.challenge.take_over(former.challenge, outputs, elsewhere=elsewhere)
         self._hold_versions()
 
     @property
     def waiting(self) -> int:
         """Number of predictions that wait for their label."""
         return sum(self.waiting_predictions(version) for version in self.versions)
-
-    def _columns_of(self, state: dict[str, Any]) -> list[int | None] | None:
-        """Return where the columns of outputs are in `state`, None when all of it is laid out as here."""
-        there: list[str] = state["columns"]
-        if there == self._columns and state["places"] == self.layout.places():
-            return None
-        return [there.index(name) if name in there else None for name in self._columns]
 
     def _restore_versions(self, state: dict[str, Any]) -> None:
         cells = self.layout.shared(state["places"])
@@ -312,6 +336,11 @@ class Model:
         """See to it that what was restored has room, even when the limit was higher then."""
         for join in (self.join, *([self.challenge.join] if self.challenge else [])):
             join.hold_versions(max(len(self.versions), self._version_limit))
+
+    def _stored_outputs(self, state: dict[str, Any]) -> list[int]:
+        """Return which column of stored outputs is each of those kept here, -1 for one that was not kept."""
+        there: list[str] = state["outputs"]
+        return [there.index(name) if name in there else -1 for name in self.layout.output_names]
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""

@@ -148,6 +148,7 @@ class Service:
                 [state for observer in self.assembly.observers.values() for state in observer.states(now)],
                 [self._source(name, counts) for name, counts in self.intake.sources.items()],
                 list(self._options.notices()),
+                self.registry.budget.state,
                 self.loading,
             )
             self._report = generation, report

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from exporter.events import Reason
 from exporter.sources.base import Content, IntakeResult
 from exporter.state import Report
 
@@ -14,6 +15,9 @@ class StandIn:
 
     def ensure_room(self) -> None:
         """There is always room."""
+
+    def refuse(self, reason: Reason) -> None:
+        """Nothing is counted."""
 
     async def submit(
         self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None

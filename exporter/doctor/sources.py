@@ -74,7 +74,9 @@ def trial(name: str, body: bytes, settings: Config, profiles: dict[str, Profile]
 
 def _schema(name: str, settings: Config, profiles: dict[str, Profile]) -> Schema:
     fairness = next(model.fairness for model in settings.models if model.name == name)
-    return Schema(name, profiles[name], Attributes(fairness.edges, profiles[name]) if fairness else None)
+    return Schema(
+        name, profiles[name], Attributes(fairness.edges, profiles[name], settings.limits.groups) if fairness else None
+    )
 
 
 def _file(name: str, settings: FileSettings, attempt: Try) -> Iterator[Finding]:

@@ -100,6 +100,14 @@ def test_windows_come_in_any_order(directory: Path) -> None:
     assert loaded.models[0].windows == [300.0, 3600.0]
 
 
+@pytest.mark.parametrize(("lifetime", "delay"), [("1d", 86400.0), ("7d", 604800.0), ("30d", 604800.0)])
+def test_a_label_is_expected_before_its_prediction_is_given_up(lifetime: str, delay: float) -> None:
+    settings = config.ModelSettings.model_validate(
+        {"name": "m", "task": "binary", "profile": "credit.json", "label_ttl": lifetime}
+    )
+    assert settings.label_delay == delay
+
+
 @pytest.mark.parametrize("positive", ["1", "1.0", '"1"', '"1.0"'])
 def test_classes_are_compared_as_strings(positive: str, directory: Path) -> None:
     loaded = read(directory, f"models: [{{name: m, task: binary, profile: credit.json, positive: {positive}}}]")
@@ -163,6 +171,8 @@ BAD = {
     "positive of a regression": "models: [{name: m, task: regression, profile: prices.json, positive: 1}]\n",
     "statistic unknown": f"models: [{GOOD}, drift: {{statistics: [psi, kl]}}}}]\n",
     "min_effect of an unknown statistic": f"models: [{GOOD}, drift: {{min_effect: {{kl: 0.1}}}}}}]\n",
+    "false_alarm_rate too low": f"models: [{GOOD}, drift: {{false_alarm_rate: 0.0001}}}}]\n",
+    "label_delay beyond label_ttl": f"models: [{GOOD}, label_delay: 2d, label_ttl: 1d}}]\n",
     "false_alarm_rate too high": f"models: [{GOOD}, drift: {{false_alarm_rate: 0.5}}}}]\n",
     "limit not whole": f"models: [{GOOD}}}]\nlimits: {{versions: 2.5}}\n",
     "nothing where a value belongs": f"models: [{GOOD}, windows: }}]\nlimits:\n",
@@ -196,3 +206,30 @@ def test_every_message_names_file_and_line(name: str, directory: Path) -> None:
 def test_a_file_that_is_not_there(directory: Path) -> None:
     with pytest.raises(ConfigError, match=r"^nowhere\.yml: cannot be read: .*No such file"):
         config.read(Path("nowhere.yml"))
+
+
+def test_limits_on_what_a_profile_brings(directory: Path) -> None:
+    names = [f"c{number}" for number in range(12)]
+    many = CategoricalVariable(names, [1] * 12 + [0, 0, 0])
+    features: dict[str, Variable] = {"country": many, "city": many, "amount": NUMBERS}
+    groups = {"sex": CategoricalVariable(["f", "m"], [6, 6, 0, 0, 0])}
+    origin = Provenance("", "", "3", "", "")
+    save(Profile(1, "multiclass", 12, origin, features, groups, classes=names), directory / "wide.json")
+    model = "models: [{name: m, task: multiclass, profile: wide.json, fairness: {attributes: [sex, sex*country]}}]"
+    fits = read(directory, f"{model}\nlimits: {{features: 3, categories: 12, classes: 12, groups: 40}}")
+    assert fits.limits.groups == 40  # 3 * 13 and unknown
+    with pytest.raises(ConfigError) as caught:
+        read(directory, f"{model}\nlimits: {{features: 2, categories: 11, classes: 11, groups: 39}}")
+    assert str(caught.value).splitlines() == [
+        "mlops-exporter.yml:1: models[0].fairness: attributes: sex*country: 40 groups, but limits.groups is 39; "
+        "use fewer, wider ones or raise the limit",
+        *(
+            f"mlops-exporter.yml:1: models[0].profile: has {has}: build it with fewer, or raise the limit"
+            for has in (
+                "3 features, more than limits.features of 2",
+                "12 classes, more than limits.classes of 11",
+                "12 categories of country, more than limits.categories of 11",
+                "12 categories of city, more than limits.categories of 11",
+            )
+        ),
+    ]

@@ -147,10 +147,10 @@ def test_outputs_keep_their_columns_when_others_come_before_them() -> None:
     keys, ones = np.array([5, 6], np.uint64), np.ones(2)
     outputs = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     former.predict(keys, ones, np.zeros(2, np.intp), outputs, np.full(2, np.nan))
-    columns = [0, None, 2, 1]
+    columns = [0, -1, 2, 1]
     restored, taken = Join(4, 1, 1e6, 100, 100), Join(4, 1, 1e6, 100, 100)
     restored.restore(unpack(b"".join(pack(former.state()))), columns)
-    taken.take_over(former, columns)
+    taken.take_over(former, columns, elsewhere=False)
     for join in (restored, taken):
         assert join.waiting_predictions.tolist() == [2]
         pairs = join.label(keys, ones, ones).pairs

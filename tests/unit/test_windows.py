@@ -149,3 +149,12 @@ def test_holds_says_whether_a_time_is_still_in_the_ring() -> None:
     assert not window.holds(START + 1)
     window.add(np.ones(1), START + 60)
     assert not window.holds(START)
+
+
+@pytest.mark.parametrize("huge", [1e300, -1e300, 1e17])
+def test_a_huge_number_is_gone_with_its_pane(huge: float) -> None:
+    window = Window(60.0, 1)
+    for second in range(180):
+        window.add(np.array([huge if second == 10 else 0.1]), START + second)
+        window.total(START + second)  # which keeps the sum
+    assert window.total(START + 179)[0] == pytest.approx(6.0)
