@@ -154,7 +154,7 @@ def state_after(profile: Profile, *bodies: bytes) -> tuple[dict[str, Any], list[
         refused += decoded.refused
         parts.append(decoded.columns["m"])
     gathered = Columns.joined(parts)
-    model.admit({version for version in gathered.versions if version is not None})
+    model.admit(set(gathered.versions), NOW)
     model.count(gathered)
     state = model.state()
     return {
