@@ -27,7 +27,7 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 
 rules: $(VENV)/dev
-	$(BIN)/python -m prometheus.source
+	$(BIN)/python -m prometheus.source $(if $(GRAFANA_URL),--grafana=$(GRAFANA_URL)) $(if $(RUNBOOKS_URL),--runbooks=$(RUNBOOKS_URL))
 
 healthy-month: $(VENV)/dev
 	$(BIN)/python -m tests.simulations.healthy_month

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from prometheus.source.alert import Alert
-from prometheus.source.render import ALERT_GROUPS, ALERTS, DASHBOARDS, GRAFANA, GROUPS, RUNBOOKS, VARIABLES
+from prometheus.source.render import ALERT_GROUPS, ALERTS, GROUPS, VARIABLES, dashboard_of, runbook_url
 
 Labels = Mapping[str, str]
 Series = tuple[str, dict[str, str], str]
@@ -83,7 +83,7 @@ def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case
     series: list[Series] = []
     for name, (lower, upper) in {
         "fires": (0.84, 0.88),
-        "under": (0.84, 0.9001),
+        "under": (0.84, 0.8836),
         "few": (0.84, 0.88),
         "missing": (0.0, 0.0),
     }.items():
@@ -101,7 +101,7 @@ def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case
     # An error has a highest value.
     series += sizes("error")
     series.append(("ml_model_benchmark_max", {**HERE, "model": "error", "metric": "mae"}, t.values(3)))
-    for suffix, bad, good in (("", 3.4, 2), ("_lower", 3.1, 1.9), ("_upper", 3.7, 2.1)):
+    for suffix, bad, good in (("", 3.4, 2), ("_lower", 3.2, 1.9), ("_upper", 3.6, 2.1)):
         series.append((f"{performance}{suffix}", model("error", window="1h", metric="mae"), t.values(bad, good)))
     return t.case(alert, model("fires", metric="accuracy"), series, extra=[model("error", metric="mae")])
 
@@ -144,7 +144,7 @@ def _drift(alert: str, metric: str, by: dict[str, str]) -> Case:
     for name, (value, predictions) in {
         "fires": (0.25, 5000),
         "under": (0.0999, 5000),
-        "few": (0.9, 499),
+        "few": (0.9, 799),
         "missing": (None, 5000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -160,7 +160,7 @@ def _feature_drift() -> Case:
     for name, (drifted, predictions) in {
         "fires": (3, 5000),
         "under": (2, 5000),
-        "few": (25, 499),
+        "few": (25, 799),
         "missing": (None, 5000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -181,7 +181,7 @@ def _feature_drift() -> Case:
 def _severe_drift() -> Case:
     t = Timeline("MLFeatureDriftSevere")
     series: list[Series] = []
-    for name, (value, predictions) in {"fires": (0.25, 5000), "under": (0.2499, 5000), "few": (3, 499)}.items():
+    for name, (value, predictions) in {"fires": (0.25, 5000), "under": (0.2499, 5000), "few": (3, 799)}.items():
         series += sizes(name, predictions=predictions)
         labels = model(name, window="1h", feature="age", statistic="psi")
         series.append(("ml_feature_drift", labels, t.values(value, 0.05)))
@@ -201,7 +201,7 @@ def _quality(alert: str, metrics: dict[str, str | None], bad: float, under: floa
     for name, (value, predictions) in {
         "fires": (bad, 10_000),
         "under": (under, 10_000),
-        "few": (bad, 499),
+        "few": (bad, 799),
         "missing": (None, 10_000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -220,7 +220,7 @@ def _fairness() -> Case:
     t = Timeline("MLFairnessOutsideBenchmark")
     by = {"attribute": "sex", "metric": "demographic_parity_ratio"}
     series: list[Series] = []
-    for name, (upper, predictions) in {"fires": (0.7, 5000), "under": (0.8001, 5000), "few": (0.3, 499)}.items():
+    for name, (upper, predictions) in {"fires": (0.7, 5000), "under": (0.7296, 5000), "few": (0.3, 799)}.items():
         series += sizes(name, predictions=predictions)
         for suffix, bad, good in (("", upper - 0.1, 0.9), ("_lower", upper - 0.2, 0.85), ("_upper", upper, 0.95)):
             series.append((f"ml_fairness{suffix}", model(name, window="1h", **by), t.values(bad, good)))
@@ -364,7 +364,7 @@ def _coverage() -> Case:
     for name, (usual, bad, predictions) in {
         "fires": (0.8, 0.35, 5000),
         "under": (0.8, 0.41, 5000),
-        "few": (0.8, 0.0, 499),
+        "few": (0.8, 0.0, 799),
         "always": (0.05, 0.05, 5000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -467,7 +467,7 @@ _GB = 1 << 30
 
 def cases() -> list[Case]:
     """Return the case of every alert."""
-    few = (499, 99)
+    few = (799, 99)
     memory = {"ml_compute_memory_total_bytes": 100 * _GB}
     return [
         _performance("MLModelPerformanceBelowBenchmark", "ml_model_performance", few),
@@ -505,7 +505,15 @@ def cases() -> list[Case]:
         _quality("MLFeatureInvalid", {"ml_feature_invalid_ratio": "invalid"}, 0.2, 0.012, 0.001),
         _quality("MLFeatureOutOfRange", {"ml_feature_out_of_range_ratio": None}, 0.05, 0.012),
         _quality("MLFeatureUnseenCategories", {"ml_feature_unseen_category_ratio": "other"}, 0.15, 0.115),
-        _simple("MLCpuSaturated", "ml_compute_cpu_utilization_ratio", {}, 0.95, 0.899, tail=20),
+        _simple(
+            "MLCpuSaturated",
+            "ml_compute_cpu_utilization_ratio",
+            {},
+            0.95,
+            0.899,
+            tail=20,
+            beside={"ml_compute_cpu_cores": 8},
+        ),
         _cost(),
         _simple("MLMemoryNearLimit", "ml_compute_memory_used_bytes", {}, 91 * _GB, 90 * _GB, beside=memory),
         _simple("MLMemoryExhausted", "ml_compute_memory_used_bytes", {}, 98 * _GB, 97 * _GB, beside=memory),
@@ -530,10 +538,27 @@ def cases() -> list[Case]:
         _errors("MLGpuEccErrors", "uncorrected", 5, 65, 1, 0),
         _errors("MLGpuEccErrorsCorrected", "corrected", 600, DAY, 1, 0.05),
         _simple("MLGpuLost", "ml_gpu_up", _GPU, 0, 1, good=1),
-        _simple("MLGpuDriverDown", "ml_gpu_driver_up", {"vendor": "nvidia"}, 0, 1, good=1),
+        _simple(
+            "MLGpuDriverDown",
+            "ml_gpu_driver_up",
+            {"vendor": "nvidia"},
+            0,
+            1,
+            good=1,
+            beside={"ml_gpu_driver_error": 1},
+            beside_by={"error": "driver_not_loaded"},
+        ),
         _simple("MLExporterDown", "up", {}, 0, 1, good=1),
         _gone("MLExporterAbsent", "up", [("up", {"job": "node"}, "1+0x100")], {"job": HERE["job"]}),
-        _simple("MLSourceDown", "ml_exporter_source_up", {"source": "stream"}, 0, 1, good=1),
+        _simple(
+            "MLSourceDown",
+            "ml_exporter_source_up",
+            {"source": "stream"},
+            0,
+            1,
+            good=1,
+            beside={"ml_exporter_source_last_event_timestamp_seconds": -60},
+        ),
         _lagging(),
         _rejected(),
         _simple(
@@ -549,7 +574,15 @@ def cases() -> list[Case]:
         _simple(
             "MLSeriesLimitHit", "ml_exporter_series_dropped", {}, 1, 0, beside={"ml_exporter_series_limit": 20_000}
         ),
-        _simple("MLConfigReloadFailed", "ml_exporter_config_last_reload_successful", {}, 0, 1, good=1),
+        _simple(
+            "MLConfigReloadFailed",
+            "ml_exporter_config_last_reload_successful",
+            {},
+            0,
+            1,
+            good=1,
+            beside={"ml_exporter_config_last_reload_success_timestamp_seconds": -3600},
+        ),
         _simple("MLCollectorFailing", "ml_exporter_collector_success", {"collector": "data"}, 0, 1, good=1),
         _gone(
             "MLRulesIncomplete",
@@ -639,7 +672,7 @@ def _expected(alert: Alert, labels: Labels, described: Mapping[str, str]) -> dic
         "exp_annotations": {
             "summary": alert.summary,
             "description": described.get(key(alert.name, labels), ""),
-            "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
-            "dashboard_url": f"{GRAFANA}/d/{DASHBOARDS[alert.category]}" + (f"?{variables}" if variables else ""),
+            "runbook_url": runbook_url(alert),
+            "dashboard_url": dashboard_of(alert) + (f"?{variables}" if variables else ""),
         },
     }
