@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint types bench fuzz rules healthy-month dashboards stack clean
+.PHONY: demo test soak lint types bench fuzz rules healthy-month newer dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -31,6 +31,10 @@ rules: $(VENV)/dev
 
 healthy-month: $(VENV)/dev
 	$(BIN)/python -m tests.simulations.healthy_month
+
+newer: $(VENV)/dev
+	tests/setup-newer.sh .newer
+	PATH="$(CURDIR)/.newer:$$PATH" $(BIN)/pytest tests/integration/alerting tests/integration/test_prometheus.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks

@@ -77,7 +77,7 @@ def _list(query: str, labels: tuple[str, ...], item: str, before: str = "", none
     )
 
 
-def each(query: str, labels: tuple[str, ...], name: str, show: str, *, before: str) -> str:
+def each(query: str, labels: tuple[str, ...], name: str, show: str, *, before: str = "") -> str:
     """Template text with the label `name` of a query's results, and their values through `show`: a (1), b (2)."""
     return _list(query, labels, f'{{{{ $s | label "{name}" }}}} ({{{{ $s | value | {show} }}}})', before)
 
