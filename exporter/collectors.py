@@ -30,10 +30,10 @@ Floats = NDArray[np.float64]
 
 
 class Family:
-    """Label sets of a version's metrics, rendered at first use and kept."""
+    """Label sets of metrics, rendered at first use and kept. All begin with `leading`, then with one of `versions`."""
 
-    def __init__(self, *leading: str) -> None:
-        self._leading = leading
+    def __init__(self, *leading: str, versions: Sequence[str] | None = None) -> None:
+        self._leading = [leading] if versions is None else [(*leading, version) for version in versions]
         self._rows: dict[str, Rows] = {}
 
     def __call__(
@@ -42,7 +42,7 @@ class Family:
         """Return samples for every combination of `labels`, the last of which varies fastest."""
         rows = self._rows.get(metric.name)
         if rows is None:
-            rows = Rows(metric, [(*self._leading, *row) for row in product(*labels)])
+            rows = Rows(metric, [(*leading, *row) for leading, row in product(self._leading, [*product(*labels)])])
             self._rows[metric.name] = rows
         array = values if isinstance(values, np.ndarray | np.float64) else np.array(list(values), np.float64)
         return Samples(rows, np.ravel(array))
@@ -51,15 +51,15 @@ class Family:
         """Return samples for the label sets that `rows` gives at first use."""
         kept = self._rows.get(metric.name)
         if kept is None:
-            kept = Rows(metric, [(*self._leading, *row) for row in rows()])
+            kept = Rows(metric, [(*leading, *row) for leading, row in product(self._leading, [*rows()])])
             self._rows[metric.name] = kept
         return Samples(kept, np.ravel(values))
 
 
 def _histogram(cells: Floats) -> Floats:
-    """Turn a ledger's histogram [bucket counts, sum] into cumulative buckets, sum, count."""
-    cumulative = np.cumsum(cells[:-1])
-    return np.concatenate([cumulative, cells[-1:], cumulative[-1:]])
+    """Turn histograms of ledgers, (..., [bucket counts, sum]), into cumulative buckets, sum, count."""
+    cumulative = np.cumsum(cells[..., :-1], axis=-1)
+    return np.concatenate([cumulative, cells[..., -1:], cumulative[..., -1:]], axis=-1)
 
 
 class ModelCollector:
@@ -76,11 +76,41 @@ class ModelCollector:
             yield from view.collect(now)
 
 
+class _Versions:
+    """The versions of a model, whose metrics are worked out together: one more costs little beside the first."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._names: list[str] = []
+        self.family = Family(model.name)
+
+    def __iter__(self) -> Iterator[Version]:
+        return iter(self._model.versions.values())
+
+    def update(self) -> int:
+        """Let `family` be that of all versions there are; returns how many these are."""
+        if (names := list(self._model.versions)) != self._names:
+            self._names = names
+            self.family = Family(self._model.name, versions=names)
+        return len(names)
+
+    def lifetimes(self) -> Floats:
+        """Return the ledgers of all time, (V, cells)."""
+        return np.stack([version.lifetime for version in self])
+
+    def totals(self, now: float) -> Floats:
+        """Return the sums of all windows of all versions, (V * W, cells)."""
+        return np.concatenate([version.totals(now) for version in self])
+
+
 class _ModelView:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._family = Family(model.name)
-        self._versions: dict[str, _VersionView] = {}
+        self._versions = _Versions(model)
+        self._windows = [format_duration(length) for length in model.settings.windows]
+        self._metrics = metrics_of(model.layout)
+        self._class_metrics = class_metrics_of(model.layout)
         minima = {name: limit[0] for name, limit in benchmark_bounds(model).items() if limit[0] is not None}
         maxima = {name: limit[1] for name, limit in benchmark_bounds(model).items() if limit[1] is not None}
         self._benchmarks = [
@@ -96,67 +126,55 @@ class _ModelView:
         yield self._family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
         yield self._family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
         yield self._family(catalogue.PENDING_LABELS, [model.join.waiting_labels])
-        for name, version in model.versions.items():
-            view = self._versions.get(name)
-            if view is None:
-                view = self._versions[name] = _VersionView(model, version)
-            yield from view.collect(now)
+        if count := self._versions.update():
+            yield from self._lifetimes(count)
+            coverage = [version.label_coverage(now, model.settings.label_delay) for version in self._versions]
+            yield self._versions.family(catalogue.LABEL_COVERAGE, np.array(coverage), self._windows)
+            yield from self._rolling(count, self._versions.totals(now))
 
-
-class _VersionView:
-    def __init__(self, model: Model, version: Version) -> None:
-        self._model = model
-        self._version = version
-        self._family = Family(model.name, version.name)
-        self._windows = [format_duration(length) for length in model.settings.windows]
-        self._metrics = metrics_of(model.layout)
-        self._class_metrics = class_metrics_of(model.layout)
-
-    def collect(self, now: float) -> Iterator[Samples]:
-        family, version, layout = self._family, self._version, self._model.layout
-        profile = self._model.profile
-        provenance = profile.provenance
-        yield family(catalogue.MODEL_INFO, [1.0], [profile.task], [profile.digest], [provenance.model_version])
-        yield family(catalogue.PROFILE_TIMESTAMP, [_timestamp(provenance.created)])
+    def _lifetimes(self, count: int) -> Iterator[Samples]:
+        versions, layout, profile = self._versions, self._model.layout, self._model.profile
+        family, provenance = versions.family, profile.provenance
+        always = np.ones(count)
+        yield family(catalogue.MODEL_INFO, always, [profile.task], [self._model.digest], [provenance.model_version])
+        yield family(catalogue.PROFILE_TIMESTAMP, always * _timestamp(provenance.created))
         if profile.task == "binary":
-            yield family(catalogue.POSITIVE_CLASS, [1.0], [profile.positive])
-        ledger = version.lifetime
-        yield family(catalogue.PREDICTIONS, ledger[layout.predictions])
-        yield family(catalogue.PREDICTION_FAILURES, ledger[layout.failures])
-        yield family(catalogue.PREDICTION_LATENCY, _histogram(ledger[layout.latency]))
-        yield family(catalogue.LAST_PREDICTION, [_or_absent(version.last_prediction)])
-        yield family(catalogue.LAST_LABEL, [_or_absent(version.last_label)])
-        yield family(catalogue.LABELS, ledger[layout.labels])
-        yield family(catalogue.PREDICTIONS_UNLABELLED, [version.unlabelled])
-        yield family(catalogue.PENDING_PREDICTIONS, [self._model.waiting_predictions(version.name)])
-        yield family(catalogue.LABEL_DELAY, _histogram(ledger[layout.label_delay]))
+            yield family(catalogue.POSITIVE_CLASS, always, [profile.positive])
+        ledgers = versions.lifetimes()
+        yield family(catalogue.PREDICTIONS, ledgers[:, layout.predictions])
+        yield family(catalogue.PREDICTION_FAILURES, ledgers[:, layout.failures])
+        yield family(catalogue.PREDICTION_LATENCY, _histogram(ledgers[:, layout.latency]))
+        yield family(catalogue.LAST_PREDICTION, [_or_absent(version.last_prediction) for version in versions])
+        yield family(catalogue.LAST_LABEL, [_or_absent(version.last_label) for version in versions])
+        yield family(catalogue.LABELS, ledgers[:, layout.labels])
+        yield family(catalogue.PREDICTIONS_UNLABELLED, [version.unlabelled for version in versions])
+        pending = [self._model.waiting_predictions(version.name) for version in versions]
+        yield family(catalogue.PENDING_PREDICTIONS, pending)
+        yield family(catalogue.LABEL_DELAY, _histogram(ledgers[:, layout.label_delay]))
         reference = profile.performance
-        yield family(catalogue.PERFORMANCE_REFERENCE, reference.values(), reference)
+        yield family(catalogue.PERFORMANCE_REFERENCE, [*reference.values()] * count, reference)
         if profile.task == "regression":
-            yield from self._errors(ledger[layout.moments])
+            yield from self._errors(ledgers[:, layout.moments])
         else:
-            yield family(catalogue.CONFUSION, ledger[layout.confusion], profile.classes, profile.classes)
+            yield family(catalogue.CONFUSION, ledgers[:, layout.confusion], profile.classes, profile.classes)
         if layout.score_columns:
             bins = [f"{edge / CALIBRATION_BINS:g}" for edge in range(1, CALIBRATION_BINS + 1)]
-            counts, positives, scores = ledger[layout.calibration].reshape(3, CALIBRATION_BINS)
+            counts, positives, scores = np.split(ledgers[:, layout.calibration], 3, axis=1)
             yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
             yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
             yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
-        coverage = version.label_coverage(now, self._model.settings.label_delay)
-        yield family(catalogue.LABEL_COVERAGE, coverage, self._windows)
-        yield from self._rolling(version.totals(now))
 
     def _errors(self, moments: Floats) -> Iterator[Samples]:
-        kept = regression.split(moments)
-        yield self._family(catalogue.ABSOLUTE_ERROR_SUM, kept.absolute)
-        yield self._family(catalogue.SQUARED_ERROR_SUM, kept.error2)
-        yield self._family(catalogue.OVERPREDICTION_SUM, regression.overprediction_sum(moments))
-        yield self._family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
+        family, kept = self._versions.family, regression.split(moments)
+        yield family(catalogue.ABSOLUTE_ERROR_SUM, kept.absolute)
+        yield family(catalogue.SQUARED_ERROR_SUM, kept.error2)
+        yield family(catalogue.OVERPREDICTION_SUM, regression.overprediction_sum(moments))
+        yield family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
 
-    def _rolling(self, totals: Floats) -> Iterator[Samples]:
-        family, layout, windows = self._family, self._model.layout, self._windows
+    def _rolling(self, count: int, totals: Floats) -> Iterator[Samples]:
+        family, layout, windows = self._versions.family, self._model.layout, self._windows
         sums = Sums(layout, totals)
-        yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows, windows)
+        yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows * count, windows)
         yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
         yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
         enough = sums.labels >= self._model.settings.min_samples.performance
@@ -196,7 +214,7 @@ class _DataView:
         settings, layout, profile = model.settings, model.layout, model.profile
         self.comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
         self._windows = [format_duration(length) for length in settings.windows]
-        self._families: dict[str, Family] = {}
+        self._versions = _Versions(model)
         variables = {name: profile.features[name] for name in layout.feature_names}
         cells, kept, self._bin_labels = _exported_bins(layout.features, variables)
         self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
@@ -210,24 +228,23 @@ class _DataView:
         )
 
     def collect(self, now: float) -> Iterator[Samples]:
-        for name, version in self._model.versions.items():
-            family = self._families.setdefault(name, Family(self._model.name, name))
-            yield from self._counters(family, version.lifetime)
-            yield from self._rolling(family, version.totals(now))
+        if count := self._versions.update():
+            yield from self._counters(count, self._versions.lifetimes())
+            yield from self._rolling(self._versions.family, self._versions.totals(now))
 
-    def _counters(self, family: Family, ledger: Floats) -> Iterator[Samples]:
-        layout = self._model.layout
-        yield family(catalogue.MODEL_FEATURES, [len(layout.feature_names)])
+    def _counters(self, count: int, ledgers: Floats) -> Iterator[Samples]:
+        layout, family = self._model.layout, self._versions.family
+        yield family(catalogue.MODEL_FEATURES, [len(layout.feature_names)] * count)
         if not layout.feature_names:
             return
-        values = np.add.reduceat(ledger, self._cells)[self._kept]
+        values = np.add.reduceat(ledgers, self._cells, axis=1)[:, self._kept]
         yield family.zipped(catalogue.FEATURE_VALUES, values, lambda: self._bin_labels)
-        yield family.zipped(catalogue.FEATURE_REFERENCE, self._reference, lambda: self._bin_labels)
-        yield family(catalogue.FEATURE_REFERENCE_VALUES, self._reference_values, layout.feature_names)
+        yield family.zipped(catalogue.FEATURE_REFERENCE, np.tile(self._reference, count), lambda: self._bin_labels)
+        yield family(catalogue.FEATURE_REFERENCE_VALUES, self._reference_values * count, layout.feature_names)
         if self._importances is not None:
-            yield family(catalogue.FEATURE_IMPORTANCE, self._importances, layout.feature_names)
+            yield family(catalogue.FEATURE_IMPORTANCE, np.tile(self._importances, count), layout.feature_names)
         starts, stops = self._sections[: self._numeric].T
-        yield family(catalogue.FEATURE_OUT_OF_RANGE, ledger[starts] + ledger[stops - 3], layout.numeric)
+        yield family(catalogue.FEATURE_OUT_OF_RANGE, ledgers[:, starts] + ledgers[:, stops - 3], layout.numeric)
 
     def _rolling(self, family: Family, totals: Floats) -> Iterator[Samples]:
         windows, names, count = self._windows, self._model.layout.feature_names, self.comparison.features

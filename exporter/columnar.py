@@ -116,7 +116,7 @@ def _take(
             chosen = pa.array(mine)
             ours = {name: column.filter(chosen) for name, column in columns.items()}
         _Rows(schema, ours, lines[mine], constants.get(b"version"), now).take(taken)
-    for name, rows in taken.columns.items():
+    for name, (rows,) in taken.parts.items():
         decoded.add(name, rows)
     decoded.refused += taken.refused
 

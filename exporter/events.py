@@ -8,7 +8,7 @@ finds the reason.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,10 +25,10 @@ from exporter.attributes import Attribute, Attributes
 from exporter.embeddings import to_vectors
 from exporter.profile.bins import CategoricalVariable, encode
 from exporter.profile.profile import Profile
-from exporter.values import INVALID, Codes, canonical
+from exporter.values import INVALID, Category, Codes, canonical, floats
 
-CHUNK_BYTES = 64 * 1024
-"""Text decoded at a time: more leaves the cache and halves the speed."""
+CHUNK_BYTES = 128 * 1024
+"""Text decoded at a time: less makes more calls, more leaves the cache."""
 
 CLOCK_SKEW_SECONDS = 300.0
 """How far ahead of this clock a `ts` may be; it then counts as now."""
@@ -142,19 +142,25 @@ class Features:
 
     __slots__ = ("_parts", "present")
 
-    def __init__(self, present: list[bool], part: "Encoded | list[Any]") -> None:
+    def __init__(self, present: list[bool], *parts: "Encoded | list[Any]") -> None:
         self.present = present
-        self._parts = [part]
+        self._parts = parts
 
-    def extend(self, other: "Features") -> None:
-        """Append the values of other events."""
-        self.present += other.present
-        first, last = other._parts[0], self._parts[-1]
-        if isinstance(first, list) and isinstance(last, list):
-            last += first
-            self._parts += other._parts[1:]
-        else:
-            self._parts += other._parts
+    @classmethod
+    def joined(cls, several: Sequence["Features"]) -> "Features":
+        """Return the values of all events in order."""
+        parts: list[Encoded | list[Any]] = []
+        for part in chain.from_iterable(each._parts for each in several):
+            if parts and isinstance(part, list) and isinstance(last := parts[-1], list):
+                last += part
+            else:
+                parts.append(part.copy() if isinstance(part, list) else part)
+        return cls(list(chain.from_iterable(each.present for each in several)), *parts)
+
+    @property
+    def flags(self) -> NDArray[np.bool_]:
+        """Which events have features."""
+        return np.frombuffer(bytes(self.present), np.bool_)
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Features":
         """Return the values of the events whose flag is set."""
@@ -173,14 +179,14 @@ class Features:
 class Columns:
     """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
-    `lines` are line numbers in the body, `times` Unix seconds, `groups` decoded structs, `scores` a probability
-    (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or numbers. None is
-    absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` decoded structs, `scores` a
+    probability (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or
+    numbers. None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
     """
 
     features: Features
     lines: Sequence[int]
-    ids: list[str | None]
+    ids: list[str | int | None]
     times: "list[float] | Floats"
     versions: list[str | None]
     groups: list[Any]
@@ -193,14 +199,14 @@ class Columns:
     def __len__(self) -> int:
         return len(self.times)
 
-    def extend(self, other: "Columns") -> None:
-        """Append the events of `other`."""
-        for name in self.__slots__:
-            values = getattr(self, name)
-            if not isinstance(values, list | Features):
-                values = list(values)
-                setattr(self, name, values)
-            values.extend(getattr(other, name))
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"]) -> "Columns":
+        """Return the events of all parts in order."""
+        if len(parts) == 1:
+            return parts[0]
+        features = Features.joined([part.features for part in parts])
+        names = [name for name in cls.__slots__ if name != "features"]
+        return cls(features, *(list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names))
 
     def older_than(self, time: float) -> int:
         """Return how many events are older."""
@@ -216,22 +222,27 @@ class Columns:
 
 @dataclass(slots=True)
 class Decoded:
-    """The outcome of one body: columns per model, and (line, reason) of every refused event. Lines count from 1."""
+    """The outcome of one body: valid events per model, in parts as they were decoded; (line, reason) of the others.
 
-    columns: dict[str, Columns] = field(default_factory=dict)
+    Lines count from 1.
+    """
+
+    parts: dict[str, list[Columns]] = field(default_factory=dict)
     refused: list[tuple[int, Reason]] = field(default_factory=list)
+
+    @property
+    def columns(self) -> dict[str, Columns]:
+        """The valid events of each model."""
+        return {model: Columns.joined(parts) for model, parts in self.parts.items()}
 
     @property
     def accepted(self) -> int:
         """Number of valid events."""
-        return sum(map(len, self.columns.values()))
+        return sum(map(len, chain.from_iterable(self.parts.values())))
 
     def add(self, model: str, columns: Columns) -> None:
         """Take in valid events."""
-        if model in self.columns:
-            self.columns[model].extend(columns)
-        else:
-            self.columns[model] = columns
+        self.parts.setdefault(model, []).append(columns)
 
 
 _INTEGER = Annotated[int, Meta(ge=-(10**18), le=10**18)]  # any other one is read by hand, whatever its length
@@ -258,6 +269,8 @@ class Schema:
         self.attributes = attributes
         self.numeric: list[str] = []
         self.categorical: list[str] = []
+        self._decoded: list[int] = []
+        """Which of the categorical features the typed decoder turns into codes."""
         self.codes: list[Codes] = []
         fields: list[tuple[str, Any, None]] = []
         renamed: dict[str, str] = {}
@@ -265,12 +278,17 @@ class Schema:
             attribute = f"f{number}"
             renamed[attribute] = name
             if isinstance(variable, CategoricalVariable):
+                if variable.codes.only_texts:
+                    self._decoded.append(len(self.categorical))
+                    fields.append((attribute, Category.of(variable.codes) | None, None))
+                else:
+                    fields.append((attribute, _category_type(variable.codes), None))
                 self.categorical.append(attribute)
                 self.codes.append(variable.codes)
-                fields.append((attribute, _category_type(variable.codes), None))
             else:
                 self.numeric.append(attribute)
                 fields.append((attribute, float | None, None))
+        self._missing = np.array([[self.codes[row][None]] for row in self._decoded]).reshape(-1, 1)
         embeddings = {f"e{number}": name for number, name in enumerate(profile.embeddings)}
         renamed |= embeddings
         fields += ((attribute, list[float] | None, None) for attribute in embeddings)
@@ -333,14 +351,12 @@ class Schema:
         ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
             list, zip(*map(astuple, events), strict=True)
         )
-        present = [values is not None for values in features] if None in features else [True] * len(features)
-        values = features if all(present) else list(compress(features, present))
         columns = Columns(
-            Features(present, self.encode(values) if len(values) >= _ENCODED_AT_ONCE else values),
-            list(lines),
-            [str(i) if type(i) is int else i for i in ids],
-            [now if t is None else t if type(t) is float else t.timestamp() for t in times],
-            [DEFAULT_VERSION if v is None else str(v) if type(v) is int else v for v in versions],
+            self._features_of(features),
+            lines,
+            ids,
+            times,
+            _versions(versions),
             groups,
             scores,
             predictions,
@@ -353,19 +369,22 @@ class Schema:
     def _check(self, columns: Columns, now: float) -> tuple[Columns, list[tuple[int, Reason]]]:
         """Encode the classes, and refuse events row by row only if some column as a whole shows a fault."""
         reasons: dict[int, Reason] = {}
-        if max(columns.times) > now:
+        if not _all_before(columns.times, now):
+            given: Iterable[Any] = columns.times
+            columns.times = [now if t is None else t if type(t) is float else t.timestamp() for t in given]
             for row, time in enumerate(columns.times):
                 if time > now + CLOCK_SKEW_SECONDS:
                     reasons[row] = "future_timestamp"
                 elif time > now:
                     columns.times[row] = now
         if self.profile.task != "regression":
-            unknown = self.classes.other
+            unknown, missing = self.classes.other, self.classes[None]
             for outcomes in (columns.predictions, columns.labels):
-                codes = list(map(self.classes.__getitem__, outcomes))
-                if unknown in codes:
+                codes: list[int | None] = list(map(self.classes.__getitem__, outcomes))
+                which = set(codes)
+                if unknown in which:
                     reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
-                outcomes[:] = [None if code < 0 else code for code in codes]
+                outcomes[:] = [None if code == missing else code for code in codes] if missing in which else codes
         if not all(columns.features.present):
             for row in range(len(columns)):
                 predicts = (
@@ -390,24 +409,37 @@ class Schema:
         refused = [(columns.lines[row], reason) for row, reason in sorted(reasons.items())]
         return columns.keep([row not in reasons for row in range(len(columns))], self), refused
 
+    def _features_of(self, features: list[Any]) -> Features:
+        """Return the features of events, None where an event has none."""
+        present = [True] * len(features)
+        try:
+            if len(features) >= _ENCODED_AT_ONCE:
+                return Features(present, self.encode(features))
+        except TypeError:  # of None
+            pass
+        present = [values is not None for values in features]
+        values = features if all(present) else list(compress(features, present))
+        return Features(present, self.encode(values) if len(values) >= _ENCODED_AT_ONCE else values)
+
     def encode(self, features: Sequence[Any]) -> Encoded:
         """Return the values of decoded features as arrays."""
         n = len(features)
         values = list(zip(*map(astuple, features), strict=True)) or [()] * len(self._places)
-        numbers = chain.from_iterable([values[self._places[name]] for name in self.numeric])
-        codes = chain.from_iterable(
-            [
-                map(table.__getitem__, values[self._places[name]])
-                for name, table in zip(self.categorical, self.codes, strict=True)
-            ]
-        )
+        names = [*self.numeric, *(self.categorical[row] for row in self._decoded)]
+        numbers = floats(*(values[self._places[name]] for name in names)).reshape(len(names), n)
+        decoded = numbers[len(self.numeric) :]
+        codes = np.empty((len(self.categorical), n), np.intp)
+        codes[self._decoded] = np.where(np.isnan(decoded), self._missing, decoded)
+        for row, (name, table) in enumerate(zip(self.categorical, self.codes, strict=True)):
+            if row not in self._decoded:
+                codes[row] = encode(values[self._places[name]], table)
         parts = [
             to_vectors(values[self._places[name]], embedding.dimensions)
             for name, embedding in zip(self._embeddings, self.profile.embeddings.values(), strict=True)
         ]
         return Encoded(
-            np.fromiter(numbers, np.float64, n * len(self.numeric)).reshape(len(self.numeric), n),
-            np.fromiter(codes, np.intp, n * len(self.categorical)).reshape(len(self.categorical), n),
+            numbers[: len(self.numeric)],
+            codes,
             np.concatenate(parts) if parts else np.empty((0, n), np.float32),
         )
 
@@ -416,7 +448,7 @@ class Schema:
         n = len(columns)
         if self.attributes is None:
             return np.empty((n, 0))
-        featured = np.flatnonzero(columns.features.present)
+        featured = np.flatnonzero(columns.features.flags)
         carried: dict[str, NDArray[np.intp]] = {}
         names = list(self.profile.features)
         for attribute in self.attributes.carried.values():
@@ -449,7 +481,7 @@ class Schema:
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
         if self._scores is None:
-            return np.array(scores, np.float64)[:, None]
+            return floats(scores)[:, None]
         absent = (math.nan,) * len(self.profile.classes)
         rows = (absent if s is None else s if type(s) is tuple else astuple(s) for s in scores)
         return np.array(list(rows))
@@ -477,12 +509,13 @@ class Schema:
         for attribute in self.numeric:
             value = features.get(self._feature_names[attribute])
             values[attribute] = math.inf if not (value is None or _is_number(value)) else _finite_or(value, math.inf)
-        for attribute in self.categorical:
+        for row, (attribute, codes) in enumerate(zip(self.categorical, self.codes, strict=True)):
             value = features.get(self._feature_names[attribute])
             try:
-                values[attribute] = canonical(value)
+                category: object = canonical(value)
             except TypeError:
-                values[attribute] = INVALID
+                category = INVALID
+            values[attribute] = float(codes[category]) if row in self._decoded else category
         for number, name in enumerate(self.profile.embeddings):
             value = features.get(name)
             values[f"e{number}"] = value if isinstance(value, list) and all(map(_is_number, value)) else None
@@ -697,6 +730,22 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
+def _versions(values: list[str | int | None]) -> list[str | None]:
+    """Return versions as text; the usual case is that all are the same."""
+    first = values[0]
+    if values.count(first) == len(values):
+        return [DEFAULT_VERSION if first is None else str(first)] * len(values)
+    return [DEFAULT_VERSION if value is None else str(value) for value in values]
+
+
+def _all_before(times: Iterable[Any], now: float) -> bool:
+    """Return whether all times are numbers, and none later than `now`."""
+    try:
+        return bool(max(times) <= now)
+    except TypeError:
+        return False
+
+
 def _lines_of(data: bytes) -> tuple[int, bool]:
     """Return the number of lines, and whether each begins with { and those before the last end with }.
 
@@ -706,14 +755,14 @@ def _lines_of(data: bytes) -> tuple[int, bool]:
     if data.find(b"\n", 0, len(data) - 1) < 0:
         return 1, True
     text = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(text == ord("\n"))
+    (ends,) = (text == ord("\n")).nonzero()
     count = len(ends) + (not data.endswith(b"\n"))
-    last = text[ends - 1]
-    if np.any(last == ord("\r")):
-        last = np.where(last == ord("\r"), text[ends - 2], last)
-    starts = text[ends[: count - 1] + 1]
-    regular = text[0] == ord("{") and np.all(last == ord("}")) and np.all(starts == ord("{"))
-    return count, bool(regular)
+    last = text[ends - 1].tobytes()
+    if b"\r" in last:
+        last = bytes(text[end - 2] if byte == ord("\r") else byte for end, byte in zip(ends, last, strict=True))
+    starts = text[ends[: count - 1] + 1].tobytes()
+    regular = data.startswith(b"{") and last.count(b"}") == len(last) and starts.count(b"{") == len(starts)
+    return count, regular
 
 
 def _chunks(body: bytes) -> Iterator[bytes | memoryview]:

@@ -18,7 +18,7 @@ from exporter.model import Model
 from exporter.sources.base import IntakeResult, QueueFullError, UnavailableError
 from exporter.store import Entry
 
-BATCH_EVENTS = 2048
+BATCH_EVENTS = 4096
 BATCH_SECONDS = 0.1
 
 TYPICAL_EVENT_BYTES = 256
@@ -66,7 +66,7 @@ class Intake:
         self._journal: Journal | None = None
         self._decoder = Decoder([model.schema for model in self.models.values()])
         self._queued = 0
-        self._gathered: dict[str, Columns] = {}
+        self._gathered: dict[str, list[Columns]] = {}
         self._gathered_events = 0
         self._timer: asyncio.TimerHandle | None = None
         self._changes = 0
@@ -167,8 +167,8 @@ class Intake:
             self._timer.cancel()
             self._timer = None
         gathered, self._gathered, self._gathered_events = self._gathered, {}, 0
-        for name, columns in gathered.items():
-            self.models[name].count(columns)
+        for name, parts in gathered.items():
+            self.models[name].count(Columns.joined(parts))
 
     def expire(self, now: float) -> None:
         """Give up predictions that have waited too long for their label."""
@@ -214,24 +214,28 @@ class Intake:
 
     def _admit(self, decoded: Decoded, models: frozenset[str] | None) -> None:
         """Refuse events of other models than `models`, and of more versions than a model may have."""
-        for name in () if models is None else decoded.columns.keys() - models:
-            decoded.refused += ((line, "forbidden_model") for line in decoded.columns.pop(name).lines)
-        for name, columns in decoded.columns.items():
+        for name in () if models is None else decoded.parts.keys() - models:
+            for columns in decoded.parts.pop(name):
+                decoded.refused += ((line, "forbidden_model") for line in columns.lines)
+        for name, parts in decoded.parts.items():
             model = self.models[name]
-            if overflow := model.admit({version for version in columns.versions if version is not None}):
-                fits = [version not in overflow for version in columns.versions]
-                decoded.refused += (
-                    (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
-                )
-                decoded.columns[name] = columns.keep(fits, model.schema)
+            for place, columns in enumerate(parts):
+                if overflow := model.admit(set(columns.versions)):
+                    fits = [version not in overflow for version in columns.versions]
+                    decoded.refused += (
+                        (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
+                    )
+                    parts[place] = columns.keep(fits, model.schema)
 
     def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> None:
         """Account for decoded events and gather them."""
         counts = self.sources[source]
         accepted = decoded.accepted
-        for name, columns in decoded.columns.items():
-            counts.late += columns.older_than(arrived - self.models[name].horizon)
-            self._gather(name, columns)
+        for name, parts in decoded.parts.items():
+            horizon = arrived - self.models[name].horizon
+            counts.late += sum(columns.older_than(horizon) for columns in parts)
+            self._gathered.setdefault(name, []).extend(parts)
+        self._gathered_events += accepted
         for _, reason in decoded.refused:
             counts.rejected[reason] += 1
         if accepted:
@@ -240,14 +244,7 @@ class Intake:
         if position is not None:
             self._positions[source] = position
         self._changes += 1
-
-    def _gather(self, name: str, columns: Columns) -> None:
-        if name in self._gathered:
-            self._gathered[name].extend(columns)
-        else:
-            self._gathered[name] = columns
-        self._gathered_events += len(columns)
         if self._gathered_events >= BATCH_EVENTS:
             self.flush()
-        elif self._timer is None:
+        elif accepted and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)

@@ -184,7 +184,7 @@ class Join:
         at = np.flatnonzero(absent)
         new = self._allocate(keys[at])
         paired = ~np.isnan(labels[at])
-        self._write_prediction(new, times[at], versions[at], outputs[at])
+        self._write_prediction(new, times[at], versions[at], outputs.take(at, axis=0))
         records.labels[new] = labels[at]
         records.label_times[new] = times[at]
         records.states[new] = np.where(paired, PAIRED, PREDICTED)
@@ -193,7 +193,7 @@ class Join:
         self.waiting_predictions += self._by_version(new[~paired])
 
         met = np.flatnonzero(waited)
-        self._write_prediction(rows[met], times[met], versions[met], outputs[met])
+        self._write_prediction(rows[met], times[met], versions[met], outputs.take(met, axis=0))
         self.waiting_labels -= len(met)
         pairs = self._pair(rows[met])
         return Predicted(absent | waited, met, pairs, self._shrink())
@@ -297,7 +297,7 @@ class Join:
             records.versions[rows].astype(np.intp),
             records.prediction_times[rows],
             records.label_times[rows],
-            records.outputs[rows],
+            records.outputs.take(rows, axis=0),
             records.labels[rows],
             old_labels,
             records.keys[rows],

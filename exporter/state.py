@@ -167,7 +167,7 @@ class Observer:
             model=model.name,
             version=version.name,
             task=model.profile.task,
-            profile_hash=model.profile.digest,
+            profile_hash=model.digest,
             state=next((verdict for verdict in VERDICTS if reasons[verdict]), "good"),
             reasons=[reason for found in reasons.values() for reason in found],
             performance=headline,

@@ -5,7 +5,13 @@
 
 import math
 import re
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
 
@@ -20,6 +26,9 @@ class Invalid:
 
 
 INVALID = Invalid()
+
+OTHER_TEXT = "\0other"
+"""What stands for any text that is no category; no category is named so."""
 
 
 def canonical(value: object) -> str | None:
@@ -62,7 +71,7 @@ class Codes(dict[object, int]):
     def __init__(self, categories: Iterable[str], *, other: int, invalid: int, missing: int) -> None:
         super().__init__()
         self.other = other
-        names = list(categories)
+        self.names = names = list(categories)
         self.holds_booleans = bool(names) and set(names) <= {"true", "false"}
         for code, name in enumerate(names):
             self[name] = code
@@ -73,9 +82,57 @@ class Codes(dict[object, int]):
         self[None] = missing
         self[INVALID] = invalid
 
+    @property
+    def only_texts(self) -> bool:
+        """Whether no JSON number or boolean alone means a category."""
+        return not self.holds_booleans and all(_number(name) is None for name in self.names)
+
     def __missing__(self, value: object) -> int:
         name = canonical(value)
         return self.other if name == value or name not in self else self[name]
+
+
+class Category(float, Enum):
+    """Categories that are texts, as the numbers of their codes: a typed decoder turns JSON to codes right away.
+
+    To be filled by `of`. The value of a member is the text, and any other text means `OTHER`.
+    """
+
+    def __new__(cls, code: float, text: str) -> "Category":
+        """Make a member: a number whose value, for the decoder, is a text."""
+        member = float.__new__(cls, code)
+        member._value_ = text
+        return member
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Category":
+        return cls["OTHER"]
+
+    @classmethod
+    def of(cls, codes: Codes) -> Any:
+        """Return the type of a category whose codes are `only_texts`."""
+        members = {f"C{codes[name]}": (codes[name], name) for name in codes.names}
+        make: Any = cls  # a call with members makes a subclass, not a member
+        return make("Category", {**members, "OTHER": (codes.other, OTHER_TEXT)})
+
+
+def floats(*several: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers one after the other as one new array, NaN for None.
+
+    Packing is two to three times as fast as any way from a sequence to an array.
+    """
+    return np.frombuffer(bytearray().join(map(_packed, several)))
+
+
+def _packed(values: Sequence[float | None] | NDArray[np.float64]) -> bytes:
+    if isinstance(values, np.ndarray):
+        return values.tobytes()
+    if len(values) and values[0] is None and values.count(None) == len(values):
+        return np.full(len(values), np.nan).tobytes()
+    try:
+        return struct.pack(f"{len(values)}d", *values)
+    except struct.error:  # of None
+        return np.fromiter(values, np.float64, len(values)).tobytes()
 
 
 def _number(name: str) -> float | None:

@@ -1,8 +1,8 @@
 """A rolling window: a ring of panes, each the ledger of a short stretch of time.
 
 The window at `now` holds the panes that began within its length, so it covers between 59/60 and all of the length.
-Totals are summed when asked for and nothing is ever subtracted from them: no rounding error builds up, and a window
-whose traffic stopped empties as time goes by.
+Totals are summed anew whenever a pane has come or gone, and nothing is ever subtracted from them: no rounding error
+builds up, and a window whose traffic stopped empties as time goes by.
 """
 
 from typing import Any
@@ -24,6 +24,9 @@ class Window:
         self.width = length / panes
         self.numbers = np.full(panes, -panes, np.int64)
         self.panes = np.zeros((panes, cells))
+        self._newest = -1
+        """The pane in which the window ended whose sum is `_total`; -1 for none."""
+        self._total = np.zeros(cells)
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""
@@ -33,6 +36,7 @@ class Window:
         """Take over the panes of an equal window, or only the cells that lie elsewhere there: (here, there) pairs."""
         if len(state["numbers"]) != len(self.numbers):
             return
+        self._newest = -1
         self.numbers[:] = state["numbers"]
         for here, there in cells or [(slice(None), slice(None))]:
             self.panes[:, here] = state["panes"][:, there]
@@ -47,6 +51,10 @@ class Window:
             self.numbers[slot] = number
             self.panes[slot] = 0.0
         self.panes[slot] += delta
+        if number > self._newest:
+            self._newest = -1
+        elif number > self._newest - len(self.panes):
+            self._total += delta
         return True
 
     def holds(self, time: float) -> bool:
@@ -55,8 +63,16 @@ class Window:
         return bool(self.numbers[number % len(self.panes)] == number)
 
     def total(self, now: float, *, older_than: float = 0.0) -> Floats:
-        """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds."""
-        live = self.numbers > now // self.width - len(self.panes)
-        live &= self.numbers <= (now - older_than) // self.width
-        total: Floats = self.panes[live].sum(axis=0)
-        return total
+        """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds.
+
+        It is for reading only.
+        """
+        newest = int(now // self.width)
+        if older_than or newest != self._newest:
+            live = self.numbers > newest - len(self.panes)
+            live &= self.numbers <= (now - older_than) // self.width
+            total: Floats = self.panes[live].sum(axis=0)
+            if older_than:
+                return total
+            self._newest, self._total = newest, total
+        return self._total

@@ -82,7 +82,7 @@ class Oracle:
                 assert line not in events, f"line {line} is there twice"
                 events[line] = Event(
                     model,
-                    columns.ids[row],
+                    _text(columns.ids[row]),
                     columns.times[row],
                     columns.versions[row],
                     features,
@@ -93,6 +93,10 @@ class Oracle:
                     columns.errors[row],
                 )
         return events
+
+
+def _text(identifier: str | int | None) -> str | None:
+    return None if identifier is None else str(identifier)
 
 
 def _missing(number: float) -> float | None:
