@@ -320,21 +320,22 @@ def _budget(alert: str, lead: int, tail: int, bad: float, under: float, few: flo
 DAY = 1440
 
 
-STEP = 4  # minutes between samples and evaluations of cases that take days, less than Prometheus looks back
+STEP = 4  # minutes between evaluations of cases that take hours or days: Prometheus 3 looks back for less than 5
+SAMPLES = 3  # minutes between their samples. No range begins at a sample: Prometheus 2 takes it in, 3 does not
 
 
 def _legs(start: float, *legs: tuple[int, float]) -> str:
     """Values of a counter or gauge from `start` over legs of (minutes, change a minute)."""
     parts, level = [], start
     for length, change in legs:
-        parts.append(f"{level:g}{change * STEP:+g}x{length // STEP - 1}")
+        parts.append(f"{level:g}{change * SAMPLES:+g}x{length // SAMPLES - 1}")
         level += change * length
     return " ".join(parts)
 
 
 def _silent(alert: str, metric: str, window: int, history: int) -> Case:
     """Busy for days; then some models fall silent, one of which always does on this day of the week."""
-    fires = history + window + minutes(_ALERTS[alert].wait) + 20
+    fires = history + window + minutes(_ALERTS[alert].wait) + 24
     still = history + window + DAY + 120  # by now yesterday was silent as well
     back, over = still + 60, still + 160
     stops = _legs(0, (history, 10), (over - history, 0))
@@ -343,7 +344,7 @@ def _silent(alert: str, metric: str, window: int, history: int) -> Case:
         (metric, model("busy"), _legs(0, (over, 10))),
         (metric, model("few"), _legs(0, (history, 0.01), (over - history, 0))),
         (metric, model("new-version"), stops),
-        (metric, {**model("new-version"), "version": "2"}, f"_x{history // STEP} {_legs(0, (over - history, 10))}"),
+        (metric, {**model("new-version"), "version": "2"}, f"_x{history // SAMPLES} {_legs(0, (over - history, 10))}"),
         (metric, model("removed"), stops),
     ]
     if history > 7 * DAY:
@@ -612,7 +613,7 @@ def promtool_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         if case.alert == "MLRulesIncomplete":
             name, needed = "rules_incomplete.yml", []
         elif case.alert.startswith("MLErrorBudget"):
-            name, step, needed = "error_budget.yml", 5, ["thresholds.yml", "error_budget.yml"]
+            name, step, needed = "error_budget.yml", STEP, ["thresholds.yml", "error_budget.yml"]
         elif case.alert in _DAYS:
             name, step = "silence.yml", STEP
         file = files.setdefault(
@@ -624,7 +625,7 @@ def promtool_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
                 "tests": [],
             },
         )
-        file["tests"].append(_test(case, STEP if case.alert in _DAYS else 1, described))
+        file["tests"].append(_test(case, SAMPLES if case.alert in _DAYS else 1, described))
     return files
 
 

@@ -85,19 +85,25 @@ def delays(directory: Path) -> None:
             for when, labels in firings(server, alert, START + 25 * 3600, START + 32 * 3600, 60):
                 if "model" in labels:
                     minutes = (when - at) / 60
-                    print(f"{labels['model']}: {alert.name} {labels.get('metric', '')} {minutes:.0f} min after")
+                    print(
+                        f"{labels['model']}: {alert.name} {labels.get('metric', '')} {minutes:.0f} min after",
+                        flush=True,
+                    )
 
 
 def main() -> None:
-    """Run both parts."""
+    """Run both parts, or the one that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--models", type=int, default=10)
+    parser.add_argument("--only", choices=("month", "delays"))
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        delays(Path(directory))
-    with tempfile.TemporaryDirectory() as directory:
-        month(Path(directory), arguments.days, arguments.models)
+    if arguments.only != "month":
+        with tempfile.TemporaryDirectory() as directory:
+            delays(Path(directory))
+    if arguments.only != "delays":
+        with tempfile.TemporaryDirectory() as directory:
+            month(Path(directory), arguments.days, arguments.models)
 
 
 if __name__ == "__main__":

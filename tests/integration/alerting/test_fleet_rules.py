@@ -62,7 +62,7 @@ def flowers(count: int) -> bytes:
     classes = small_profiles()["iris"].classes
     lines = []
     for number in range(count):
-        event = {"model": "iris", "version": "1", "id": f"{count}-{number}"}
+        event: dict[str, Any] = {"model": "iris", "version": "1", "id": f"{count}-{number}"}
         event["features"] = {name: rng.uniform(0, 30) ** 0.9 for name in ("width", "length")}
         if rng.random() < FAILED:
             event["error"] = "timeout"
