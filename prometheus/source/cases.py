@@ -154,6 +154,15 @@ def _drift(alert: str, metric: str, by: dict[str, str]) -> Case:
     return t.case(alert, model("fires"), series)
 
 
+def _multivariate() -> Case:
+    case = _drift("MLMultivariateDrift", "ml_data_drift", {"statistic": "mmd"})
+    case.series.extend(sizes("noise"))
+    for metric, value in {"ml_data_drift": 0.16, "ml_data_drift_threshold": 0.1}.items():
+        labels = model("noise", window="1h", statistic="pca_reconstruction")
+        case.series.append((metric, labels, f"{value}+0x1000"))
+    return case
+
+
 def _feature_drift() -> Case:
     t = Timeline("MLFeatureDrift")
     series: list[Series] = []
@@ -495,7 +504,7 @@ def cases() -> list[Case]:
         _feature_drift(),
         _severe_drift(),
         _drift("MLPredictionDrift", "ml_prediction_drift", {"statistic": "psi"}),
-        _drift("MLMultivariateDrift", "ml_data_drift", {"statistic": "mmd"}),
+        _multivariate(),
         _quality(
             "MLFeatureUnusable",
             {"ml_feature_missing_ratio": "missing", "ml_feature_invalid_ratio": "invalid"},

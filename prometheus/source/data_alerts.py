@@ -78,17 +78,31 @@ def _quality(
     )
 
 
-def _drifted(metric: str) -> str:
+_OF_THRESHOLD = "ml_prediction_drift{} / ml_prediction_drift_threshold"
+_OF_THRESHOLD_JOINTLY = dedent(f"""\
+    (
+        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic!="pca_reconstruction"}}}}
+      or
+        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic="pca_reconstruction"}}}}
+          / {ON_WINDOW} group_left () ml:model_window:caution
+    )""")
+"""The noise of a short window's reconstruction error exceeds its smallest effect, so that a month of looks counts."""
+
+
+def _drifted(of_threshold: str) -> str:
     """How many times its own threshold the worst statistic is."""
-    return dedent(f"""\
-        max without (window, statistic) (
-          {metric} / {metric}_threshold
-          {CURRENT}
-        ) > 1""")
+    return "\n".join(
+        (
+            "max without (window, statistic) (",
+            indented(of_threshold.format("")),
+            f"  {CURRENT}",
+            ") > 1",
+        )
+    )
 
 
-def _far(metric: str) -> str:
-    query = f"sort_desc(topk(3, max by (statistic) ({metric}{{SELECT}} / {metric}_threshold {CURRENT})))"
+def _far(of_threshold: str) -> str:
+    query = f"sort_desc(topk(3, max by (statistic) ({of_threshold.format('{SELECT}')} {CURRENT})))"
     return (
         f"were {{{{ $value | {TIMES} }}}} as far from the reference as is tolerated {_LATELY}"
         + each(query, MODEL_HERE, "statistic", TIMES, before="; by statistic: ")
@@ -156,9 +170,9 @@ ALERTS = [
         "drift",
         "warning",
         MODEL_HERE,
-        _drifted("ml_prediction_drift"),
+        _drifted(_OF_THRESHOLD),
         "A model predicts otherwise than on its reference data.",
-        f"The predictions of {WHERE} {_far('ml_prediction_drift')}",
+        f"The predictions of {WHERE} {_far(_OF_THRESHOLD)}",
         "See whether features drifted too; if none did, look for a changed model, threshold or preprocessing.",
         "15m",
         "30m",
@@ -168,9 +182,9 @@ ALERTS = [
         "drift",
         "warning",
         MODEL_HERE,
-        _drifted("ml_data_drift"),
+        _drifted(_OF_THRESHOLD_JOINTLY),
         "Features of a model occur in combinations that its training data do not have.",
-        f"The features of {WHERE}, taken together, {_far('ml_data_drift')}",
+        f"The features of {WHERE}, taken together, {_far(_OF_THRESHOLD_JOINTLY)}",
         "If no feature drifts by itself, look for a broken join or a new segment of users.",
         "15m",
         "30m",

@@ -79,7 +79,7 @@ def _against_benchmark(performance: str) -> str:
         + "; agreed is"
         + value(f"max(ml_model_benchmark_min{benchmark})", _METRIC, 'printf " at least %.4g"', none="")
         + value(f"max(ml_model_benchmark_max{benchmark})", _METRIC, 'printf " at most %.4g"', none="")
-        + '. Even when chance is allowed for, {{ $value | printf "%.3g" }} is missing.'
+        + '. Even with chance allowed for, it is off by {{ $value | printf "%.3g" }}.'
     )
 
 
@@ -270,7 +270,7 @@ ALERTS = [
         + "; agreed is"
         + value(f"max(ml_fairness_benchmark_min{_AGREED})", _ATTRIBUTE, 'printf " at least %.3g"', none="")
         + value(f"max(ml_fairness_benchmark_max{_AGREED})", _ATTRIBUTE, 'printf " at most %.3g"', none="")
-        + '. Even when chance is allowed for, {{ $value | printf "%.3g" }} is missing'
+        + '. Even with chance allowed for, it is off by {{ $value | printf "%.3g" }}'
         + each(
             "sort(bottomk(3, max by (group) (ml_group_selection_ratio"
             "{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,attribute=%[5]q})))",
