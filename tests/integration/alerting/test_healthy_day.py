@@ -7,7 +7,7 @@ from tests.simulations.healthy_month import STEP, TASKS
 from tests.simulations.scrapes import START, Exporter, asked, firings, record
 from tests.simulations.streams import Stream, Trouble
 
-HOURS, TROUBLED = 10, 6
+HOURS, TROUBLED = 6, 4
 
 
 def test_healthy_day(tmp_path: Path) -> None:
