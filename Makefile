@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How long `make soak` lasts, up to 18.
+MINUTES ?= 15
 
 .PHONY: demo test soak lint types bench fuzz rules healthy-month newer dashboards stack clean
 
@@ -17,7 +19,9 @@ test: $(VENV)/dev
 	$(BIN)/pytest -m benchmark
 
 soak: $(VENV)/dev
+	tests/setup-debian.sh
 	$(BIN)/pytest -m soak
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

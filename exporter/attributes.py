@@ -12,9 +12,6 @@ from exporter.profile.profile import Profile
 
 OTHER, UNKNOWN = "other", "unknown"
 
-MAX_GROUPS = 200
-"""Groups that one attribute (or intersection) may have."""
-
 Ints = NDArray[np.intp]
 
 
@@ -42,22 +39,23 @@ class Attributes:
     """The configured attributes of a model: those that events carry, and intersections of them.
 
     `edges` are those of each attribute by name, none for a categorical one; a name like `sex*age` is an intersection.
-    Raises ValueError, which says what would be right.
+    No attribute may have more than `limit` groups. Raises ValueError, which says what would be right.
     """
 
-    def __init__(self, edges: Mapping[str, Sequence[float]], profile: Profile) -> None:
+    def __init__(self, edges: Mapping[str, Sequence[float]], profile: Profile, limit: int) -> None:
         self.names = list(edges)
         self._parts = [name.split("*") for name in self.names]
         self.carried = {
             part: _attribute(part, tuple(edges.get(part, ())), profile)
             for part in dict.fromkeys(part for parts in self._parts for part in parts)
         }
-        self.groups = [_intersection([self.carried[part] for part in parts]) for parts in self._parts]
-        for name, groups in zip(self.names, self.groups, strict=True):
-            if len(groups) > MAX_GROUPS:
+        for name, parts in zip(self.names, self._parts, strict=True):
+            groups = math.prod(self.carried[part].unknown for part in parts) + 1
+            if groups > limit:
                 raise ValueError(
-                    f"{name}: {len(groups)} groups, but {MAX_GROUPS} are the most; use fewer or wider ones"
+                    f"{name}: {groups} groups, but limits.groups is {limit}; use fewer, wider ones or raise the limit"
                 )
+        self.groups = [_intersection([self.carried[part] for part in parts]) for parts in self._parts]
 
     def codes(self, carried: Mapping[str, Ints], rows: int) -> Ints:
         """Return the group of each event in each attribute, (rows, A), from the codes of the carried attributes."""

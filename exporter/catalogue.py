@@ -1209,6 +1209,28 @@ EXPORTER_BUILD_INFO = _metric(
     "version pythonversion",
     "Version of the exporter and of the Python that runs it. The value is always 1.",
 )
+EXPORTER_SERIES = _metric(
+    "ml_exporter_series",
+    "gauge",
+    "exporter",
+    "",
+    "Series in this scrape.",
+)
+EXPORTER_SERIES_LIMIT = _metric(
+    "ml_exporter_series_limit",
+    "gauge",
+    "exporter",
+    "",
+    "Series that a scrape may have, from limits.series; the finest detail is left out where there could be more.",
+)
+EXPORTER_SERIES_DROPPED = _metric(
+    "ml_exporter_series_dropped",
+    "gauge",
+    "exporter",
+    "detail",
+    "Series that have a value and are left out of this scrape because of the limit; detail is bins, groups, classes or "
+    "features, left out in this order.",
+)
 EXPORTER_COLLECTOR_DURATION = _metric(
     "ml_exporter_collector_duration_seconds",
     "gauge",

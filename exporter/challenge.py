@@ -105,6 +105,10 @@ class Challenge:
             found = [difference(enough, sums[:, i]) for i, difference in enumerate(self._metrics.values())]
         return n, Estimate(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
 
+    def forget_after(self, now: float) -> bool:
+        """Empty the panes that a clock which was ahead has made; returns whether there were any."""
+        return sum(window.forget_after(now) for window in self._windows) > 0
+
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {

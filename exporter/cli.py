@@ -2,20 +2,31 @@
 
 import argparse
 import functools
+import glob
 import logging
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from exporter import __version__, config, healthcheck, logs, service
 from exporter.demo import run as demo
+from exporter.doctor import findings
+from exporter.doctor.examination import Subject, examine
+from exporter.durations import format_duration, parse_duration
+from exporter.events import REASONS
+from exporter.healthcheck import Access
 from exporter.logs import Notice
 from exporter.profile import show
 from exporter.profile.build import BuildError, Request, build
 from exporter.profile.profile import ProfileError, load, save
 from exporter.profile.readers import TableError
+from exporter.replay.run import ReplayError, replay
+from exporter.replay.run import Request as ReplayRequest
 from exporter.settings import ConfigError
 from exporter.store import StoreError
 from exporter.web import config as web_config
@@ -53,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (ConfigError, BuildError, ProfileError, TableError, ListenError, StoreError) as error:
+    except (ConfigError, BuildError, ProfileError, TableError, ListenError, ReplayError, StoreError) as error:
         print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -131,12 +142,64 @@ def _profile_show(options: argparse.Namespace) -> int:
 def _healthcheck(options: argparse.Namespace) -> int:
     try:
         healthy, answer = healthcheck.check(
-            options.web_listen_address[0], options.web_config_file, options.credentials_file, options.client_cert_file
+            Access(
+                options.web_listen_address[0],
+                options.web_config_file,
+                options.credentials_file,
+                options.client_cert_file,
+            )
         )
     except OSError as error:
         healthy, answer = False, str(error)
     print(answer, file=sys.stdout if healthy else sys.stderr)
     return 0 if healthy else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    logging.getLogger("exporter").addHandler(logging.NullHandler())  # what is wrong is a finding, not a log line
+    found = examine(
+        Subject(
+            options.config_file,
+            tuple(options.web_listen_address),
+            options.web_telemetry_path,
+            options.web_config_file,
+            options.credentials_file,
+            options.client_cert_file,
+            options.prometheus_url,
+        )
+    )
+    if options.json:
+        print(findings.as_json(found))
+    else:
+        on_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns
+        print("\n".join(findings.for_terminal(found, width) if on_terminal else findings.as_lines(found)))
+    return int(any(finding.verdict == "problem" for finding in found))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    settings, profiles = config.read(options.config_file)
+    paths = [Path(path) for pattern in options.events for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    if not paths:
+        raise ReplayError(f"no file matches {', '.join(options.events)}")
+    labels = {"job": "mlops-exporter", "instance": "replay", **dict(options.label)}
+    done = replay(ReplayRequest(paths, options.output, options.step, options.lateness, labels), settings, profiles)
+    for reason, count in done.refused.items():
+        print(f"note: {count} events refused as {reason}: {REASONS[reason]}", file=sys.stderr)
+    if done.late:
+        print(
+            f"note: {done.late} events were more than --lateness={format_duration(options.lateness)} out of order; "
+            "they are counted, but from a later sample on than their time",
+            file=sys.stderr,
+        )
+    begin, end = (
+        datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds") for moment in (done.begin, done.end)
+    )
+    print(
+        f"{options.output}: {done.accepted} events, {done.samples} samples of {done.series} series, {begin} to {end}\n"
+        f"next: promtool tsdb create-blocks-from openmetrics {options.output} DIRECTORY"
+    )
+    return 0
 
 
 def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence[Notice]]) -> service.Options:
@@ -185,12 +248,21 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("profile", type=Path)
     shown.set_defaults(command=_profile_show)
 
+    history = commands.add_parser("replay", help="turn past events into the metrics that they would have made")
+    _flag(history, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
+    _add_replay(history)
+
     health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
-    _add_address(health)
-    _add_web_config(health)
-    _flag(health, "--credentials.file", None, "file with USER:PASSWORD, where basic_auth_users are set", type_=Path)
-    _flag(health, "--client.cert-file", None, "PEM file with certificate and key, where clients need one", type_=Path)
+    _add_access(health)
     health.set_defaults(command=_healthcheck)
+
+    doctor = commands.add_parser("doctor", help="find out why there is no data, or what else is wrong; changes nothing")
+    _flag(doctor, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
+    _add_access(doctor)
+    _flag(doctor, "--web.telemetry-path", "/metrics", "path under which the metrics are")
+    _flag(doctor, "--prometheus.url", None, "Prometheus whose scrape and rules are examined")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(command=_doctor)
     return parser
 
 
@@ -215,6 +287,13 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
             default=_environment(f"--collector.{name}", "true").lower() not in ("0", "false", "no"),
             help=f"switch the collector {name} on or off",
         )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    _add_address(parser)
+    _add_web_config(parser)
+    _flag(parser, "--credentials.file", None, "file with USER:PASSWORD, where basic_auth_users are set", type_=Path)
+    _flag(parser, "--client.cert-file", None, "PEM file with certificate and key, where clients need one", type_=Path)
 
 
 def _add_web_config(parser: argparse.ArgumentParser) -> None:
@@ -281,6 +360,47 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-version", default="default", help="version of the model that the profile is for")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.set_defaults(command=_profile_build)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--events",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="NDJSON files, also .gz, or patterns for them; each in order of ts",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="OpenMetrics file to write")
+    parser.add_argument("--step", type=_span, default=60.0, help="time between samples (default 1m)")
+    parser.add_argument(
+        "--lateness", type=_span, default=300.0, help="by how much a file may be out of order (default 5m)"
+    )
+    parser.add_argument(
+        "--label",
+        type=_label,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="label of every series, as a scrape would add (default job=mlops-exporter and instance=replay)",
+    )
+    parser.set_defaults(command=_replay)
+
+
+def _span(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write 1s or more")
+    return seconds
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name):
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=VALUE, the name of letters, digits and _")
+    return name, value
 
 
 def _speed(text: str) -> float:

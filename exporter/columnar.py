@@ -20,7 +20,7 @@ from exporter.embeddings import to_vectors
 from exporter.events import (
     CLOCK_SKEW_SECONDS,
     DEFAULT_VERSION,
-    LARGEST_OUTCOME,
+    LONGEST_LATENCY,
     MAX_ID_LENGTH,
     SUM_TOLERANCE,
     Columns,
@@ -143,7 +143,7 @@ class _Rows:
         predictions, labels = self._outcomes("prediction"), self._outcomes("label")
         scores = self._scores()
         latencies = self._numbers("latency_seconds")
-        self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & np.isfinite(latencies)))
+        self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & (latencies <= LONGEST_LATENCY)))
         ids, errors, groups = self._ids(), self._texts("error"), self._groups()
         predicts = present | ~np.isnan(predictions)
         if scores.shape[1]:
@@ -290,7 +290,8 @@ class _Rows:
             return np.full(len(self._lines), np.nan)
         if self._schema.profile.task == "regression":
             numbers = self._numbers(name)
-            self._refuse("bad_label" if name == "label" else "bad_prediction", abs(numbers) > LARGEST_OUTCOME)
+            reason: Reason = "bad_label" if name == "label" else "bad_prediction"
+            self._refuse(reason, abs(numbers) > self._schema.largest_outcome)
             return numbers
         values, which = _distinct(column)
         table = self._schema.classes

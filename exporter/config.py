@@ -8,9 +8,11 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from exporter.attributes import Attributes
+from exporter.budget import DEFAULT_LIMIT
 from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
 from exporter.performance import METRICS
+from exporter.profile.bins import CategoricalVariable
 from exporter.profile.profile import Profile, ProfileError, Task, load
 from exporter.settings import ConfigError, Document, near_or_all
 from exporter.settings import Settings as _Settings
@@ -356,9 +358,14 @@ class SourceSettings(_Settings):
 class Limits(_Settings):
     """Bounds that keep memory, work and series finite whatever comes in."""
 
+    series: Annotated[int, Field(ge=1000)] = DEFAULT_LIMIT
     pending_predictions: Annotated[int, Field(ge=1)] = 10_000_000
     remembered_labels: Annotated[int, Field(ge=0)] = 1_000_000
     versions: Annotated[int, Field(ge=1, le=1000)] = 16
+    features: Annotated[int, Field(ge=1)] = 5000
+    categories: Annotated[int, Field(ge=1)] = 1000
+    classes: Annotated[int, Field(ge=2)] = 200
+    groups: Annotated[int, Field(ge=2)] = 200
     queue_events: Annotated[int, Field(ge=1)] = 100_000
     body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
 
@@ -408,9 +415,8 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
         raise ConfigError(faults + document.describe(error, Config)) from None
     for index, model in enumerate(config.models):
         if model.name in profiles:
-            faults += [
-                document.fault(("models", index, key), fault) for key, fault in _mismatches(model, profiles[model.name])
-            ]
+            found = _mismatches(model, profiles[model.name], config.limits)
+            faults += [document.fault(("models", index, key), fault) for key, fault in found]
     faults += [document.fault(location, fault) for location, fault in _kserve_mismatches(config, profiles)]
     if faults:
         raise ConfigError(faults)
@@ -432,7 +438,7 @@ def _profiles(document: Document, faults: list[str]) -> dict[str, Profile]:
     return profiles
 
 
-def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, str]]:
+def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Iterator[tuple[str, str]]:
     """Yield key and fault where a model's settings do not fit its profile."""
     if model.task != profile.task:
         yield "task", f"{model.task!r}, but the profile is for {profile.task!r}"
@@ -446,7 +452,8 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
             ),
         )
     if model.fairness is not None:
-        yield from (("fairness", fault) for fault in _unfair(model.fairness, profile))
+        yield from (("fairness", fault) for fault in _unfair(model.fairness, profile, limits))
+    yield from (("profile", fault) for fault in _oversize(profile, limits))
     for metric, benchmark in model.benchmarks.items():
         relative = benchmark.max_drop is not None or benchmark.max_increase is not None
         if relative and metric not in profile.performance:
@@ -459,10 +466,21 @@ def _mismatches(model: ModelSettings, profile: Profile) -> Iterator[tuple[str, s
             )
 
 
-def _unfair(settings: FairnessSettings, profile: Profile) -> Iterator[str]:
+def _oversize(profile: Profile, limits: Limits) -> Iterator[str]:
+    """Yield where a profile asks for more sums than the limits allow."""
+    variables = [*profile.features.items(), *profile.groups.items()]
+    categories = {name: len(v.categories) for name, v in variables if isinstance(v, CategoricalVariable)}
+    sizes = [("features", "", len(profile.features)), ("classes", "", len(profile.classes))]
+    for kind, of, size in sizes + [("categories", f" of {name}", size) for name, size in categories.items()]:
+        limit = getattr(limits, kind)
+        if size > limit:
+            yield f"has {size} {kind}{of}, more than limits.{kind} of {limit}: build it with fewer, or raise the limit"
+
+
+def _unfair(settings: FairnessSettings, profile: Profile, limits: Limits) -> Iterator[str]:
     """Yield what does not fit between the settings of fairness and a profile."""
     try:
-        Attributes(settings.edges, profile)
+        Attributes(settings.edges, profile, limits.groups)
     except ValueError as error:
         yield f"attributes: {error}"
     if settings.favourable is not None and settings.favourable not in profile.classes:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from exporter.attributes import Attribute, Attributes
 from exporter.embeddings import to_vectors
-from exporter.profile.bins import CategoricalVariable, encode
+from exporter.profile.bins import CategoricalVariable, NumericVariable, encode
 from exporter.profile.profile import Profile
 from exporter.values import INVALID, Category, Codes, canonical, floats
 
@@ -34,6 +34,13 @@ CLOCK_SKEW_SECONDS = 300.0
 """How far ahead of this clock a `ts` may be; it then counts as now."""
 
 MAX_ID_LENGTH = 256
+
+# Beyond these a number says nothing, and would take the digits of every later one from the sums it enters.
+LONGEST_LATENCY = 1e6
+"""Seconds."""
+
+OUTCOME_RANGE = 1000.0
+"""How many times the largest number of the reference a prediction or label of a regression may be."""
 
 DEFAULT_VERSION = "default"
 
@@ -70,6 +77,11 @@ Reason = Literal[
     "unmapped_outputs",
     "rows_differ",
     "bad_arrow",
+    "unauthorized",
+    "unsupported_type",
+    "body_too_large",
+    "body_stalled",
+    "bad_gzip",
 ]
 
 REASONS: Final[dict[Reason, str]] = {
@@ -89,10 +101,11 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
     "to 1, or name a class that the profile lacks",
-    "bad_prediction": "`prediction` is not a number within ±1e50 (regression), or not a class",
-    "bad_label": "`label` is not a number within ±1e50 (regression), or not a class",
+    "bad_prediction": "`prediction` is not a number within a thousand times the reference's largest (regression), or "
+    "not a class",
+    "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a class",
     "unknown_class": "`prediction` or `label` is a class that the profile lacks",
-    "bad_latency": "`latency_seconds` is not a number of 0 or more",
+    "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
     "bad_error": "`error` is not a string",
     "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
     "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
@@ -104,6 +117,11 @@ REASONS: Final[dict[Reason, str]] = {
     "which is the prediction, the score, or the scores (one per class)",
     "rows_differ": "request and response of this id have different numbers of rows",
     "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
+    "unauthorized": "the request lacks a valid token (one for each body, as of here)",
+    "unsupported_type": "the body is of a type or coding that is not taken",
+    "body_too_large": "the body is over `limits.body_bytes`, before or after decompression",
+    "body_stalled": "the body stopped coming",
+    "bad_gzip": "the body is damaged gzip, or cut short",
 }
 
 
@@ -149,13 +167,17 @@ class Features:
     @classmethod
     def joined(cls, several: Sequence["Features"]) -> "Features":
         """Return the values of all events in order."""
-        parts: list[Encoded | list[Any]] = []
-        for part in chain.from_iterable(each._parts for each in several):
-            if parts and isinstance(part, list) and isinstance(last := parts[-1], list):
-                last += part
-            else:
-                parts.append(part.copy() if isinstance(part, list) else part)
+        parts = chain.from_iterable(each._parts for each in several)
         return cls(list(chain.from_iterable(each.present for each in several)), *parts)
+
+    def take_in(self, other: "Features") -> bool:
+        """Append the values of other events if those of both wait to be encoded; False when they do not."""
+        (waiting, *more), (others, *others_more) = self._parts, other._parts
+        if more or others_more or not (isinstance(waiting, list) and isinstance(others, list)):
+            return False
+        self.present += other.present
+        waiting += others
+        return True
 
     @property
     def flags(self) -> NDArray[np.bool_]:
@@ -198,6 +220,14 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def take_in(self, other: "Columns") -> bool:
+        """Append the events of `other` if both are few; False when they are not."""
+        if not self.features.take_in(other.features):
+            return False
+        for name in self.__slots__[1:]:
+            getattr(self, name).extend(getattr(other, name))
+        return True
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
@@ -250,8 +280,6 @@ _ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER
 _VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
 _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
-LARGEST_OUTCOME = 1e50  # beyond any real outcome; its fourth power is still a float
-_OUTCOME = Annotated[float, Meta(ge=-LARGEST_OUTCOME, le=LARGEST_OUTCOME)]
 
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
@@ -323,7 +351,9 @@ class Schema:
                 forbid_unknown_fields=True,
             )
             score_type = self._scores | None
-        outcome_type: Any = _OUTCOME | None if profile.task == "regression" else _category_type(self.classes)
+        self.largest_outcome = _largest_outcome(profile)
+        number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
+        outcome_type: Any = number_type | None if profile.task == "regression" else _category_type(self.classes)
         self.event = msgspec.defstruct(
             "Event",
             [
@@ -335,7 +365,7 @@ class Schema:
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
                 ("label", outcome_type, None),
-                ("latency_seconds", Annotated[float, Meta(ge=0)] | None, None),
+                ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
                 ("error", str | None, None),
             ],
             tag_field="model",
@@ -353,7 +383,7 @@ class Schema:
         )
         columns = Columns(
             self._features_of(features),
-            lines,
+            list(lines),
             ids,
             times,
             _versions(versions),
@@ -562,7 +592,7 @@ class Schema:
         if value is not None and not _is_number(value):
             raise Refused(reason)
         number = _finite_or(value, math.inf)
-        if number is not None and not -LARGEST_OUTCOME <= number <= LARGEST_OUTCOME:
+        if number is not None and abs(number) > self.largest_outcome:
             raise Refused(reason)
         return number
 
@@ -779,6 +809,12 @@ def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
         start = end
 
 
+def _largest_outcome(profile: Profile) -> float:
+    """Return the bound of a regression's predictions and labels."""
+    known = [variable for variable in (profile.prediction, profile.label) if isinstance(variable, NumericVariable)]
+    return OUTCOME_RANGE * max((abs(edge) for variable in known for edge in variable.edges), default=1e9)
+
+
 def _category_type(codes: Codes) -> Any:
     """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
     return bool | str | None if codes.holds_booleans else str | int | float | None
@@ -850,7 +886,7 @@ def _latency(value: object) -> float | None:
     if not _is_number(value):
         raise Refused("bad_latency")
     latency = _finite_or(value, -1.0)
-    if latency is not None and latency < 0:
+    if latency is not None and not 0 <= latency <= LONGEST_LATENCY:
         raise Refused("bad_latency")
     return latency
 

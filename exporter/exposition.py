@@ -41,7 +41,7 @@ def render(samples: Iterable[Samples], openmetrics: bool) -> bytes:
     parts[1::3] = format_numbers(values[present])
     parts[-1] = end
     for line, metric in _family_starts(ordered, present):
-        parts[3 * line] = _header(metric, openmetrics) + parts[3 * line]
+        parts[3 * line] = family_header(metric, openmetrics) + parts[3 * line]
     return "".join(parts).encode(errors="replace")  # a lone surrogate in one label must not cost the scrape
 
 
@@ -79,7 +79,8 @@ def _family_starts(ordered: list[Samples], present: NDArray[np.bool_]) -> list[t
     return starts
 
 
-def _header(metric: Metric, openmetrics: bool) -> str:
+def family_header(metric: Metric, openmetrics: bool) -> str:
+    """Return the lines above the samples of a metric."""
     help_ = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
     if not openmetrics:
         return f"# HELP {metric.name} {help_}\n# TYPE {metric.name} {metric.type}\n"

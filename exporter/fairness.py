@@ -193,7 +193,8 @@ def evaluate(
         if favourable is not None:
             selection = _where(sums.enough_predictions, wilson(sums.selected, sums.predictions))
         performance = _stack([metric(sums.performance) for metric in performance_metrics_of(layout).values()])
-        fair = _stack([metric(sums) for metric in metrics_of(layout.profile, favourable).values()])
+        measures = metrics_of(layout.profile, favourable)
+        fair = _stack([metric(sums) for metric in measures.values()]) if measures else Estimate(*[none[:, :0]] * 3)
     return Evaluation(
         sums.predictions, sums.labels, selection, _where(sums.enough_labels[..., np.newaxis], performance), fair
     )

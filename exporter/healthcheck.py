@@ -1,8 +1,9 @@
-"""Asks a running exporter whether it is ready, through whatever its web configuration put in front of it."""
+"""Asks a running exporter, through whatever its web configuration put in front of it; above all whether it is ready."""
 
 import base64
 import http.client
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.web import config
@@ -13,41 +14,63 @@ _TIMEOUT_SECONDS = 5.0
 _ANY_HOST = ("", "0.0.0.0", "[::]")  # nosec B104: compared with, not bound to
 
 
-def check(
-    address: str, web_config: Path | None, credentials: Path | None, client_certificate: Path | None
-) -> tuple[bool, str]:
-    """Return whether the exporter at a listen address is ready, and what it says.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a running exporter is asked. `address` is its listen address.
 
     Over TLS only the certificate of the web configuration itself is trusted, whatever host it names. `credentials` has
-    one line USER:PASSWORD, `client_certificate` certificate and key in PEM. Raises OSError and ConfigError.
+    one line USER:PASSWORD, `client_certificate` certificate and key in PEM.
     """
-    host, _, port = address.rpartition(":")
-    host = "127.0.0.1" if host in _ANY_HOST else host.strip("[]")
-    tls = None if web_config is None else config.read(web_config).tls_server_config
-    connection = (
-        http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_SECONDS)
-        if tls is None
-        else http.client.HTTPSConnection(
-            host, int(port), timeout=_TIMEOUT_SECONDS, context=_context(tls, client_certificate)
+
+    address: str
+    web_config: Path | None = None
+    credentials: Path | None = None
+    client_certificate: Path | None = None
+
+    def get(self, path: str, limit: int | None = None) -> tuple[int, bytes]:
+        """Return status and body, of which at most `limit` bytes, of the answer; raises OSError and ConfigError."""
+        host, _, port = self.address.rpartition(":")
+        host = "127.0.0.1" if host in _ANY_HOST else host.strip("[]")
+        tls = self._tls()
+        connection = (
+            http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_SECONDS)
+            if tls is None
+            else http.client.HTTPSConnection(
+                host, int(port), timeout=_TIMEOUT_SECONDS, context=_context(tls, self.client_certificate)
+            )
         )
-    )
-    url = f"{'http' if tls is None else 'https'}://{host}:{port}{PATH}"
-    headers = {}
-    if credentials is not None:
-        headers["authorization"] = f"Basic {base64.b64encode(credentials.read_bytes().strip()).decode()}"
-    try:
-        connection.request("GET", PATH, headers=headers)
-        answer = connection.getresponse()
-        said = answer.read(1000).decode(errors="replace").strip()
-    except http.client.HTTPException as error:
-        raise OSError(f"{url}: no HTTP answer: {error!r}") from None
-    except OSError as error:
-        raise type(error)(f"{url}: {error}") from None
-    finally:
-        connection.close()
-    if answer.status == 401:
+        headers = {}
+        if self.credentials is not None:
+            headers["authorization"] = f"Basic {base64.b64encode(self.credentials.read_bytes().strip()).decode()}"
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(limit)
+        except http.client.HTTPException as error:
+            raise OSError(f"{self.url}{path}: no HTTP answer: {error!r}") from None
+        except OSError as error:
+            raise type(error)(f"{self.url}{path}: {error}") from None
+        finally:
+            connection.close()
+
+    @property
+    def url(self) -> str:
+        """Where the exporter is, without a path."""
+        host, _, port = self.address.rpartition(":")
+        host = "127.0.0.1" if host in _ANY_HOST else host
+        return f"{'http' if self._tls() is None else 'https'}://{host}:{port}"
+
+    def _tls(self) -> TlsSettings | None:
+        return None if self.web_config is None else config.read(self.web_config).tls_server_config
+
+
+def check(access: Access) -> tuple[bool, str]:
+    """Return whether the exporter is ready, and what it says; raises OSError and ConfigError."""
+    status, body = access.get(PATH, limit=1000)
+    said = body.decode(errors="replace").strip()
+    if status == 401:
         return False, f"{said}: name them with --credentials.file"
-    return answer.status == 200, said
+    return status == 200, said
 
 
 def _context(settings: TlsSettings, client_certificate: Path | None) -> ssl.SSLContext:

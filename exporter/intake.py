@@ -69,6 +69,8 @@ class Intake:
         self._gathered: dict[str, list[Columns]] = {}
         self._gathered_events = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.busy = False
+        """Whether events come in so fast that a batch fills before its time is up."""
         self._changes = 0
         self._frozen = False
         self._positions: dict[str, bytes] = {}
@@ -163,9 +165,6 @@ class Intake:
         """Count what is gathered."""
         if self._frozen:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         gathered, self._gathered, self._gathered_events = self._gathered, {}, 0
         for name, parts in gathered.items():
             self.models[name].count(Columns.joined(parts))
@@ -234,7 +233,10 @@ class Intake:
         for name, parts in decoded.parts.items():
             horizon = arrived - self.models[name].horizon
             counts.late += sum(columns.older_than(horizon) for columns in parts)
-            self._gathered.setdefault(name, []).extend(parts)
+            gathered = self._gathered.setdefault(name, [])
+            for columns in parts:
+                if not (gathered and gathered[-1].take_in(columns)):
+                    gathered.append(columns)
         self._gathered_events += accepted
         for _, reason in decoded.refused:
             counts.rejected[reason] += 1
@@ -244,7 +246,16 @@ class Intake:
         if position is not None:
             self._positions[source] = position
         self._changes += 1
+        self.busy |= self._gathered_events >= BATCH_EVENTS
         if self._gathered_events >= BATCH_EVENTS:
             self.flush()
-        elif accepted and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        if accepted and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self.busy = False
+        self.flush()

@@ -51,7 +51,7 @@ class Recent(logging.Handler):
         message = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             message += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        message = _escaped(redacted(message))
+        message = escaped(redacted(message))
         if len(message) > self._max_length:
             message = message[: self._max_length] + " …"
         key = (_level(record), message)
@@ -116,7 +116,7 @@ class _Formatter(logging.Formatter):
         if held_back := getattr(record, "held_back", 0):
             fields["held_back"] = held_back
         if self._json:
-            return _escaped(json.dumps(fields, ensure_ascii=False))
+            return escaped(json.dumps(fields, ensure_ascii=False))
         return " ".join(f"{name}={_quoted(str(value))}" for name, value in fields.items())
 
 
@@ -126,10 +126,11 @@ def _level(record: logging.LogRecord) -> str:
 
 def _quoted(value: str) -> str:
     plain = _PLAIN.fullmatch(value) and not _UNPRINTABLE.search(value)
-    return value if plain else _escaped(json.dumps(value, ensure_ascii=False))
+    return value if plain else escaped(json.dumps(value, ensure_ascii=False))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text in which nothing is left that a terminal obeys or hides."""
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -12,7 +12,7 @@ from exporter.change import ChangeMonitor
 from exporter.config import Limits, ModelSettings
 from exporter.embeddings import EmbeddingCounts
 from exporter.estimation import LossEstimation, estimation_of
-from exporter.events import Columns, Encoded, Schema
+from exporter.events import DEFAULT_VERSION, Columns, Encoded, Schema
 from exporter.fairness import GroupCounts
 from exporter.join import CLOSED, GivenUp, Join, Pairs
 from exporter.keys import hash_ids
@@ -127,7 +127,7 @@ class Model:
         self.settings = settings
         self.profile = profile
         self.digest = profile.digest
-        attributes = Attributes(settings.fairness.edges, profile) if settings.fairness else None
+        attributes = Attributes(settings.fairness.edges, profile, limits.groups) if settings.fairness else None
         self.group_counts = GroupCounts(attributes, profile) if attributes else None
         self.estimation = estimation_of(profile) if settings.estimation.enabled else None
         reference = profile.vectors
@@ -183,6 +183,8 @@ class Model:
         self.labels_corrected = 0
         self.predictions_duplicate = 0
         self._version_limit = limits.versions
+        self._expected: str | None = None
+        """The version that is there before its first event."""
         self.seed = 0
         """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
@@ -197,8 +199,21 @@ class Model:
         """Age in seconds beyond which an event is in no window."""
         return max(self.settings.windows)
 
+    def expect(self) -> None:
+        """Let the version that the profile was made for be there, at zero, before its first event.
+
+        Otherwise Prometheus would not see what the first events add. Another version that comes first takes its place.
+        """
+        if not self.versions:
+            self._expected = self.profile.provenance.model_version or DEFAULT_VERSION
+            self.versions[self._expected] = self._version(self._expected)
+
     def admit(self, names: Set[str | None]) -> Set[str | None]:
         """Create the versions that are new, and return those for which there is no place left."""
+        if self._expected is not None and names != {None}:
+            if self._expected not in names:
+                del self.versions[self._expected]
+            self._expected = None
         refused: set[str | None] = set()
         for name in sorted(name for name in names - self.versions.keys() if name is not None):
             if len(self.versions) < self._version_limit:
@@ -220,7 +235,7 @@ class Model:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "places": self.layout.places(),
-            "versions": {name: version.state() for name, version in self.versions.items()},
+            "versions": {name: version.state() for name, version in self.versions.items() if name != self._expected},
             "join": self.join.state(),
             "challenge": self.challenge.state() if self.challenge else {},
             **{name: getattr(self, name) for name in _COUNTS},
@@ -306,8 +321,13 @@ class Model:
         return list(self.versions).index(name) if name in self.versions else -2
 
     def expire(self, now: float) -> bool:
-        """Give up what waited too long; returns whether there was anything."""
+        """Give up what waited too long, and what a clock has counted that was ahead; returns whether there was any."""
         changed = False
+        for version in self.versions.values():
+            for window in version.windows + version.coverage:
+                changed |= window.forget_after(now)
+        if self.challenge:
+            changed |= self.challenge.forget_after(now)
         for join in (self.join, *([self.challenge.join] if self.challenge else [])):
             given_up = join.expire(now)
             self._give_up(given_up, join)

@@ -13,6 +13,7 @@ from prometheus_client.exposition import generate_latest as text_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
 
 from exporter import __version__, catalogue
+from exporter.budget import Budget
 from exporter.exposition import gzip, render
 from exporter.samples import Collector, Rows, Samples
 
@@ -42,10 +43,13 @@ class Registry:
         collectors: Iterable[Collector],
         generation: Callable[[], Hashable],
         now: Callable[[], float] = time.time,
+        *,
+        budget: Budget | None = None,
     ) -> None:
         self._collectors = {collector.name: collector for collector in collectors}
         self._generation = generation
         self._now = now
+        self.budget = budget or Budget()
         self._failed: set[str] = set()
         self._rendered: Hashable = None
         self._scrapes: dict[tuple[bool, frozenset[str] | None], _Scrape] = {}
@@ -90,7 +94,8 @@ class Registry:
         samples.append(self._build_info)
         latest = openmetrics_latest if openmetrics else text_latest
         process: bytes = latest(self._process)
-        return process.removesuffix(b"# EOF\n") + render(samples, openmetrics)
+        further = sum(not line.startswith(b"#") for line in process.splitlines())
+        return process.removesuffix(b"# EOF\n") + render(self.budget.fit(samples, further), openmetrics)
 
     def _collect(self, collector: Collector) -> list[Samples]:
         """Return the collector's samples, none of them when it fails, and how it went."""

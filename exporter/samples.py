@@ -4,6 +4,7 @@ Rendering label sets is what makes exposition slow, and they hardly ever change:
 makes only `Samples` at each scrape.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,14 @@ from exporter.catalogue import Metric
 def escape_label_value(value: str) -> str:
     r"""Escape a label value for the text formats: backslash, double quote and line feed."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def unescape_label_value(value: str) -> str:
+    """Undo `escape_label_value`."""
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], value) if "\\" in value else value
+
+
+_VALUE = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 class Rows:
@@ -47,6 +56,12 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.prefixes)
+
+    def label_values(self, name: str, rows: Iterable[int] | None = None) -> list[str]:
+        """Return the value that each of the series has of a label. Reads their texts: too slow for every scrape."""
+        place = self.metric.labels.index(name)
+        texts = self.prefixes if rows is None else [self.prefixes[row] for row in rows]
+        return [unescape_label_value(_VALUE.findall(text)[place]) for text in texts]
 
 
 @dataclass(frozen=True, slots=True)

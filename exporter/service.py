@@ -10,24 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from exporter import __version__
-from exporter.challenge_collector import ChallengeCollector
-from exporter.change_collector import ChangeCollector
+from exporter.budget import Budget
 from exporter.collectors import (
     CloudEventCollector,
     DataCollector,
     IntakeCollector,
-    ModelCollector,
     StateCollector,
 )
 from exporter.compute.sampler import Compute
 from exporter.config import Config
-from exporter.estimation_collector import EstimationCollector
-from exporter.group_collector import GroupCollector
 from exporter.intake import Intake, SourceCounts
 from exporter.journal import Faults, Journal
 from exporter.logs import Notice
 from exporter.model import Model
-from exporter.multivariate_collector import MultivariateCollector
+from exporter.model_collectors import model_collectors
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector
@@ -48,6 +44,8 @@ from exporter.web.watch import Watched
 EXPIRE_SECONDS = 1.0
 KSERVE_STATE = "kserve"
 REOPEN_SECONDS = 5.0
+SHARED_SECONDS = 0.25
+"""How long scrapes share an exposition while events pour in."""
 
 _log = logging.getLogger(__name__)
 
@@ -94,20 +92,16 @@ class Service:
         self.pulling = {source.name: source for source in made if source is not None}
         self._awaited = dict(self.pulling)
         collectors: list[Collector] = [
-            ModelCollector(self.models),
-            data,
-            GroupCollector(self.models),
-            EstimationCollector(self.models),
-            MultivariateCollector(self.models),
-            ChangeCollector(self.models),
-            ChallengeCollector(self.models),
+            *model_collectors(self.models, data),
             IntakeCollector(self.intake, self.pulling, self._started),
             *([CloudEventCollector(self.http.name, self.http.kserve)] if self.http is not None else []),
             StateCollector(self.faults, lambda: self.journal),
             *self.compute.collectors,
         ]
         self.registry = Registry(
-            [collector for collector in collectors if collector.name not in options.collectors_off], self._generation
+            [collector for collector in collectors if collector.name not in options.collectors_off],
+            self._generation,
+            budget=Budget(limits.series),
         )
         tokens = next((source.http.tokens for source in config.sources if source.http is not None), [])
         app = App(
@@ -123,6 +117,8 @@ class Service:
         self.app = Guard(app, web, {"/v1/events"} if tokens else ())
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
         self._report: tuple[Hashable, Report] | None = None
+        self._moment = -1
+        self._seen: Hashable = None
         self._state_path = config.state.path if config.state is not None else None
         self._helpers: list[asyncio.Task[None]] = []
         self._pullers: list[asyncio.Task[None]] = []
@@ -130,8 +126,16 @@ class Service:
         self.intake.closed = "starting"
 
     def _generation(self) -> Hashable:
-        """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on."""
-        return self.intake.generation, self.compute.generation, int(time.time())
+        """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on.
+
+        While events pour in, each scrape would find other counts: then all scrapes of a moment are shown the same.
+        """
+        now = time.time()
+        moment = int(now / SHARED_SECONDS)
+        if not self.intake.busy or moment != self._moment:
+            self._moment = moment
+            self._seen = self.intake.generation, self.compute.generation, int(now)
+        return self._seen
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
@@ -157,6 +161,7 @@ class Service:
                 [state for observer in self._observers for state in observer.states(now)],
                 [self._source(name, counts) for name, counts in self.intake.sources.items()],
                 list(self._options.notices()),
+                self.registry.budget.state,
             )
             self._report = generation, report
         return self._report[1]
@@ -204,6 +209,8 @@ class Service:
             self.journal = Journal(store, self.intake, self.faults)
             self.intake.keep_in(self.journal)
             group.create_task(self.journal.run())
+        for model in self.models:
+            model.expect()
         self.intake.closed = None
         self._helpers += [group.create_task(task(self)) for task in (_observe, *self._tasks)]
         self._pullers = [group.create_task(supervise(source, self.intake)) for source in self.pulling.values()]

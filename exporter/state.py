@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.budget import SeriesState
 from exporter.collectors import benchmark_bounds
 from exporter.drift import Comparison
 from exporter.durations import format_duration
@@ -101,6 +102,7 @@ class Report:
     models: list[ModelState] = field(default_factory=list)
     sources: list[SourceState] = field(default_factory=list)
     errors: list[Notice] = field(default_factory=list)
+    series: SeriesState = field(default_factory=SeriesState)
 
 
 def source_state(name: str, counts: SourceCounts, health: Health | None = None) -> SourceState:

@@ -62,6 +62,19 @@ class Window:
         number = int(time // self.width)
         return bool(self.numbers[number % len(self.panes)] == number)
 
+    def forget_after(self, now: float) -> bool:
+        """Empty the panes beyond `now`, but for the next; returns whether there were any.
+
+        A clock that was ahead has made them. Until then they would refuse what is counted from now on.
+        """
+        ahead = self.numbers > now // self.width + 1
+        if not ahead.any():
+            return False
+        self._newest = -1
+        self.numbers[ahead] = -len(self.numbers)
+        self.panes[ahead] = 0.0
+        return True
+
     def total(self, now: float, *, older_than: float = 0.0) -> Floats:
         """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds.
 

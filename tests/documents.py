@@ -77,9 +77,15 @@ MEANINGS = {
     "sources[].http.kserve.models.NAME.features": "Names of the columns where rows are lists.",
     "sources[].http.kserve.models.NAME.outputs": "Which output is the prediction, the score, or the scores.",
     "sources[].http.kserve.models.NAME.classes": "Order of the classes in scores; by default the profile's.",
+    "limits.series": "Series of a scrape; where there could be more, the finest detail is left out: see "
+    "[operations.md](operations.md#limits).",
     "limits.pending_predictions": "Predictions of a model that wait for labels; beyond it the oldest are given up.",
     "limits.remembered_labels": "Pairs of a model that are remembered, to know repeated and corrected labels.",
     "limits.versions": "Versions of a model; events of further ones are refused.",
+    "limits.features": "Features of a profile.",
+    "limits.categories": "Categories of one feature in a profile; in events, any other counts as `other`.",
+    "limits.classes": "Classes of a profile; memory grows with their square.",
+    "limits.groups": "Groups of one attribute or intersection; in events, any other counts as `other` or `unknown`.",
     "limits.queue_events": "Events that wait to be counted; beyond it senders get 429.",
     "limits.body_bytes": "Size of a body after decompression; beyond it senders get 413.",
 }

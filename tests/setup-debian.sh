@@ -11,6 +11,8 @@ need chromium chromium
 need prometheus-node-exporter prometheus-node-exporter
 need gcc "gcc libc6-dev"
 need redis-server redis-server
+need systemd-analyze systemd
+need faketime faketime
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages:$packages"

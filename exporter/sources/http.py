@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from exporter.events import ARROW_STREAM
+from exporter.events import ARROW_STREAM, Reason
 from exporter.intake import Intake
 from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
 from exporter.sources.kserve import KServe, Taken, is_cloud_event
@@ -31,6 +31,10 @@ class HttpSource:
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")])
         return await self._intake.submit(self.name, body, arrived, models=models)
+
+    def refuse(self, reason: Reason) -> None:
+        """Account for a body that was refused unread, as one event."""
+        self._intake.refuse(self.name, [reason])
 
     async def expire(self, now: float) -> None:
         """Count the CloudEvents that have waited too long for their other half; when the queue is full, later."""

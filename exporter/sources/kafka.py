@@ -299,7 +299,7 @@ def check_settings(settings: KafkaSettings) -> None:
     if taken := reserved & settings.settings.keys():
         raise ValueError(f"settings: {', '.join(sorted(taken))} cannot be set: the exporter does")
     try:
-        Consumer(client_settings(settings)).close()
+        Consumer(client_settings(settings) | {"logger": _client_log}).close()  # else it writes to standard error
     except KafkaException as error:
         raise ValueError(f"settings: {error.args[0].str()}") from None
     except OSError as error:

@@ -33,12 +33,15 @@ class Moments(NamedTuple):
 
 CELLS = len(Moments._fields)
 
+_SMALLEST_LABEL = 1e-50  # smaller ones count as 0, so that the squares of relative errors stay finite
+
 
 def moments(prediction: F64, label: F64, shift: float) -> F64:
     """Add up one batch, (CELLS,), from predictions and labels of shape (batch,)."""
     error = prediction - label
     squared = error * error
-    relative = np.divide(np.abs(error), np.abs(label), out=np.zeros_like(error), where=label != 0)
+    zero = np.abs(label) < _SMALLEST_LABEL
+    relative = np.divide(np.abs(error), np.abs(label), out=np.zeros_like(error), where=~zero)
     centred = label - shift
     centred2 = centred * centred
     return np.array(
@@ -50,7 +53,7 @@ def moments(prediction: F64, label: F64, shift: float) -> F64:
             error4=squared @ squared,
             relative=relative.sum(),
             relative2=relative @ relative,
-            zeros=(label == 0).sum(dtype=np.float64),
+            zeros=zero.sum(dtype=np.float64),
             label=centred.sum(),
             label2=centred2.sum(),
             label3=centred @ centred2,

@@ -10,11 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from exporter.events import Reason
 from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
 from exporter.state import Report
 from exporter.web import negotiation
@@ -41,6 +42,12 @@ _EVENT_TYPES = (
     "application/cloudevents-batch+json",
     *([ARROW_TYPE] if find_spec("pyarrow") else []),
 )
+_REFUSALS: Final[dict[int, Reason]] = {  # of bodies that it makes no sense to send again
+    400: "bad_gzip",
+    408: "body_stalled",
+    413: "body_too_large",
+    415: "unsupported_type",
+}
 _BODIES_AT_ONCE = 4  # the memory for bodies being read, in bodies of the largest size
 _NO_STORE = (b"cache-control", b"no-store")
 
@@ -63,6 +70,10 @@ class Intake(Protocol):
 
     def ensure_room(self) -> None:
         """Raise QueueFullError when the queue is full now. Asked before a body is read."""
+        ...
+
+    def refuse(self, reason: Reason) -> None:
+        """Account for a body that was refused unread."""
         ...
 
     async def submit(
@@ -246,8 +257,11 @@ class App:
             body = await self._bodies.read(receive, gzipped=gzipped)
             result = await self._intake.submit(body, time.time(), content, models=models)
         except UnauthorizedError as refusal:
+            self._intake.refuse("unauthorized")
             return text(401, str(refusal), (b"www-authenticate", refusal.challenge.encode()))
         except BodyRefusedError as refusal:
+            if refusal.status in _REFUSALS:
+                self._intake.refuse(_REFUSALS[refusal.status])
             return _refusal(scope, refusal.status, str(refusal), retry_after=1)
         except UnavailableError as unavailable:
             return _refusal(scope, 503, str(unavailable), unavailable.retry_after)

@@ -283,7 +283,8 @@ def _simple(
         for instance in (HERE["instance"], "under:10042", "missing:10042"):
             labels = {**HERE, **by, **more.get("beside_by", {}), "instance": instance}
             series.append((other, labels, t.values(value)))
-    return t.case(alert, {**HERE, **{name: value for name, value in by.items() if name != "reason"}}, series)
+    summed = {"reason", "detail"}
+    return t.case(alert, {**HERE, **{name: value for name, value in by.items() if name not in summed}}, series)
 
 
 def _cost() -> Case:
@@ -582,7 +583,12 @@ def cases() -> list[Case]:
         ),
         _checkpoint(),
         _simple(
-            "MLSeriesLimitHit", "ml_exporter_series_dropped", {}, 1, 0, beside={"ml_exporter_series_limit": 20_000}
+            "MLSeriesLimitHit",
+            "ml_exporter_series_dropped",
+            {"detail": "bins"},
+            1,
+            0,
+            beside={"ml_exporter_series_limit": 20_000},
         ),
         _simple(
             "MLConfigReloadFailed",

@@ -135,12 +135,14 @@ ALERTS = [
         "exporter",
         "warning",
         HOST,
-        "ml_exporter_series_dropped > 0",
+        "sum without (detail) (ml_exporter_series_dropped) > 0",
         "An exporter has more series than its limit and leaves some out.",
         "{{ $labels.instance }} leaves out {{ $value | humanize }} series beyond its limit of "
         + value("ml_exporter_series_limit{SELECT}", HOST, 'printf "%.0f"')
+        + ": "
+        + each("sort_desc(ml_exporter_series_dropped{SELECT} > 0)", HOST, "detail", 'printf "%.0f"')
         + ".",
-        "See which model has the most series; leave out features or windows, or raise limits.series.",
+        "See at /api/v1/status whose they are; leave out features, groups or windows, or raise limits.series.",
         "15m",
         "30m",
     ),

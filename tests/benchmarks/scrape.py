@@ -16,11 +16,10 @@ import uvloop
 
 from exporter.registry import Registry
 from exporter.samples import Samples
-from exporter.sources.base import Content, IntakeResult
-from exporter.state import Report
 from exporter.web.app import App
 from exporter.web.server import listen, serve
 from tests.benchmarks.exposition import bins_and_drift
+from tests.standin import StandIn
 
 GOAL_MILLISECONDS = 40.0
 _HEADERS = {
@@ -42,29 +41,11 @@ class Changing:
             yield Samples(samples.rows, samples.values * (now % 1))
 
 
-class NoIntake:
-    """The part of a service that this benchmark leaves alone."""
-
-    def ensure_room(self) -> None:
-        pass
-
-    async def submit(
-        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
-    ) -> IntakeResult:
-        return IntakeResult(accepted=0)
-
-    def status(self) -> Report:
-        return Report("1.2.3", started=0.0, time=1.0)
-
-    def ready(self) -> str | None:
-        return None
-
-
 def serve_series(series: int) -> None:
     """Serve on a free port, which the first line on stdout tells, until killed."""
     sockets = listen(["127.0.0.1:0"])
     print(sockets[0].getsockname()[1], flush=True)
-    nothing = NoIntake()
+    nothing = StandIn()
     app = App(Registry([Changing(series)], itertools.count().__next__), nothing, nothing)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(app, sockets, asyncio.Event()))

@@ -1,13 +1,44 @@
 """The speed that the project keeps, as ratios within one run, so that a slow machine does not matter.
 
-The goals that are not reached yet, of ingest and of scrapes under load, are printed by `make bench`.
+Another process on the same cores spoils a run all the same: a promise is broken when no run of a few keeps it.
 """
+
+from collections.abc import Callable
 
 import pytest
 
-from tests.benchmarks import exposition, refresh
+from tests.benchmarks import busy, exposition, ingest, refresh, scrape
 
 pytestmark = pytest.mark.benchmark
+
+RUNS = 4
+
+
+def best_of_runs(measure: Callable[[], float], kept: Callable[[float], bool]) -> float:
+    """Return the first measure that keeps the promise, or the last of several."""
+    for _ in range(RUNS):
+        if kept(found := measure()):
+            break
+    return found
+
+
+def test_ingest_beside_json_parsers() -> None:
+    def share_of_goals() -> float:
+        rates = ingest.measure(rounds=10)
+        pipeline = rates["pipeline, bodies of 1000"]
+        of_orjson = pipeline / rates["orjson.loads, line by line"] / ingest.ORJSON_GOAL
+        return min(of_orjson, pipeline / rates["json.loads, line by line"] / ingest.JSON_GOAL)
+
+    assert best_of_runs(share_of_goals, lambda share: share >= 1) >= 1
+
+
+def test_scrapes_while_events_pour_in() -> None:
+    def p99() -> float:
+        _, p99, reached, series = busy.measure(busy.RATE, scrapes=8)
+        assert series > 10_000
+        return p99 if reached > 0.95 * busy.RATE else float("inf")
+
+    assert best_of_runs(p99, lambda found: found < scrape.GOAL_MILLISECONDS) < scrape.GOAL_MILLISECONDS
 
 
 def test_exposition_beside_prometheus_client() -> None:
@@ -19,6 +50,13 @@ def test_a_scrape_costs_the_same_however_many_events_there_were() -> None:
     few, _, _ = refresh.measure(10_000)
     many, _, _ = refresh.measure(200_000)
     assert many < 1.5 * few, f"{few:.2f} and {many:.2f} ms"
+
+
+def test_a_refresh_is_quick() -> None:
+    milliseconds = best_of_runs(
+        lambda: refresh.measure(10_000)[0], lambda found: found < refresh.REFRESH_GOAL_MILLISECONDS
+    )
+    assert milliseconds < refresh.REFRESH_GOAL_MILLISECONDS
 
 
 def test_a_model_version_is_small() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.models import NOW
 
-_FINE_NUMBERS = ["0", "-0", "0.0", "-0.0", "1", "5.5", "12", "25.25", "1e1", "3E-1", "29.999", "1.0", "1e50", "-1e50"]
+_FINE_NUMBERS = ["0", "-0", "0.0", "-0.0", "1", "5.5", "12", "25.25", "1e1", "3E-1", "29.999", "1.0", "3e4", "-3e4"]
 _ODD_NUMBERS = ["1e999", "-1e999", "NaN", "Infinity", "-Infinity", "1e308", "5e-324", "18446744073709551617", "1e51"]
 _ODD_NUMBERS += [
     "9223372036854775808",
@@ -170,7 +170,7 @@ def _event(random: Random) -> str:
     if random.random() < 0.4:
         members.append(("version", pick(['"3"', "3", "3.0", '"3.0"', "2.5"], [*_ANY, "1e300"])))
     if random.random() < 0.3:
-        members.append(("latency_seconds", pick(["0", "0.25", "null", "1e300"])))
+        members.append(("latency_seconds", pick(["0", "0.25", "null", "1e6", "1000001"])))
     if random.random() < 0.1:
         members.append(("error", pick(['"boom"', "null"])))
     if random.random() < 0.1:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from exporter.profile.bins import CategoricalVariable
+from exporter.profile.bins import CategoricalVariable, NumericVariable
 from exporter.profile.profile import Profile
 
 BOM = b"\xef\xbb\xbf"
@@ -165,7 +165,8 @@ def _scores(event: dict[str, Any], profile: Profile) -> tuple[float | None, ...]
 def _outcome(value: Any, profile: Profile) -> float | None:
     if profile.task == "regression":
         number = _number(value)
-        if number is not None and not -1e50 <= number <= 1e50:
+        assert isinstance(profile.label, NumericVariable)
+        if number is not None and abs(number) > 1000 * profile.label.edges[-1]:
             raise RefusedError
         return number
     text = name(value)
@@ -225,7 +226,7 @@ def _time(value: Any, now: float) -> float:
 
 def _latency(value: Any) -> float | None:
     number = _number(value)
-    if number is not None and not 0 <= number < math.inf:
+    if number is not None and not 0 <= number <= 1e6:
         raise RefusedError
     return number
 

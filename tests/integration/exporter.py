@@ -1,9 +1,10 @@
-"""The real exporter for tests, as a process of its own."""
+"""The real exporter for tests: a process with its command line, its port and its log."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,57 +16,113 @@ import yaml
 from exporter.profile.profile import save
 from tests.integration.prometheus import eventually, free_port
 from tests.models import profiles
+from tests.unit.pipeline import Exposition
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line that runs `mlops-exporter` with these arguments."""
+    return [sys.executable, "-m", "exporter", *arguments]
+
+
+def run(
+    *arguments: str, directory: Path, timeout: float = 30.0, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command(*arguments),
+        cwd=directory,
+        env={**ENVIRONMENT, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def write_config(directory: Path, *models: Mapping[str, Any], **settings: Any) -> Path:
+    """Write mlops-exporter.yml; without models, with those of `tests.models` and their profiles."""
+    config = {"models": list(models) or _test_models(directory), **settings}
+    path = directory / "mlops-exporter.yml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(config))))
+    return path
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """A running exporter at `url`."""
+    """An exporter at `address` (`host:port`)."""
 
-    url: str
+    address: str
     process: "subprocess.Popen[bytes]"
+    log: Path
 
-    def metric(self, name: str) -> dict[str, float]:
-        """The samples of a metric by their label text (`{...}`)."""
-        text = httpx.get(f"{self.url}/metrics", trust_env=False).text
-        lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith(f"{name}{{"))
-        return {series.removeprefix(name): float(value) for series, _, value in lines}
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
 
-    def predictions(self, model: str) -> float:
-        """How many predictions of a model were counted."""
-        values = self.metric("ml_model_predictions_total")
-        return sum(value for labels, value in values.items() if f'model="{model}"' in labels)
+    def post(self, content: bytes, **headers: str) -> httpx.Response:
+        """Send events, as NDJSON unless the headers say otherwise; they must be taken."""
+        headers = {"content-type": "application/x-ndjson"} | headers
+        answer = httpx.post(f"{self.url}/v1/events", content=content, headers=headers, timeout=30, trust_env=False)
+        assert answer.status_code == 202, answer.text
+        return answer
+
+    def scrape(self) -> Exposition:
+        """What a scrape shows now."""
+        return Exposition(httpx.get(f"{self.url}/metrics", timeout=30, trust_env=False).text)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of one series now, None where it is absent."""
+        return self.scrape().value(name, **labels)
+
+    def is_ready(self) -> bool:
+        """Whether it takes events; it must not have ended."""
+        assert self.process.poll() is None, f"the exporter ended:\n{self.log.read_text()}"
+        try:
+            return httpx.get(f"{self.url}/-/ready", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
 
 
-def write_config(directory: Path, **more: Any) -> Path:
-    """Write profiles and a configuration of the test models; returns the latter."""
+def start_exporter(
+    directory: Path, *arguments: str, port: int | None = None, environment: Mapping[str, str] = ENVIRONMENT
+) -> Exporter:
+    """Start the exporter in `directory` on a port of 127.0.0.1; `run` is what it does without arguments."""
+    address = f"127.0.0.1:{port or free_port()}"
+    log = directory / "exporter.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command(*(arguments or ("run",)), f"--web.listen-address={address}"),
+            cwd=directory,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    return Exporter(address, process, log)
+
+
+@contextmanager
+def running_exporter(directory: Path, *arguments: str, port: int | None = None) -> Iterator[Exporter]:
+    """Run the exporter in `directory`; yields once it is ready, and stops it at the end."""
+    exporter = start_exporter(directory, *arguments, port=port)
+    with exporter.process as process:
+        try:
+            eventually(exporter.is_ready)
+            yield exporter
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def _test_models(directory: Path) -> list[dict[str, str]]:
+    """Write the profiles of the test models; returns the models' settings."""
     models = []
     for name, profile in profiles().items():
         save(profile, directory / f"{name}.json")
         models.append({"name": name, "task": profile.task, "profile": f"{name}.json"})
-    config = directory / "mlops-exporter.yml"
-    config.write_text(yaml.safe_dump(json.loads(json.dumps({"models": models, **more}))))
-    return config
-
-
-@contextmanager
-def running_exporter(directory: Path, port: int | None = None, **config: Any) -> Iterator[Exporter]:
-    """Run the exporter on a port of 127.0.0.1 with the test models; `config` are further keys of the configuration."""
-    address = f"127.0.0.1:{port or free_port()}"
-    command = [sys.executable, "-m", "exporter", "run", f"--config.file={write_config(directory, **config)}"]
-    with (directory / "exporter.log").open("wb") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
-        with process:
-            exporter = Exporter(f"http://{address}", process)
-            try:
-                eventually(lambda: _is_ready(exporter, directory))
-                yield exporter
-            finally:
-                process.kill()
-
-
-def _is_ready(exporter: Exporter, directory: Path) -> bool:
-    assert exporter.process.poll() is None, (directory / "exporter.log").read_text()
-    try:
-        return httpx.get(f"{exporter.url}/-/ready", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
+    return models

@@ -9,13 +9,13 @@ import pytest
 
 from exporter.logs import Notice
 from exporter.registry import Registry
-from exporter.sources.base import Content, IntakeResult
 from exporter.state import HISTORY_POINTS, VERDICTS, Headline, ModelState, Report, SourceState
 from exporter.web.app import App
 from tests.dom import assert_accessible
 from tests.integration.chromium import Page, browser
 from tests.integration.prometheus import eventually
 from tests.integration.serving import served
+from tests.standin import StandIn
 
 LONG = "a_feature_with_a_rather_long_name_such_as_feature_stores_make_them_up_every_day"
 
@@ -54,26 +54,18 @@ def report() -> Report:
     return Report("1.2.3", now - 10**6, now, "starting or stopping", models, sources, errors)
 
 
-class Service:
+class Service(StandIn):
+    """Tells another version each time, or fails."""
+
     def __init__(self) -> None:
+        super().__init__()
         self.asked = itertools.count()
         self.fails = False
-
-    def ensure_room(self) -> None:
-        pass
-
-    async def submit(
-        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
-    ) -> IntakeResult:
-        return IntakeResult(accepted=0)
 
     def status(self) -> Report:
         if self.fails:
             raise RuntimeError("the status is broken")
         return dataclasses.replace(report(), version=f"1.2.{next(self.asked)}")
-
-    def ready(self) -> str | None:
-        return None
 
 
 @pytest.fixture(scope="module")

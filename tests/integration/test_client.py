@@ -21,7 +21,7 @@ import pytest
 
 import exporter.client
 from exporter.client import Monitor
-from tests.integration.exporter import Exporter, running_exporter
+from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.integration.prometheus import eventually, free_port
 
 NEVER = 60.0
@@ -41,7 +41,9 @@ def test_it_is_one_file_of_the_standard_library() -> None:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    with running_exporter(tmp_path_factory.mktemp("exporter")) as running:
+    directory = tmp_path_factory.mktemp("exporter")
+    write_config(directory)
+    with running_exporter(directory) as running:
         yield running
 
 
@@ -56,10 +58,9 @@ def test_events_reach_a_real_exporter(service: Exporter) -> None:
         assert monitor.flush()
         assert (monitor.sent, monitor.rejected, monitor.dropped) == (1202, 1, 0)
         assert monitor.last_errors == [{"line": 2, "reason": "unknown_class"}]
-        predictions = service.metric("ml_model_predictions_total")
-        assert predictions['{model="credit",version="7"}'] == 1200
-        assert predictions['{model="price",version="1"}'] == 1
-        assert service.metric("ml_model_labels_total")['{model="credit",version="7"}'] == 1
+        assert service.value("ml_model_predictions_total", model="credit", version="7") == 1200
+        assert service.value("ml_model_predictions_total", model="price", version="1") == 1
+        assert service.value("ml_model_labels_total", model="credit", version="7") == 1
 
 
 def test_values_of_numpy_and_pandas(service: Exporter) -> None:
@@ -70,16 +71,12 @@ def test_values_of_numpy_and_pandas(service: Exporter) -> None:
         monitor.predict(features={"amount": float("inf"), "age": np.array([7.0]), "country": object()})
         assert monitor.flush()
         assert (monitor.sent, monitor.rejected, monitor.dropped) == (3, 0, 0)
-        missing = service.metric("ml_feature_values_total")
-        where = '{{model="credit",version="pandas",feature="{}",bin="{}",range=""}}'
-        assert [missing[where.format(name, "missing")] for name in ("amount", "age", "country", "member")] == [
-            1,
-            2,
-            1,
-            2,
-        ]
-        assert [missing[where.format(name, "invalid")] for name in ("amount", "age")] == [1, 1]
-        assert missing['{model="credit",version="pandas",feature="country",bin="FR",range="FR"}'] == 1
+        shown = service.scrape()
+        missing = shown.by("feature", "ml_feature_values_total", version="pandas", bin="missing")
+        assert missing == {"amount": 1, "age": 2, "country": 1, "member": 2}
+        invalid = shown.by("feature", "ml_feature_values_total", version="pandas", bin="invalid")
+        assert (invalid["amount"], invalid["age"]) == (1, 1)
+        assert shown.value("ml_feature_values_total", version="pandas", feature="country", bin="FR") == 1
 
 
 def test_events_that_are_no_json_are_dropped_alone(scripted: Any) -> None:
@@ -111,21 +108,23 @@ def test_no_server_costs_the_caller_nothing(caplog: pytest.LogCaptureFixture) ->
 
 def test_a_server_that_comes_later_gets_everything(tmp_path: Path) -> None:
     port = free_port()
+    write_config(tmp_path)
     monitor = Monitor(f"http://127.0.0.1:{port}", model="credit", batch_seconds=0.01)
     for _ in range(50):
         monitor.predict(features={"amount": 1})
     time.sleep(0.2)
-    with running_exporter(tmp_path, port) as service:
+    with running_exporter(tmp_path, port=port) as service:
         assert monitor.flush(20)
         assert (monitor.sent, monitor.dropped) == (50, 0)
-        assert service.predictions("credit") == 50
+        assert service.value("ml_model_predictions_total", model="credit") == 50
         monitor.close()
 
 
 def test_a_server_killed_and_started_again(tmp_path: Path) -> None:
     port = free_port()
+    write_config(tmp_path)
     monitor = Monitor(f"http://127.0.0.1:{port}", model="credit", batch_seconds=0.01)
-    with running_exporter(tmp_path, port) as service:
+    with running_exporter(tmp_path, port=port) as service:
         monitor.predict(features={"amount": 1})
         assert monitor.flush()
         service.process.send_signal(signal.SIGKILL)
@@ -133,10 +132,10 @@ def test_a_server_killed_and_started_again(tmp_path: Path) -> None:
         for _ in range(30):
             monitor.predict(features={"amount": 1})
         assert not monitor.flush(0.3)
-    with running_exporter(tmp_path, port) as service:
+    with running_exporter(tmp_path, port=port) as service:
         assert monitor.flush(20)
         assert (monitor.sent, monitor.dropped) == (31, 0)
-        assert service.predictions("credit") == 30
+        assert service.value("ml_model_predictions_total", model="credit") == 30
         monitor.close()
 
 

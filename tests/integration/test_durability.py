@@ -2,20 +2,19 @@
 
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 
 from exporter.store import FILE
+from tests.integration.disk import small_disk
 from tests.integration.durability import Child
 from tests.integration.prometheus import free_port
 
@@ -100,19 +99,6 @@ def test_a_second_process_on_the_same_state_refuses(tmp_path: Path) -> None:
     assert "another process uses this state.path" in (tmp_path / "log").read_text()
     assert child.post(events(0, 5))[0] == 202
     child.kill(signal.SIGTERM)
-
-
-@contextmanager
-def small_disk(directory: Path, size: str) -> Iterator[None]:
-    """Mount a small file system on `directory`."""
-    directory.mkdir(exist_ok=True)
-    mount = shutil.which("mount")
-    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "none", directory]).returncode:
-        pytest.skip("mounting a small file system needs root (and, in a container, CAP_SYS_ADMIN)")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", directory], check=True)
 
 
 def test_a_full_disk_refuses_events_shows_it_and_recovers(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from exporter import cli, healthcheck
 from exporter.demo.run import CONFIG
+from exporter.healthcheck import Access
 from tests.certificates import Authority
 from tests.integration.prometheus import eventually, free_port
 
@@ -113,18 +114,18 @@ def test_the_program_behind_everything(directory: Path, tmp_path: Path) -> None:
             assert secret not in "".join(answers) + running.said()
 
         credentials, certificate = directory / "credentials", directory / "client.pem"
-        assert healthcheck.check(running.address, web, credentials, None) == (True, "ready")
-        assert healthcheck.check(running.address, web, credentials, certificate) == (True, "ready")
-        healthy, said = healthcheck.check(running.address, web, None, None)
+        assert healthcheck.check(Access(running.address, web, credentials)) == (True, "ready")
+        assert healthcheck.check(Access(running.address, web, credentials, certificate)) == (True, "ready")
+        healthy, said = healthcheck.check(Access(running.address, web))
         assert not healthy
         assert "--credentials.file" in said
         with pytest.raises(OSError, match="no HTTP answer"):
-            healthcheck.check(running.address, None, None, None)
+            healthcheck.check(Access(running.address))
         other = Authority(tmp_path).server()
         impostor = tmp_path / "other.yml"
         impostor.write_text(f"tls_server_config: {{cert_file: {other.certificate}, key_file: {other.key}}}")
         with pytest.raises(ssl.SSLCertVerificationError):  # the exporter shows another certificate than its own
-            healthcheck.check(running.address, impostor, credentials, None)
+            healthcheck.check(Access(running.address, impostor, credentials))
         environment = {
             "MLOPS_EXPORTER_WEB_LISTEN_ADDRESS": running.address,
             "MLOPS_EXPORTER_WEB_CONFIG_FILE": str(web),
@@ -132,6 +133,16 @@ def test_the_program_behind_everything(directory: Path, tmp_path: Path) -> None:
         }
         done = program("healthcheck", **environment)
         assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", "")
+        environment |= {"MLOPS_EXPORTER_CONFIG_FILE": str(directory / "mlops-exporter.yml")}
+        done = program("doctor", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"has run at https://{running.address}" in done.stdout
+        assert "with one of 1 tokens" in done.stdout
+        for secret in (PASSWORD, HASH[7:], TOKEN):
+            assert secret not in done.stdout
+        done = program("doctor", **environment | {"MLOPS_EXPORTER_CREDENTIALS_FILE": str(directory / "token")})
+        assert done.returncode == 1
+        assert "asks for a password -> give a file with USER:PASSWORD to --credentials.file" in done.stdout
 
 
 def test_a_web_configuration_of_no_use_ends_the_start(directory: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration.exporting import ENVIRONMENT, Exporter, command, run, running_exporter, write_config
+from tests.integration.exporter import ENVIRONMENT, Exporter, command, run, running_exporter, write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 from tests.requirements import require_program
 
@@ -165,7 +165,7 @@ def test_short_windows_empty_when_traffic_stops_and_counters_stay(watched: tuple
 def test_promtool_finds_nothing_to_complain_of(exporter: Exporter) -> None:
     promtool = require_program("promtool")
     exporter.post(body(events(500, seed=5)))
-    scraped = httpx.get(exporter.url("/metrics"), trust_env=False).content
+    scraped = httpx.get(f"{exporter.url}/metrics", trust_env=False).content
     assert b"ml_feature_drift{" in scraped
     result = subprocess.run([promtool, "check", "metrics"], input=scraped, capture_output=True, timeout=30, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")

@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
 from exporter.events import REASONS
-from tests.integration.exporter import Exporter, running_exporter
+from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.models import profiles
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi.yaml"
@@ -43,7 +43,9 @@ def json_text(context: Any, value: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    with running_exporter(tmp_path_factory.mktemp("exporter")) as running:
+    directory = tmp_path_factory.mktemp("exporter")
+    write_config(directory)
+    with running_exporter(directory) as running:
         yield running
 
 

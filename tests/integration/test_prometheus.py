@@ -12,12 +12,11 @@ import pytest
 from exporter.catalogue import Metric
 from exporter.registry import Registry
 from exporter.samples import Rows, Samples
-from exporter.sources.base import Content, IntakeResult
-from exporter.state import Report
 from exporter.web.app import App
 from tests.integration.prometheus import eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
 from tests.requirements import require_program
+from tests.standin import StandIn
 
 HOSTILE = [
     "plain",
@@ -54,10 +53,11 @@ class Everything:
         yield Samples(Rows(DELAY, [["a"]]), np.array([1.0, 3.0, 4.0, 5.0, 17.25, 5.0]))
 
 
-class Service:
+class Service(StandIn):
     """Records the formats that were asked for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.generation = 0
         self.registry = Registry([Everything()], self.next_generation)
         self.names = self.registry.names
@@ -71,20 +71,6 @@ class Service:
         self.openmetrics.add(openmetrics)
         assert gzipped  # Prometheus always asks for it
         return await self.registry.scrape(openmetrics, gzipped, collectors)
-
-    def ensure_room(self) -> None:
-        pass
-
-    async def submit(
-        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
-    ) -> IntakeResult:
-        return IntakeResult(accepted=0)
-
-    def status(self) -> Report:
-        return Report("1.2.3", started=0.0, time=1.0)
-
-    def ready(self) -> str | None:
-        return None
 
 
 class TextOnly:

@@ -1,4 +1,3 @@
-import asyncio
 import contextlib
 import gzip
 import http.client
@@ -13,47 +12,23 @@ import httpx
 import pytest
 
 from exporter.registry import Registry
-from exporter.sources.base import Content, IntakeResult
-from exporter.state import Report
 from exporter.web.app import App
 from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
 from exporter.web.server import ListenError, listen
 from tests.integration.serving import served
+from tests.standin import StandIn
 
 LIMIT = 1 << 20
 JSON = {"content-type": "application/json"}
 
 
-class Service:
-    """Takes every body after a moment, as a durable intake does."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-
-    def ensure_room(self) -> None:
-        pass
-
-    async def submit(
-        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
-    ) -> IntakeResult:
-        self.bodies.append(body)
-        await asyncio.sleep(0.01)
-        return IntakeResult(accepted=body.count(b"\n"))
-
-    def status(self) -> Report:
-        return Report("1.2.3", started=0.0, time=1.0)
-
-    def ready(self) -> str | None:
-        return None
+@pytest.fixture
+def service() -> StandIn:
+    return StandIn()
 
 
 @pytest.fixture
-def service() -> Service:
-    return Service()
-
-
-@pytest.fixture
-def address(service: Service) -> Iterator[str]:
+def address(service: StandIn) -> Iterator[str]:
     app = App(Registry([], lambda: 0), service, service, body_limit=LIMIT, body_patience=0.5)
     with served(app) as address:
         yield address
@@ -86,7 +61,7 @@ def test_one_connection_serves_many_requests(address: str) -> None:
     connection.close()
 
 
-def test_gzip_both_ways(address: str, service: Service) -> None:
+def test_gzip_both_ways(address: str, service: StandIn) -> None:
     content = gzip.compress(b"{}\n" * 1000)
     response = httpx.post(f"http://{address}/v1/events", content=content, headers={**JSON, "content-encoding": "gzip"})
     assert (response.status_code, response.json()["accepted"]) == (202, 1000)
@@ -116,7 +91,7 @@ def test_an_oversized_body_is_refused_before_it_is_sent(address: str) -> None:
     assert b"connection: close" in answer
 
 
-def test_a_slow_client_holds_up_nobody_and_is_given_up(address: str, service: Service) -> None:
+def test_a_slow_client_holds_up_nobody_and_is_given_up(address: str, service: StandIn) -> None:
     with connect(address) as slow:
         slow.sendall(
             b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
@@ -180,7 +155,7 @@ def test_a_request_head_is_limited(address: str, filler: bytes) -> None:
     assert httpx.get(f"http://{address}/-/healthy", headers=fitting).status_code == 200
 
 
-def test_clients_that_leave_raise_no_alarm(address: str, service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_clients_that_leave_raise_no_alarm(address: str, service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(20):
         with connect(address) as hasty:
@@ -205,7 +180,7 @@ def test_a_burst_of_connections_waits_in_the_backlog() -> None:
             connections.enter_context(socket.create_connection(listener.getsockname(), timeout=0.5))
 
 
-def test_shutdown_is_quick_with_open_connections(service: Service) -> None:
+def test_shutdown_is_quick_with_open_connections(service: StandIn) -> None:
     app = App(Registry([], lambda: 0), service, service, body_patience=60)
     with served(app) as address:
         idle = [connect(address) for _ in range(3)]
@@ -219,7 +194,7 @@ def test_shutdown_is_quick_with_open_connections(service: Service) -> None:
             assert read_all(connection) == b""  # closed by the server
 
 
-def test_shutdown_lets_a_request_at_hand_finish(service: Service) -> None:
+def test_shutdown_lets_a_request_at_hand_finish(service: StandIn) -> None:
     app = App(Registry([], lambda: 0), service, service, body_patience=60)
     with ThreadPoolExecutor(1) as pool:
         with served(app) as address:
@@ -234,7 +209,7 @@ def test_shutdown_lets_a_request_at_hand_finish(service: Service) -> None:
         assert future.result().json()["accepted"] == 2
 
 
-def test_shutdown_gives_up_on_a_request_that_does_not_end(service: Service) -> None:
+def test_shutdown_gives_up_on_a_request_that_does_not_end(service: StandIn) -> None:
     app = App(Registry([], lambda: 0), service, service, body_patience=60)
     with served(app) as address:
         stuck = connect(address)
@@ -279,13 +254,13 @@ def test_an_unknown_host_is_explained() -> None:
 
 
 @pytest.mark.parametrize("address", [":0", "[::]:0", "127.0.0.1:0", "localhost:0", "0.0.0.0:0"])
-def test_addresses_that_loopback_reaches(address: str, service: Service) -> None:
+def test_addresses_that_loopback_reaches(address: str, service: StandIn) -> None:
     with served(App(Registry([], lambda: 0), service, service), address) as where:
         port = where.rsplit(":", 1)[1]
         assert httpx.get(f"http://127.0.0.1:{port}/-/healthy", trust_env=False).status_code == 200
 
 
-def test_an_answer_that_nobody_reads_is_given_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_nobody_reads_is_given_up(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedProtocol, "read_patience", 0.3)
 
     class Huge(Registry):

@@ -1,4 +1,3 @@
-import asyncio
 import logging
 import os
 import socket
@@ -13,8 +12,6 @@ import httpx
 import pytest
 
 from exporter.registry import Registry
-from exporter.sources.base import Content, IntakeResult
-from exporter.state import Report
 from exporter.web.app import App
 from exporter.web.auth import Guard
 from exporter.web.config import read
@@ -24,27 +21,11 @@ from tests.certificates import Authority, Pair
 from tests.integration.prometheus import eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
 from tests.requirements import require_program
+from tests.standin import StandIn
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 VERIFIED = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: authority.crt\n"
-
-
-class Service:
-    def ensure_room(self) -> None:
-        pass
-
-    async def submit(
-        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
-    ) -> IntakeResult:
-        await asyncio.sleep(0)
-        return IntakeResult(accepted=1)
-
-    def status(self) -> Report:
-        return Report("1.2.3", started=0.0, time=1.0)
-
-    def ready(self) -> str | None:
-        return None
 
 
 class Setup:
@@ -68,7 +49,7 @@ class Setup:
     def served(self, text: str) -> Iterator[str]:
         self.write(text)
         web = Watched(self.directory / "web.yml", read)
-        service = Service()
+        service = StandIn()
         app = Guard(App(Registry([], lambda: 0), service, service), web)
         with served(app, tls=ReloadingContext(lambda: web().tls_server_config)) as address:
             yield address

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from exporter.events import Reason
 from exporter.sources.base import Content, IntakeResult, QueueFullError
 from exporter.state import Report
 from exporter.web.app import App, ReloadError
@@ -28,6 +29,7 @@ class Service:
         self.scrapes: list[tuple[bool, bool, frozenset[str] | None]] = []
         self.bodies: list[bytes] = []
         self.contents: list[Content] = []
+        self.refused: list[Reason] = []
         self.result = IntakeResult(accepted=2)
         self.full: float | None = None
         self.full_at_submit: float | None = None
@@ -41,6 +43,9 @@ class Service:
         self.scrapes.append((openmetrics, gzipped, collectors))
         body = b"ml_up 1.0\n"
         return gzip.compress(body) if gzipped else body
+
+    def refuse(self, reason: Reason) -> None:
+        self.refused.append(reason)
 
     def ensure_room(self) -> None:
         if self.full is not None:
@@ -186,7 +191,9 @@ def test_status(service: Service) -> None:
     response = request(make_app(service), "GET", "/api/v1/status")
     assert response.headers["content-type"] == "application/json"
     expected = {"version": "1.2.3", "started": 1000.0, "time": 4700.0, "not_ready": None}
-    assert response.json() == {**expected, "models": [], "sources": [], "errors": []}
+    dropped = {"bins": 0, "groups": 0, "classes": 0, "features": 0}
+    series = {"exposed": 0, "limit": 20000, "dropped": dropped, "left_out": []}
+    assert response.json() == {**expected, "models": [], "sources": [], "errors": [], "series": series}
 
 
 @pytest.mark.parametrize(("path", "heading"), [("/", "mlops-exporter"), ("/docs", "What the metrics mean")])
@@ -290,6 +297,7 @@ def test_unsupported_media(service: Service, headers: dict[str, str]) -> None:
     assert response.status_code == 415
     assert "send " in response.text
     assert service.bodies == []
+    assert service.refused == ["unsupported_type"]
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -319,6 +327,7 @@ def test_too_large(service: Service, content: Callable[[], Any], coding: str) ->
     assert response.status_code == 413
     assert "100 bytes" in response.text
     assert service.bodies == []
+    assert service.refused == ["body_too_large"]
 
 
 def test_a_gzip_bomb_is_never_unpacked(service: Service) -> None:
@@ -346,6 +355,7 @@ def test_damaged_gzip(service: Service, content: bytes) -> None:
     assert response.status_code == 400
     assert "gzip" in response.text
     assert service.bodies == []
+    assert service.refused == ["bad_gzip"]
 
 
 async def untouchable() -> AsyncIterator[bytes]:
@@ -358,6 +368,7 @@ def test_full_queue_is_told_before_the_body_is_read(service: Service, seconds: f
     service.full = seconds
     response = post(service, untouchable())
     assert response.status_code == 429
+    assert service.refused == [], "nothing is lost, the client will send it again"
     assert response.headers["retry-after"] == header
 
 
@@ -413,6 +424,7 @@ def test_a_client_that_leaves_is_no_error(service: Service, caplog: pytest.LogCa
 def test_a_client_that_stops_sending_is_not_waited_for(service: Service) -> None:
     answer = converse(make_app(service, body_patience=0.05), [BEGIN])
     assert answer[0]["status"] == 408
+    assert service.refused == ["body_stalled"]
     assert (b"connection", b"close") in answer[0]["headers"]
     assert service.bodies == []
 

@@ -94,7 +94,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["demo"], ["check"], ["profile"], ["profile", "build"], ["healthcheck"]]
+    "command",
+    [[], ["run"], ["demo"], ["check"], ["profile"], ["profile", "build"], ["healthcheck"], ["doctor"], ["replay"]],
 )
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from prometheus_client.openmetrics import parser as openmetrics
 
 from exporter.catalogue import all_metrics
 from exporter.events import REASONS
+from exporter.model import Model
 from exporter.profile.profile import Task
 from exporter.service import Service
 from tests.unit import pipeline
@@ -302,3 +304,37 @@ def test_ledgers_stay_whole_numbers(busy: Service) -> None:
             vectors = model.layout.sections["vectors"]  # sums of cosines and products, of either sign
             others = np.delete(version.lifetime, np.arange(vectors.start, vectors.stop))
             assert others.min() >= 0 or model.name == "regression"
+
+
+def expecting(model_version: str = "7") -> Model:
+    """The model of a service that has just started."""
+    (model,) = pipeline.service("binary").models
+    provenance = replace(model.profile.provenance, model_version=model_version)
+    model.profile = replace(model.profile, provenance=provenance)
+    model.expect()
+    return model
+
+
+def test_the_expected_version_is_there_before_its_first_event() -> None:
+    assert list(expecting().versions) == ["7"]
+    assert list(expecting("").versions) == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("names", "versions"),
+    [({"7"}, ["7"]), ({"8"}, ["8"]), ({"7", "8"}, ["7", "8"]), ({None}, ["7"]), ({None, "8"}, ["8"])],
+)
+def test_another_version_takes_the_place_of_the_expected_one(names: set[str | None], versions: list[str]) -> None:
+    model = expecting()
+    assert not model.admit(names)
+    assert list(model.versions) == versions
+    model.admit({"9"})
+    kept = versions if names != {None} else []
+    assert list(model.versions) == [*kept, "9"]
+
+
+def test_an_expected_version_without_events_is_not_kept() -> None:
+    model = expecting()
+    assert not model.state()["versions"]
+    model.admit({"7"})
+    assert list(model.state()["versions"]) == ["7"]

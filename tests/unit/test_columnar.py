@@ -178,6 +178,7 @@ BAD_ROWS: list[tuple[str, dict[str, Any]]] = [
     ("bad_version", {"score": [0.5] * 2, "version": ["a", "x" * 65]}),
     ("bad_latency", {"score": [0.5] * 2, "latency_seconds": [0.0, -0.5]}),
     ("bad_latency", {"score": [0.5] * 2, "latency_seconds": [0.0, float("inf")]}),
+    ("bad_latency", {"score": [0.5] * 2, "latency_seconds": [1e6, 1e6 + 1]}),
     ("unknown_class", {"prediction": ["1", "2"]}),
     ("unknown_class", {"score": [0.5] * 2, "label": [None, 7]}),
     ("nothing_to_count", {"prediction": ["1", None]}),
@@ -201,9 +202,9 @@ def test_bad_rows_of_other_tasks() -> None:
     rose = pa.array([None, {"rose": 1.0}], pa.struct([("rose", pa.float64())]))
     decoded = decode({"scores": rose, "width": [1.0, 1.0]}, metadata={"model": "iris"})
     assert decoded.refused == [(2, "bad_score")]
-    decoded = decode({"prediction": [1e50, 1e51], "label": [1.0, 1.0]}, metadata={"model": "price"})
+    decoded = decode({"prediction": [3e4, 3.1e4], "label": [1.0, 1.0]}, metadata={"model": "price"})
     assert decoded.refused == [(2, "bad_prediction")]
-    decoded = decode({"prediction": [1.0, 1.0], "label": [1.0, -1e51]}, metadata={"model": "price"})
+    decoded = decode({"prediction": [1.0, 1.0], "label": [-3e4, -3.1e4]}, metadata={"model": "price"})
     assert decoded.refused == [(2, "bad_label")]
 
 

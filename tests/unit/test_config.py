@@ -196,3 +196,30 @@ def test_every_message_names_file_and_line(name: str, directory: Path) -> None:
 def test_a_file_that_is_not_there(directory: Path) -> None:
     with pytest.raises(ConfigError, match=r"^nowhere\.yml: cannot be read: .*No such file"):
         config.read(Path("nowhere.yml"))
+
+
+def test_limits_on_what_a_profile_brings(directory: Path) -> None:
+    names = [f"c{number}" for number in range(12)]
+    many = CategoricalVariable(names, [1] * 12 + [0, 0, 0])
+    features: dict[str, Variable] = {"country": many, "city": many, "amount": NUMBERS}
+    groups = {"sex": CategoricalVariable(["f", "m"], [6, 6, 0, 0, 0])}
+    origin = Provenance("", "", "3", "", "")
+    save(Profile(1, "multiclass", 12, origin, features, groups, classes=names), directory / "wide.json")
+    model = "models: [{name: m, task: multiclass, profile: wide.json, fairness: {attributes: [sex, sex*country]}}]"
+    fits = read(directory, f"{model}\nlimits: {{features: 3, categories: 12, classes: 12, groups: 40}}")
+    assert fits.limits.groups == 40  # 3 * 13 and unknown
+    with pytest.raises(ConfigError) as caught:
+        read(directory, f"{model}\nlimits: {{features: 2, categories: 11, classes: 11, groups: 39}}")
+    assert str(caught.value).splitlines() == [
+        "mlops-exporter.yml:1: models[0].fairness: attributes: sex*country: 40 groups, but limits.groups is 39; "
+        "use fewer, wider ones or raise the limit",
+        *(
+            f"mlops-exporter.yml:1: models[0].profile: has {has}: build it with fewer, or raise the limit"
+            for has in (
+                "3 features, more than limits.features of 2",
+                "12 classes, more than limits.classes of 11",
+                "12 categories of country, more than limits.categories of 11",
+                "12 categories of city, more than limits.categories of 11",
+            )
+        ),
+    ]

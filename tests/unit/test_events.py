@@ -79,7 +79,10 @@ EXAMPLES: dict[Reason, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("reason", REASONS)
+OF_BODIES = {"unauthorized", "unsupported_type", "body_too_large", "body_stalled", "bad_gzip"}
+
+
+@pytest.mark.parametrize("reason", [reason for reason in REASONS if reason not in OF_BODIES])
 def test_every_reason(reason: Reason) -> None:
     content_type, body = EXAMPLES[reason]
 

@@ -197,6 +197,17 @@ def test_regression_gaps_equal_the_means_by_group(tmp_path: Path) -> None:
     assert mae == pytest.approx(np.abs(by_group[0]).mean())
 
 
+def test_groups_are_compared_without_a_favourable_class_too(tmp_path: Path) -> None:
+    table = {"sex": ["f", "m"] * 30, "y": ["a", "b", "c"] * 20, "yhat": ["a", "b", "b"] * 20}
+    request = {"task": "multiclass", "label": "y", "prediction": "yhat", "groups": ("sex",)}
+    model = make_model(tmp_path, table, request, fairness={"attributes": ["sex"]})
+    feed(model, [{"prediction": "a", "label": "a", "groups": {"sex": "f"}}] * 40)
+    found = samples(GroupCollector([model]))
+    series = 'model="m",version="default",attribute="sex",window="1h"'
+    assert found[f'ml_group_performance{{{series},group="f",metric="accuracy"}}'] == 1
+    assert not any(name.startswith(("ml_fairness", "ml_group_selection")) for name in found)
+
+
 def test_small_groups_never_trigger() -> None:
     selected, n = np.array([50.0, 48.0, 0.0]), np.array([100.0, 100.0, 10.0])
     small = fairness.demographic_parity_difference(selected, n, n >= 30)

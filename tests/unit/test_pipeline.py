@@ -1,5 +1,6 @@
 """Random streams through the whole pipeline: what a scrape shows is what scikit-learn and SciPy make of the events."""
 
+import asyncio
 import math
 import time
 import warnings
@@ -355,3 +356,22 @@ def test_an_event_older_than_every_window_counts_in_totals_only() -> None:
     assert shown.value("ml_model_predictions_total") == 3
     assert shown.by("window", "ml_model_window_predictions") == {"15m": 0, "1h": 1}
     assert shown.value("ml_exporter_events_late_total", source="push") == 2
+
+
+def test_windows_go_on_once_a_clock_that_was_ahead_is_right_again() -> None:
+    service = pipeline.service("binary")
+    body = pipeline.ndjson([{"model": "binary", "prediction": "yes", "label": "yes"}] * 10)
+    now = time.time()
+
+    async def run() -> None:
+        for quarter_minute in range(60):
+            await service.intake.submit("push", body, now + 3600 + 15 * quarter_minute)
+        service.intake.flush()
+        service.intake.expire(now)
+        await service.intake.submit("push", body, now)
+
+    asyncio.run(run())
+    shown = pipeline.scrape(service)
+    assert shown.value("ml_model_predictions_total") == 610
+    assert shown.by("window", "ml_model_window_predictions") == {"15m": 10, "1h": 10}
+    assert shown.by("window", "ml_model_window_labels") == {"15m": 10, "1h": 10}

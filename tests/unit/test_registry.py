@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import __version__
+from exporter import __version__, catalogue
+from exporter.budget import Budget
 from exporter.catalogue import Metric
 from exporter.registry import Registry
 from exporter.samples import Rows, Samples
@@ -23,11 +24,13 @@ class Counting:
         self.collections = 0
         self.now = 0.0
         self.error: Exception | None = None
+        self.more: list[Samples] = []
 
     def collect(self, now: float) -> Iterator[Samples]:
         self.collections += 1
         self.now = now
         yield Samples(Rows(self.metric, [()]), np.array([float(self.collections)]))
+        yield from self.more
         if self.error is not None:
             raise self.error
 
@@ -130,3 +133,25 @@ def test_compression_is_shared_and_survives_a_scraper_that_leaves() -> None:
     assert all(body is bodies[0] for body in bodies)
     assert gzip.decompress(bodies[0]) == service.scrape()
     assert service.alpha.collections == 1
+
+
+def wide(series: int) -> Samples:
+    rows = Rows(catalogue.CALIBRATION_POSITIVES, [("m", "1", str(number)) for number in range(series)])
+    return Samples(rows, np.ones(series))
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_series_are_counted_and_kept_within_the_limit(openmetrics: bool) -> None:
+    service = Service()
+    service.registry.budget = Budget(1000)
+    few, many = wide(500), wide(2000)
+    for more, dropped in (([few], 0), ([few, many], 2500), ([few], 500)):
+        service.alpha.more = more
+        service.generation += 1
+        for collectors in (None, {"alpha"}):
+            lines = service.scrape(openmetrics, collectors).decode().splitlines()
+            assert f"ml_exporter_series {sum(not line.startswith('#') for line in lines)}.0" in lines
+            assert f'ml_exporter_series_dropped{{detail="bins"}} {dropped}.0' in lines
+            assert "ml_exporter_series_limit 1000.0" in lines
+            there = [line for line in lines if line.startswith("ml_model_calibration_positives_total{")]
+            assert len(there) == (0 if dropped else 500)

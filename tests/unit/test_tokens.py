@@ -16,10 +16,10 @@ from exporter.settings import ConfigError
 from exporter.sources.base import Content
 from exporter.sources.http import HttpSource
 from exporter.sources.kserve import KServe
-from exporter.state import Report
 from exporter.store import Store
 from exporter.web.app import App
 from exporter.web.tokens import Tokens, UnauthorizedError
+from tests.standin import StandIn
 
 ALL, FLIGHTS, BOTH = "a" * 32, "f" * 32, "b" * 32
 
@@ -115,14 +115,6 @@ def test_configuration_names_line_and_remedy(tmp_path: Path) -> None:
     assert "no model is named fligths" in faults("{file: good, models: [fligths]}")
 
 
-class Service:
-    def status(self) -> Report:
-        return Report("1.2.3", started=0.0, time=1.0)
-
-    def ready(self) -> str | None:
-        return None
-
-
 def event(model: str, version: str = "1") -> str:
     return f'{{"model":"{model}","version":"{version}","prediction":1,"features":{{}}}}\n'
 
@@ -134,7 +126,7 @@ def test_events_of_other_models_are_refused_one_by_one(tokens: Tokens) -> None:
     app = App(
         Registry([], lambda: 0),
         HttpSource("push", intake, KServe(KServeSettings(), profiles)),
-        Service(),
+        StandIn(),
         tokens=tokens,
     )
 
@@ -168,6 +160,7 @@ def test_events_of_other_models_are_refused_one_by_one(tokens: Tokens) -> None:
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"].startswith("Bearer ")
     assert intake.sources["push"].rejected["forbidden_model"] == 3
+    assert intake.sources["push"].rejected["unauthorized"] == 2
     assert intake.sources["push"].accepted == 4
 
 

@@ -49,6 +49,33 @@ def test_a_window_holds_the_panes_within_its_length(length: float, steps: list[t
         assert window.total(now + length / 3)[0] == everything.total(now + length / 3)
 
 
+@given(lengths, st.floats(1.1, 100.0), st.floats(0.0, 0.9))
+def test_a_clock_that_was_ahead_leaves_nothing_behind(length: float, ahead: float, passed: float) -> None:
+    """What was counted before and comes after the jump is there; only what a wrong clock has seen is gone."""
+    window = Window(length, 1)
+    for pane in range(PANES):
+        window.add(np.ones(1), START + ahead * length + (pane + 0.5) * window.width)
+    for pane in range(PANES):
+        assert not window.add(np.ones(1), START - (pane + 0.5) * window.width)
+    later = START + (ahead + 1) * length - window.width / 2
+    assert window.total(later)[0] == PANES
+    now = START + passed * length
+    assert window.forget_after(now)
+    assert window.total(later)[0] == 0
+    assert not window.forget_after(now)
+    for pane in range(PANES):
+        assert window.add(np.ones(1), now - (pane + 0.01) * window.width)
+    assert PANES - 1 <= window.total(now)[0] <= PANES
+
+
+@given(lengths, st.floats(0.0, 1.0))
+def test_a_clock_that_steps_back_by_less_than_a_pane_loses_nothing(length: float, step: float) -> None:
+    window = Window(length, 1)
+    window.add(np.ones(1), START)
+    assert not window.forget_after(START - step * window.width)
+    assert window.total(START)[0] == 1
+
+
 @given(lengths, st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), max_size=80))
 def test_with_a_steady_clock_nothing_within_the_length_is_lost(length: float, steps: list[tuple[float, float]]) -> None:
     """Events come in any order, as late as they like, but none from the future."""
@@ -122,3 +149,12 @@ def test_holds_says_whether_a_time_is_still_in_the_ring() -> None:
     assert not window.holds(START + 1)
     window.add(np.ones(1), START + 60)
     assert not window.holds(START)
+
+
+@pytest.mark.parametrize("huge", [1e300, -1e300, 1e17])
+def test_a_huge_number_is_gone_with_its_pane(huge: float) -> None:
+    window = Window(60.0, 1)
+    for second in range(180):
+        window.add(np.array([huge if second == 10 else 0.1]), START + second)
+        window.total(START + second)  # which keeps the sum
+    assert window.total(START + 179)[0] == pytest.approx(6.0)

@@ -7,7 +7,7 @@ import pytest
 
 from exporter.demo.run import CONFIG
 from tests.integration.compute.fake_gpu import A100, build_library
-from tests.integration.exporting import ENVIRONMENT, running_exporter, write_config
+from tests.integration.exporter import ENVIRONMENT, running_exporter, write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
 THRESHOLDS = Path(__file__).parents[3] / "prometheus" / "rules" / "thresholds.yml"

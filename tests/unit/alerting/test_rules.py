@@ -8,22 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.catalogue import all_metrics
 from prometheus.source import addresses
 from prometheus.source.__main__ import RULES, TESTS, descriptions, promtool_texts
 from prometheus.source.alert import Alert
 from prometheus.source.render import ALERTS, RECORDS, rule_files
 from prometheus.source.thresholds import THRESHOLDS
-from tests.unit.alerting.promql import Lint, Series, catalogue_series, compares, names
+from tests.unit.alerting.promql import Lint, Series, catalogue_series, compares
 
 ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs" / "runbooks"
-
-IN_FLIGHT = {
-    "ml_exporter_series_limit": "",
-    "ml_exporter_series_dropped": "",
-}
-"""Metrics that rules read and the catalogue does not have yet, with their labels: it only ever shrinks."""
 
 _OWN_LABELS = {"alertname", "alertstate", "severity", "category", "action"}
 _PROMETHEUS = {
@@ -36,14 +29,7 @@ _PROMETHEUS = {
 
 
 def known_series() -> dict[str, Series]:
-    catalogue = catalogue_series()
-    target = frozenset({"job", "instance"})
-    in_flight = {
-        name: Series(frozenset(labels.split()) | target, name.endswith("_total"))
-        for name, labels in IN_FLIGHT.items()
-        if name not in catalogue
-    }
-    return {**catalogue, **in_flight, **_PROMETHEUS}
+    return {**catalogue_series(), **_PROMETHEUS}
 
 
 def linted() -> Lint:
@@ -87,17 +73,6 @@ def test_committed_rules_are_those_of_their_source() -> None:
 def test_committed_tests_are_those_of_their_source() -> None:
     texts = promtool_texts(descriptions())
     assert {name: (TESTS / name).read_text() for name in texts} == texts
-
-
-def test_metrics_in_flight_have_not_arrived() -> None:
-    arrived = {metric.name for metric in all_metrics()} & IN_FLIGHT.keys()
-    assert not arrived, f"now in the catalogue, so take them out of IN_FLIGHT: {sorted(arrived)}"
-
-
-def test_metrics_in_flight_are_read() -> None:
-    read = {name for rule in rules() for name in names(rule["expr"])}
-    read |= {name for rule in BY_NAME.values() for query in queries(rule) for name in names(query)}
-    assert IN_FLIGHT.keys() <= read
 
 
 def test_every_threshold_is_used_and_only_there() -> None:

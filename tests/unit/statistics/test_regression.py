@@ -35,6 +35,14 @@ def test_r2_equals_scikit_learn(pair: F64) -> None:
     assert float(regression.r2(sums).value) == pytest.approx(metrics.r2_score(label, prediction), rel=1e-9, abs=1e-9)
 
 
+def test_labels_next_to_zero_are_zero_to_relative_errors() -> None:
+    sums = moments(np.array([1.0, 3e4, 1.0]), np.array([5e-324, -1e-300, 1e-49]), 0.0)
+    assert np.isfinite(sums).all()
+    assert split(sums).zeros == 2
+    assert np.isnan(regression.mape(sums).value)
+    assert np.isfinite(regression.mae(sums).value)
+
+
 @given(pairs)
 def test_mape_equals_scikit_learn_unless_a_label_is_zero(pair: F64) -> None:
     prediction, label = pair

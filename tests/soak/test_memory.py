@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.integration.exporting import ENVIRONMENT
+from tests.integration.exporter import ENVIRONMENT
 
 _SCRIPT = """
 import asyncio, time, psutil

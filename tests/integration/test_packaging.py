@@ -1,0 +1,119 @@
+"""What is published: sdist and wheel, whole, and at work in an environment that has never seen the repository."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from exporter import __version__
+from tests.integration.prometheus import eventually, free_port
+from tests.requirements import require_registry
+
+ROOT = Path(__file__).parents[2]
+CONSTRAINTS = ROOT / "constraints.txt"
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MLOPS_EXPORTER"))}
+
+
+def run(*command: "str | Path", directory: Path, timeout: float = 300.0) -> str:
+    """Standard output of a command that must succeed."""
+    environment = ENVIRONMENT | {"PIP_CONSTRAINT": str(CONSTRAINTS), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=directory, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the sdist, and the wheel that was made of it."""
+    directory = tmp_path_factory.mktemp("dist")
+    require_registry(tmp_path_factory.mktemp("download"))
+    run(sys.executable, "-m", "build", "--outdir", directory, ROOT, directory=directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a fresh environment into which the wheel was installed."""
+    directory = tmp_path_factory.mktemp("clean")
+    venv.create(directory, with_pip=True)
+    (wheel,) = built.glob("*.whl")
+    run(directory / "bin" / "pip", "install", "--quiet", "--no-compile", wheel, directory=directory)
+    return directory / "bin"
+
+
+def tracked(*places: str) -> set[str]:
+    """The files of the repository in some places."""
+    return set(run("git", "ls-files", "--cached", "--others", "--exclude-standard", *places, directory=ROOT).split())
+
+
+def test_the_sdist_has_everything_and_nothing_else(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names == tracked() | {"PKG-INFO"}
+
+
+def test_the_wheel_has_the_whole_package_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    package = {name for name in names if not name.startswith(f"mlops_exporter-{__version__}.dist-info/")}
+    assert package == tracked("exporter")
+    assert {"exporter/py.typed", "exporter/demo/flights.profile.json", "exporter/demo/data/mpg.csv"} <= package
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_extras_can_be_had(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    extras = f"{wheel}[arrow,kafka,parquet,redis]"
+    dry = ("install", "--dry-run", "--ignore-installed", "--only-binary=:all:")
+    said = run(sys.executable, "-m", "pip", *dry, extras, directory=built)
+    assert all(f" {name}-" in said for name in ("pyarrow", "confluent-kafka", "redis", "hiredis"))
+
+
+def test_it_works_outside_the_repository(installed: Path, tmp_path: Path) -> None:
+    program = installed / "mlops-exporter"
+    assert run(program, "--version", directory=tmp_path) == f"mlops-exporter {__version__}\n"
+    assert "doctor" in run(program, "--help", directory=tmp_path)
+    where = run(installed / "python", "-c", "import exporter; print(exporter.__file__)", directory=tmp_path)
+    package = Path(where.strip()).parent
+    assert package.is_relative_to(installed.parent)
+    assert "good, 2 models" in run(program, "check", package / "demo" / "mlops-exporter.yml", directory=tmp_path)
+
+    address = f"127.0.0.1:{free_port()}"
+    command = [str(program), "demo", f"--web.listen-address={address}"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log)
+    try:
+        eventually(lambda: process.poll() is not None or watches_both(address), 60)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        found = run(program, "doctor", f"--config.file={package / 'demo' / 'mlops-exporter.yml'}",
+                    f"--web.listen-address={address}", directory=tmp_path)  # fmt: skip
+        assert f"has run at http://{address}" in found
+        assert found.splitlines()[-1].startswith("0 problems")
+    finally:
+        process.terminate()
+        process.wait(timeout=15)
+    assert process.returncode == 0
+
+
+def watches_both(address: str) -> bool:
+    """Whether predictions of both models of the demonstration were counted."""
+    try:
+        lines = httpx.get(f"http://{address}/metrics", trust_env=False, timeout=10).text.splitlines()
+    except httpx.TransportError:
+        return False
+    counted = {
+        model: float(line.rpartition(" ")[2])
+        for line in lines if line.startswith("ml_model_predictions_total")
+        for model in ("flights", "mpg") if f'model="{model}"' in line
+    }  # fmt: skip
+    return len(counted) == 2 and min(counted.values()) > 0

@@ -1,0 +1,177 @@
+"""What goes wrong in the lives of exporters, one function each; all leave things as they should be again."""
+
+import errno
+import gzip
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from tests.integration.prometheus import eventually
+from tests.integration.sources.brokers import RedisServer
+from tests.soak.subject import LOG, Subject
+from tests.soak.traffic import AHEAD, Logged, Pushed, Queued
+
+KEPT_LOGS = 3
+RELOAD_SECONDS = 60.0
+LEAPS = (60.0, -6 * 3600.0, -20 * 86400.0)
+"""A little ahead, back within the longest window, and back beyond it."""
+
+
+@dataclass
+class World:
+    """All that takes part."""
+
+    subject: Subject
+    redis: RedisServer
+    pushed: Pushed
+    queued: Queued
+    logged: Logged
+    rotations: int = 0
+    floor: float = 0.5
+
+    @property
+    def senders(self) -> tuple[Pushed, Queued, Logged]:
+        """All who send."""
+        return self.pushed, self.queued, self.logged
+
+
+def kill(world: World) -> None:
+    """The process is killed (SIGKILL) and started again."""
+    world.subject.restart(signal.SIGKILL)
+
+
+def restart(world: World) -> None:
+    """The process is asked to stop (SIGTERM), and started again."""
+    world.subject.restart(signal.SIGTERM)
+
+
+def restart_redis(world: World) -> None:
+    """Redis is killed, and is back after two seconds."""
+    world.redis.kill()
+    time.sleep(2)
+    world.redis.start()
+
+
+def rotate(world: World) -> None:
+    """The log is renamed while its writer has it open, its predecessor compressed, the oldest one deleted."""
+    directory = world.subject.directory
+    world.rotations += 1
+    (directory / LOG).rename(directory / f"{LOG}.{world.rotations}")
+    time.sleep(0.5)
+    world.logged.reopen()
+    previous = directory / f"{LOG}.{world.rotations - 1}"
+    if previous.exists():
+        with previous.open("rb") as plain, gzip.open(f"{previous}.gz", "wb", 1) as compressed:
+            shutil.copyfileobj(plain, compressed)
+        previous.unlink()
+    (directory / f"{LOG}.{world.rotations - KEPT_LOGS}.gz").unlink(missing_ok=True)
+
+
+def burst(world: World) -> None:
+    """All labels that were held back come at once."""
+    world.pushed.burst.set()
+    eventually(lambda: not world.pushed.burst.is_set(), 30)
+
+
+def leap(world: World) -> None:
+    """The times of events leap: ahead, hours back, weeks back, and too far ahead, which is refused."""
+    for seconds in LEAPS:
+        for sender in world.senders:
+            sender.leap = seconds
+        time.sleep(0.7)
+    for sender in world.senders:
+        sender.leap = 0.0
+    world.pushed.leap = AHEAD
+    time.sleep(0.7)
+    world.pushed.leap = 0.0
+
+
+def shift_clock(world: World) -> None:
+    """The exporter's clock jumps an hour ahead, then an hour back, then is right again.
+
+    Only this life of the process has libfaketime, which makes it slow, and a polite stop very slow.
+    """
+    subject = world.subject
+    subject.restart(signal.SIGTERM, false_clock=True)
+    for seconds in (3600, -3600, 0):
+        subject.set_clock(seconds)
+        eventually(lambda offset=seconds: abs(subject.clock_error() - offset) < 60, 15)  # type: ignore[misc]
+        time.sleep(1)
+    subject.restart(signal.SIGKILL)
+
+
+def fill_disk(world: World) -> None:
+    """The disk of the state fills up for three seconds: senders are told to wait, nobody is told a lie."""
+    filler = world.subject.directory / "state" / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            _fill(file.fileno())
+            eventually(lambda: _has_no_room(world.subject), 30)
+            time.sleep(3)
+        finally:
+            filler.unlink()
+
+
+def reload(world: World) -> None:
+    """The configuration changes and is read again, by signal and by request."""
+    for ask in (_by_signal, _by_request):
+        world.floor = 0.4 if world.floor == 0.5 else 0.5
+        world.subject.configure(world.floor)
+        ask(world)
+        eventually(lambda: _floor(world) == world.floor, RELOAD_SECONDS)
+
+
+FAULTS: dict[str, Callable[[World], None]] = {
+    "kill -9 and start": kill,
+    "stop and start": restart,
+    "Redis killed and started": restart_redis,
+    "log file rotated": rotate,
+    "burst of labels": burst,
+    "event times leap": leap,
+    "clock jumps": shift_clock,
+    "disk full": fill_disk,
+    "configuration reloaded": reload,
+}
+ENDING = ("kill -9 and start", "stop and start", "clock jumps")
+"""Those after which memory begins anew."""
+
+
+def _fill(file: int) -> None:
+    """Write until the disk is full."""
+    for size in (1 << 20, 1 << 12, 1):
+        try:
+            while True:
+                os.write(file, bytes(size))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+
+def _has_no_room(subject: Subject) -> bool:
+    """Send a large body of rubbish, since small ones may long fit into what SQLite has laid by."""
+    answer = httpx.post(
+        f"{subject.exporter.url}/v1/events",
+        content=b"?" * (4 << 20),
+        headers={"content-type": "application/x-ndjson"},
+        trust_env=False,
+        timeout=30,
+    )
+    return answer.status_code == 503 and "make room" in answer.text
+
+
+def _by_signal(world: World) -> None:
+    world.subject.exporter.process.send_signal(signal.SIGHUP)
+
+
+def _by_request(world: World) -> None:
+    answer = httpx.post(f"{world.subject.exporter.url}/-/reload", trust_env=False, timeout=RELOAD_SECONDS)
+    assert answer.status_code == 200, answer.text
+
+
+def _floor(world: World) -> float | None:
+    return world.subject.exporter.value("ml_model_benchmark_min", model=Pushed.model, metric="accuracy")

@@ -1,0 +1,33 @@
+"""A stand-in for the service where a test is about something else, mostly what is around `App`."""
+
+import asyncio
+
+from exporter.events import Reason
+from exporter.sources.base import Content, IntakeResult
+from exporter.state import Report
+
+
+class StandIn:
+    """Is ready, and takes every body after a moment, as a durable intake does."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def ensure_room(self) -> None:
+        """There is always room."""
+
+    def refuse(self, reason: Reason) -> None:
+        """Nothing is counted."""
+
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
+        self.bodies.append(body)
+        await asyncio.sleep(0.01)
+        return IntakeResult(accepted=body.count(b"\n"))
+
+    def status(self) -> Report:
+        return Report("1.2.3", started=0.0, time=1.0)
+
+    def ready(self) -> str | None:
+        return None
