@@ -119,11 +119,11 @@ class Challenge:
             "values": self._values[self._keys != 0],
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same two versions."""
+    def restore(self, state: dict[str, Any], outputs: Sequence[int]) -> None:
+        """Take over a state of the same two versions; `outputs` as `Join.restore` takes them."""
         if state.get("versions") != f"{self.champion} {self.challenger}":
             return
-        self.join.restore(state["join"])
+        self.join.restore(state["join"], outputs)
         for window in self._windows:
             if f"{window.length:g}" in state["windows"]:
                 window.restore(state["windows"][f"{window.length:g}"])

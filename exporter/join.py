@@ -5,7 +5,7 @@ a pair that is remembered so that a repeated event is recognised and a corrected
 work is on batches, in NumPy columns: see `keys` for the look-up by id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,14 +106,15 @@ class _Records:
         end = int(used[-1]) + 1 if len(used) else 0
         return {name: getattr(self, name)[:end] for name in _KEPT}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take columns over into empty ones."""
+    def restore(self, state: dict[str, Any], outputs: Sequence[int]) -> None:
+        """Take columns over into empty ones; `outputs` are the stored columns of outputs, -1 for an absent one."""
         self.grow(len(state["keys"]))
         for name in _KEPT[:-1]:
             getattr(self, name)[:] = state[name]
-        width = min(self.outputs.shape[1], state["outputs"].shape[1])
-        self.outputs[:, width:] = np.nan
-        self.outputs[:, :width] = state["outputs"][:, :width]
+        self.outputs[:] = np.nan
+        for here, there in enumerate(outputs):
+            if there >= 0:
+                self.outputs[:, here] = state["outputs"][:, there]
         self.free_count = 0
         self.release(np.flatnonzero(self.states == FREE)[::-1])
 
@@ -155,10 +156,13 @@ class Join:
             "pairs": self._pairs.entries.view(np.int64),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over the records of `state`, into an empty join."""
+    def restore(self, state: dict[str, Any], outputs: Sequence[int]) -> None:
+        """Take over the records of `state`, into an empty join.
+
+        `outputs` says, of each output kept here, which column of the stored ones it is: -1 for none, it is then NaN.
+        """
         records = self._records
-        records.restore(state["records"])
+        records.restore(state["records"], outputs)
         rows = np.flatnonzero(records.states)
         self._table.insert(records.keys[rows], rows.astype(np.int32))
         self._waiting.restore(state["waiting"])

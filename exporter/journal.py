@@ -58,6 +58,7 @@ class _Waiting:
     arrived: float
     position: bytes | None
     models: frozenset[str] | None
+    form: str | None
     count: Callable[[], None]
     done: "asyncio.Future[None]"
 
@@ -103,13 +104,14 @@ class Journal:
         position: bytes | None,
         count: Callable[[], None],
         models: frozenset[str] | None = None,
+        form: str | None = None,
     ) -> None:
         """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable.
 
-        `models` are those that its sender may write, None for all.
+        `models` are those that its sender may write, None for all; `form` is the format that needs a translator.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(source, body, arrived, position, models, count, done))
+        self._waiting.append(_Waiting(source, body, arrived, position, models, form, count, done))
         self._wake.set()
         await done
 
@@ -180,7 +182,15 @@ class Journal:
         group, self._waiting = self._waiting, []
         first = self._store.sequence + 1
         entries = [
-            Entry(first + i, w.source, w.arrived, w.body, w.position, None if w.models is None else "\n".join(w.models))
+            Entry(
+                first + i,
+                w.source,
+                w.arrived,
+                w.body,
+                w.position,
+                None if w.models is None else "\n".join(w.models),
+                w.form,
+            )
             for i, w in enumerate(group)
         ]
         try:

@@ -1,6 +1,8 @@
 """A watched model at run time: its versions' ledgers and windows, and the join of predictions with their labels."""
 
+import logging
 from collections.abc import Iterator, Sequence, Set
+from time import time as clock
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ CHALLENGE_EVENTS = 100_000
 """Labelled events of one version that wait for the other version's."""
 
 _COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
+
+_log = logging.getLogger(__name__)
 
 _NO_LABELS = np.empty(0)
 
@@ -64,6 +68,8 @@ class Version:
         """Predictions, and those of them that got their label, by the time of the prediction."""
         self.last_prediction: float | None = None
         self.last_label: float | None = None
+        self.seen = 0.0
+        """When its last event arrived."""
         self.unlabelled = 0
 
     def state(self) -> dict[str, Any]:
@@ -74,6 +80,7 @@ class Version:
             "coverage": {f"{window.length:g}": window.state() for window in self.coverage},
             "last_prediction": self.last_prediction,
             "last_label": self.last_label,
+            "seen": self.seen,
             "unlabelled": self.unlabelled,
             "changes": self.changes.state() if self.changes else {},
         }
@@ -89,6 +96,7 @@ class Version:
                     window.restore(stored, kept)
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
+        self.seen = state.get("seen", 0.0)
         self.unlabelled = state["unlabelled"]
         if self.changes is not None:
             self.changes.restore(state.get("changes", {}))
@@ -145,7 +153,8 @@ class Model:
                 **({VECTORS: self.vectors.cells} if self.vectors else {}),
                 **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
             },
-            widths=(len(attributes.names) if attributes else 0, 2 if expects_losses else 0),
+            groups=self.group_counts.columns if self.group_counts else (),
+            losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
         )
         self.schema = Schema(settings.name, profile, attributes)
         self._vector_map = (
@@ -208,23 +217,52 @@ class Model:
             self._expected = self.profile.provenance.model_version or DEFAULT_VERSION
             self.versions[self._expected] = self._version(self._expected)
 
-    def admit(self, names: Set[str | None]) -> Set[str | None]:
-        """Create the versions that are new, and return those for which there is no place left."""
+    def admit(self, names: Set[str | None], now: float | None = None) -> Set[str | None]:
+        """Create the versions that are new `now`, and return those for which there is no place left."""
+        now = clock() if now is None else now
         if self._expected is not None and names != {None}:
             if self._expected not in names:
                 del self.versions[self._expected]
             self._expected = None
+        for name, version in self.versions.items():
+            if name in names:
+                version.seen = now
         refused: set[str | None] = set()
         for name in sorted(name for name in names - self.versions.keys() if name is not None):
             if len(self.versions) < self._version_limit:
-                self.versions[name] = self._version(name)
-            else:
+                self.versions[name] = self._version(name, now)
+            elif not self._take_place(name, now):
                 refused.add(name)
         return refused
 
-    def _version(self, name: str) -> Version:
+    def _take_place(self, name: str, now: float) -> bool:
+        """Let a version take the place of the one unseen for longest of those that nothing shows of; False if none."""
+        kept = {self.settings.challenge.champion, self.settings.challenge.challenger} if self.settings.challenge else ()
+        gone = [
+            version
+            for version in self.versions.values()
+            if version.seen < now - self.horizon
+            and version.name not in kept
+            and not self.waiting_predictions(version.name)
+            and not version.totals(now)[:, [self.layout.predictions.start, self.layout.labels.start]].any()
+        ]
+        if not gone:
+            return False
+        oldest = min(gone, key=lambda version: version.seen).name
+        _log.info(
+            "model %s: version %s takes the place of %s, of which no window holds anything", self.name, name, oldest
+        )
+        self.versions = {  # in their order, by which the join knows them
+            name if each == oldest else each: self._version(name, now) if each == oldest else version
+            for each, version in self.versions.items()
+        }
+        return True
+
+    def _version(self, name: str, seen: float = 0.0) -> Version:
         changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
-        return Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
+        version = Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
+        version.seen = seen
+        return version
 
     @property
     def state_name(self) -> str:
@@ -235,6 +273,7 @@ class Model:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "places": self.layout.places(),
+            "outputs": self.layout.output_names,
             "versions": {name: version.state() for name, version in self.versions.items() if name != self._expected},
             "join": self.join.state(),
             "challenge": self.challenge.state() if self.challenge else {},
@@ -247,11 +286,19 @@ class Model:
         for name, stored in state["versions"].items():  # in their order, by which the join knows them
             self.versions[name] = self._version(name)
             self.versions[name].restore(stored, cells)
-        self.join.restore(state["join"])
+        outputs = self._stored_outputs(state)
+        self.join.restore(state["join"], outputs)
         if self.challenge is not None:
-            self.challenge.restore(state.get("challenge", {}))
+            self.challenge.restore(state.get("challenge", {}), outputs)
         for name in _COUNTS:
             setattr(self, name, state[name])
+
+    def _stored_outputs(self, state: dict[str, Any]) -> list[int]:
+        """Return which column of stored outputs is each of those kept here, -1 for one that was not kept."""
+        here = self.layout.output_names
+        same = state["places"] == self.layout.places()
+        there = state.get("outputs", here if same else here[: 1 + self.layout.score_columns])
+        return [there.index(name) if name in there else -1 for name in here]
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""

@@ -42,7 +42,6 @@ from exporter.web.tokens import Tokens
 from exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
-KSERVE_STATE = "kserve"
 REOPEN_SECONDS = 5.0
 SHARED_SECONDS = 0.25
 """How long scrapes share an exposition while events pour in."""
@@ -86,8 +85,6 @@ class Service:
             ),
             None,
         )
-        if self.http is not None:
-            self.intake.parts[KSERVE_STATE] = self.http.kserve
         made = [make(source) for source in config.sources]
         self.pulling = {source.name: source for source in made if source is not None}
         self._awaited = dict(self.pulling)

@@ -171,6 +171,10 @@ class Tail:
                     found.setdefault((status.st_dev, status.st_ino), (path, status))
         for key, (path, status) in sorted(found.items(), key=lambda item: item[1][1].st_mtime):
             file = self._files.get(key)
+            if file is not None and isinstance(file, _Compressed) != _is_compressed(path):  # the inode was used again
+                file.close()
+                self.remember(file.state)
+                file = None
             if file is None:
                 file = self._files[key] = self._take_up(path, key)
             file.state.path = path
@@ -187,7 +191,7 @@ class Tail:
         else:
             self._remembered = [other for other in self._remembered if other is not state]
         _log.info("following %s from byte %d", path, state.offset)
-        return _Compressed(state, self) if path.endswith(".gz") else _Plain(state, self)
+        return _Compressed(state, self) if _is_compressed(path) else _Plain(state, self)
 
     @contextmanager
     def _reporting(self, path: str) -> Iterator[None]:
@@ -200,6 +204,10 @@ class Tail:
             if str(error) not in (self._faults.get(path), self._former_faults.get(path)):
                 _log.warning("cannot be read for now: %s", error)
             self._faults[path] = str(error)
+
+
+def _is_compressed(path: str) -> bool:
+    return path.endswith(".gz")
 
 
 class _File(ABC):

@@ -14,6 +14,8 @@ _WIDTH, _HEIGHT = 240.0, 48.0
 _VERDICTS: dict[Verdict, tuple[str, str, str]] = {
     "failing": ("✖", "Misses its benchmark", "bad"),
     "silent": ("◌", "No predictions", "bad"),
+    "suspect": ("⚠", "May be failing", "warn"),
+    "unfair": ("≠", "Treats groups unlike", "warn"),
     "drifting": ("▲", "Drifting", "warn"),
     "unknown": ("?", "Performance unknown", "warn"),
     "good": ("✔", "Good", "good"),

@@ -116,7 +116,7 @@ def test_a_server_that_comes_later_gets_everything(tmp_path: Path) -> None:
     with running_exporter(tmp_path, port=port) as service:
         assert monitor.flush(20)
         assert (monitor.sent, monitor.dropped) == (50, 0)
-        assert service.value("ml_model_predictions_total", model="credit") == 50
+        assert service.value("ml_model_predictions_total", model="credit", version="default") == 50
         monitor.close()
 
 
@@ -135,7 +135,7 @@ def test_a_server_killed_and_started_again(tmp_path: Path) -> None:
     with running_exporter(tmp_path, port=port) as service:
         assert monitor.flush(20)
         assert (monitor.sent, monitor.dropped) == (31, 0)
-        assert service.value("ml_model_predictions_total", model="credit") == 30
+        assert service.value("ml_model_predictions_total", model="credit", version="default") == 30
         monitor.close()
 
 

@@ -144,7 +144,8 @@ def test_what_was_answered_survives_a_kill_and_what_waits_survives_a_restart(tmp
         exporter.process.send_signal(signal.SIGKILL)
         exporter.process.wait()
     with running_exporter(tmp_path) as exporter:
-        assert exporter.scrape().by("version", "ml_model_predictions_total") == {"default": 1, "1": 100}
+        counted = exporter.scrape().by("version", "ml_model_predictions_total", model="credit")
+        assert counted == {"default": 1, "1": 100}
         assert send(exporter, "request", {"instances": [{"amount": 1}]}, "stopped").json()["accepted"] == 0
         exporter.process.send_signal(signal.SIGTERM)
         exporter.process.wait(timeout=10)

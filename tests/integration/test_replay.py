@@ -132,6 +132,7 @@ def test_prometheus_answers_what_a_live_exporter_would_have_shown(
                 auc = value(server, f'ml_model_performance{{{where}="roc_auc"}}', moment)
                 assert auc == pytest.approx(roc_auc_score(truth[mine], scores[mine]))
         assert compared > 10
+        assert value(server, "ml_model_predictions_total", begin) == 0  # before the first
         increase = value(server, "increase(ml_model_predictions_total[1h])", begin + 2 * 3600)
         expected = np.count_nonzero((times > begin + 3600) & (times <= begin + 2 * 3600))
         assert increase == pytest.approx(expected, rel=0.05)

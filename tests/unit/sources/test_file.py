@@ -175,6 +175,32 @@ def test_a_new_file_with_a_used_inode_is_new(follower: Follower, log: Path) -> N
     assert follower.poll() == [5, 6, 7]
 
 
+@pytest.mark.parametrize("looks", [0, 1, 3], ids=["never", "once", "to its end"])
+def test_a_log_with_the_inode_of_a_compressed_file_is_read(all_follower: Follower, log: Path, looks: int) -> None:
+    """File systems give the inode of a file deleted a moment ago to the next one."""
+    compressed = log.with_name("model.ndjson.1.gz")
+    compressed.write_bytes(gzip.compress(events(*range(1, 40))))
+    read = [number for _ in range(looks) for number in all_follower.poll()]
+    assert read == (list(range(1, 40)) if looks == 3 else [])
+    compressed.rename(log)
+    log.write_bytes(events(41, 42))
+    assert all_follower.poll() == [41, 42]
+    append(log, events(43))
+    assert all_follower.poll() == [43]
+    all_follower.restart()
+    append(log, events(44))
+    assert all_follower.poll() == [44]
+
+
+def test_a_compressed_file_with_the_inode_of_a_log_is_read(all_follower: Follower, log: Path) -> None:
+    log.write_bytes(events(1, 2))
+    assert all_follower.poll() == [1, 2]
+    compressed = log.with_name("model.ndjson.1.gz")
+    log.rename(compressed)
+    compressed.write_bytes(gzip.compress(events(3, 4)))
+    assert [number for _ in range(3) for number in all_follower.poll()] == [3, 4]
+
+
 def test_compressed_files_are_read_once(all_follower: Follower, log: Path) -> None:
     Path(f"{log}.3.gz").write_bytes(gzip.compress(events(1)) + gzip.compress(events(2) + event(3)))
     assert all_follower.poll() == []  # it might still grow
