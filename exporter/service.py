@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,9 @@ from exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
 REOPEN_SECONDS = 5.0
+MANY_SCRAPES = 4
 SHARED_SECONDS = 0.25
-"""How long scrapes share an exposition while events pour in."""
+"""While events pour in, an exposition is shared for so long if there are so many scrapes within a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class Service:
         self.app = Guard(self.assembly.app, web, self.assembly.guarded)
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
         self._report: tuple[Hashable, Report] | None = None
+        self._asked: deque[float] = deque(maxlen=MANY_SCRAPES)
         self._moment = -1
         self._seen: Hashable = None
         self._state_path = config.state.path if config.state is not None else None
@@ -115,11 +118,13 @@ class Service:
     def generation(self) -> Hashable:
         """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on.
 
-        While events pour in, each scrape would find other counts: then all scrapes of a moment are shown the same.
+        While events pour in, each scrape would find other counts: then the many scrapes of a moment are shown the same.
         """
         now = time.time()
         moment = int(now / SHARED_SECONDS)
-        if not self.intake.busy or moment != self._moment:
+        self._asked.append(now)
+        many = len(self._asked) == MANY_SCRAPES and now - self._asked[0] < 1.0
+        if not (many and self.intake.busy) or moment != self._moment:
             self._moment = moment
             self._seen = self.intake.generation, self.compute.generation, int(now)
         return self._seen, self.loading
