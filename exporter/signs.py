@@ -17,7 +17,7 @@ from exporter.performance import Sums
 from exporter.performance import metrics_of as performance_metrics_of
 from exporter.statistics.intervals import Estimate
 
-LABELS, PREDICTIONS = 100, 500
+LABELS, PREDICTIONS = 100, 800
 """How many a window must hold to be judged."""
 
 CALIBRATION_EXCESS = 0.03
