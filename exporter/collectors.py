@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from exporter.events import REASONS
 from exporter.intake import Intake
 from exporter.journal import Faults, Journal
 from exporter.ledger import CALIBRATION_BINS
+from exporter.loading import Loading
 from exporter.model import Model, Version
 from exporter.performance import Sums, class_metrics_of, metrics_of
 from exporter.profile.bins import CategoricalVariable, NumericVariable
@@ -194,12 +196,15 @@ class _ModelView:
 
 
 class DataCollector:
-    """Distributions, drift and quality of features, predictions and labels, for every model and version."""
+    """Distributions, drift and quality of features, predictions and labels, for every model and version.
+
+    `known` are comparisons made before, by model: their thresholds took some work.
+    """
 
     name = "data"
 
-    def __init__(self, models: Sequence[Model]) -> None:
-        self._views = [_DataView(model) for model in models]
+    def __init__(self, models: Sequence[Model], known: Mapping[str, Comparison] = MappingProxyType({})) -> None:
+        self._views = [_DataView(model, known.get(model.name)) for model in models]
         self.comparisons = {model.name: view.comparison for model, view in zip(models, self._views, strict=True)}
 
     def collect(self, now: float) -> Iterator[Samples]:
@@ -209,10 +214,10 @@ class DataCollector:
 
 
 class _DataView:
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, known: Comparison | None) -> None:
         self._model = model
         settings, layout, profile = model.settings, model.layout, model.profile
-        self.comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
+        self.comparison = known or Comparison(layout, settings.drift, settings.min_samples.drift)
         self._windows = [format_duration(length) for length in settings.windows]
         self._versions = _Versions(model)
         variables = {name: profile.features[name] for name in layout.feature_names}
@@ -368,10 +373,10 @@ class IntakeCollector:
 
     name = "intake"
 
-    def __init__(self, intake: Intake, pulling: Mapping[str, Source], config_loaded: float) -> None:
+    def __init__(self, intake: Intake, pulling: Mapping[str, Source], loading: Callable[[], Loading]) -> None:
         self._intake = intake
         self._pulling = pulling
-        self._config_loaded = config_loaded
+        self._loading = loading
         self._family = Family()
 
     def collect(self, now: float) -> Iterator[Samples]:
@@ -388,8 +393,9 @@ class IntakeCollector:
         yield family(catalogue.SOURCE_LAST_EVENT, [_or_absent(count.last_event) for count in counts], sources)
         yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])
-        yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [1.0])
-        yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [self._config_loaded])
+        loading = self._loading()
+        yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [float(loading.error is None)])
+        yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [loading.loaded])
 
 
 class StateCollector:

@@ -95,9 +95,14 @@ def _cells_of_a_group(model: Layout, group: Layout) -> Ints:
         cells[getattr(model, name)] = np.arange(*getattr(group, name).indices(group.size))
     of_scores, bins = group.score_by_class, len(group.profile.score_edges) + 1
     column, score, actual = np.indices((model.score_columns, len(model.profile.score_edges) + 1, 2))
-    merged = (column * bins + score // _SCORE_BINS_SKIPPED) * 2 + actual
+    merged = (column * bins + score // _score_bins_merged(model.profile)) * 2 + actual
     cells[model.score_by_class] = of_scores.start + merged.ravel()
     return cells
+
+
+def _score_bins_merged(profile: Profile) -> int:
+    """Return how many score bins of a model are one of a group's; a model with few keeps them."""
+    return _SCORE_BINS_SKIPPED if len(profile.score_edges) >= _SCORE_BINS_SKIPPED else 1
 
 
 def _digest(value: object) -> str:
@@ -110,7 +115,7 @@ def _of_a_group(profile: Profile) -> Profile:
     if isinstance(label, NumericVariable):  # its mean alone is of use: the point about which sums are taken
         low, high = label.mean - 1.0, label.mean + 1.0
         label = NumericVariable([low, high], [0], [0] * 5, [label.mean], label.mean, label.standard_deviation)
-    classes = profile.classes
+    classes, merged = profile.classes, _score_bins_merged(profile)
     return Profile(
         schema=profile.schema,
         task=profile.task,
@@ -118,7 +123,7 @@ def _of_a_group(profile: Profile) -> Profile:
         provenance=profile.provenance,
         features={},
         classes=classes,
-        score_edges=profile.score_edges[_SCORE_BINS_SKIPPED - 1 :: _SCORE_BINS_SKIPPED],
+        score_edges=profile.score_edges[merged - 1 :: merged],
         prediction=CategoricalVariable(classes, [0] * (len(classes) + 3)) if classes else None,
         label=label if profile.task == "regression" else None,
     )

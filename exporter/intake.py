@@ -7,7 +7,7 @@ there are many, a moment has passed, or somebody wants to see them.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -62,7 +62,9 @@ class Intake:
     With a journal, a body counts once it is durable there.
     """
 
-    def __init__(self, models: Iterable[Model], sources: Iterable[str], limits: Limits) -> None:
+    def __init__(
+        self, models: Iterable[Model], sources: Iterable[str], limits: Limits, seed: int | None = None
+    ) -> None:
         self.models = {model.name: model for model in models}
         self.sources = {name: SourceCounts() for name in sources}
         self.capacity = limits.queue_events
@@ -81,13 +83,37 @@ class Intake:
         self._changes = 0
         self._frozen = False
         self._positions: dict[str, bytes] = {}
-        self._seed = secrets.randbits(63)
+        self._seed = secrets.randbits(63) if seed is None else seed
         for model in self.models.values():
             model.seed = self._seed
 
     def keep_in(self, journal: Journal) -> None:
         """Make every body durable in a journal from now on."""
         self._journal = journal
+
+    @property
+    def seed(self) -> int:
+        """Seed of the hash of ids."""
+        return self._seed
+
+    def prepare(self, following: "Intake", renamed: Collection[str]) -> None:
+        """Let `following`, which has taken nothing yet, know of the sources what is known here, all but `renamed`.
+
+        Positions are kept of sources that it lacks, too: one that comes back goes on where it was.
+        """
+        following.sources = {name: self.sources.get(name, counts) for name, counts in following.sources.items()}
+        following._positions = {name: at for name, at in self._positions.items() if name not in renamed}
+
+    def become(self, following: "Intake") -> None:
+        """Go on with the models, sources, limits and translators of one that was `prepare`d; what is frozen stays so.
+
+        Bodies that were decoded for the former models and are not yet counted are decoded again.
+        """
+        self.models, self.sources, self.translators = following.models, following.sources, following.translators
+        self.capacity = following.capacity
+        self._decoder = following._decoder
+        self._positions = following._positions
+        self._changes += 1
 
     @property
     def waiting(self) -> int:
@@ -127,20 +153,30 @@ class Intake:
         """
         events = self._reserve(body)
         try:
-            decoded = Decoded()
-            for _ in self._decoder.decode_steps(body, arrived, decoded):
+            decoder, decoded = self._decoder, Decoded()
+            for _ in decoder.decode_steps(body, arrived, decoded):
                 if len(body) > CHUNK_BYTES:
                     await asyncio.sleep(0)
+            if decoder is not self._decoder:
+                decoder, decoded = self._decoder, self._decoder.decode(body, arrived)
             self._admit(decoded, arrived, models)
             result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
             if self._journal is None:
                 self._take(source, decoded, arrived, position)
             else:
-                count = partial(self._take, source, decoded, arrived, position)
+                entry = Entry(0, source, arrived, body, position, None if models is None else "\n".join(models))
+                count = partial(self._take_durable, entry, decoder, decoded)
                 await self._journal.commit(source, body, arrived, position, count, models)
             return result
         finally:
             self._queued -= events
+
+    def _take_durable(self, entry: Entry, decoder: Decoder, decoded: Decoded) -> None:
+        """Count a body that became durable; if `decoder` is a former one, as a restart would."""
+        if decoder is self._decoder:
+            self._take(entry.source, decoded, entry.arrived, entry.position)
+        else:
+            self.replay(entry)
 
     async def translate(self, source: str, form: str, body: bytes, arrived: float) -> IntakeResult:
         """Take what the translator of a format makes of a body; returns once it is durable and counted.
@@ -150,9 +186,10 @@ class Intake:
         events = self._reserve(body)
         try:
             done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
+            translator = self.translators[form]
 
             def count() -> None:
-                result = self._take_translated(source, self.translators[form], body, arrived)
+                result = self._take_translated(source, translator, body, arrived)
                 if not done.done():  # its sender may have gone
                     done.set_result(result)
 
@@ -176,7 +213,6 @@ class Intake:
 
     def replay(self, entry: Entry) -> None:
         """Count a body that is in the journal already."""
-        self.sources.setdefault(entry.source, SourceCounts())  # it may have left the configuration
         if entry.format is not None:
             translator = self.translators.get(entry.format)
             if translator is None:
@@ -200,7 +236,7 @@ class Intake:
     def refuse(self, source: str, reasons: Iterable[Reason]) -> None:
         """Account for what a source refused before it could become an event."""
         for reason in reasons:
-            self.sources[source].rejected[reason] += 1
+            self._counts_of(source).rejected[reason] += 1
             self._changes += 1
 
     def flush(self) -> None:
@@ -238,7 +274,7 @@ class Intake:
             self._seed = intake["seed"]
             self._positions = intake["positions"]
             for name, stored in intake["sources"].items():
-                counts = self.sources.setdefault(name, SourceCounts())
+                counts = self._counts_of(name)
                 counts.accepted, counts.late, counts.last_event = (
                     stored["accepted"], stored["late"], stored["last_event"]
                 )  # fmt: skip
@@ -268,9 +304,13 @@ class Intake:
                     )
                     parts[place] = columns.keep(fits, model.schema)
 
+    def _counts_of(self, source: str) -> SourceCounts:
+        """Return the counts of a source; those of one that is not configured any more are shown nowhere."""
+        return self.sources.get(source) or SourceCounts()
+
     def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> None:
         """Account for decoded events and gather them."""
-        counts = self.sources[source]
+        counts = self._counts_of(source)
         accepted = decoded.accepted
         for name, parts in decoded.parts.items():
             horizon = arrived - self.models[name].horizon

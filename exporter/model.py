@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence, Set
+from functools import cached_property
 from time import time as clock
 from typing import Any
 
@@ -76,8 +77,8 @@ class Version:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "lifetime": self.lifetime,
-            "windows": {f"{window.length:g}": window.state() for window in self.windows},
-            "coverage": {f"{window.length:g}": window.state() for window in self.coverage},
+            "windows": {f"{window.length:.17g}": window.state() for window in self.windows},
+            "coverage": {f"{window.length:.17g}": window.state() for window in self.coverage},
             "last_prediction": self.last_prediction,
             "last_label": self.last_label,
             "seen": self.seen,
@@ -91,9 +92,12 @@ class Version:
             self.lifetime[here] = state["lifetime"][there]
         for name, windows, kept in (("windows", self.windows, cells), ("coverage", self.coverage, None)):
             for window in windows:
-                stored = state[name].get(f"{window.length:g}")
+                stored = state[name].get(f"{window.length:.17g}")
                 if stored is not None:
                     window.restore(stored, kept)
+                else:
+                    latest = max(state["last_prediction"] or 0.0, state["last_label"] or 0.0)
+                    window.begin_after(min(latest, clock()))  # a clock may have been ahead
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
         self.seen = state.get("seen", 0.0)
@@ -116,7 +120,8 @@ class Version:
     def cover(self, predictions: int, labelled: int, time: float) -> None:
         """Count predictions of one pane that expect a label, and those that have got it."""
         for window in self.coverage:
-            window.add(np.array([predictions, labelled], np.float64), time)
+            if window.is_whole(time) if predictions else window.holds(time):  # only labels of predictions counted here
+                window.add(np.array([predictions, labelled], np.float64), time)
 
     def label_coverage(self, now: float, delay: float) -> list[float]:
         """Return the labelled share of each window's predictions that are older than `delay`; NaN without any."""
@@ -264,10 +269,21 @@ class Model:
         version.seen = seen
         return version
 
+    @cached_property
+    def basis(self) -> str:
+        """What every count rests on. With another one a model begins anew, so that no window mixes two.
+
+        Another profile has other bins and classes, another threshold other predictions, another `performance_time`
+        other panes for the same labels.
+        """
+        decides = self.profile.task == "binary" and self.layout.score_columns
+        threshold = f" threshold {self.settings.threshold!r}" if decides else ""
+        return f"profile {self.digest}{threshold} time {self.settings.performance_time}"
+
     @property
     def state_name(self) -> str:
-        """Name of the stored state: another profile has other bins and classes, and so begins anew."""
-        return f"model {self.name} {self.digest}"
+        """Name of the stored state."""
+        return f"model {self.name} {self.basis}"
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
@@ -282,23 +298,49 @@ class Model:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over `state`, before the first event."""
+        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
+        self._restore_versions(state)
+        self.join.restore(state["join"], outputs, elsewhere=elsewhere)
+        if self.challenge is not None:
+            self.challenge.restore(state["challenge"], outputs, elsewhere=elsewhere)
+        self._hold_versions()
+
+    def take_over(self, former: "Model") -> None:
+        """Go on, before the first event, from a model of the same basis, which takes no events any more.
+
+        What is kept is what `restore` would keep of its state.
+        """
+        state = former.state()
+        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
+        self.seed = former.seed
+        self._restore_versions(state)
+        self.join.take_over(former.join, outputs, elsewhere=elsewhere)
+        if self.challenge is not None and former.challenge is not None:
+            self.challenge.take_over(former.challenge, outputs, elsewhere=elsewhere)
+        self._hold_versions()
+
+    @property
+    def waiting(self) -> int:
+        """Number of predictions that wait for their label."""
+        return sum(self.waiting_predictions(version) for version in self.versions)
+
+    def _restore_versions(self, state: dict[str, Any]) -> None:
         cells = self.layout.shared(state["places"])
         for name, stored in state["versions"].items():  # in their order, by which the join knows them
             self.versions[name] = self._version(name)
             self.versions[name].restore(stored, cells)
-        outputs = self._stored_outputs(state)
-        self.join.restore(state["join"], outputs)
-        if self.challenge is not None:
-            self.challenge.restore(state.get("challenge", {}), outputs)
         for name in _COUNTS:
             setattr(self, name, state[name])
 
+    def _hold_versions(self) -> None:
+        """See to it that what was restored has room, even when the limit was higher then."""
+        for join in (self.join, *([self.challenge.join] if self.challenge else [])):
+            join.hold_versions(max(len(self.versions), self._version_limit))
+
     def _stored_outputs(self, state: dict[str, Any]) -> list[int]:
         """Return which column of stored outputs is each of those kept here, -1 for one that was not kept."""
-        here = self.layout.output_names
-        same = state["places"] == self.layout.places()
-        there = state.get("outputs", here if same else here[: 1 + self.layout.score_columns])
-        return [there.index(name) if name in there else -1 for name in here]
+        there: list[str] = state["outputs"]
+        return [there.index(name) if name in there else -1 for name in self.layout.output_names]
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""

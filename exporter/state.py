@@ -18,6 +18,7 @@ from exporter.collectors import benchmark_bounds
 from exporter.drift import Comparison
 from exporter.durations import format_duration
 from exporter.intake import SourceCounts
+from exporter.loading import Loading
 from exporter.logs import Notice
 from exporter.model import Model, Version
 from exporter.performance import Sums, metrics_of
@@ -94,7 +95,10 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are."""
+    """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are.
+
+    `configuration` tells how it was last loaded.
+    """
 
     version: str
     started: float
@@ -104,6 +108,7 @@ class Report:
     sources: list[SourceState] = field(default_factory=list)
     errors: list[Notice] = field(default_factory=list)
     series: SeriesState = field(default_factory=SeriesState)
+    configuration: Loading | None = None
 
 
 def source_state(name: str, counts: SourceCounts, health: Health | None = None) -> SourceState:

@@ -157,6 +157,11 @@ class Store:
         with self._faults():
             self._connection.execute("DELETE FROM pieces WHERE generation = ?", (generation,))
 
+    def parts(self) -> set[str]:
+        """Return the names of the parts that there are; raises StoreError."""
+        with self._faults():
+            return {name for (name,) in self._connection.execute("SELECT name FROM checkpoints")}
+
     def read(self, name: str) -> Any:
         """Return the current tree of a part, None when there is none; raises StoreError."""
         with self._faults():

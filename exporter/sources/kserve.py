@@ -110,6 +110,11 @@ class KServe:
         self._remembered: dict[tuple[str, str, str, Kind], None] = {}
         self.counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
 
+    def renew(self, settings: KServeSettings, profiles: Mapping[str, Profile]) -> None:
+        """Go on with other settings; what waits, waits by them."""
+        self._settings = settings
+        self._profiles = profiles
+
     @property
     def waiting(self) -> int:
         """Number of requests and responses that wait for their other half."""

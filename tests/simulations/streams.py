@@ -144,15 +144,15 @@ class Stream:
         labels = np.where(failed | (self._rng.random(seconds) >= LABELLED), np.nan, events.labels)
         codes = np.take_along_axis(self._codes, events.categories, axis=1)
         features = Encoded(events.numeric, codes, np.empty((0, seconds), np.float32))
-        unsaid = [attribute.unknown for attribute in model.schema.group_attributes]  # the features say it
+        nothing = [None] * seconds
         model.count(
             Columns(
                 features=Features([True] * seconds, features),
                 lines=range(seconds),
-                ids=[None] * seconds,
+                ids=list(nothing),
                 times=np.full(seconds, start + seconds / 2),
                 versions=["1"] * seconds,
-                groups=np.full((seconds, len(unsaid)), unsaid, np.intp),
+                groups=np.empty((seconds, 0), np.intp),
                 scores=self._as_decoded(np.where(failed[:, np.newaxis], np.nan, events.scores)),
                 predictions=np.where(failed, np.nan, events.predictions),
                 labels=labels,

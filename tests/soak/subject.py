@@ -90,7 +90,12 @@ class Subject:
         exporter = start_exporter(
             self.directory, *arguments, port=self._port, environment=self._environment(false_clock)
         )
-        eventually(exporter.is_ready, READY_SECONDS)
+        try:
+            eventually(exporter.is_ready, READY_SECONDS)
+        except BaseException:
+            exporter.process.kill()
+            exporter.process.wait()
+            raise
         return exporter
 
     def _environment(self, false_clock: bool) -> dict[str, str]:
