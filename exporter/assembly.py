@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from exporter.budget import Budget
-from exporter.collectors import CloudEventCollector, DataCollector, IntakeCollector, StateCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.intake import CloudEventCollector, IntakeCollector, StateCollector
+from exporter.collectors.models import model_collectors
 from exporter.compute.sampler import Watch
 from exporter.config import Config, ModelSettings
 from exporter.config import HttpSource as HttpSettings
@@ -18,7 +20,6 @@ from exporter.intake import Intake
 from exporter.journal import Faults, Journal
 from exporter.loading import Loading
 from exporter.model import Model
-from exporter.model_collectors import model_collectors
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
 from exporter.samples import Collector

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.collectors import benchmark_bounds
+from exporter.collectors.performance import benchmark_bounds
 from exporter.durations import format_duration
 from exporter.fairness import GroupSums, favourable_code, metrics_of
 from exporter.model import Model, Version

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.budget import SeriesState
-from exporter.collectors import benchmark_bounds
+from exporter.collectors.performance import benchmark_bounds
 from exporter.drift import Comparison
 from exporter.durations import format_duration
 from exporter.intake import SourceCounts

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from exporter.collectors import DataCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.models import model_collectors
 from exporter.config import Config
 from exporter.events import Reason
 from exporter.intake import BATCH_EVENTS, Intake
 from exporter.model import Model
-from exporter.model_collectors import model_collectors
 from exporter.profile.profile import Profile
 from exporter.replay.log import Merge
 from exporter.replay.spool import Spool

@@ -15,9 +15,9 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from exporter import cli
-from exporter.collectors import DataCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.models import model_collectors
 from exporter.exposition import render
-from exporter.model_collectors import model_collectors
 from exporter.profile.profile import save
 from tests.integration.exporter import write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus

@@ -8,9 +8,9 @@ import pytest
 from fairlearn import metrics as fairlearn
 from sklearn import metrics as sklearn
 
+from exporter.collectors.groups import GroupCollector
 from exporter.config import EstimationSettings, FairnessSettings, Limits
 from exporter.events import Decoder
-from exporter.group_collector import GroupCollector
 from exporter.statistics import fairness
 from exporter.store import pack, unpack
 from tests.unit.models import feed, make_model, samples
