@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
 
-.PHONY: demo test soak lint types bench fuzz rules healthy-month dashboards stack clean
+.PHONY: demo test soak lint types bench fuzz rules healthy-month newer dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -31,10 +31,14 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 
 rules: $(VENV)/dev
-	$(BIN)/python -m prometheus.source
+	$(BIN)/python -m prometheus.source $(if $(GRAFANA_URL),--grafana=$(GRAFANA_URL)) $(if $(RUNBOOKS_URL),--runbooks=$(RUNBOOKS_URL))
 
 healthy-month: $(VENV)/dev
 	$(BIN)/python -m tests.simulations.healthy_month
+
+newer: $(VENV)/dev
+	tests/setup-newer.sh .newer
+	PATH="$(CURDIR)/.newer:$$PATH" $(BIN)/pytest tests/integration/alerting tests/integration/test_prometheus.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks

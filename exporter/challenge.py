@@ -119,11 +119,19 @@ class Challenge:
             "values": self._values[self._keys != 0],
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same two versions."""
-        if state.get("versions") != f"{self.champion} {self.challenger}":
-            return
-        self.join.restore(state["join"])
+    def take_over(self, former: "Challenge", outputs: Sequence[int], *, elsewhere: bool) -> None:
+        """Go on from a former comparison of the same two versions, which takes no events any more."""
+        if (former.champion, former.challenger) == (self.champion, self.challenger):
+            self.join.take_over(former.join, outputs, elsewhere=elsewhere)
+            self._restore_pairs(former.state())
+
+    def restore(self, state: dict[str, Any], outputs: Sequence[int], *, elsewhere: bool) -> None:
+        """Take over a state of the same two versions; `outputs` and `elsewhere` as `Join.restore` takes them."""
+        if state.get("versions") == f"{self.champion} {self.challenger}":
+            self.join.restore(state["join"], outputs, elsewhere=elsewhere)
+            self._restore_pairs(state)
+
+    def _restore_pairs(self, state: dict[str, Any]) -> None:
         for window in self._windows:
             if f"{window.length:g}" in state["windows"]:
                 window.restore(state["windows"][f"{window.length:g}"])

@@ -67,6 +67,7 @@ class ChangeMonitor:
 
     def __init__(self, profile: Profile, settings: ChangeSettings) -> None:
         self._profile = profile
+        self._rule = [settings.false_alarm_probability, settings.tolerance]
         self.streams: dict[Stream, StreamMonitor] = {
             name: StreamMonitor(reference, settings, both=name == "score")
             for name, reference in profile.streams.items()
@@ -81,10 +82,12 @@ class ChangeMonitor:
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
-        return {name: monitor.state() for name, monitor in self.streams.items()}
+        return {"rule": self._rule, **{name: monitor.state() for name, monitor in self.streams.items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state of the same settings: evidence by one rule says nothing by another."""
+        if state.get("rule") != self._rule:
+            return
         for name, monitor in self.streams.items():
             if name in state:
                 monitor.restore(state[name])

@@ -7,8 +7,11 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -73,10 +76,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     notices = logs.configure(options.log_level, options.log_format).notices
+    hung_up = _remember_hang_up()
     settings, profiles = config.read(options.config_file)
     _warn_as_root()
-    service.run(settings, profiles, _service_options(options, notices))
+    chosen = replace(
+        _service_options(options, notices),
+        config_file=options.config_file,
+        lifecycle=options.web_enable_lifecycle,
+        hung_up=hung_up,
+    )
+    service.run(settings, profiles, chosen)
     return 0
+
+
+def _remember_hang_up() -> Callable[[], bool]:
+    """Let SIGHUP be remembered rather than end the process, until the service heeds it."""
+    seen = threading.Event()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: seen.set())
+    return seen.is_set
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -229,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the exporter")
     _flag(run, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
     _add_serving(run)
+    _switch(run, "--web.enable-lifecycle", False, "reload the configuration at POST /-/reload, too; SIGHUP always does")
     run.set_defaults(command=_run)
 
     demonstration = commands.add_parser("demo", help="run the exporter on bundled data replayed as live traffic")
@@ -280,13 +298,7 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     )
     _flag(parser, "--log.format", "logfmt", "format of the log lines", choices=["logfmt", "json"])
     for name in _COLLECTORS:
-        parser.add_argument(
-            f"--collector.{name}",
-            dest=f"collector_{name}",
-            action=argparse.BooleanOptionalAction,
-            default=_environment(f"--collector.{name}", "true").lower() not in ("0", "false", "no"),
-            help=f"switch the collector {name} on or off",
-        )
+        _switch(parser, f"--collector.{name}", True, f"switch the collector {name} on or off")
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
@@ -463,6 +475,17 @@ def _flag(
         default=value,
         choices=choices,
         help=f"{help_} ({'' if default is None else f'default {default}; '}{_variable(flag)})",
+    )
+
+
+def _switch(parser: argparse.ArgumentParser, flag: str, default: bool, help_: str) -> None:
+    """Add a flag with its opposite (`--no-…`), whose default may come from the environment."""
+    parser.add_argument(
+        flag,
+        dest=_destination(flag),
+        action=argparse.BooleanOptionalAction,
+        default=_environment(flag, str(default)).lower() not in ("0", "false", "no"),
+        help=help_,
     )
 
 

@@ -1,14 +1,13 @@
 """Arrow IPC streams: events that come as columns already, taken without any Python per event and feature.
 
 Columns are named like the members of the event: `model`, `version`, `id`, `ts`, `prediction`, `score` (binary) or the
-struct `scores` (multiclass), `label`, `latency_seconds`, `error`, the struct `groups`; features are the members of the
-struct `features`, or the columns of any other name. `model` and `version` may instead be metadata of the schema, for
-all rows.
+struct `scores` (multiclass), `label`, `latency_seconds`, `error`; groups are the members of the struct `groups`, or
+columns like `groups.sex`; features are the members of the struct `features`, or the columns of any other name. `model`
+and `version` may instead be metadata of the schema, for all rows.
 """
 
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from exporter.embeddings import to_vectors
 from exporter.events import (
     CLOCK_SKEW_SECONDS,
     DEFAULT_VERSION,
@@ -30,10 +28,11 @@ from exporter.events import (
     Reason,
     Refused,
     Schema,
+    numeric_groups,
     read_version,
 )
 from exporter.profile.bins import CategoricalVariable
-from exporter.values import canonical
+from exporter.values import INVALID, Codes, canonical
 
 _ENVELOPE = frozenset(
     {
@@ -170,7 +169,7 @@ class _Rows:
                 ids=[None] * count if ids is None else ids[kept].tolist(),
                 times=times[kept],
                 versions=versions[kept].tolist(),
-                groups=groups if good is None else list(compress(groups, good.tolist())),
+                groups=groups[kept],
                 scores=self._scores_column(scores[kept]),
                 predictions=predictions[kept],
                 labels=labels[kept],
@@ -203,8 +202,7 @@ class _Rows:
             present = np.full(n, any(name in features or name in self._schema.profile.embeddings for name in columns))
         elif pa.types.is_struct(nested.type):
             present = _valid(nested)
-            names = [nested.type.field(index).name for index in range(nested.type.num_fields)]
-            columns = dict(zip(names, nested.flatten(), strict=True))
+            columns = _members(nested)
         else:
             raise _WrongTypeError
         numeric = np.empty((len(self._schema.numeric), n))
@@ -217,11 +215,8 @@ class _Rows:
                 cell = next(cells)
                 if column is None:
                     cell[:] = table[None]
-                elif not _is_category(column.type):
-                    cell[:] = np.where(_valid(column), variable.cells - 2, table[None])
                 else:
-                    values, which = _distinct(column)
-                    cell[:] = np.array([*(table[canonical(value)] for value in values), table[None]], np.intp)[which]
+                    cell[:] = _codes(column, table)
             else:
                 row = next(rows)
                 if column is None:
@@ -232,21 +227,34 @@ class _Rows:
                     row[:] = _floats(column)
                     row[row == -np.inf] = np.inf
         vectors = [
-            to_vectors(columns[name].to_pylist() if name in columns else [None] * n, embedding.dimensions)
+            _vectors(columns.get(name), n, embedding.dimensions)
             for name, embedding in self._schema.profile.embeddings.items()
         ]
         encoded = Encoded(numeric, codes, np.concatenate(vectors) if vectors else np.empty((0, n), np.float32))
         return present, encoded if present.all() else encoded.of(present.tolist())
 
-    def _groups(self) -> list[Any]:
-        """Return each row's groups, as the schema types them; None for none."""
-        column = self._columns.get("groups")
-        if column is None or self._schema.attributes is None:
-            return [None] * len(self._lines)
-        if not pa.types.is_struct(column.type):
-            self._refuse("bad_groups", _valid(column))
-            return [None] * len(self._lines)
-        return list(map(self._schema.read_groups, column.to_pylist()))
+    def _groups(self) -> Ints:
+        """Return the group codes of each row, (n, attributes in `groups`)."""
+        nested = self._columns.get("groups")
+        members: dict[str, Any] = {}
+        if nested is not None and self._schema.attributes is not None:
+            if pa.types.is_struct(nested.type):
+                members = _members(nested)
+            else:
+                self._refuse("bad_groups", _valid(nested))
+        codes = []
+        for attribute in self._schema.group_attributes:
+            column = members.get(attribute.name, self._columns.get(f"groups.{attribute.name}"))
+            if column is None:
+                codes.append(np.full(len(self._lines), attribute.unknown))
+            elif attribute.edges:
+                known = _is_number(column.type)
+                numbers = _floats(column) if known else np.full(len(column), np.nan)
+                codes.append(numeric_groups(numbers, attribute))
+            else:
+                variable = self._schema.profile.groups[attribute.name]
+                codes.append(np.minimum(_codes(column, variable.codes), attribute.unknown))
+        return np.stack(codes, axis=1) if codes else np.empty((len(self._lines), 0), np.intp)
 
     def _times(self) -> Floats:
         n = len(self._lines)
@@ -310,8 +318,7 @@ class _Rows:
         elif (column := self._columns.get("scores")) is None or pa.types.is_null(column.type):
             scores = np.full((n, 1), np.nan)
         elif pa.types.is_struct(column.type):
-            names = [column.type.field(index).name for index in range(column.type.num_fields)]
-            members = dict(zip(names, column.flatten(), strict=True))
+            members = _members(column)
             if not all(_is_number(member.type) for member in members.values()):
                 raise _WrongTypeError
             given = _valid(column)
@@ -320,7 +327,7 @@ class _Rows:
                 if name in members:
                     scores[:, index] = np.nan_to_num(_floats(members[name]), nan=0.0)
             scores[~given] = np.nan
-            if not set(names) <= set(profile.classes):
+            if not members.keys() <= set(profile.classes):
                 self._refuse("bad_score", given)
             self._refuse("bad_score", given & (abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE))
         else:
@@ -392,6 +399,33 @@ def _distinct(column: Any) -> tuple[list[Any], Ints]:
     return column.dictionary.to_pylist(), which
 
 
+def _codes(column: Any, table: Codes) -> Ints:
+    """Return the codes of a column of categories; what is none is invalid."""
+    if not _is_category(column.type):
+        return np.where(_valid(column), table[INVALID], table[None])
+    values, which = _distinct(column)
+    return np.array([*(table[canonical(value)] for value in values), table[None]], np.intp)[which]
+
+
+def _vectors(column: Any, rows: int, dimensions: int) -> NDArray[np.float32]:
+    """Return vectors as columns, (dimensions, rows); NaN for what is no list of so many finite numbers."""
+    vectors = np.full((dimensions, rows), np.nan, np.float32)
+    if column is None or not _is_list(column.type) or not _is_number(column.type.value_type):
+        return vectors
+    fit: Flags = (pc.list_value_length(column).fill_null(-1)).to_numpy(zero_copy_only=False) == dimensions
+    flat = (column if fit.all() else column.filter(pa.array(fit))).flatten()
+    with np.errstate(over="ignore"):
+        found = _floats(flat).astype(np.float32).reshape(-1, dimensions).T
+    vectors[:, fit] = np.where(np.isfinite(found).all(axis=0), found, np.float32(np.nan))
+    return vectors
+
+
+def _members(column: Any) -> dict[str, Any]:
+    """Return the members of a struct by name, null where the struct is."""
+    names = [column.type.field(index).name for index in range(column.type.num_fields)]
+    return dict(zip(names, column.flatten(), strict=True))
+
+
 def _plain(column: Any) -> Any:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
@@ -407,6 +441,10 @@ def _is_string(type_: Any) -> bool:
 def _is_number(type_: Any) -> bool:
     type_ = _value_type(type_)
     return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
+
+
+def _is_list(type_: Any) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
 
 
 def _is_category(type_: Any) -> bool:

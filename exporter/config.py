@@ -16,6 +16,7 @@ from exporter.profile.bins import CategoricalVariable
 from exporter.profile.profile import Profile, ProfileError, Task, load
 from exporter.settings import ConfigError, Document, near_or_all
 from exporter.settings import Settings as _Settings
+from exporter.statistics.thresholds import SMALLEST_ALPHA
 from exporter.values import canonical
 from exporter.web.tokens import read_token
 
@@ -46,7 +47,7 @@ class DriftSettings(_Settings):
     """Which drift statistics are exported and when they count as drift."""
 
     statistics: list[Statistic] = ["psi", "js", "ks"]
-    false_alarm_rate: Annotated[float, Field(ge=1e-4, le=0.2)] = 0.01
+    false_alarm_rate: Annotated[float, Field(ge=SMALLEST_ALPHA, le=0.2)] = 0.01
     min_effect: dict[Statistic, Annotated[float, Field(ge=0)]] = {"psi": 0.1, "js": 0.1, "ks": 0.1}
 
 
@@ -202,6 +203,12 @@ class ModelSettings(_Settings):
         if len(set(windows)) != len(windows) or min(windows) < 1:
             raise ValueError("windows must differ from each other and last 1s or longer")
         return sorted(windows)
+
+    @model_validator(mode="after")
+    def _label_delay_fits(self) -> "ModelSettings":
+        if "label_delay" not in self.model_fields_set and self.label_delay > self.label_ttl:
+            return self.model_copy(update={"label_delay": self.label_ttl})
+        return self
 
     @model_validator(mode="after")
     def _fits_its_task(self) -> "ModelSettings":

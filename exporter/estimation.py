@@ -1,11 +1,12 @@
 """Estimated performance of a model: what is summed of predictions whose label is unknown, and what follows from it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.ledger import Outputs
+from exporter.ledger import Outputs, Terms
 from exporter.multivariate import Vectors
 from exporter.profile.profile import Profile
 from exporter.statistics import classification, estimation
@@ -45,6 +46,9 @@ class ClassEstimation:
         self._edges = np.array(profile.score_edges)
         self._k = len(profile.classes)
         self._columns, self._bins = self._probabilities.shape
+        if self._columns == 1:
+            of_bins = self.calibrated(np.arange(self._bins)[:, np.newaxis])
+            self._by_bin = np.stack([of_bins, of_bins * (1 - of_bins)])  # (2, bins, K)
         self._half = 2 * self._k**2 + self._columns * self._bins
         self.cells = 2 * self._half
 
@@ -52,7 +56,7 @@ class ClassEstimation:
         """Add predictions."""
         self._count(cells[: self._half], outputs)
 
-    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
         self._count(cells[self._half :], outputs)
 
@@ -61,6 +65,11 @@ class ClassEstimation:
         predicted = outputs.prediction[known].astype(np.intp)
         bins = np.searchsorted(self._edges, outputs.scores[known], side="right")
         columns, k = np.arange(self._columns), self._k
+        if self._columns == 1:  # then a histogram says all
+            joint = np.bincount(predicted * self._bins + bins[:, 0], minlength=k * self._bins).reshape(k, self._bins)
+            cells[: 2 * k * k] += (joint @ self._by_bin).ravel()
+            cells[2 * k * k :] += joint.sum(axis=0)
+            return
         probability = self.calibrated(bins)
         spread = probability * (1 - probability)
         place = (predicted[:, np.newaxis] * k + np.arange(k)).ravel()
@@ -128,7 +137,7 @@ class LossEstimation:
         """Add predictions."""
         self._count(cells[:3], outputs)
 
-    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
         self._count(cells[3:], outputs)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, compress
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union
 
 import msgspec
@@ -93,7 +94,7 @@ REASONS: Final[dict[Reason, str]] = {
     "missing_id": "a label without a prediction in the same event has no `id` to find its prediction by",
     "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor an integer",
     "bad_version": "`version` is neither a string of 1 to 64 characters nor a number",
-    "too_many_versions": "the model already has as many versions as `limits.versions` allows",
+    "too_many_versions": "the model already has as many versions as `limits.versions` allows, all of them in use",
     "bad_timestamp": "`ts` is neither RFC 3339 with a time zone nor Unix seconds",
     "future_timestamp": f"`ts` is more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock "
     "(milliseconds instead of seconds?)",
@@ -126,6 +127,7 @@ REASONS: Final[dict[Reason, str]] = {
 
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
@@ -201,9 +203,10 @@ class Features:
 class Columns:
     """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
 
-    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` decoded structs, `scores` a
-    probability (binary) or a decoded struct of them (multiclass); `predictions` and `labels` are class codes or
-    numbers. None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` the codes of what events
+    say, (n, attributes), `scores` a probability (binary) or a decoded struct of them (multiclass); `predictions` and
+    `labels` are class codes or numbers. None is absent; `versions` is None for a label alone, which belongs to the
+    version of its prediction.
     """
 
     features: Features
@@ -211,7 +214,7 @@ class Columns:
     ids: list[str | int | None]
     times: "list[float] | Floats"
     versions: list[str | None]
-    groups: list[Any]
+    groups: Ints
     scores: "list[Any] | Floats"
     predictions: "list[float | None] | Floats"
     labels: "list[float | None] | Floats"
@@ -225,8 +228,10 @@ class Columns:
         """Append the events of `other` if both are few; False when they are not."""
         if not self.features.take_in(other.features):
             return False
-        for name in self.__slots__[1:]:
-            getattr(self, name).extend(getattr(other, name))
+        self.groups = np.concatenate([self.groups, other.groups])
+        for name in self.__slots__:
+            if name not in ("features", "groups"):
+                getattr(self, name).extend(getattr(other, name))
         return True
 
     @classmethod
@@ -235,8 +240,9 @@ class Columns:
         if len(parts) == 1:
             return parts[0]
         features = Features.joined([part.features for part in parts])
-        names = [name for name in cls.__slots__ if name != "features"]
-        return cls(features, *(list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names))
+        names = [name for name in cls.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names}
+        return cls(features=features, groups=np.concatenate([part.groups for part in parts]), **lists)
 
     def older_than(self, time: float) -> int:
         """Return how many events are older."""
@@ -246,8 +252,9 @@ class Columns:
 
     def keep(self, kept: list[bool], schema: "Schema") -> "Columns":
         """Return the events whose flag is set."""
-        lists = {name: list(compress(getattr(self, name), kept)) for name in self.__slots__ if name != "features"}
-        return Columns(features=self.features.keep(kept, schema), **lists)
+        names = [name for name in self.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(compress(getattr(self, name), kept)) for name in names}
+        return Columns(features=self.features.keep(kept, schema), groups=self.groups[kept], **lists)
 
 
 @dataclass(slots=True)
@@ -325,8 +332,12 @@ class Schema:
         self._places = {attribute: place for place, attribute in enumerate(renamed)}
         self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
 
-        carried = attributes.carried.values() if attributes else ()
-        self._group_fields = {f"g{i}": a for i, a in enumerate(carried) if a.from_groups}
+        carried = [a for a in attributes.carried.values() if a.from_groups] if attributes else []
+        carried.sort(key=lambda attribute: len(attribute.edges) > 0)
+        self._group_fields = {f"g{i}": a for i, a in enumerate(carried)}  # numeric ones last
+        self._group_codes_of = [
+            (attrgetter(name), _group_table(a)) for name, a in self._group_fields.items() if not a.edges
+        ]
         self._groups = msgspec.defstruct(
             "Groups",
             [
@@ -387,7 +398,7 @@ class Schema:
             ids,
             times,
             _versions(versions),
-            groups,
+            self._group_codes(groups),
             scores,
             predictions,
             labels,
@@ -486,27 +497,41 @@ class Schema:
             if attribute.from_features:
                 field = f"f{names.index(attribute.name)}"
                 group[featured] = (
-                    _numeric_groups(features.numeric[self.numeric.index(field)], attribute)
+                    numeric_groups(features.numeric[self.numeric.index(field)], attribute)
                     if attribute.edges
                     else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
                 )
             carried[attribute.name] = group
-        everyone = None not in columns.groups
-        present = columns.groups if everyone else [groups for groups in columns.groups if groups is not None]
-        rows = np.arange(n) if everyone else np.flatnonzero([groups is not None for groups in columns.groups])
-        by_field = list(zip(*map(astuple, present), strict=True)) or [()] * len(self._group_fields)
-        for values, attribute in zip(by_field, self._group_fields.values(), strict=True):
-            group = (
-                _numeric_groups(np.fromiter(values, np.float64, len(present)), attribute)
-                if attribute.edges
-                else np.minimum(encode(values, self.profile.groups[attribute.name].codes), attribute.unknown)
+        for group, attribute in zip(columns.groups.T, self._group_fields.values(), strict=True):
+            by_features = carried[attribute.name]
+            carried[attribute.name] = (
+                np.where(group < attribute.unknown, group, by_features) if attribute.from_features else group
             )
-            if everyone and not attribute.from_features:
-                carried[attribute.name] = group
-            else:
-                known = group < attribute.unknown
-                carried[attribute.name][rows[known]] = group[known]
         return self.attributes.codes(carried, n).astype(np.float64)
+
+    @property
+    def group_attributes(self) -> list[Attribute]:
+        """The attributes that `groups` of an event may carry, in the order of their codes."""
+        return list(self._group_fields.values())
+
+    def _group_codes(self, groups: Sequence[Any]) -> Ints:
+        """Return the codes of what decoded `groups` of events say, (n, attributes in them); of None, unknown."""
+        if not self._group_fields:
+            return np.empty((len(groups), 0), np.intp)
+        if not all(groups):
+            given = [values for values in groups if values is not None]
+            codes = np.tile([attribute.unknown for attribute in self.group_attributes], (len(groups), 1))
+            codes[[values is not None for values in groups]] = self._group_codes(given)
+            return codes
+        texts = chain.from_iterable([map(table.__getitem__, map(get, groups)) for get, table in self._group_codes_of])
+        shape = (len(self._group_codes_of), len(groups))
+        codes = np.fromiter(texts, np.intp, math.prod(shape)).reshape(shape)
+        numbers = [
+            numeric_groups(floats(list(map(attrgetter(name), groups))), attribute)
+            for name, attribute in self._group_fields.items()
+            if attribute.edges
+        ]
+        return (np.concatenate([codes, numbers]) if numbers else codes).T
 
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
@@ -820,7 +845,14 @@ def _category_type(codes: Codes) -> Any:
     return bool | str | None if codes.holds_booleans else str | int | float | None
 
 
-def _numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
+def _group_table(attribute: Attribute) -> Codes:
+    """Return the code of each group of a categorical attribute by the values that mean it."""
+    *categories, _, _ = attribute.groups
+    unknown = attribute.unknown
+    return Codes(categories, other=unknown - 1, invalid=unknown, missing=unknown)
+
+
+def numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
     """Return the range of each number; what is missing or infinite is unknown."""
     groups = np.searchsorted(attribute.edges, values, side="right")
     return np.where(np.isfinite(values), groups, attribute.unknown)

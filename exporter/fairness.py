@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.attributes import Attributes
-from exporter.ledger import Layout, Outputs
+from exporter.ledger import Layout, Outputs, Terms
 from exporter.performance import Sums
 from exporter.performance import metrics_of as performance_metrics_of
 from exporter.profile.bins import CategoricalVariable, NumericVariable
@@ -32,10 +32,15 @@ class GroupCounts:
     def __init__(self, attributes: Attributes, profile: Profile) -> None:
         self.attributes = attributes
         self.layout = Layout(_of_a_group(profile))
-        self.name = "groups " + hashlib.sha256(repr((attributes.names, attributes.groups)).encode()).hexdigest()[:12]
+        self.name = f"groups {_digest((attributes.names, attributes.groups))}"
+        self.columns = [
+            f"group {_digest((name, groups))}" for name, groups in zip(attributes.names, attributes.groups, strict=True)
+        ]
+        """Names of the group codes in a table of outputs, one for each attribute."""
         sizes = [len(groups) for groups in attributes.groups]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self.cells = int(self._starts[-1]) * self.layout.size
+        self._within = _cells_of_a_group(Layout(profile), self.layout)
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions to the cells of their groups."""
@@ -51,7 +56,7 @@ class GroupCounts:
                 both = column * k + outputs.prediction[decided].astype(np.intp)
                 ledgers[:, counts.start : counts.start + k] += np.bincount(both, minlength=size * k).reshape(size, k)
 
-    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions to the cells of their groups."""
         columns = self._codes(outputs.groups)
         if self.layout.profile.task == "regression":
@@ -62,12 +67,12 @@ class GroupCounts:
                 for group, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
                     self.layout.count_labels(ledgers[group], outputs.rows(rows), labels[rows], np.empty(0))
             return
-        for terms in self.layout.label_terms(outputs, labels):
-            weights = terms.weights.ravel()
-            for column in columns:
-                place = column[terms.rows] * self.layout.size + terms.cells
-                cells += np.bincount(place.ravel(), weights, minlength=len(cells))
         size = self.layout.size
+        for term in terms:
+            within, weights = self._within[term.cells], term.weights.ravel()
+            for column in columns:
+                place = column[term.rows] * size + within
+                cells += np.bincount(place.ravel(), weights, minlength=len(cells))
         for column in columns:
             cells[self.layout.labels.start :: size] += np.bincount(column, minlength=len(cells) // size)
 
@@ -83,13 +88,34 @@ class GroupCounts:
         return ledgers[..., self._starts[attribute] : self._starts[attribute + 1], :]
 
 
+def _cells_of_a_group(model: Layout, group: Layout) -> Ints:
+    """Return, for every cell that a label adds to in a model's ledger, the cell of a group's: score bins are merged."""
+    cells = np.zeros(model.size, np.intp)
+    for name in ("confusion", "calibration", "probability_losses"):
+        cells[getattr(model, name)] = np.arange(*getattr(group, name).indices(group.size))
+    of_scores, bins = group.score_by_class, len(group.profile.score_edges) + 1
+    column, score, actual = np.indices((model.score_columns, len(model.profile.score_edges) + 1, 2))
+    merged = (column * bins + score // _score_bins_merged(model.profile)) * 2 + actual
+    cells[model.score_by_class] = of_scores.start + merged.ravel()
+    return cells
+
+
+def _score_bins_merged(profile: Profile) -> int:
+    """Return how many score bins of a model are one of a group's; a model with few keeps them."""
+    return _SCORE_BINS_SKIPPED if len(profile.score_edges) >= _SCORE_BINS_SKIPPED else 1
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+
+
 def _of_a_group(profile: Profile) -> Profile:
     """Return a profile without features, whose ledger holds what is counted of one group."""
     label = profile.label
     if isinstance(label, NumericVariable):  # its mean alone is of use: the point about which sums are taken
         low, high = label.mean - 1.0, label.mean + 1.0
         label = NumericVariable([low, high], [0], [0] * 5, [label.mean], label.mean, label.standard_deviation)
-    classes = profile.classes
+    classes, merged = profile.classes, _score_bins_merged(profile)
     return Profile(
         schema=profile.schema,
         task=profile.task,
@@ -97,7 +123,7 @@ def _of_a_group(profile: Profile) -> Profile:
         provenance=profile.provenance,
         features={},
         classes=classes,
-        score_edges=profile.score_edges[_SCORE_BINS_SKIPPED - 1 :: _SCORE_BINS_SKIPPED],
+        score_edges=profile.score_edges[merged - 1 :: merged],
         prediction=CategoricalVariable(classes, [0] * (len(classes) + 3)) if classes else None,
         label=label if profile.task == "regression" else None,
     )

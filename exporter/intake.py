@@ -5,8 +5,9 @@ there are many, a moment has passed, or somebody wants to see them.
 """
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from exporter.config import Limits
 from exporter.events import CHUNK_BYTES, REASONS, Columns, Decoded, Decoder, Reason
 from exporter.journal import Journal
 from exporter.model import Model
-from exporter.sources.base import IntakeResult, QueueFullError, UnavailableError
+from exporter.sources.base import IntakeResult, QueueFullError, Translated, UnavailableError
 from exporter.store import Entry
 
 BATCH_EVENTS = 4096
@@ -25,6 +26,8 @@ TYPICAL_EVENT_BYTES = 256
 """By which the events in a body are estimated before it is decoded."""
 
 INTAKE_STATE = "intake"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -37,8 +40,12 @@ class SourceCounts:
     last_event: float | None = None
 
 
-class Part(Protocol):
-    """What is checkpointed with the counts."""
+class Translator(Protocol):
+    """Makes events of bodies in another format, and remembers between bodies: so it reads them as journalled, once."""
+
+    def translate(self, body: bytes, arrived: float) -> Translated:
+        """Return the events of a body that arrived at `arrived` (Unix seconds); never fails."""
+        ...
 
     def state(self) -> bytes:
         """Return what `restore` needs."""
@@ -55,14 +62,16 @@ class Intake:
     With a journal, a body counts once it is durable there.
     """
 
-    def __init__(self, models: Iterable[Model], sources: Iterable[str], limits: Limits) -> None:
+    def __init__(
+        self, models: Iterable[Model], sources: Iterable[str], limits: Limits, seed: int | None = None
+    ) -> None:
         self.models = {model.name: model for model in models}
         self.sources = {name: SourceCounts() for name in sources}
         self.capacity = limits.queue_events
         self.closed: str | None = None
         """Why no body is taken now."""
-        self.parts: dict[str, Part] = {}
-        """By the names of their states, what else is checkpointed."""
+        self.translators: dict[str, Translator] = {}
+        """By the names of their formats."""
         self._journal: Journal | None = None
         self._decoder = Decoder([model.schema for model in self.models.values()])
         self._queued = 0
@@ -74,13 +83,37 @@ class Intake:
         self._changes = 0
         self._frozen = False
         self._positions: dict[str, bytes] = {}
-        self._seed = secrets.randbits(63)
+        self._seed = secrets.randbits(63) if seed is None else seed
         for model in self.models.values():
             model.seed = self._seed
 
     def keep_in(self, journal: Journal) -> None:
         """Make every body durable in a journal from now on."""
         self._journal = journal
+
+    @property
+    def seed(self) -> int:
+        """Seed of the hash of ids."""
+        return self._seed
+
+    def prepare(self, following: "Intake", renamed: Collection[str]) -> None:
+        """Let `following`, which has taken nothing yet, know of the sources what is known here, all but `renamed`.
+
+        Positions are kept of sources that it lacks, too: one that comes back goes on where it was.
+        """
+        following.sources = {name: self.sources.get(name, counts) for name, counts in following.sources.items()}
+        following._positions = {name: at for name, at in self._positions.items() if name not in renamed}
+
+    def become(self, following: "Intake") -> None:
+        """Go on with the models, sources, limits and translators of one that was `prepare`d; what is frozen stays so.
+
+        Bodies that were decoded for the former models and are not yet counted are decoded again.
+        """
+        self.models, self.sources, self.translators = following.models, following.sources, following.translators
+        self.capacity = following.capacity
+        self._decoder = following._decoder
+        self._positions = following._positions
+        self._changes += 1
 
     @property
     def waiting(self) -> int:
@@ -118,32 +151,77 @@ class Intake:
         Events of models other than `models` are refused; None allows all.
         Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
         """
+        events = self._reserve(body)
+        try:
+            decoder, decoded = self._decoder, Decoded()
+            for _ in decoder.decode_steps(body, arrived, decoded):
+                if len(body) > CHUNK_BYTES:
+                    await asyncio.sleep(0)
+            if decoder is not self._decoder:
+                decoder, decoded = self._decoder, self._decoder.decode(body, arrived)
+            self._admit(decoded, arrived, models)
+            result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
+            if self._journal is None:
+                self._take(source, decoded, arrived, position)
+            else:
+                entry = Entry(0, source, arrived, body, position, None if models is None else "\n".join(models))
+                count = partial(self._take_durable, entry, decoder, decoded)
+                await self._journal.commit(source, body, arrived, position, count, models)
+            return result
+        finally:
+            self._queued -= events
+
+    def _take_durable(self, entry: Entry, decoder: Decoder, decoded: Decoded) -> None:
+        """Count a body that became durable; if `decoder` is a former one, as a restart would."""
+        if decoder is self._decoder:
+            self._take(entry.source, decoded, entry.arrived, entry.position)
+        else:
+            self.replay(entry)
+
+    async def translate(self, source: str, form: str, body: bytes, arrived: float) -> IntakeResult:
+        """Take what the translator of a format makes of a body; returns once it is durable and counted.
+
+        `errors` number the parts of the body. Raises QueueFullError, having taken nothing.
+        """
+        events = self._reserve(body)
+        try:
+            done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
+            translator = self.translators[form]
+
+            def count() -> None:
+                result = self._take_translated(source, translator, body, arrived)
+                if not done.done():  # its sender may have gone
+                    done.set_result(result)
+
+            if self._journal is None:
+                count()
+            else:
+                await self._journal.commit(source, body, arrived, None, count, form=form)
+            return await done
+        finally:
+            self._queued -= events
+
+    def _reserve(self, body: bytes) -> int:
+        """Return the room in the queue that a body takes, having taken it; raises QueueFullError."""
         if self.closed is not None:
             raise UnavailableError(self.closed)
         events = 1 + len(body) // TYPICAL_EVENT_BYTES
         if self._queued and self._queued + events > self.capacity:
             raise QueueFullError(1.0)
         self._queued += events
-        try:
-            decoded = Decoded()
-            for _ in self._decoder.decode_steps(body, arrived, decoded):
-                if len(body) > CHUNK_BYTES:
-                    await asyncio.sleep(0)
-            self._admit(decoded, models)
-            result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
-            if self._journal is None:
-                self._take(source, decoded, arrived, position)
-            else:
-                count = partial(self._take, source, decoded, arrived, position)
-                await self._journal.commit(source, body, arrived, position, count, models)
-            return result
-        finally:
-            self._queued -= events
+        return events
 
     def replay(self, entry: Entry) -> None:
         """Count a body that is in the journal already."""
+        if entry.format is not None:
+            translator = self.translators.get(entry.format)
+            if translator is None:
+                _log.warning("a body of format %s is lost: no source takes that format any more", entry.format)
+            else:
+                self._take_translated(entry.source, translator, entry.body, entry.arrived)
+            return
         decoded = self._decoder.decode(entry.body, entry.arrived)
-        self._admit(decoded, entry.scope)
+        self._admit(decoded, entry.arrived, entry.scope)
         self._take(entry.source, decoded, entry.arrived, entry.position)
 
     def freeze(self) -> None:
@@ -158,7 +236,7 @@ class Intake:
     def refuse(self, source: str, reasons: Iterable[Reason]) -> None:
         """Account for what a source refused before it could become an event."""
         for reason in reasons:
-            self.sources[source].rejected[reason] += 1
+            self._counts_of(source).rejected[reason] += 1
             self._changes += 1
 
     def flush(self) -> None:
@@ -186,7 +264,7 @@ class Intake:
         return {
             INTAKE_STATE: intake,
             **{model.state_name: model.state() for model in self.models.values()},
-            **{name: part.state() for name, part in self.parts.items()},
+            **{name: translator.state() for name, translator in self.translators.items()},
         }
 
     def restore(self, read: Callable[[str], Any]) -> None:
@@ -196,7 +274,7 @@ class Intake:
             self._seed = intake["seed"]
             self._positions = intake["positions"]
             for name, stored in intake["sources"].items():
-                counts = self.sources.setdefault(name, SourceCounts())
+                counts = self._counts_of(name)
                 counts.accepted, counts.late, counts.last_event = (
                     stored["accepted"], stored["late"], stored["last_event"]
                 )  # fmt: skip
@@ -206,12 +284,12 @@ class Intake:
             state = read(model.state_name)
             if state is not None:
                 model.restore(state)
-        for name, part in self.parts.items():
+        for name, translator in self.translators.items():
             if (state := read(name)) is not None:
-                part.restore(state)
+                translator.restore(state)
         self._changes += 1
 
-    def _admit(self, decoded: Decoded, models: frozenset[str] | None) -> None:
+    def _admit(self, decoded: Decoded, arrived: float, models: frozenset[str] | None) -> None:
         """Refuse events of other models than `models`, and of more versions than a model may have."""
         for name in () if models is None else decoded.parts.keys() - models:
             for columns in decoded.parts.pop(name):
@@ -219,16 +297,20 @@ class Intake:
         for name, parts in decoded.parts.items():
             model = self.models[name]
             for place, columns in enumerate(parts):
-                if overflow := model.admit(set(columns.versions)):
+                if overflow := model.admit(set(columns.versions), arrived):
                     fits = [version not in overflow for version in columns.versions]
                     decoded.refused += (
                         (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
                     )
                     parts[place] = columns.keep(fits, model.schema)
 
+    def _counts_of(self, source: str) -> SourceCounts:
+        """Return the counts of a source; those of one that is not configured any more are shown nowhere."""
+        return self.sources.get(source) or SourceCounts()
+
     def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> None:
         """Account for decoded events and gather them."""
-        counts = self.sources[source]
+        counts = self._counts_of(source)
         accepted = decoded.accepted
         for name, parts in decoded.parts.items():
             horizon = arrived - self.models[name].horizon
@@ -259,3 +341,13 @@ class Intake:
         self._timer = None
         self.busy = False
         self.flush()
+
+    def _take_translated(self, source: str, translator: Translator, body: bytes, arrived: float) -> IntakeResult:
+        """Account for a body in another format and gather its events."""
+        translated = translator.translate(body, arrived)
+        decoded = self._decoder.decode(b"\n".join(translated.lines), arrived)
+        self._admit(decoded, arrived, None)
+        self.refuse(source, (reason for _, reason in translated.refused))
+        self._take(source, decoded, arrived, None)
+        errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
+        return IntakeResult(decoded.accepted, len(errors), sorted(errors))

@@ -58,6 +58,7 @@ class _Waiting:
     arrived: float
     position: bytes | None
     models: frozenset[str] | None
+    form: str | None
     count: Callable[[], None]
     done: "asyncio.Future[None]"
 
@@ -76,6 +77,16 @@ class Counts(Protocol):
         ...
 
 
+class Change(Protocol):
+    """What replaces what is counted, as a whole."""
+
+    def state(self) -> dict[str, Any]:
+        """Return trees of live arrays, by name, to go on from; the counts are frozen."""
+
+    def apply(self) -> None:
+        """Count by it from now on; the counts are frozen still."""
+
+
 class Journal:
     """Makes bodies durable in a store, and checkpoints the counts."""
 
@@ -90,6 +101,7 @@ class Journal:
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._stopping = False
+        self._changes: list[tuple[Change, asyncio.Future[None]]] = []
         self._bytes = 0
         self._checkpoint_bytes = 0
         self.last_checkpoint: float | None = None
@@ -103,13 +115,14 @@ class Journal:
         position: bytes | None,
         count: Callable[[], None],
         models: frozenset[str] | None = None,
+        form: str | None = None,
     ) -> None:
         """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable.
 
-        `models` are those that its sender may write, None for all.
+        `models` are those that its sender may write, None for all; `form` is the format that needs a translator.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(source, body, arrived, position, models, count, done))
+        self._waiting.append(_Waiting(source, body, arrived, position, models, form, count, done))
         self._wake.set()
         await done
 
@@ -122,6 +135,9 @@ class Journal:
                     await self._wake.wait()
             self._wake.clear()
             await self._commit_waiting()
+            while self._changes:
+                await self._change(*self._changes.pop(0))
+                checkpointed = time.monotonic()
             aged = time.monotonic() - checkpointed > CHECKPOINT_SECONDS
             if self._bytes > max(CHECKPOINT_BYTES, 2 * self._checkpoint_bytes) or (aged and self._bytes):
                 await self.checkpoint()
@@ -131,24 +147,56 @@ class Journal:
         await self._in_thread(self._store.close)
         self._thread.shutdown()
 
+    async def read(self, name: str) -> Any:
+        """Return a part as it was last checkpointed, None when there is none; raises StoreError."""
+        return await self._in_thread(partial(self._store.read, name))
+
+    async def change(self, change: Change) -> None:
+        """Make `change`, once a checkpoint of what it goes on from is durable; raises StoreError, nothing changed.
+
+        So whatever is in the journal is to be counted by what the checkpoint beside it belongs to.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changes.append((change, done))
+        self._wake.set()
+        await done
+
+    async def _change(self, change: Change, done: "asyncio.Future[None]") -> None:
+        try:
+            await self.checkpoint(change)
+        except Exception as error:  # whatever it is must not end the journal
+            if not done.done():
+                done.set_exception(error)
+        else:
+            if not done.done():
+                done.set_result(None)
+
     def stop(self) -> None:
         """Let `run` commit what waits, write a last checkpoint, close the store, and end."""
         self._stopping = True
         self._wake.set()
 
-    async def checkpoint(self) -> None:
-        """Write all state as it is now. Bodies go on being made durable meanwhile, and are counted afterwards."""
+    async def checkpoint(self, change: Change | None = None) -> None:
+        """Write all state as it is now. Bodies go on being made durable meanwhile, and are counted afterwards.
+
+        With a `change`, write its state and then apply it; raises StoreError when that cannot be.
+        """
         started = time.monotonic()
         sequence = self._store.sequence
         journalled, self._bytes = self._bytes, 0
         self._counts.freeze()
         self._deferred, self._deferred_bytes = [], 0
         try:
-            self._checkpoint_bytes = await self._write(self._counts.state(), sequence)
-        except StoreError as error:
+            self._checkpoint_bytes = await self._write((change or self._counts).state(), sequence)
+        except Exception as error:
             self._bytes += journalled
-            self._faults.note(error, "checkpoint failed, the journal goes on")
+            if isinstance(error, StoreError):
+                self._faults.note(error, "checkpoint failed, the journal goes on")
+            if change is not None or not isinstance(error, StoreError):
+                raise
         else:
+            if change is not None:
+                change.apply()
             self.last_checkpoint = time.time()
             self.checkpoint_seconds = time.monotonic() - started
         finally:
@@ -180,7 +228,15 @@ class Journal:
         group, self._waiting = self._waiting, []
         first = self._store.sequence + 1
         entries = [
-            Entry(first + i, w.source, w.arrived, w.body, w.position, None if w.models is None else "\n".join(w.models))
+            Entry(
+                first + i,
+                w.source,
+                w.arrived,
+                w.body,
+                w.position,
+                None if w.models is None else "\n".join(w.models),
+                w.form,
+            )
             for i, w in enumerate(group)
         ]
         try:

@@ -87,8 +87,8 @@ class Section(Protocol):
         """Add predictions."""
         ...
 
-    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats) -> None:
-        """Add labelled predictions: class codes or numbers in `labels` (n,)."""
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
+        """Add labelled predictions: class codes or numbers in `labels` (n,); `terms` is what classes add elsewhere."""
         ...
 
 
@@ -103,8 +103,8 @@ class _Outcome:
 class Layout:
     """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis.
 
-    `sections` count by themselves; `reserved` are cells by name that others count into, `widths` the numbers of columns
-    of groups and losses in a table of outputs.
+    `sections` count by themselves; `reserved` are cells by name that others count into. `groups` and `losses` name
+    columns of a table of outputs, names that change with whatever the numbers mean.
     """
 
     def __init__(
@@ -113,7 +113,8 @@ class Layout:
         sections: Sequence[Section] = (),
         *,
         reserved: Mapping[str, int] | None = None,
-        widths: tuple[int, int] = (0, 0),
+        groups: Sequence[str] = (),
+        losses: Sequence[str] = (),
     ) -> None:
         self.profile = profile
         self.size = 0
@@ -163,7 +164,10 @@ class Layout:
         for name, cells in (reserved or {}).items():
             self._section(name, cells)
         self._extras = [(self._section(section.name, section.cells), section) for section in sections]
-        self._widths = (self.score_columns, *widths)
+        scores = [f"score {column}" for column in range(self.score_columns)]
+        self.output_names = ["prediction", *scores, *groups, *losses]
+        """Columns of a table of outputs, to be kept beside stored ones."""
+        self._splits = np.cumsum([self.score_columns, len(groups)])
 
     def cells_of(self, section: Section) -> slice:
         """Return where a section given at the start lies."""
@@ -190,11 +194,11 @@ class Layout:
     @property
     def output_width(self) -> int:
         """Number of columns in a table of outputs."""
-        return 1 + sum(self._widths)
+        return len(self.output_names)
 
     def outputs(self, table: Floats) -> Outputs:
         """Read a table of outputs, (n, output_width)."""
-        scores, groups, losses = np.split(table[:, 1:], np.cumsum(self._widths)[:2], axis=1)
+        scores, groups, losses = np.split(table[:, 1:], self._splits, axis=1)
         return Outputs(table[:, 0], scores, groups, losses)
 
     def zeros(self) -> Floats:
@@ -245,15 +249,16 @@ class Layout:
         """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""
         ledger[self.labels] += len(labels)
         _count_histogram(ledger[self.label_delay], delays[~np.isnan(delays)], LABEL_DELAY.buckets)
+        terms = list(self.label_terms(outputs, labels)) if self.profile.classes else []
         for place, section in self._extras:
-            section.count_labels(ledger[place], outputs, labels)
+            section.count_labels(ledger[place], outputs, labels, terms)
         self._count_outcome(ledger, "label", labels)
         known = ~np.isnan(outputs.prediction)
         if self.profile.task == "regression":
             ledger[self.moments] += regression.moments(outputs.prediction[known], labels[known], self._shift)
             return
-        for terms in self.label_terms(outputs, labels):
-            ledger += np.bincount(terms.cells.ravel(), terms.weights.ravel(), minlength=self.size)
+        for term in terms:
+            ledger += np.bincount(term.cells.ravel(), term.weights.ravel(), minlength=self.size)
 
     def label_terms(self, outputs: Outputs, labels: Floats) -> Iterator[Terms]:
         """Yield what labelled predictions of classes add, row by row, but for label counts and distributions."""

@@ -1,6 +1,9 @@
 """A watched model at run time: its versions' ledgers and windows, and the join of predictions with their labels."""
 
+import logging
 from collections.abc import Iterator, Sequence, Set
+from functools import cached_property
+from time import time as clock
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,8 @@ CHALLENGE_EVENTS = 100_000
 """Labelled events of one version that wait for the other version's."""
 
 _COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
+
+_log = logging.getLogger(__name__)
 
 _NO_LABELS = np.empty(0)
 
@@ -64,16 +69,19 @@ class Version:
         """Predictions, and those of them that got their label, by the time of the prediction."""
         self.last_prediction: float | None = None
         self.last_label: float | None = None
+        self.seen = 0.0
+        """When its last event arrived."""
         self.unlabelled = 0
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "lifetime": self.lifetime,
-            "windows": {f"{window.length:g}": window.state() for window in self.windows},
-            "coverage": {f"{window.length:g}": window.state() for window in self.coverage},
+            "windows": {f"{window.length:.17g}": window.state() for window in self.windows},
+            "coverage": {f"{window.length:.17g}": window.state() for window in self.coverage},
             "last_prediction": self.last_prediction,
             "last_label": self.last_label,
+            "seen": self.seen,
             "unlabelled": self.unlabelled,
             "changes": self.changes.state() if self.changes else {},
         }
@@ -84,11 +92,15 @@ class Version:
             self.lifetime[here] = state["lifetime"][there]
         for name, windows, kept in (("windows", self.windows, cells), ("coverage", self.coverage, None)):
             for window in windows:
-                stored = state[name].get(f"{window.length:g}")
+                stored = state[name].get(f"{window.length:.17g}")
                 if stored is not None:
                     window.restore(stored, kept)
+                else:
+                    latest = max(state["last_prediction"] or 0.0, state["last_label"] or 0.0)
+                    window.begin_after(min(latest, clock()))  # a clock may have been ahead
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
+        self.seen = state.get("seen", 0.0)
         self.unlabelled = state["unlabelled"]
         if self.changes is not None:
             self.changes.restore(state.get("changes", {}))
@@ -108,7 +120,8 @@ class Version:
     def cover(self, predictions: int, labelled: int, time: float) -> None:
         """Count predictions of one pane that expect a label, and those that have got it."""
         for window in self.coverage:
-            window.add(np.array([predictions, labelled], np.float64), time)
+            if window.is_whole(time) if predictions else window.holds(time):  # only labels of predictions counted here
+                window.add(np.array([predictions, labelled], np.float64), time)
 
     def label_coverage(self, now: float, delay: float) -> list[float]:
         """Return the labelled share of each window's predictions that are older than `delay`; NaN without any."""
@@ -145,7 +158,8 @@ class Model:
                 **({VECTORS: self.vectors.cells} if self.vectors else {}),
                 **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
             },
-            widths=(len(attributes.names) if attributes else 0, 2 if expects_losses else 0),
+            groups=self.group_counts.columns if self.group_counts else (),
+            losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
         )
         self.schema = Schema(settings.name, profile, attributes)
         self._vector_map = (
@@ -208,33 +222,74 @@ class Model:
             self._expected = self.profile.provenance.model_version or DEFAULT_VERSION
             self.versions[self._expected] = self._version(self._expected)
 
-    def admit(self, names: Set[str | None]) -> Set[str | None]:
-        """Create the versions that are new, and return those for which there is no place left."""
+    def admit(self, names: Set[str | None], now: float | None = None) -> Set[str | None]:
+        """Create the versions that are new `now`, and return those for which there is no place left."""
+        now = clock() if now is None else now
         if self._expected is not None and names != {None}:
             if self._expected not in names:
                 del self.versions[self._expected]
             self._expected = None
+        for name, version in self.versions.items():
+            if name in names:
+                version.seen = now
         refused: set[str | None] = set()
         for name in sorted(name for name in names - self.versions.keys() if name is not None):
             if len(self.versions) < self._version_limit:
-                self.versions[name] = self._version(name)
-            else:
+                self.versions[name] = self._version(name, now)
+            elif not self._take_place(name, now):
                 refused.add(name)
         return refused
 
-    def _version(self, name: str) -> Version:
+    def _take_place(self, name: str, now: float) -> bool:
+        """Let a version take the place of the one unseen for longest of those that nothing shows of; False if none."""
+        kept = {self.settings.challenge.champion, self.settings.challenge.challenger} if self.settings.challenge else ()
+        gone = [
+            version
+            for version in self.versions.values()
+            if version.seen < now - self.horizon
+            and version.name not in kept
+            and not self.waiting_predictions(version.name)
+            and not version.totals(now)[:, [self.layout.predictions.start, self.layout.labels.start]].any()
+        ]
+        if not gone:
+            return False
+        oldest = min(gone, key=lambda version: version.seen).name
+        _log.info(
+            "model %s: version %s takes the place of %s, of which no window holds anything", self.name, name, oldest
+        )
+        self.versions = {  # in their order, by which the join knows them
+            name if each == oldest else each: self._version(name, now) if each == oldest else version
+            for each, version in self.versions.items()
+        }
+        return True
+
+    def _version(self, name: str, seen: float = 0.0) -> Version:
         changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
-        return Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
+        version = Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
+        version.seen = seen
+        return version
+
+    @cached_property
+    def basis(self) -> str:
+        """What every count rests on. With another one a model begins anew, so that no window mixes two.
+
+        Another profile has other bins and classes, another threshold other predictions, another `performance_time`
+        other panes for the same labels.
+        """
+        decides = self.profile.task == "binary" and self.layout.score_columns
+        threshold = f" threshold {self.settings.threshold!r}" if decides else ""
+        return f"profile {self.digest}{threshold} time {self.settings.performance_time}"
 
     @property
     def state_name(self) -> str:
-        """Name of the stored state: another profile has other bins and classes, and so begins anew."""
-        return f"model {self.name} {self.digest}"
+        """Name of the stored state."""
+        return f"model {self.name} {self.basis}"
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "places": self.layout.places(),
+            "outputs": self.layout.output_names,
             "versions": {name: version.state() for name, version in self.versions.items() if name != self._expected},
             "join": self.join.state(),
             "challenge": self.challenge.state() if self.challenge else {},
@@ -243,15 +298,49 @@ class Model:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over `state`, before the first event."""
+        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
+        self._restore_versions(state)
+        self.join.restore(state["join"], outputs, elsewhere=elsewhere)
+        if self.challenge is not None:
+            self.challenge.restore(state["challenge"], outputs, elsewhere=elsewhere)
+        self._hold_versions()
+
+    def take_over(self, former: "Model") -> None:
+        """Go on, before the first event, from a model of the same basis, which takes no events any more.
+
+        What is kept is what `restore` would keep of its state.
+        """
+        state = former.state()
+        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
+        self.seed = former.seed
+        self._restore_versions(state)
+        self.join.take_over(former.join, outputs, elsewhere=elsewhere)
+        if self.challenge is not None and former.challenge is not None:
+            self.challenge.take_over(former.challenge, outputs, elsewhere=elsewhere)
+        self._hold_versions()
+
+    @property
+    def waiting(self) -> int:
+        """Number of predictions that wait for their label."""
+        return sum(self.waiting_predictions(version) for version in self.versions)
+
+    def _restore_versions(self, state: dict[str, Any]) -> None:
         cells = self.layout.shared(state["places"])
         for name, stored in state["versions"].items():  # in their order, by which the join knows them
             self.versions[name] = self._version(name)
             self.versions[name].restore(stored, cells)
-        self.join.restore(state["join"])
-        if self.challenge is not None:
-            self.challenge.restore(state.get("challenge", {}))
         for name in _COUNTS:
             setattr(self, name, state[name])
+
+    def _hold_versions(self) -> None:
+        """See to it that what was restored has room, even when the limit was higher then."""
+        for join in (self.join, *([self.challenge.join] if self.challenge else [])):
+            join.hold_versions(max(len(self.versions), self._version_limit))
+
+    def _stored_outputs(self, state: dict[str, Any]) -> list[int]:
+        """Return which column of stored outputs is each of those kept here, -1 for one that was not kept."""
+        there: list[str] = state["outputs"]
+        return [there.index(name) if name in there else -1 for name in self.layout.output_names]
 
     def count(self, columns: Columns) -> None:
         """Count events whose versions are admitted, each prediction and each label once."""

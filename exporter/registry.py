@@ -64,6 +64,11 @@ class Registry:
         """Names of the collectors."""
         return tuple(self._collectors)
 
+    @property
+    def collectors(self) -> tuple[Collector, ...]:
+        """The collectors themselves."""
+        return tuple(self._collectors.values())
+
     async def scrape(self, openmetrics: bool, gzipped: bool, collectors: frozenset[str] | None = None) -> bytes:
         """Return the exposition of the named collectors, of all when None; compressed when `gzipped`.
 

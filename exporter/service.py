@@ -4,48 +4,39 @@ import asyncio
 import logging
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from exporter import __version__
-from exporter.budget import Budget
-from exporter.collectors import (
-    CloudEventCollector,
-    DataCollector,
-    IntakeCollector,
-    StateCollector,
-)
+from exporter.assembly import Assembly, Fixed, assemble
 from exporter.compute.sampler import Compute
 from exporter.config import Config
-from exporter.intake import Intake, SourceCounts
+from exporter.intake import SourceCounts
 from exporter.journal import Faults, Journal
+from exporter.loading import Loading
 from exporter.logs import Notice
 from exporter.model import Model
-from exporter.model_collectors import model_collectors
 from exporter.profile.profile import Profile
 from exporter.registry import Registry
-from exporter.samples import Collector
-from exporter.sources.http import HttpSource
-from exporter.sources.kserve import KServe
-from exporter.sources.pulling import make, supervise
-from exporter.state import HISTORY_SECONDS, Observer, Report, SourceState, source_state
+from exporter.reload import Reloader
+from exporter.sources.pulling import Pulling
+from exporter.state import HISTORY_SECONDS, Report, SourceState, source_state
 from exporter.store import Store, StoreError
 from exporter.web import config as web_config
-from exporter.web.app import App
 from exporter.web.auth import Guard
 from exporter.web.config import WebConfig
 from exporter.web.server import listen, serve
 from exporter.web.tls import ReloadingContext
-from exporter.web.tokens import Tokens
 from exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
-KSERVE_STATE = "kserve"
 REOPEN_SECONDS = 5.0
+MANY_SCRAPES = 4
 SHARED_SECONDS = 0.25
-"""How long scrapes share an exposition while events pour in."""
+"""While events pour in, an exposition is shared for so long if there are so many scrapes within a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +45,11 @@ Task = Callable[["Service"], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line decides, rather than the configuration file. `notices` returns the last logged faults."""
+    """What the command line decides, rather than the configuration file. `notices` returns the last logged faults.
+
+    `config_file` is read again at a reload; `lifecycle` lets HTTP ask for one, and `hung_up` whether SIGHUP has before
+    the service ran.
+    """
 
     listen: tuple[str, ...] = (":10042",)
     telemetry_path: str = "/metrics"
@@ -62,6 +57,9 @@ class Options:
     web_config: Path | None = None
     max_requests: int = 40
     notices: Callable[[], Sequence[Notice]] = tuple
+    config_file: Path | None = None
+    lifecycle: bool = False
+    hung_up: Callable[[], bool] = bool
 
 
 class Service:
@@ -71,71 +69,65 @@ class Service:
         self._options = options
         self._tasks = tasks
         self._started = time.time()
-        limits = config.limits
-        self.models = [Model(settings, profiles[settings.name], limits) for settings in config.models]
         self.faults = Faults()
-        self.intake = Intake(self.models, [source.name for source in config.sources], limits)
-        data = DataCollector(self.models)
-        self._observers = [Observer(model, data.comparisons[model.name]) for model in self.models]
+        self.journal: Journal | None = None
+        self.loading = Loading(self._started)
         self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
-        self.http = next(
-            (
-                HttpSource(source.name, self.intake, KServe(source.http.kserve, profiles))
-                for source in config.sources
-                if source.http is not None
-            ),
-            None,
-        )
-        if self.http is not None:
-            self.intake.parts[KSERVE_STATE] = self.http.kserve
-        made = [make(source) for source in config.sources]
-        self.pulling = {source.name: source for source in made if source is not None}
-        self._awaited = dict(self.pulling)
-        collectors: list[Collector] = [
-            *model_collectors(self.models, data),
-            IntakeCollector(self.intake, self.pulling, self._started),
-            *([CloudEventCollector(self.http.name, self.http.kserve)] if self.http is not None else []),
-            StateCollector(self.faults, lambda: self.journal),
-            *self.compute.collectors,
-        ]
-        self.registry = Registry(
-            [collector for collector in collectors if collector.name not in options.collectors_off],
-            self._generation,
-            budget=Budget(limits.series),
-        )
-        tokens = next((source.http.tokens for source in config.sources if source.http is not None), [])
-        app = App(
-            self.registry,
-            self.http,
+        self._reloader = Reloader(self)
+        self.fixed = Fixed(
             self,
-            telemetry_path=options.telemetry_path,
-            body_limit=limits.body_bytes,
-            tokens=Tokens(tokens) if tokens else None,
-            max_requests=options.max_requests,
+            options.telemetry_path,
+            options.max_requests,
+            options.collectors_off,
+            self._reloader.reload if options.lifecycle else None,
+            options.config_file,
         )
+        self.assembly = assemble(self.fixed, config, profiles, self.compute.watch)
+        self.intake = self.assembly.intake
+        self.intake.closed = "starting"
+        self.pulling = Pulling(self.intake)
+        self._awaited = dict(self.assembly.pulling)
         web = _web_config(options.web_config)
-        self.app = Guard(app, web, {"/v1/events"} if tokens else ())
+        self.app = Guard(self.assembly.app, web, self.assembly.guarded)
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
         self._report: tuple[Hashable, Report] | None = None
+        self._asked: deque[float] = deque(maxlen=MANY_SCRAPES)
         self._moment = -1
         self._seen: Hashable = None
         self._state_path = config.state.path if config.state is not None else None
         self._helpers: list[asyncio.Task[None]] = []
-        self._pullers: list[asyncio.Task[None]] = []
-        self.journal: Journal | None = None
-        self.intake.closed = "starting"
+        self.unreloadable: str | None = "starting"
+        """Why the configuration cannot be loaded anew now."""
 
-    def _generation(self) -> Hashable:
+    @property
+    def models(self) -> list[Model]:
+        """The models that are watched now."""
+        return list(self.assembly.models.values())
+
+    @property
+    def registry(self) -> Registry:
+        """What makes scrapes now."""
+        return self.assembly.registry
+
+    def put(self, assembly: Assembly) -> None:
+        """Go on with another assembly, for which intake and compute are ready."""
+        self.assembly = assembly
+        self.app.renew(assembly.app, assembly.guarded)
+        self._awaited = {name: it for name, it in self._awaited.items() if assembly.pulling.get(name) is it}
+
+    def generation(self) -> Hashable:
         """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on.
 
-        While events pour in, each scrape would find other counts: then all scrapes of a moment are shown the same.
+        While events pour in, each scrape would find other counts: then the many scrapes of a moment are shown the same.
         """
         now = time.time()
         moment = int(now / SHARED_SECONDS)
-        if not self.intake.busy or moment != self._moment:
+        self._asked.append(now)
+        many = len(self._asked) == MANY_SCRAPES and now - self._asked[0] < 1.0
+        if not (many and self.intake.busy) or moment != self._moment:
             self._moment = moment
             self._seen = self.intake.generation, self.compute.generation, int(now)
-        return self._seen
+        return self._seen, self.loading
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
@@ -150,7 +142,7 @@ class Service:
 
     def status(self) -> Report:
         """Return how everything is; made once for all who ask of one state."""
-        generation = self._generation(), self.ready()
+        generation = self.generation(), self.ready()
         if self._report is None or self._report[0] != generation:
             now = time.time()
             report = Report(
@@ -158,21 +150,23 @@ class Service:
                 self._started,
                 now,
                 self.ready(),
-                [state for observer in self._observers for state in observer.states(now)],
+                [state for observer in self.assembly.observers.values() for state in observer.states(now)],
                 [self._source(name, counts) for name, counts in self.intake.sources.items()],
                 list(self._options.notices()),
                 self.registry.budget.state,
+                self.loading,
             )
             self._report = generation, report
         return self._report[1]
 
     def _source(self, name: str, counts: SourceCounts) -> SourceState:
-        return source_state(name, counts, self.pulling[name].health if name in self.pulling else None)
+        source = self.assembly.pulling.get(name)
+        return source_state(name, counts, source.health if source is not None else None)
 
     def observe(self, now: float) -> None:
         """Remember how the models are, for the curves of the landing page."""
         self.intake.flush()
-        for observer in self._observers:
+        for observer in self.assembly.observers.values():
             observer.record(now)
 
     async def run(self) -> None:
@@ -183,13 +177,19 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        if self._options.config_file is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reloader.hang_up)
+            if self._options.hung_up():
+                self._reloader.hang_up()
         self.compute.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._start(group, store)), group.create_task(_expire(self))]
             scheme = "http" if self._tls is None else "https"
             _log.info("listening on %s (%s)", ", ".join(self._options.listen), scheme)
             await serve(self.app, sockets, stop, self._tls)
-            await self._stop_pulling()
+            self.unreloadable = "stopping"
+            await self._reloader.settle()
+            await self.pulling.stop()
             self.intake.closed = "stopping"
             for task in tasks + self._helpers:
                 task.cancel()
@@ -212,15 +212,10 @@ class Service:
         for model in self.models:
             model.expect()
         self.intake.closed = None
+        self.unreloadable = None
+        self.pulling.start(self.assembly.pulling.values())
         self._helpers += [group.create_task(task(self)) for task in (_observe, *self._tasks)]
-        self._pullers = [group.create_task(supervise(source, self.intake)) for source in self.pulling.values()]
-
-    async def _stop_pulling(self) -> None:
-        """Stop the sources while the intake still takes the body that each has at hand."""
-        for puller in self._pullers:
-            puller.cancel()
-        if self._pullers:
-            await asyncio.wait(self._pullers)
+        self._helpers.append(group.create_task(self._reloader.run()))
 
     def _open_store(self) -> Store | None:
         """Open the store if there is one; what is wrong with it shows, and may pass, unless another process has it."""
@@ -232,13 +227,15 @@ class Service:
             if error.fault == "locked":
                 raise
             self.faults.note(error, "events are refused until the state can be opened")
-            self.intake.closed = f"state: {error}"
+            self.intake.closed = self.unreloadable = f"state: {error}"
             return None
 
     async def _restore(self, store: Store) -> None:
         """Bring the counts to where they were, letting others run meanwhile."""
         started = time.monotonic()
-        self.intake.closed = "restoring state"
+        self.intake.closed = self.unreloadable = "restoring state"
+        for part in sorted(store.parts() - self.intake.state().keys()):
+            _log.info("the state keeps %s, which is not in use, for when it is configured again", part)
         self.intake.restore(store.read)
         replayed = 0
         for entry in store.journal():
@@ -261,8 +258,8 @@ async def _expire(service: Service) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
         service.intake.expire(time.time())
-        if service.http is not None:
-            await service.http.expire(time.time())
+        if service.assembly.http is not None:
+            await service.assembly.http.expire(time.time())
 
 
 async def _observe(service: Service) -> None:

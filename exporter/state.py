@@ -1,33 +1,35 @@
 """How everything is, in words: the one read model behind the landing page and `/api/v1/status`.
 
 It judges by the same rules as the alerts: a benchmark is missed when the whole 95 % interval is beyond it, a feature
-drifts when a statistic is above its threshold.
+drifts when a statistic is above its threshold, and `signs` tells of the rest.
 """
 
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.budget import SeriesState
-from exporter.collectors import benchmark_bounds
+from exporter.collectors.performance import benchmark_bounds
 from exporter.drift import Comparison
 from exporter.durations import format_duration
 from exporter.intake import SourceCounts
+from exporter.loading import Loading
 from exporter.logs import Notice
 from exporter.model import Model, Version
 from exporter.performance import Sums, metrics_of
+from exporter.signs import Signs
 from exporter.sources.base import Health
 
 HISTORY_POINTS = 60
 HISTORY_SECONDS = 10.0
 
-Verdict = Literal["failing", "silent", "drifting", "unknown", "good"]
-VERDICTS: tuple[Verdict, ...] = ("failing", "silent", "drifting", "unknown", "good")
+Verdict = Literal["failing", "silent", "suspect", "unfair", "drifting", "unknown", "good"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 """From what needs somebody most to what needs nobody."""
 
 Floats = NDArray[np.float64]
@@ -93,7 +95,10 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are."""
+    """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are.
+
+    `configuration` tells how it was last loaded.
+    """
 
     version: str
     started: float
@@ -103,6 +108,7 @@ class Report:
     sources: list[SourceState] = field(default_factory=list)
     errors: list[Notice] = field(default_factory=list)
     series: SeriesState = field(default_factory=SeriesState)
+    configuration: Loading | None = None
 
 
 def source_state(name: str, counts: SourceCounts, health: Health | None = None) -> SourceState:
@@ -133,6 +139,7 @@ class Observer:
         metrics = metrics_of(model.layout)
         self._headline = next((name for name in self._bounds if name in metrics), next(iter(metrics)))
         self._metrics = {name: metrics[name] for name in (self._headline, *self._bounds) if name in metrics}
+        self._signs = Signs(model)
         self._history: dict[str, deque[Floats]] = {}
 
     def record(self, now: float) -> None:
@@ -157,6 +164,8 @@ class Observer:
         reasons["failing"] = missed
         if totals[-1, layout.predictions.start] == 0:
             reasons["silent"] = [f"no prediction in {self._windows[-1]}"]
+        reasons["suspect"] = list(self._signs.of_failure(version, totals))
+        reasons["unfair"] = list(self._signs.of_unfairness(totals))
         if drifted or outcomes:
             reasons["drifting"] = [f"{_listed(drifted + outcomes)} drifted in {drift_window}"]
         if labels.max() < enough:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "state.sqlite3"
 PIECE_BYTES = 8 * 1024 * 1024
 
@@ -24,7 +24,7 @@ Fault = Literal["locked", "full", "read_only", "corrupt", "schema", "io"]
 _TABLES = """
 CREATE TABLE journal (
     sequence INTEGER PRIMARY KEY, source TEXT NOT NULL, arrived REAL NOT NULL, body BLOB NOT NULL, position BLOB,
-    models TEXT
+    models TEXT, format TEXT
 ) STRICT;
 CREATE TABLE checkpoints (name TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE pieces (
@@ -32,6 +32,8 @@ CREATE TABLE pieces (
     PRIMARY KEY (name, generation, piece)
 ) STRICT;
 """
+
+_FROM_SCHEMA_1 = "ALTER TABLE journal ADD COLUMN format TEXT"
 
 
 class StoreError(Exception):
@@ -43,7 +45,10 @@ class StoreError(Exception):
 
 
 class Entry(NamedTuple):
-    """A body in the journal. `models` are those that its sender may write, one per line; None means all."""
+    """A body in the journal. `models` are those that its sender may write, one per line; None means all.
+
+    `format` names the translator that makes events of the body, None where it holds events.
+    """
 
     sequence: int
     source: str
@@ -51,6 +56,7 @@ class Entry(NamedTuple):
     body: bytes
     position: bytes | None
     models: str | None = None
+    format: str | None = None
 
     @property
     def scope(self) -> frozenset[str] | None:
@@ -86,13 +92,13 @@ class Store:
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA wal_autocheckpoint = 4000")
         (version,) = execute("PRAGMA user_version").fetchone()
-        if version not in (0, SCHEMA):
+        if version > SCHEMA:
             raise StoreError(
                 "schema", f"{self._path}: has schema {version}, but this version of mlops-exporter knows {SCHEMA}"
             )
         execute("BEGIN EXCLUSIVE")
-        if version == 0:
-            for statement in _TABLES.split(";")[:-1]:
+        if version < SCHEMA:
+            for statement in [_FROM_SCHEMA_1] if version else _TABLES.split(";")[:-1]:
                 execute(statement)
             execute(f"PRAGMA user_version = {SCHEMA}")
         # What a checkpoint that was not finished has left behind.
@@ -113,7 +119,7 @@ class Store:
     def append(self, entries: Sequence[Entry]) -> None:
         """Make entries durable, all or none; raises StoreError."""
         with self._faults():
-            self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", entries)
+            self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", entries)
 
     def journal(self) -> Iterator[Entry]:
         """Yield the entries in their order."""
@@ -150,6 +156,11 @@ class Store:
         """Remove the pieces of a checkpoint that could not be finished."""
         with self._faults():
             self._connection.execute("DELETE FROM pieces WHERE generation = ?", (generation,))
+
+    def parts(self) -> set[str]:
+        """Return the names of the parts that there are; raises StoreError."""
+        with self._faults():
+            return {name for (name,) in self._connection.execute("SELECT name FROM checkpoints")}
 
     def read(self, name: str) -> Any:
         """Return the current tree of a part, None when there is none; raises StoreError."""

@@ -23,6 +23,8 @@ class Window:
         self.length = length
         self.width = length / panes
         self.numbers = np.full(panes, -panes, np.int64)
+        self.first = -panes
+        """Number of the first pane that has counted everything of its time."""
         self.panes = np.zeros((panes, cells))
         self._newest = -1
         """The pane in which the window ended whose sum is `_total`; -1 for none."""
@@ -30,7 +32,7 @@ class Window:
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""
-        return {"numbers": self.numbers, "panes": self.panes}
+        return {"numbers": self.numbers, "panes": self.panes, "first": self.first}
 
     def restore(self, state: dict[str, Any], cells: Cells | None = None) -> None:
         """Take over the panes of an equal window, or only the cells that lie elsewhere there: (here, there) pairs."""
@@ -38,8 +40,13 @@ class Window:
             return
         self._newest = -1
         self.numbers[:] = state["numbers"]
+        self.first = state["first"]
         for here, there in cells or [(slice(None), slice(None))]:
             self.panes[:, here] = state["panes"][:, there]
+
+    def begin_after(self, time: float) -> None:
+        """Note that events up to `time` were counted elsewhere, so that nothing of them can be changed here."""
+        self.first = int(time // self.width) + 1
 
     def add(self, delta: Floats, time: float) -> bool:
         """Add counts to the pane of `time` (Unix seconds); False when the ring has moved past that pane."""
@@ -57,10 +64,14 @@ class Window:
             self._total += delta
         return True
 
+    def is_whole(self, time: float) -> bool:
+        """Whether the pane of `time` has counted everything of its time."""
+        return int(time // self.width) >= self.first
+
     def holds(self, time: float) -> bool:
         """Whether the pane of `time` is in the ring, so that what it counted can still be changed."""
         number = int(time // self.width)
-        return bool(self.numbers[number % len(self.panes)] == number)
+        return self.is_whole(time) and bool(self.numbers[number % len(self.panes)] == number)
 
     def forget_after(self, now: float) -> bool:
         """Empty the panes beyond `now`, but for the next; returns whether there were any.

@@ -28,7 +28,7 @@ MEANINGS = {
     "models[].positive": "The positive class (binary), to be checked against the profile.",
     "models[].threshold": "Score from which on positive is predicted, where events carry no prediction.",
     "models[].performance_time": "Which time puts a label into a window: its own or its prediction's.",
-    "models[].label_delay": "Age at which a prediction should have its label.",
+    "models[].label_delay": "Age at which a prediction should have its label, `label_ttl` at most.",
     "models[].label_ttl": "How long a prediction waits for its label.",
     "models[].benchmarks": "What each metric must keep.",
     "models[].drift": "Drift statistics and their thresholds.",

@@ -1,6 +1,7 @@
 """What the resources cost, how much of that is idle, and what would be the right size."""
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,10 @@ class _Usage:
     utilization: UsageWindow
     memory: UsageWindow
 
+    @classmethod
+    def over(cls, window: float) -> "_Usage":
+        return cls(UsageWindow(window), UsageWindow(window))
+
     def observe(self, now: float, utilization: float, memory: float) -> None:
         self.utilization.observe(now, utilization)
         self.memory.observe(now, memory)
@@ -102,9 +107,23 @@ class CostSampler:
         self._previous: float | None = None
         self._host = Meter()
         self._gpu = Meter()
-        self._host_usage = _Usage(UsageWindow(rule.window), UsageWindow(rule.window))
-        self._gpu_usage = _Usage(UsageWindow(rule.window), UsageWindow(rule.window))
+        self._host_usage = _Usage.over(rule.window)
+        self._gpu_usage = _Usage.over(rule.window)
         self._gpus = 0
+
+    def successor(self, prices: CostSettings | None, rule: AdviceSettings) -> "CostSampler":
+        """Return a sampler by other prices or another rule, which goes on with what those do not touch.
+
+        Amounts in another currency begin anew, and so does what was observed for another window. This sampler may go
+        on, too.
+        """
+        following = deepcopy(self)
+        following._prices, following._rule = prices, rule
+        if _currency(prices) != _currency(self._prices):
+            following._host, following._gpu = Meter(), Meter()
+        if rule.window != self._rule.window:
+            following._host_usage, following._gpu_usage = _Usage.over(rule.window), _Usage.over(rule.window)
+        return following
 
     def sample(
         self, now: float, cpu: CpuSnapshot | None, memory: MemorySnapshot | None, gpus: Sequence[GpuSnapshot]
@@ -164,6 +183,10 @@ class CostSampler:
         observed = usage.utilization.count * self._interval
         cost, idle = (None, None) if price is None else (meter.total, meter.idle)
         return ResourceSnapshot(resource, price, cost, idle, observed, demand, advice)
+
+
+def _currency(prices: CostSettings | None) -> str:
+    return "" if prices is None else prices.currency
 
 
 class CostCollector:

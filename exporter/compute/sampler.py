@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from exporter.compute.cgroup import find_scope
@@ -24,45 +25,112 @@ DRIVERS: tuple[Callable[[], Driver], ...] = (NvidiaDriver,)
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What of the samples depends on settings that may change while sampling goes on, and what publishes it."""
+
+    settings: ComputeSettings
+    workload_sampler: WorkloadSampler
+    workloads: Published[tuple[WorkloadSnapshot, ...]]
+    cost_sampler: CostSampler
+    cost: Published[tuple[ResourceSnapshot, ...]]
+    collectors: tuple[Collector, ...] = ()
+
+
+LASTING = ("interval", "scope", "root")
+"""Settings with which sampling began, and which it keeps."""
+
+
 class Compute:
-    """Samples compute every `settings.interval` between `start` and `stop`; `collectors` read the latest samples.
+    """Samples compute every `settings.interval` between `start` and `stop`; collectors read the latest samples.
 
     `drivers` are the GPU drivers to use, all known ones when None.
     """
 
     def __init__(self, settings: ComputeSettings, drivers: Sequence[Driver] | None = None) -> None:
-        self._settings = settings
+        self._interval = settings.interval
         root = settings.root
         scope = find_scope(root, settings.scope)
-        max_age = max(5 * settings.interval, 10.0)
+        self._max_age = max_age = max(5 * settings.interval, 10.0)
         self._cpu = Published[CpuSnapshot](max_age)
         self._memory = Published[MemorySnapshot](max_age)
-        self._workloads = Published[tuple[WorkloadSnapshot, ...]](max_age)
-        self._cost = Published[tuple[ResourceSnapshot, ...]](max_age)
         self._cpu_sampler = CpuSampler(root, scope)
         self._memory_sampler = MemorySampler(root, scope)
-        self._workload_sampler = WorkloadSampler(root, settings.workloads, boot_clock)
-        self._cost_sampler = CostSampler(settings.cost, settings.advice, settings.interval)
+        self._sampling = threading.Lock()
         self._gpus = [
             (driver, Published[GpuSnapshot](max_age))
             for driver in (drivers if drivers is not None else (make() for make in DRIVERS))
         ]
-        self.collectors: tuple[Collector, ...] = (
+        self._host_collectors: tuple[Collector, ...] = (
             CpuCollector(self._cpu, "host" if scope is None else "cgroup"),
             MemoryCollector(self._memory),
             PressureCollector(root, scope),
-            WorkloadCollector(settings.workloads, self._workloads, [published for _, published in self._gpus]),
-            GpuCollector([(driver.vendor, published) for driver, published in self._gpus]),
-            CostCollector(self._cost, settings.cost.currency if settings.cost else ""),
+        )
+        self._gpu_collector = GpuCollector([(driver.vendor, published) for driver, published in self._gpus])
+        self._watch = self._collected(
+            Watch(
+                settings,
+                WorkloadSampler(root, settings.workloads, boot_clock),
+                Published(max_age),
+                CostSampler(settings.cost, settings.advice, settings.interval),
+                Published(max_age),
+            )
         )
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._failures: dict[str, str] = {}
 
     @property
+    def watch(self) -> Watch:
+        """What depends on the settings in force."""
+        return self._watch
+
+    @property
+    def collectors(self) -> tuple[Collector, ...]:
+        """The collectors of what is sampled now."""
+        return self._watch.collectors
+
+    def prepare(self, settings: ComputeSettings) -> Watch:
+        """Return what `become` needs for other settings, all but LASTING ones, with a first sample. Blocks briefly."""
+        with self._sampling:
+            watch = self._watch
+            if settings.workloads != watch.settings.workloads:
+                watch = replace(
+                    watch,
+                    workload_sampler=watch.workload_sampler.successor(settings.workloads),
+                    workloads=Published(self._max_age),
+                )
+            if (settings.cost, settings.advice) != (watch.settings.cost, watch.settings.advice):
+                watch = replace(
+                    watch,
+                    cost_sampler=watch.cost_sampler.successor(settings.cost, settings.advice),
+                    cost=Published(self._max_age),
+                )
+        watch = self._collected(replace(watch, settings=settings))
+        if watch.workloads is not self._watch.workloads:
+            self._attempt("workloads", watch.workloads, watch.workload_sampler.sample)
+        if watch.cost is not self._watch.cost:
+            self._attempt("cost", watch.cost, lambda: self._sample_cost(watch.cost_sampler, time.monotonic()))
+        return watch
+
+    def become(self, watch: Watch) -> None:
+        """Go on by other settings from the next sample on."""
+        self._watch = watch
+
+    def _collected(self, watch: Watch) -> Watch:
+        """Return it with its collectors."""
+        cost = watch.settings.cost
+        workloads = WorkloadCollector(
+            watch.settings.workloads, watch.workloads, [published for _, published in self._gpus]
+        )
+        costs = CostCollector(watch.cost, cost.currency if cost else "")
+        return replace(watch, collectors=(*self._host_collectors, workloads, self._gpu_collector, costs))
+
+    @property
     def generation(self) -> int:
         """A number that grows whenever a collector has something new to tell."""
-        host = self._cpu.generation + self._memory.generation + self._workloads.generation + self._cost.generation
+        host = self._cpu.generation + self._memory.generation
+        host += self._watch.workloads.generation + self._watch.cost.generation
         return host + sum(published.generation for _, published in self._gpus)
 
     def start(self) -> None:
@@ -86,8 +154,10 @@ class Compute:
         def sample(now: float) -> None:
             self._attempt("cpu", self._cpu, lambda: self._cpu_sampler.sample(now))
             self._attempt("memory", self._memory, self._memory_sampler.sample)
-            self._attempt("workloads", self._workloads, self._workload_sampler.sample)
-            self._attempt("cost", self._cost, lambda: self._sample_cost(now))
+            with self._sampling:
+                watch = self._watch
+                self._attempt("workloads", watch.workloads, watch.workload_sampler.sample)
+                self._attempt("cost", watch.cost, lambda: self._sample_cost(watch.cost_sampler, now))
 
         self._every_interval(sample)
 
@@ -96,13 +166,13 @@ class Compute:
         self._every_interval(lambda now: self._attempt("gpu", published, lambda: sampler.sample(now)))
         driver.close()
 
-    def _sample_cost(self, now: float) -> tuple[ResourceSnapshot, ...]:
+    def _sample_cost(self, sampler: CostSampler, now: float) -> tuple[ResourceSnapshot, ...]:
         gpus = [snapshot for _, published in self._gpus if (snapshot := _latest(published)) is not None]
-        return self._cost_sampler.sample(now, _latest(self._cpu), _latest(self._memory), gpus)
+        return sampler.sample(now, _latest(self._cpu), _latest(self._memory), gpus)
 
     def _every_interval(self, sample: Callable[[float], None]) -> None:
         """Call `sample` on a fixed beat; a beat that was missed is skipped, not made up for."""
-        interval = self._settings.interval
+        interval = self._interval
         due = time.monotonic()
         while True:
             now = time.monotonic()

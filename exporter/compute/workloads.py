@@ -13,9 +13,10 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from copy import copy, deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,19 +153,43 @@ class WorkloadSampler:
         self._root = root
         self._proc = str(root / "proc")
         self._workloads = workloads
+        self._boot_clock = boot_clock
         self._patterns = [
             (index, re.compile(os.fsencode(workload.match)))
             for index, workload in enumerate(workloads)
             if workload.match is not None
         ]
         self._cgroups = self._cgroup_directories(cgroup.find_hierarchies(root)) if self._uses_cgroups() else {}
-        self._since = int(boot_clock() * _TICKS_PER_SECOND)  # whole ticks, as start times are
+        now = int(boot_clock() * _TICKS_PER_SECOND)  # whole ticks, as start times are
+        self._since = [now for _ in workloads]
         self._boot_time = time.time() - boot_clock()
         self._members: dict[int, _Process] = {}
         self._others: dict[int, int] = {}  # process id to samples seen
         self._totals = [_Totals() for _ in workloads]
         self._samples = 0
         self._kernel_keeps_io = Path(self._proc, "self/io").exists()
+
+    def successor(self, workloads: Sequence[WorkloadSettings]) -> "WorkloadSampler":
+        """Return a sampler of other workloads, which goes on with the counters of those that stay as they are.
+
+        What a process used until its last sample stays with the workload that it was credited to; from then on it
+        counts for the one that finds it now. This sampler may go on, too.
+        """
+        following = WorkloadSampler(self._root, workloads, self._boot_clock)
+        for index, workload in enumerate(workloads):
+            if workload in self._workloads:
+                former = self._workloads.index(workload)
+                following._totals[index] = copy(self._totals[former])
+                following._since[index] = self._since[former]
+        named = following._named_processes(self._members.keys())
+        for pid, process in self._members.items():  # parents before their children
+            parent = following._members.get(process.parent)
+            owner = following._found_by(pid, named)
+            if owner is None and parent is not None:
+                owner = parent.workload
+            if owner is not None:
+                following._members[pid] = replace(deepcopy(process), workload=owner)
+        return following
 
     def _uses_cgroups(self) -> bool:
         return any(workload.cgroup for workload in self._workloads)
@@ -271,7 +296,7 @@ class WorkloadSampler:
             if workload is None:
                 continue
             process = _Process(workload, stat.started, stat.parent)
-            if stat.started < self._since:
+            if stat.started < self._since[workload]:
                 self._set_baseline(pid, stat, process)
             else:
                 self._totals[workload].started += 1
@@ -300,7 +325,7 @@ class WorkloadSampler:
         with suppress(OSError):
             process.read.seen, process.written.seen = self._io(pid)
 
-    def _named_processes(self, pids: set[int]) -> dict[int, int]:
+    def _named_processes(self, pids: Collection[int]) -> dict[int, int]:
         """Return the processes that pid files and cgroups name, each with its first workload."""
         named: dict[int, int] = {}
         for index, workload in enumerate(self._workloads):

@@ -28,14 +28,27 @@ def check(running: Running, settings: Config, profiles: dict[str, Profile]) -> I
     for source in running.report.sources:
         yield from _source(source, running, settings, profiles)
     for model in settings.models:
-        versions = [state for state in running.report.models if state.model == model.name]
+        # A version that was only expected, from the profile, is there with nothing in it.
+        versions = [state for state in running.report.models if state.model == model.name and state.predictions]
         if not versions and any(source.accepted for source in running.report.sources):
-            remedy = (
-                f"""senders name it by "model":"{model.name}"; remove it from the configuration if it is not in use"""
-            )
-            yield warning(AREA, f"{model.name}: no event of this model has come", remedy)
+            yield _absent(model.name, running)
         for version in versions:
             yield from _version(version, model, profiles[model.name], running)
+
+
+def _absent(model: str, running: Running) -> Finding:
+    labels = _unjoined(model, running)
+    if labels:
+        what = f"{model}: {labels:.0f} labels came, and no prediction that they could be of"
+        return problem(AREA, what, "send the predictions too, each with the id that its label will have")
+    remedy = f"""senders name it by "model":"{model}"; remove it from the configuration if it is not in use"""
+    return warning(AREA, f"{model}: no event of this model has come", remedy)
+
+
+def _unjoined(model: str, running: Running) -> float:
+    """Return how many labels have found no prediction, or not yet."""
+    names = (catalogue.LABELS_UNMATCHED.name, catalogue.PENDING_LABELS.name)
+    return sum(running.total(name, model=model) for name in names)
 
 
 def _source(source: SourceState, running: Running, settings: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
@@ -137,11 +150,11 @@ def _features(state: ModelState, running: Running) -> Iterator[Finding]:
 def _labels(state: ModelState, model: ModelSettings, profile: Profile, running: Running) -> Iterator[Finding]:
     name = f"{state.model} {state.version}"
     unmatched = running.total(catalogue.LABELS_UNMATCHED.name, model=state.model)
-    waiting = running.total(catalogue.PENDING_LABELS.name, model=state.model)
-    if not state.labels and (unmatched or waiting):
+    unjoined = _unjoined(state.model, running)
+    if not state.labels and unjoined:
         yield problem(
             AREA,
-            f"{name}: {unmatched + waiting:.0f} labels came, none found its prediction",
+            f"{name}: {unjoined:.0f} labels came, none found its prediction",
             "send a label with the very id of its prediction, and both with the same model",
         )
     elif not state.labels:

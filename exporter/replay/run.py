@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from exporter.collectors import DataCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.models import model_collectors
 from exporter.config import Config
 from exporter.events import Reason
 from exporter.intake import BATCH_EVENTS, Intake
 from exporter.model import Model
-from exporter.model_collectors import model_collectors
 from exporter.profile.profile import Profile
 from exporter.replay.log import Merge
 from exporter.replay.spool import Spool
@@ -80,8 +80,17 @@ async def _sample(
     merge = Merge(request.events, request.lateness, time.time())
     if merge.next == math.inf:
         raise ReplayError(f"no event has a usable ts: {_listed(merge.refused)}")
+
+    def sample(now: float) -> None:
+        for collector in collectors:
+            for samples in collector.collect(now):
+                spool.add(samples, now)
+
     number = math.floor(merge.next / request.step)
-    begin = (number + 1) * request.step
+    begin = number * request.step
+    for model in models:
+        model.expect()
+    sample(begin)  # the counters before anything is counted, so that increase() sees the first events too
     while merge.next < math.inf:
         if merge.next > number * request.step + quiet:  # all windows are empty: nothing to see until the next event
             number = math.floor(merge.next / request.step)
@@ -93,9 +102,7 @@ async def _sample(
             intake.replay(Entry(0, _SOURCE, now, body, None))
         intake.flush()
         intake.expire(now)
-        for collector in collectors:
-            for samples in collector.collect(now):
-                spool.add(samples, now)
+        sample(now)
     counts = intake.sources[_SOURCE]
     refused = merge.refused + Counter(counts.rejected)
     if not counts.accepted:

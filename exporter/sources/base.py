@@ -9,8 +9,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
+
+from exporter.events import Reason
 
 BATCH_EVENTS = 1000
 """Events that a source gathers to one body."""
@@ -51,6 +54,19 @@ class IntakeResult(NamedTuple):
     accepted: int
     rejected: int = 0
     errors: Sequence[tuple[int, str]] = ()
+
+
+@dataclass(slots=True)
+class Translated:
+    """What a body in another format says, as events.
+
+    `lines` are NDJSON events, `origins` the number (from 1) in the body of what each came of, `refused` the numbers
+    and reasons of what was refused.
+    """
+
+    lines: list[bytes] = field(default_factory=list)
+    origins: list[int] = field(default_factory=list)
+    refused: list[tuple[int, Reason]] = field(default_factory=list)
 
 
 ARROW_TYPE = "application/vnd.apache.arrow.stream"

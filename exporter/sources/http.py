@@ -1,11 +1,15 @@
 """The source behind `POST /v1/events`: tells formats apart and hands every one to the intake as events."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from exporter.events import ARROW_STREAM, Reason
 from exporter.intake import Intake
 from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
-from exporter.sources.kserve import KServe, Taken, is_cloud_event
+from exporter.sources.kserve import KServe, is_cloud_event
+
+KSERVE = "kserve"
+"""Name of KServe's format in the journal, and of what waits in the checkpoint."""
 
 
 class HttpSource:
@@ -15,6 +19,7 @@ class HttpSource:
         self.kserve = kserve
         self.name = name
         self._intake = intake
+        intake.translators[KSERVE] = kserve
         self.ensure_room: Callable[[], None] = intake.ensure_room
 
     async def submit(
@@ -26,7 +31,7 @@ class HttpSource:
         nothing yet; `errors` number the CloudEvents. Events of models other than `models` are refused; None allows all.
         """
         if is_cloud_event(content):
-            return await self._submit_taken(self.kserve.take(content, body, arrived, models), arrived)
+            return await self._intake.translate(self.name, KSERVE, self.kserve.read(content, body, models), arrived)
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")])
@@ -38,19 +43,6 @@ class HttpSource:
 
     async def expire(self, now: float) -> None:
         """Count the CloudEvents that have waited too long for their other half; when the queue is full, later."""
-        taken = self.kserve.expire(now)
-        if taken.lines:
-            try:
-                await self._submit_taken(taken, now)
-            except QueueFullError:
-                return
-
-    async def _submit_taken(self, taken: Taken, arrived: float) -> IntakeResult:
-        try:
-            result = await self._intake.submit(self.name, b"\n".join(taken.lines), arrived)
-        except QueueFullError:
-            taken.roll_back()
-            raise
-        self._intake.refuse(self.name, (reason for _, reason in taken.refused))
-        errors = [*taken.refused, *((taken.origins[line - 1], reason) for line, reason in result.errors)]
-        return IntakeResult(result.accepted, len(errors), sorted(errors))
+        if (expiry := self.kserve.expiry(now)) is not None:
+            with suppress(QueueFullError):
+                await self._intake.translate(self.name, KSERVE, expiry, now)

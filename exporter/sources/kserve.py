@@ -8,8 +8,7 @@ inference protocols V1 (`instances`, `predictions`) and V2 (`inputs`, `outputs`)
 import base64
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,7 +17,7 @@ import msgspec
 from exporter.config import KServeModel, KServeSettings
 from exporter.events import DEFAULT_VERSION, Reason, Refused
 from exporter.profile.profile import Profile
-from exporter.sources.base import Content
+from exporter.sources.base import Content, Translated
 
 Kind = Literal["request", "response"]
 Outcome = Literal["joined", "request_alone", "response_alone", "evicted", "duplicate", "ignored"]
@@ -39,17 +38,22 @@ _KINDS: Final[dict[str, Kind]] = {
 _STRUCTURED = "application/cloudevents+json"
 _BATCHED = "application/cloudevents-batch+json"
 _UNMAPPED = KServeModel()
+_ALONE: Final[dict[Kind, Outcome]] = {"request": "request_alone", "response": "response_alone"}
 
 _Key = tuple[str, str, str]
 _Row = dict[str, Any]
 
 
-class _Half(NamedTuple):
-    """A request or response: `rows` are the members that it gives to the event of each row, as JSON objects."""
+class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A request or response, the `number`th CloudEvent (from 1) of its body.
 
+    `key` is model, version and id; `rows` are the members that it gives to the event of each row, as JSON objects.
+    """
+
+    key: _Key
     kind: Kind
     time: str | None
-    arrived: float
+    number: int
     rows: list[bytes]
 
     @property
@@ -58,26 +62,32 @@ class _Half(NamedTuple):
         return sum(map(len, self.rows))
 
 
-_State = tuple[list[tuple[_Key, _Half]], list[tuple[str, str, str, Kind]]]
+class Reading(msgspec.Struct, array_like=True):
+    """A body of CloudEvents as it is journalled: what it says by itself, whatever came before.
 
-
-@dataclass(slots=True)
-class Taken:
-    """What became of a body of CloudEvents.
-
-    `lines` are NDJSON events, `origins` the number (from 1) of the CloudEvent that each came of, `refused` the numbers
-    and reasons of those refused. `roll_back` makes the adapter forget the body, for when the events were not taken.
+    `refused` are the numbers and reasons of CloudEvents that cannot be used, `ignored` is how many need not be. First
+    of all, halves that arrived at `expired` or before are given out alone.
     """
 
-    lines: list[bytes] = field(default_factory=list)
-    origins: list[int] = field(default_factory=list)
-    refused: list[tuple[int, Reason]] = field(default_factory=list)
-    undo: list[Callable[[], object]] = field(default_factory=list)
+    halves: list[Half] = []
+    refused: list[tuple[int, Reason]] = []
+    ignored: int = 0
+    expired: float = -math.inf
 
-    def roll_back(self) -> None:
-        """Undo everything, last things first."""
-        while self.undo:
-            self.undo.pop()()
+
+class _Waiting(NamedTuple):
+    """A half that arrived at `arrived` (Unix seconds)."""
+
+    half: Half
+    arrived: float
+
+
+class _State(msgspec.Struct, array_like=True):
+    """As it is stored: halves that wait as (kind, time, arrived, rows) by their keys, and what is remembered."""
+
+    waiting: list[tuple[_Key, tuple[Kind, str | None, float, list[bytes]]]]
+    remembered: list[tuple[str, str, str, Kind]]
+    counts: dict[Outcome, int] = {}
 
 
 def is_cloud_event(content: Content) -> bool:
@@ -86,60 +96,87 @@ def is_cloud_event(content: Content) -> bool:
 
 
 class KServe:
-    """Joins requests and responses. For the event loop alone; `counts` say what became of every CloudEvent taken."""
+    """Joins requests and responses. For the event loop alone; `counts` say what became of every CloudEvent taken.
+
+    What depends on one body alone is done by `read`, and what depends on those before it by `translate`, which a
+    restart repeats in the order of the journal.
+    """
 
     def __init__(self, settings: KServeSettings, profiles: Mapping[str, Profile]) -> None:
         self._settings = settings
         self._profiles = profiles
-        self._waiting: dict[_Key, _Half] = {}
+        self._waiting: dict[_Key, _Waiting] = {}
         self._waiting_bytes = 0
         self._remembered: dict[tuple[str, str, str, Kind], None] = {}
         self.counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+
+    def renew(self, settings: KServeSettings, profiles: Mapping[str, Profile]) -> None:
+        """Go on with other settings; what waits, waits by them."""
+        self._settings = settings
+        self._profiles = profiles
 
     @property
     def waiting(self) -> int:
         """Number of requests and responses that wait for their other half."""
         return len(self._waiting)
 
-    def take(self, content: Content, body: bytes, now: float, models: frozenset[str] | None = None) -> Taken:
-        """Take a body of CloudEvents that arrived `now` (Unix seconds), of `models` only unless that is None."""
-        taken = Taken()
+    def read(self, content: Content, body: bytes, models: frozenset[str] | None = None) -> bytes:
+        """Return a body of CloudEvents, of `models` only unless that is None, as `translate` takes it."""
+        reading = Reading([], [])
         try:
-            events = list(_cloud_events(content, body))
+            for number, event in enumerate(_cloud_events(content, body), 1):
+                try:
+                    half = self._read_one(event, number, models)
+                except Refused as refused:
+                    reading.refused.append((number, refused.reason))
+                else:
+                    if half is None:
+                        reading.ignored += 1
+                    else:
+                        reading.halves.append(half)
         except Refused as refused:
-            taken.refused.append((1, refused.reason))
-            return taken
-        for number, event in enumerate(events, 1):
-            try:
-                self._take_one(event, number, now, models, taken)
-            except Refused as refused:
-                taken.refused.append((number, refused.reason))
-        return taken
+            reading.refused.append((1, refused.reason))
+        return msgspec.msgpack.encode(reading)
 
-    def expire(self, now: float) -> Taken:
-        """Give out, alone, the halves that have waited long enough."""
-        taken = Taken()
-        while self._waiting:
-            key, half = next(iter(self._waiting.items()))
-            if half.arrived + self._settings.wait > now:
-                break
-            self._give_alone(key, "request_alone" if half.kind == "request" else "response_alone", 1, taken)
-        return taken
+    def translate(self, body: bytes, arrived: float) -> Translated:
+        """Take what `read` or `expiry` returned, at `arrived` (Unix seconds)."""
+        made = Translated()
+        reading = msgspec.msgpack.decode(body, type=Reading)
+        while (oldest := self._oldest(reading.expired)) is not None:
+            self._give_alone(oldest, _ALONE[self._waiting[oldest].half.kind], 1, made)
+        made.refused += reading.refused
+        self.counts["ignored"] += reading.ignored
+        for half in reading.halves:
+            try:
+                self._join(half, arrived, made)
+            except Refused as refused:
+                made.refused.append((half.number, refused.reason))
+        made.refused.sort()
+        return made
+
+    def expiry(self, now: float) -> bytes | None:
+        """Return for `translate` that halves have waited long enough by `now`, None when there are none."""
+        expired = now - self._settings.wait
+        return None if self._oldest(expired) is None else msgspec.msgpack.encode(Reading(expired=expired))
 
     def state(self) -> bytes:
-        """Return what waits and what is remembered, for `restore` after a restart."""
-        return msgspec.msgpack.encode((list(self._waiting.items()), list(self._remembered)))
+        """Return what waits, what is remembered and what was counted, for `restore` after a restart."""
+        waiting = [(key, (w.half.kind, w.half.time, w.arrived, w.half.rows)) for key, w in self._waiting.items()]
+        return msgspec.msgpack.encode((waiting, list(self._remembered), self.counts))
 
     def restore(self, state: bytes) -> None:
         """Go on from a `state`."""
-        waiting, remembered = msgspec.msgpack.decode(state, type=_State)
-        self._waiting = dict(waiting)
-        self._waiting_bytes = sum(half.size for _, half in waiting)
-        self._remembered = dict.fromkeys(remembered)
+        stored = msgspec.msgpack.decode(state, type=_State)
+        self._waiting = {
+            key: _Waiting(Half(key, kind, time, 1, rows), arrived)
+            for key, (kind, time, arrived, rows) in stored.waiting
+        }
+        self._waiting_bytes = sum(waiting.half.size for waiting in self._waiting.values())
+        self._remembered = dict.fromkeys(stored.remembered)
+        self.counts.update(stored.counts)
 
-    def _take_one(
-        self, event: "_CloudEvent | Reason", number: int, now: float, models: frozenset[str] | None, taken: Taken
-    ) -> None:
+    def _read_one(self, event: "_CloudEvent | Reason", number: int, models: frozenset[str] | None) -> Half | None:
+        """Return a half, None for a component that does not matter; raises Refused."""
         if isinstance(event, str):
             raise Refused(event)
         kind = _KINDS.get(event.attributes["type"])
@@ -155,69 +192,58 @@ class KServe:
         if profile is None:
             raise Refused("unknown_model")
         if event.attributes.get("component", mapping.component) != mapping.component:
-            self._count("ignored", taken)
-            return
+            return None
         key = (model, event.attributes.get(mapping.version) or DEFAULT_VERSION, event.attributes["id"])
-        if (*key, kind) in self._remembered:
-            self._count("duplicate", taken)
-            return
         if kind == "request":
             rows: list[_Row] = [{"features": features} for features in _request(event.data, mapping)]
         else:
             rows = _response(event.data, mapping, profile)
-        half = _Half(kind, event.attributes.get("time"), now, [_encode(row) for row in rows])
-        other = self._waiting.get(key)
-        if other is not None and len(other.rows) != len(rows):
-            raise Refused("rows_differ")
-        self._remember((*key, kind), taken)
-        if other is None:
-            self._wait(key, half, number, taken)
-        else:
-            self._stop_waiting(key, taken)
-            request, response = (half, other) if kind == "request" else (other, half)
-            joined = [_merged(asked, answered) for asked, answered in zip(request.rows, response.rows, strict=True)]
-            _give(key, request.time or response.time, joined, number, taken)
-            self._count("joined", taken, 2)
+        return Half(key, kind, event.attributes.get("time"), number, [_encode(row) for row in rows])
 
-    def _wait(self, key: _Key, half: _Half, number: int, taken: Taken) -> None:
-        self._waiting[key] = half
+    def _join(self, half: Half, arrived: float, made: Translated) -> None:
+        key = half.key
+        if (*key, half.kind) in self._remembered:
+            self.counts["duplicate"] += 1
+            return
+        waiting = self._waiting.get(key)
+        if waiting is not None and len(waiting.half.rows) != len(half.rows):
+            raise Refused("rows_differ")
+        self._remember((*key, half.kind))
+        if waiting is None:
+            self._wait(half, arrived, made)
+            return
+        other = self._stop_waiting(key)
+        request, response = (half, other) if half.kind == "request" else (other, half)
+        joined = [_merged(asked, answered) for asked, answered in zip(request.rows, response.rows, strict=True)]
+        _give(key, request.time or response.time, joined, half.number, made)
+        self.counts["joined"] += 2
+
+    def _wait(self, half: Half, arrived: float, made: Translated) -> None:
+        self._waiting[half.key] = _Waiting(half, arrived)
         self._waiting_bytes += half.size
-        taken.undo.append(lambda: self._forget(key))
         settings = self._settings
         while len(self._waiting) > settings.waiting_events or self._waiting_bytes > settings.waiting_bytes:
-            self._give_alone(next(iter(self._waiting)), "evicted", number, taken)
+            self._give_alone(next(iter(self._waiting)), "evicted", half.number, made)
 
-    def _give_alone(self, key: _Key, outcome: Outcome, number: int, taken: Taken) -> None:
-        half = self._stop_waiting(key, taken)
-        _give(key, half.time, half.rows, number, taken)
-        self._count(outcome, taken)
+    def _oldest(self, time: float) -> _Key | None:
+        """Return the key of what has waited longest, if it arrived at `time` or before."""
+        key = next(iter(self._waiting), None)
+        return None if key is None or self._waiting[key].arrived > time else key
 
-    def _stop_waiting(self, key: _Key, taken: Taken) -> _Half:
-        half = self._waiting.pop(key)
+    def _give_alone(self, key: _Key, outcome: Outcome, number: int, made: Translated) -> None:
+        half = self._stop_waiting(key)
+        _give(key, half.time, half.rows, number, made)
+        self.counts[outcome] += 1
+
+    def _stop_waiting(self, key: _Key) -> Half:
+        half = self._waiting.pop(key).half
         self._waiting_bytes -= half.size
-        taken.undo.append(lambda: self._put_back(key, half))
         return half
 
-    def _put_back(self, key: _Key, half: _Half) -> None:
-        self._waiting = {key: half, **self._waiting}  # in front, where the oldest are
-        self._waiting_bytes += half.size
-
-    def _forget(self, key: _Key) -> None:
-        half = self._waiting.pop(key, None)
-        self._waiting_bytes -= half.size if half else 0
-
-    def _remember(self, half: tuple[str, str, str, Kind], taken: Taken) -> None:
+    def _remember(self, half: tuple[str, str, str, Kind]) -> None:
         self._remembered[half] = None
-        taken.undo.append(lambda: self._remembered.pop(half, None))
         if len(self._remembered) > self._settings.remembered_events:
             del self._remembered[next(iter(self._remembered))]
-
-    def _count(self, outcome: Outcome, taken: Taken, number: int = 1) -> None:
-        def add(difference: int) -> None:
-            self.counts[outcome] += difference
-
-        add(number)
-        taken.undo.append(lambda: add(-number))
 
 
 def _merged(first: bytes, second: bytes) -> bytes:
@@ -225,15 +251,15 @@ def _merged(first: bytes, second: bytes) -> bytes:
     return first[:-1] + b"," + second[1:]
 
 
-def _give(key: _Key, time: str | None, rows: Sequence[bytes], number: int, taken: Taken) -> None:
+def _give(key: _Key, time: str | None, rows: Sequence[bytes], number: int, made: Translated) -> None:
     """Turn rows into lines. A single row keeps the CloudEvent's id, several have `id/0`, `id/1`, …."""
     model, version, identifier = key
     for row, members in enumerate(rows):
         event = {"model": model, "version": version, "id": identifier if len(rows) == 1 else f"{identifier}/{row}"}
         if time is not None:
             event["ts"] = time
-        taken.lines.append(_merged(msgspec.json.encode(event), members))
-        taken.origins.append(number)
+        made.lines.append(_merged(msgspec.json.encode(event), members))
+        made.origins.append(number)
 
 
 class _CloudEvent(NamedTuple):

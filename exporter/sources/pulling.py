@@ -1,5 +1,8 @@
 """The pulling sources of a configuration."""
 
+import asyncio
+from collections.abc import Collection, Iterable
+
 from exporter.config import SourceSettings
 from exporter.sources.base import Sink, Source, persist
 from exporter.sources.file import FileSource
@@ -21,6 +24,27 @@ def make(settings: SourceSettings) -> Source | None:
 
         return KafkaSource(settings.name, settings.kafka)
     return None
+
+
+class Pulling:
+    """The pulling sources that run, each in a task of its own."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, sources: Iterable[Source]) -> None:
+        """Let sources deliver."""
+        for source in sources:
+            self._tasks[source.name] = asyncio.create_task(supervise(source, self._sink))
+
+    async def stop(self, names: Collection[str] | None = None) -> None:
+        """Stop the named sources, all when None; each delivers the body that it has at hand."""
+        tasks = [self._tasks.pop(name) for name in list(self._tasks) if names is None or name in names]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 async def supervise(source: Source, sink: Sink) -> None:

@@ -4,7 +4,9 @@ They are no sums: their state is their own, taken and given back by `state` and 
 """
 
 import math
-from typing import Any, Literal, Protocol
+from itertools import count
+from operator import add
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +97,9 @@ _BET_BLOCK = 8  # numbers per bet
 _CHUNK = 512
 
 
+_ORDINALS = np.arange(1, 2049)  # of numbers read at once
+
+
 class PageHinkley:
     """Page–Hinkley test (Page 1954, Biometrika 41; Hinkley 1971): a cumulative sum of deviations from the mean so far.
 
@@ -115,6 +120,7 @@ class PageHinkley:
         self._up, self._down = direction in ("up", "both"), direction in ("down", "both")
         self._delta, self._threshold, self._alpha = delta, threshold, alpha
         self._min_instances = min_instances
+        self._fading = alpha**_ORDINALS
         self.changes = 0
         self._reset()
 
@@ -127,14 +133,14 @@ class PageHinkley:
         """Read further numbers, (n,)."""
         start = 0
         while start < len(values):
-            start += self._read(values[start : start + _CHUNK])
+            start += self._read(values[start : start + len(_ORDINALS)])
 
     def _read(self, values: F64) -> int:
         """Read up to and including the first change; returns how many numbers that were."""
-        n = self._n + np.arange(1, len(values) + 1)
+        n = self._n + _ORDINALS[: len(values)]
         totals = self._total + np.cumsum(values)
         deviation = values - totals / n
-        fading = self._alpha ** np.arange(1, len(values) + 1)
+        fading = self._fading[: len(values)]
         rise = fading * (self._rise + np.cumsum((deviation - self._delta) / fading))
         fall = fading * (self._fall + np.cumsum((deviation + self._delta) / fading))
         least = np.minimum(np.minimum.accumulate(rise), self._least)
@@ -167,6 +173,13 @@ class PageHinkley:
 _PAGE_HINKLEY = ("changes", "_n", "_total", "_rise", "_fall", "_least", "_greatest")
 
 
+class _Level(NamedTuple):
+    """Buckets of one size, oldest first: their totals, and squared deviations from their own means."""
+
+    totals: list[float]
+    squares: list[float]
+
+
 class Adwin:
     """Adaptive windowing (Bifet and Gavaldà 2007, SDM): the longest recent window whose two parts have equal means.
 
@@ -174,7 +187,7 @@ class Adwin:
     change is where the means before and after some boundary differ by more than Bernstein's bound for `delta`; what
     lies before the clearest such boundary is forgotten at once, so that one change is one alarm (the paper forgets one
     bucket at a time, River everything). Boundaries are examined every 32 numbers, in longer windows every 1/16 of their
-    length up to every 512. With `block` 1 and `clock` 32 a first change is found when River's `ADWIN` finds it.
+    length up to every 2048. With `block` 1 and `clock` 32 a first change is found when River's `ADWIN` finds it.
     """
 
     def __init__(
@@ -185,16 +198,14 @@ class Adwin:
         self._clock = clock
         self._max_buckets = max_buckets
         self.changes = 0
-        self._sizes: list[int] = []  # oldest first
-        self._totals: list[float] = []
-        self._squares: list[float] = []  # squared deviations from the bucket's own mean
+        self._levels: list[_Level] = []  # of buckets of `block`, twice as many, … numbers
         self._since = 0
         self._partial = np.empty(0)
 
     @property
     def width(self) -> int:
         """Number of values in the window."""
-        return sum(self._sizes)
+        return sum(len(level.totals) << number for number, level in enumerate(self._levels)) * self._block
 
     def update(self, values: F64) -> None:
         """Read further numbers, (n,)."""
@@ -204,50 +215,71 @@ class Adwin:
         table = values[: blocks * self._block].reshape(blocks, self._block)
         totals = table.sum(axis=1)
         squares = np.square(table - totals[:, np.newaxis] / self._block).sum(axis=1)
-        for total, square in zip(totals.tolist(), squares.tolist(), strict=True):
-            self._insert(total, square)
-            self._since += self._block
-            if self._since >= (self._clock or min(max(self.width / 16, 32), 512)):
+        width, start = self.width, 0
+        while start < blocks:
+            wanted = max(math.ceil((self._pause(width) - self._since) / self._block), 1)
+            stop = min(start + wanted, blocks)
+            self._insert(totals[start:stop].tolist(), squares[start:stop].tolist())
+            width += (stop - start) * self._block
+            self._since += (stop - start) * self._block
+            start = stop
+            if self._since >= self._pause(width):
                 self._since = 0
                 self._examine()
+                width = self.width
 
-    def _insert(self, total: float, square: float) -> None:
-        sizes, totals, squares = self._sizes, self._totals, self._squares
-        sizes.append(self._block)
-        totals.append(total)
-        squares.append(square)
-        end, size = len(sizes), self._block
-        while True:
-            start = end
-            while start and sizes[start - 1] == size:
-                start -= 1
-            if end - start <= self._max_buckets:
+    def _pause(self, width: int) -> float:
+        """Return how many numbers to read between two looks at a window of that many."""
+        return self._clock or min(max(width / 16, 32), 2048)
+
+    def _insert(self, totals: list[float], squares: list[float]) -> None:
+        """Append blocks, and merge the oldest two buckets of a size, from the smallest on, while there are too many."""
+        size = self._block
+        for number in count():
+            if number == len(self._levels):
+                self._levels.append(_Level([], []))
+            level = self._levels[number]
+            level.totals.extend(totals)
+            level.squares.extend(squares)
+            merged = 2 * max((len(level.totals) - self._max_buckets + 1) // 2, 0)
+            if not merged:
                 return
-            left, right = totals[start], totals[start + 1]
-            squares[start] += squares[start + 1] + (left - right) ** 2 / (2 * size)
-            totals[start] = left + right
-            sizes[start] = 2 * size
-            del sizes[start + 1], totals[start + 1], squares[start + 1]
-            end, size = start + 1, 2 * size
+            left, right = level.totals[:merged:2], level.totals[1:merged:2]
+            squares = [
+                a + b + (x - y) ** 2 / (2 * size)
+                for a, b, x, y in zip(level.squares[:merged:2], level.squares[1:merged:2], left, right, strict=True)
+            ]
+            totals = list(map(add, left, right))
+            del level.totals[:merged], level.squares[:merged]
+            size *= 2
 
     def _examine(self) -> None:
         """Forget what lies before the clearest change, as long as there is one."""
         changed = False
         while (boundary := self._clearest_change()) > 0:
-            del self._sizes[:boundary], self._totals[:boundary], self._squares[:boundary]
+            for level in reversed(self._levels):
+                forgotten = min(boundary, len(level.totals))
+                del level.totals[:forgotten], level.squares[:forgotten]
+                boundary -= forgotten
             changed = True
         self.changes += changed
 
+    def _buckets(self) -> tuple[F64, F64, F64]:
+        """Return size, total and squared deviations of every bucket, oldest first."""
+        levels = list(enumerate(self._levels))[::-1]
+        sizes = np.repeat([float(self._block << n) for n, _ in levels], [len(level.totals) for _, level in levels])
+        totals = np.array([total for _, level in levels for total in level.totals])
+        return sizes, totals, np.array([square for _, level in levels for square in level.squares])
+
     def _clearest_change(self) -> int:
         """Return the number of buckets before the boundary whose sides differ most beyond the bound, 0 for none."""
-        if len(self._sizes) < 2:
+        sizes, totals, squares = self._buckets()
+        if len(sizes) < 2:
             return 0
-        sizes = np.array(self._sizes, np.float64)
-        totals = np.array(self._totals)
         before, total_before = np.cumsum(sizes)[:-1], np.cumsum(totals)[:-1]
         n, total = sizes.sum(), totals.sum()
         after = n - before
-        variance = (sum(self._squares) + np.square(totals - total / n * sizes) @ (1 / sizes)) / n
+        variance = (squares.sum() + np.square(totals - total / n * sizes) @ (1 / sizes)) / n
         logarithm = math.log(2 * math.log(n) / self._delta)
         spread = 1 / np.maximum(before - _LEAST_PART + 1, 1) + 1 / np.maximum(after - _LEAST_PART + 1, 1)
         bound = np.sqrt(2 * spread * variance * logarithm) + 2 / 3 * spread * logarithm
@@ -260,9 +292,7 @@ class Adwin:
         """Return what `restore` needs."""
         return {
             "changes": self.changes,
-            "sizes": np.array(self._sizes, np.int64),
-            "totals": np.array(self._totals, np.float64),
-            "squares": np.array(self._squares, np.float64),
+            **dict(zip(("sizes", "totals", "squares"), self._buckets(), strict=True)),
             "since": self._since,
             "partial": self._partial.copy(),
         }
@@ -270,9 +300,13 @@ class Adwin:
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.changes, self._since = int(state["changes"]), int(state["since"])
-        self._sizes, self._totals, self._squares = (
-            np.array(state[name]).tolist() for name in ("sizes", "totals", "squares")
-        )
+        self._levels = []
+        buckets = np.stack([state[name] for name in ("sizes", "totals", "squares")], axis=1)
+        for size, total, square in buckets.tolist():
+            number = round(math.log2(size / self._block))
+            self._levels += [_Level([], []) for _ in range(number + 1 - len(self._levels))]
+            self._levels[number].totals.append(total)
+            self._levels[number].squares.append(square)
         self._partial = np.array(state["partial"], np.float64)
 
 

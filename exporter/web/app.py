@@ -130,10 +130,10 @@ class App:
     """The ASGI application.
 
     Without an `intake` nothing can be posted to it.
-    `reload` loads the configuration anew or raises ReloadError; None disables `POST /-/reload`. `body_limit` is the
-    largest body of events in bytes, on the wire and decompressed; `body_patience` how many seconds a client may pause
-    while it sends one. With `tokens` events are taken from their bearers only. Of more than `max_requests` scrapes at
-    once (0 is no limit) those beyond are refused.
+    `reload` loads the configuration anew, or raises ReloadError, or UnavailableError when it cannot now; None disables
+    `POST /-/reload`. `body_limit` is the largest body of events in bytes, on the wire and decompressed; `body_patience`
+    how many seconds a client may pause while it sends one. With `tokens` events are taken from their bearers only. Of
+    more than `max_requests` scrapes at once (0 is no limit) those beyond are refused.
     """
 
     def __init__(
@@ -239,8 +239,10 @@ class App:
             return text(403, "reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP")
         try:
             await self._reload()
+        except UnavailableError as unavailable:
+            return _refusal(scope, 503, str(unavailable), unavailable.retry_after)
         except ReloadError as error:
-            return text(500, f"not reloaded, the former configuration stays in force: {error}")
+            return text(500, f"not reloaded, the former configuration stays in force:\n{error}")
         return text(200, "reloaded")
 
     async def _post_events(self, scope: Scope, receive: Receive) -> Response:

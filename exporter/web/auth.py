@@ -38,6 +38,11 @@ class Guard:
         self._passwords = Passwords()
         self._bucket = Bucket(config().rate_limit)
 
+    def renew(self, app: Application, guarded_otherwise: Collection[str]) -> None:
+        """Guard another application from now on; verdicts and the rate limit stay."""
+        self._app = app
+        self._guarded_otherwise = guarded_otherwise
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         config = self._config()

@@ -14,6 +14,8 @@ _WIDTH, _HEIGHT = 240.0, 48.0
 _VERDICTS: dict[Verdict, tuple[str, str, str]] = {
     "failing": ("✖", "Misses its benchmark", "bad"),
     "silent": ("◌", "No predictions", "bad"),
+    "suspect": ("⚠", "May be failing", "warn"),
+    "unfair": ("≠", "Treats groups unlike", "warn"),
     "drifting": ("▲", "Drifting", "warn"),
     "unknown": ("?", "Performance unknown", "warn"),
     "good": ("✔", "Good", "good"),
@@ -35,6 +37,7 @@ def landing_page(report: Report, telemetry_path: str) -> str:
 <main>
 <p><span class="{tone}">{escape(state)}</span>, version {escape(report.version)},
 up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p>
+{_configuration(report)}
 <h2>Models</h2>
 {_models(report.models, report.time)}
 <h2>Sources</h2>
@@ -42,6 +45,18 @@ up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p
 <h2>Last warnings and errors</h2>
 {_errors(report.errors, report.time)}
 </main>""",
+    )
+
+
+def _configuration(report: Report) -> str:
+    loading = report.configuration
+    if loading is None:
+        return ""
+    loaded = f"Configuration loaded {_ago(loading.loaded, report.time)}"
+    if loading.error is None:
+        return f'<p class="quiet">{loaded}.</p>'
+    return (
+        f'<p><span class="bad">Last reload failed</span>: {escape(loading.error)}</p>\n<p>{loaded} stays in force.</p>'
     )
 
 

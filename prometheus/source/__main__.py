@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from prometheus.source import addresses
 from prometheus.source.cases import key, promtool_files
 from prometheus.source.render import rule_files, to_yaml
 
@@ -59,7 +60,10 @@ def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(prog="python -m prometheus.source", description=__doc__)
     parser.add_argument("--accept", action="store_true", help="take the descriptions that promtool renders as right")
+    parser.add_argument("--grafana", metavar="URL", type=addresses.url, help="keep this as Grafana's address")
+    parser.add_argument("--runbooks", metavar="URL", type=addresses.url, help="keep this as the runbooks' address")
     arguments = parser.parse_args()
+    addresses.change(arguments.grafana, arguments.runbooks)
     described = descriptions()
     _write(described)
     if arguments.accept:

@@ -55,6 +55,7 @@ ON_MODEL = "on (job, instance, model, version)"
 ON_FEATURE = "on (job, instance, model, version, feature)"
 ON_WINDOW = "on (job, instance, model, version, window)"
 CURRENT = f"and {ON_WINDOW} ml:model_window:current"
+AGO = 'humanizeDuration | printf "%s ago"'
 
 WHERE = "model {{ $labels.model }} version {{ $labels.version }} ({{ $labels.instance }})"
 PERCENT = "humanizePercentage"
@@ -68,17 +69,33 @@ def _query(query: str, labels: tuple[str, ...]) -> str:
     return f"printf `{' '.join(query.split()).replace('SELECT', matchers)}` {values} | query"
 
 
-def each(query: str, labels: tuple[str, ...], name: str, show: str) -> str:
-    """Template text that lists a query's results: the label `name` of each, with its value through `show`."""
+def _list(query: str, labels: tuple[str, ...], item: str, before: str = "", none: str = "") -> str:
+    """Template text that lists a query's results after `before`; `none` when it has none."""
     return (
-        f"{{{{ range $i, $s := {_query(query, labels)} }}}}{{{{ if $i }}}}, {{{{ end }}}}"
-        f'{{{{ $s | label "{name}" }}}} ({{{{ $s | value | {show} }}}}){{{{ end }}}}'
+        f"{{{{ range $i, $s := {_query(query, labels)} }}}}{{{{ if $i }}}}, {{{{ else }}}}{before}{{{{ end }}}}"
+        f"{item}{{{{ else }}}}{none}{{{{ end }}}}"
     )
 
 
-def value(query: str, labels: tuple[str, ...], show: str) -> str:
-    """Template text with the value of a query that has one result; nothing when it has none."""
-    return f"{{{{ range {_query(query, labels)} }}}}{{{{ . | value | {show} }}}}{{{{ end }}}}"
+def each(query: str, labels: tuple[str, ...], name: str, show: str, *, before: str = "") -> str:
+    """Template text with the label `name` of a query's results, and their values through `show`: a (1), b (2)."""
+    return _list(query, labels, f'{{{{ $s | label "{name}" }}}} ({{{{ $s | value | {show} }}}})', before)
+
+
+def by_window(query: str, labels: tuple[str, ...], show: str) -> str:
+    """Template text with a query's result in each window: 1 over 15m, 2 over 1h."""
+    item = f'{{{{ $s | value | {show} }}}} over {{{{ $s | label "window" }}}}'
+    return _list(f"sort({query})", labels, item, none="unknown by now")
+
+
+def names(query: str, labels: tuple[str, ...], name: str, none: str) -> str:
+    """Template text with the label `name` of a query's results: a, b."""
+    return _list(query, labels, f'{{{{ $s | label "{name}" }}}}', none=none)
+
+
+def value(query: str, labels: tuple[str, ...], show: str, none: str = "unknown") -> str:
+    """Template text with the value of a query that has one result; `none` when it has none."""
+    return f"{{{{ range {_query(query, labels)} }}}}{{{{ . | value | {show} }}}}{{{{ else }}}}{none}{{{{ end }}}}"
 
 
 def constant(name: str, show: str = 'printf "%.4g"') -> str:

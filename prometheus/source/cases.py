@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from prometheus.source.alert import Alert
-from prometheus.source.render import ALERT_GROUPS, ALERTS, DASHBOARDS, GRAFANA, GROUPS, RUNBOOKS, VARIABLES
+from prometheus.source.render import ALERT_GROUPS, ALERTS, GROUPS, VARIABLES, dashboard_of, runbook_url
 
 Labels = Mapping[str, str]
 Series = tuple[str, dict[str, str], str]
@@ -83,7 +83,7 @@ def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case
     series: list[Series] = []
     for name, (lower, upper) in {
         "fires": (0.84, 0.88),
-        "under": (0.84, 0.9001),
+        "under": (0.84, 0.8836),
         "few": (0.84, 0.88),
         "missing": (0.0, 0.0),
     }.items():
@@ -101,7 +101,7 @@ def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case
     # An error has a highest value.
     series += sizes("error")
     series.append(("ml_model_benchmark_max", {**HERE, "model": "error", "metric": "mae"}, t.values(3)))
-    for suffix, bad, good in (("", 3.4, 2), ("_lower", 3.1, 1.9), ("_upper", 3.7, 2.1)):
+    for suffix, bad, good in (("", 3.4, 2), ("_lower", 3.2, 1.9), ("_upper", 3.6, 2.1)):
         series.append((f"{performance}{suffix}", model("error", window="1h", metric="mae"), t.values(bad, good)))
     return t.case(alert, model("fires", metric="accuracy"), series, extra=[model("error", metric="mae")])
 
@@ -144,7 +144,7 @@ def _drift(alert: str, metric: str, by: dict[str, str]) -> Case:
     for name, (value, predictions) in {
         "fires": (0.25, 5000),
         "under": (0.0999, 5000),
-        "few": (0.9, 499),
+        "few": (0.9, 799),
         "missing": (None, 5000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -154,13 +154,22 @@ def _drift(alert: str, metric: str, by: dict[str, str]) -> Case:
     return t.case(alert, model("fires"), series)
 
 
+def _multivariate() -> Case:
+    case = _drift("MLMultivariateDrift", "ml_data_drift", {"statistic": "mmd"})
+    case.series.extend(sizes("noise"))
+    for metric, value in {"ml_data_drift": 0.16, "ml_data_drift_threshold": 0.1}.items():
+        labels = model("noise", window="1h", statistic="pca_reconstruction")
+        case.series.append((metric, labels, f"{value}+0x1000"))
+    return case
+
+
 def _feature_drift() -> Case:
     t = Timeline("MLFeatureDrift")
     series: list[Series] = []
     for name, (drifted, predictions) in {
         "fires": (3, 5000),
         "under": (2, 5000),
-        "few": (25, 499),
+        "few": (25, 799),
         "missing": (None, 5000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -181,7 +190,7 @@ def _feature_drift() -> Case:
 def _severe_drift() -> Case:
     t = Timeline("MLFeatureDriftSevere")
     series: list[Series] = []
-    for name, (value, predictions) in {"fires": (0.25, 5000), "under": (0.2499, 5000), "few": (3, 499)}.items():
+    for name, (value, predictions) in {"fires": (0.25, 5000), "under": (0.2499, 5000), "few": (3, 799)}.items():
         series += sizes(name, predictions=predictions)
         labels = model(name, window="1h", feature="age", statistic="psi")
         series.append(("ml_feature_drift", labels, t.values(value, 0.05)))
@@ -201,7 +210,7 @@ def _quality(alert: str, metrics: dict[str, str | None], bad: float, under: floa
     for name, (value, predictions) in {
         "fires": (bad, 10_000),
         "under": (under, 10_000),
-        "few": (bad, 499),
+        "few": (bad, 799),
         "missing": (None, 10_000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -220,7 +229,7 @@ def _fairness() -> Case:
     t = Timeline("MLFairnessOutsideBenchmark")
     by = {"attribute": "sex", "metric": "demographic_parity_ratio"}
     series: list[Series] = []
-    for name, (upper, predictions) in {"fires": (0.7, 5000), "under": (0.8001, 5000), "few": (0.3, 499)}.items():
+    for name, (upper, predictions) in {"fires": (0.7, 5000), "under": (0.7296, 5000), "few": (0.3, 799)}.items():
         series += sizes(name, predictions=predictions)
         for suffix, bad, good in (("", upper - 0.1, 0.9), ("_lower", upper - 0.2, 0.85), ("_upper", upper, 0.95)):
             series.append((f"ml_fairness{suffix}", model(name, window="1h", **by), t.values(bad, good)))
@@ -321,21 +330,22 @@ def _budget(alert: str, lead: int, tail: int, bad: float, under: float, few: flo
 DAY = 1440
 
 
-STEP = 4  # minutes between samples and evaluations of cases that take days, less than Prometheus looks back
+STEP = 4  # minutes between evaluations of cases that take hours or days: Prometheus 3 looks back for less than 5
+SAMPLES = 3  # minutes between their samples. No range begins at a sample: Prometheus 2 takes it in, 3 does not
 
 
 def _legs(start: float, *legs: tuple[int, float]) -> str:
     """Values of a counter or gauge from `start` over legs of (minutes, change a minute)."""
     parts, level = [], start
     for length, change in legs:
-        parts.append(f"{level:g}{change * STEP:+g}x{length // STEP - 1}")
+        parts.append(f"{level:g}{change * SAMPLES:+g}x{length // SAMPLES - 1}")
         level += change * length
     return " ".join(parts)
 
 
 def _silent(alert: str, metric: str, window: int, history: int) -> Case:
     """Busy for days; then some models fall silent, one of which always does on this day of the week."""
-    fires = history + window + minutes(_ALERTS[alert].wait) + 20
+    fires = history + window + minutes(_ALERTS[alert].wait) + 24
     still = history + window + DAY + 120  # by now yesterday was silent as well
     back, over = still + 60, still + 160
     stops = _legs(0, (history, 10), (over - history, 0))
@@ -344,7 +354,7 @@ def _silent(alert: str, metric: str, window: int, history: int) -> Case:
         (metric, model("busy"), _legs(0, (over, 10))),
         (metric, model("few"), _legs(0, (history, 0.01), (over - history, 0))),
         (metric, model("new-version"), stops),
-        (metric, {**model("new-version"), "version": "2"}, f"_x{history // STEP} {_legs(0, (over - history, 10))}"),
+        (metric, {**model("new-version"), "version": "2"}, f"_x{history // SAMPLES} {_legs(0, (over - history, 10))}"),
         (metric, model("removed"), stops),
     ]
     if history > 7 * DAY:
@@ -365,7 +375,7 @@ def _coverage() -> Case:
     for name, (usual, bad, predictions) in {
         "fires": (0.8, 0.35, 5000),
         "under": (0.8, 0.41, 5000),
-        "few": (0.8, 0.0, 499),
+        "few": (0.8, 0.0, 799),
         "always": (0.05, 0.05, 5000),
     }.items():
         series += sizes(name, predictions=predictions)
@@ -468,7 +478,7 @@ _GB = 1 << 30
 
 def cases() -> list[Case]:
     """Return the case of every alert."""
-    few = (499, 99)
+    few = (799, 99)
     memory = {"ml_compute_memory_total_bytes": 100 * _GB}
     return [
         _performance("MLModelPerformanceBelowBenchmark", "ml_model_performance", few),
@@ -495,7 +505,7 @@ def cases() -> list[Case]:
         _feature_drift(),
         _severe_drift(),
         _drift("MLPredictionDrift", "ml_prediction_drift", {"statistic": "psi"}),
-        _drift("MLMultivariateDrift", "ml_data_drift", {"statistic": "mmd"}),
+        _multivariate(),
         _quality(
             "MLFeatureUnusable",
             {"ml_feature_missing_ratio": "missing", "ml_feature_invalid_ratio": "invalid"},
@@ -506,7 +516,15 @@ def cases() -> list[Case]:
         _quality("MLFeatureInvalid", {"ml_feature_invalid_ratio": "invalid"}, 0.2, 0.012, 0.001),
         _quality("MLFeatureOutOfRange", {"ml_feature_out_of_range_ratio": None}, 0.05, 0.012),
         _quality("MLFeatureUnseenCategories", {"ml_feature_unseen_category_ratio": "other"}, 0.15, 0.115),
-        _simple("MLCpuSaturated", "ml_compute_cpu_utilization_ratio", {}, 0.95, 0.899, tail=20),
+        _simple(
+            "MLCpuSaturated",
+            "ml_compute_cpu_utilization_ratio",
+            {},
+            0.95,
+            0.899,
+            tail=20,
+            beside={"ml_compute_cpu_cores": 8},
+        ),
         _cost(),
         _simple("MLMemoryNearLimit", "ml_compute_memory_used_bytes", {}, 91 * _GB, 90 * _GB, beside=memory),
         _simple("MLMemoryExhausted", "ml_compute_memory_used_bytes", {}, 98 * _GB, 97 * _GB, beside=memory),
@@ -531,10 +549,27 @@ def cases() -> list[Case]:
         _errors("MLGpuEccErrors", "uncorrected", 5, 65, 1, 0),
         _errors("MLGpuEccErrorsCorrected", "corrected", 600, DAY, 1, 0.05),
         _simple("MLGpuLost", "ml_gpu_up", _GPU, 0, 1, good=1),
-        _simple("MLGpuDriverDown", "ml_gpu_driver_up", {"vendor": "nvidia"}, 0, 1, good=1),
+        _simple(
+            "MLGpuDriverDown",
+            "ml_gpu_driver_up",
+            {"vendor": "nvidia"},
+            0,
+            1,
+            good=1,
+            beside={"ml_gpu_driver_error": 1},
+            beside_by={"error": "driver_not_loaded"},
+        ),
         _simple("MLExporterDown", "up", {}, 0, 1, good=1),
         _gone("MLExporterAbsent", "up", [("up", {"job": "node"}, "1+0x100")], {"job": HERE["job"]}),
-        _simple("MLSourceDown", "ml_exporter_source_up", {"source": "stream"}, 0, 1, good=1),
+        _simple(
+            "MLSourceDown",
+            "ml_exporter_source_up",
+            {"source": "stream"},
+            0,
+            1,
+            good=1,
+            beside={"ml_exporter_source_last_event_timestamp_seconds": -60},
+        ),
         _lagging(),
         _rejected(),
         _simple(
@@ -555,7 +590,15 @@ def cases() -> list[Case]:
             0,
             beside={"ml_exporter_series_limit": 20_000},
         ),
-        _simple("MLConfigReloadFailed", "ml_exporter_config_last_reload_successful", {}, 0, 1, good=1),
+        _simple(
+            "MLConfigReloadFailed",
+            "ml_exporter_config_last_reload_successful",
+            {},
+            0,
+            1,
+            good=1,
+            beside={"ml_exporter_config_last_reload_success_timestamp_seconds": -3600},
+        ),
         _simple("MLCollectorFailing", "ml_exporter_collector_success", {"collector": "data"}, 0, 1, good=1),
         _gone(
             "MLRulesIncomplete",
@@ -585,7 +628,7 @@ def promtool_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         if case.alert == "MLRulesIncomplete":
             name, needed = "rules_incomplete.yml", []
         elif case.alert.startswith("MLErrorBudget"):
-            name, step, needed = "error_budget.yml", 5, ["thresholds.yml", "error_budget.yml"]
+            name, step, needed = "error_budget.yml", STEP, ["thresholds.yml", "error_budget.yml"]
         elif case.alert in _DAYS:
             name, step = "silence.yml", STEP
         file = files.setdefault(
@@ -597,7 +640,7 @@ def promtool_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
                 "tests": [],
             },
         )
-        file["tests"].append(_test(case, STEP if case.alert in _DAYS else 1, described))
+        file["tests"].append(_test(case, SAMPLES if case.alert in _DAYS else 1, described))
     return files
 
 
@@ -645,7 +688,7 @@ def _expected(alert: Alert, labels: Labels, described: Mapping[str, str]) -> dic
         "exp_annotations": {
             "summary": alert.summary,
             "description": described.get(key(alert.name, labels), ""),
-            "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
-            "dashboard_url": f"{GRAFANA}/d/{DASHBOARDS[alert.category]}" + (f"?{variables}" if variables else ""),
+            "runbook_url": runbook_url(alert),
+            "dashboard_url": dashboard_of(alert) + (f"?{variables}" if variables else ""),
         },
     }

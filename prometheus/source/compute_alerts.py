@@ -2,14 +2,18 @@
 
 from textwrap import dedent
 
-from prometheus.source.alert import HOST, PERCENT, Alert, constant, each, value
+from prometheus.source.alert import HOST, PERCENT, Alert, constant, each, names, value
 from prometheus.source.thresholds import threshold
 
 _GPU = ("job", "instance", "gpu", "uuid", "mig")
 _THIS_GPU = "GPU {{ $labels.gpu }} of {{ $labels.instance }}"
 _MEMORY = "ml_compute_memory_used_bytes / ml_compute_memory_total_bytes"
 _WORKLOADS = each(
-    "sort_desc(topk(3, max by (workload) (ml_workload_memory_bytes{SELECT})))", HOST, "workload", "humanize1024"
+    "sort_desc(topk(3, max by (workload) (ml_workload_memory_bytes{SELECT})))",
+    HOST,
+    "workload",
+    'humanize1024 | printf "%sB"',
+    before=". Largest: ",
 )
 _BYTES = (
     value("ml_compute_memory_used_bytes{SELECT}", HOST, "humanize1024")
@@ -28,12 +32,13 @@ ALERTS = [
         "The CPU of a machine that runs models is saturated.",
         f"{{{{ $labels.instance }}}} used {{{{ $value | {PERCENT} }}}} of its "
         + value("ml_compute_cpu_cores{SELECT}", HOST, "humanize")
-        + f" cores over 15m, where {constant('cpu_saturated_ratio', PERCENT)} counts as saturated. Busiest: "
+        + f" cores over 15m, where {constant('cpu_saturated_ratio', PERCENT)} counts as saturated"
         + each(
             "sort_desc(topk(3, sum by (workload) (rate(ml_workload_cpu_seconds_total{SELECT}[15m]))))",
             HOST,
             "workload",
             'printf "%.1f cores"',
+            before=". Busiest: ",
         )
         + ".",
         "See the right-sizing advice; add cores or replicas if latency suffers, else wait for training to end.",
@@ -70,7 +75,7 @@ ALERTS = [
         f"{_MEMORY} > {threshold('memory_ratio')}",
         "A machine that runs models is nearly out of memory.",
         f"{{{{ $labels.instance }}}} uses {_BYTES} of memory, {{{{ $value | {PERCENT} }}}}, where "
-        f"{constant('memory_ratio', PERCENT)} warns. Largest: {_WORKLOADS}.",
+        f"{constant('memory_ratio', PERCENT)} warns{_WORKLOADS}.",
         "See whether the largest workload still grows; lower its batch size or cache, or raise the limit.",
         "10m",
         "15m",
@@ -83,7 +88,7 @@ ALERTS = [
         f"{_MEMORY} > {threshold('memory_critical_ratio')}",
         "A machine that runs models is about to kill a process for memory.",
         f"{{{{ $labels.instance }}}} uses {_BYTES} of memory, {{{{ $value | {PERCENT} }}}}, where "
-        f"{constant('memory_critical_ratio', PERCENT)} pages. Largest: {_WORKLOADS}.",
+        f"{constant('memory_critical_ratio', PERCENT)} pages{_WORKLOADS}.",
         "Restart or stop the workload that can best be missed before the kernel chooses one.",
         "2m",
         "10m",
@@ -97,7 +102,7 @@ ALERTS = [
         "A GPU is busy all the time.",
         f"{_THIS_GPU} was busy {{{{ $value | {PERCENT} }}}} of the last hour, where "
         f"{constant('gpu_saturated_ratio', PERCENT)} counts as saturated.",
-        "Good in training. In serving see whether latency keeps its objective, and scale out if not.",
+        "If it trains, nothing: that is good. If it serves, see whether latency keeps its objective; else scale out.",
         "1h",
         "1h",
     ),
@@ -165,7 +170,7 @@ ALERTS = [
         _GPU,
         "ml_gpu_up == 0",
         "A GPU no longer answers.",
-        f"{_THIS_GPU} (mig: {{{{ $labels.mig }}}}) has stopped to answer; "
+        f"{_THIS_GPU}{{{{ with $labels.mig }}}} (MIG {{{{ . }}}}){{{{ end }}}} has stopped answering; "
         + value("count(ml_gpu_up{job=%[1]q,instance=%[2]q} == 1) or vector(0)", _GPU, 'printf "%.0f"')
         + " GPUs of the machine still do, of "
         + value("count(ml_gpu_up{job=%[1]q,instance=%[2]q})", _GPU, 'printf "%.0f"')
@@ -181,9 +186,9 @@ ALERTS = [
         (*HOST, "vendor"),
         'ml_gpu_driver_up == 0\nunless on (job, instance, vendor)\nml_gpu_driver_error{error="library_not_found"}',
         "A GPU driver no longer answers.",
-        "The {{ $labels.vendor }} driver of {{ $labels.instance }} does not answer: "
-        + each("ml_gpu_driver_error{SELECT}", (*HOST, "vendor"), "error", 'printf "%.0f"')
-        + "; while it is down no GPU of the machine is watched.",
+        "The {{ $labels.vendor }} driver of {{ $labels.instance }} does not answer ("
+        + names("ml_gpu_driver_error{SELECT}", (*HOST, "vendor"), "error", "it does not say why")
+        + "); while it is down no GPU of the machine is watched.",
         "Read the kernel log; after an update of the driver, reload its module or reboot.",
         "5m",
         "10m",

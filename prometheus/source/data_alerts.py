@@ -17,11 +17,13 @@ from prometheus.source.alert import (
     constant,
     each,
     indented,
+    names,
     value,
 )
 from prometheus.source.thresholds import threshold
 
 _COUNT = '{{ $value | printf "%.0f" }} {{ if eq $value 1.0 }}feature{{ else }}features{{ end }}'
+_LATELY = f"in the last {names('ml:model_window:current{SELECT}', MODEL_HERE, 'window', 'window')}"
 
 
 def _excess(ratio: str, reference: str | None) -> str:
@@ -54,8 +56,8 @@ def _poor(excess: str, limit: str) -> str:
 
 def _worst(ratio: str) -> str:
     on = f"and {ON_WINDOW} ml:model_window:current"
-    query = f"sort_desc(topk(3, max by (feature) (({ratio.replace('SELECTED', '{SELECT}')}) {on})))"
-    return each(query, MODEL_HERE, "feature", PERCENT)
+    query = f"sort_desc(topk(3, max by (feature) (({ratio.replace('SELECTED', '{SELECT}')}) {on}) > 0))"
+    return each(query, MODEL_HERE, "feature", PERCENT, before="; most: ")
 
 
 def _quality(
@@ -68,7 +70,7 @@ def _quality(
         MODEL_HERE,
         _poor(_excess(ratio, reference), limit),
         summary,
-        f"{_COUNT} of {WHERE} had too many {kind} in the freshest window, worst: {_worst(f'{ratio}SELECTED')}. "
+        f"{_COUNT} of {WHERE} had too many {kind} {_LATELY}{_worst(f'{ratio}SELECTED')}. "
         f"{constant(limit, PERCENT)} {than} is tolerated.",
         first,
         "10m",
@@ -76,18 +78,36 @@ def _quality(
     )
 
 
-def _drifted(metric: str) -> str:
+_OF_THRESHOLD = "ml_prediction_drift{} / ml_prediction_drift_threshold"
+_OF_THRESHOLD_JOINTLY = dedent(f"""\
+    (
+        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic!="pca_reconstruction"}}}}
+      or
+        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic="pca_reconstruction"}}}}
+          / {ON_WINDOW} group_left () ml:model_window:caution
+    )""")
+"""The noise of a short window's reconstruction error exceeds its smallest effect, so that a month of looks counts."""
+
+
+def _drifted(of_threshold: str) -> str:
     """How many times its own threshold the worst statistic is."""
-    return dedent(f"""\
-        max without (window, statistic) (
-          {metric} / {metric}_threshold
-          {CURRENT}
-        ) > 1""")
+    return "\n".join(
+        (
+            "max without (window, statistic) (",
+            indented(of_threshold.format("")),
+            f"  {CURRENT}",
+            ") > 1",
+        )
+    )
 
 
-def _statistics(metric: str) -> str:
-    query = f"sort_desc(topk(3, max by (statistic) ({metric}{{SELECT}} / {metric}_threshold {CURRENT})))"
-    return each(query, MODEL_HERE, "statistic", TIMES)
+def _far(of_threshold: str) -> str:
+    query = f"sort_desc(topk(3, max by (statistic) ({of_threshold.format('{SELECT}')} {CURRENT})))"
+    return (
+        f"were {{{{ $value | {TIMES} }}}} as far from the reference as is tolerated {_LATELY}"
+        + each(query, MODEL_HERE, "statistic", TIMES, before="; by statistic: ")
+        + "."
+    )
 
 
 _DRIFT_FIRST = "See whether a data-quality alert explains it, then ask the owner of the worst feature what changed."
@@ -96,6 +116,7 @@ _WORST_DRIFT = each(
     MODEL_HERE,
     "feature",
     TIMES,
+    before=". Worst, against their own thresholds: ",
 )
 
 ALERTS = [
@@ -112,11 +133,10 @@ ALERTS = [
             >= on (job, instance, model, version)
             ml_model_features * {threshold("drifted_features_ratio")}"""),
         "Several features of a model no longer look like its training data.",
-        f"{_COUNT} of "
+        '{{ $value | printf "%.0f" }} of the '
         + value("ml_model_features{SELECT}", MODEL_HERE, 'printf "%.0f"')
-        + f" of {WHERE} have drifted in the freshest window; "
-        f"{constant('drifted_features_ratio', PERCENT)} are tolerated. Worst, against their own thresholds: "
-        f"{_WORST_DRIFT}.",
+        + f" features of {WHERE} drifted {_LATELY}; less than {constant('drifted_features_ratio', PERCENT)} are "
+        f"tolerated{_WORST_DRIFT}.",
         _DRIFT_FIRST,
         "15m",
         "30m",
@@ -132,13 +152,13 @@ ALERTS = [
               {CURRENT}
             ) >= {threshold("severe_drift_psi")})"""),
         "A feature has moved far from a model's training data.",
-        f"{_COUNT} of {WHERE} drifted by a PSI of {constant('severe_drift_psi')} or more in the freshest window, worst:"
-        + " "
+        f"{_COUNT} of {WHERE} drifted by a PSI of {constant('severe_drift_psi')} or more {_LATELY}"
         + each(
             f'sort_desc(topk(3, max by (feature) (ml_feature_drift{{SELECT,statistic="psi"}} {CURRENT})))',
             MODEL_HERE,
             "feature",
             'printf "%.2f"',
+            before="; most: ",
         )
         + ".",
         "Compare the feature's bins with the reference: a shift of all of them points to a changed unit or source.",
@@ -150,10 +170,9 @@ ALERTS = [
         "drift",
         "warning",
         MODEL_HERE,
-        _drifted("ml_prediction_drift"),
+        _drifted(_OF_THRESHOLD),
         "A model predicts otherwise than on its reference data.",
-        f"The predictions of {WHERE} are {{{{ $value | {TIMES} }}}} as far from the reference as chance allows: "
-        f"{_statistics('ml_prediction_drift')} the threshold.",
+        f"The predictions of {WHERE} {_far(_OF_THRESHOLD)}",
         "See whether features drifted too; if none did, look for a changed model, threshold or preprocessing.",
         "15m",
         "30m",
@@ -163,10 +182,9 @@ ALERTS = [
         "drift",
         "warning",
         MODEL_HERE,
-        _drifted("ml_data_drift"),
+        _drifted(_OF_THRESHOLD_JOINTLY),
         "Features of a model occur in combinations that its training data do not have.",
-        f"The features of {WHERE} taken together are {{{{ $value | {TIMES} }}}} as far from the reference as chance "
-        f"allows: {_statistics('ml_data_drift')} the threshold.",
+        f"The features of {WHERE}, taken together, {_far(_OF_THRESHOLD_JOINTLY)}",
         "If no feature drifts by itself, look for a broken join or a new segment of users.",
         "15m",
         "30m",
@@ -185,7 +203,7 @@ ALERTS = [
             "unusable_excess",
         ),
         "Most values of a feature do not reach a model.",
-        f"{_COUNT} of {WHERE} were mostly missing or invalid in the freshest window, worst: "
+        f"Most values of {_COUNT} of {WHERE} were missing or invalid {_LATELY}"
         + _worst("ml_feature_missing_ratioSELECTED + ml_feature_invalid_ratio")
         + f". {constant('unusable_excess', PERCENT)} more than in the reference is the limit.",
         "Stop what feeds this feature or roll its last change back: the model is guessing without it.",
@@ -228,7 +246,7 @@ ALERTS = [
         _reference("other"),
         "unseen_excess",
         "A model gets categories that its training data did not have.",
-        "unlisted categories",
+        "values of unknown categories",
         "more than in the reference",
         "List the new categories from the raw events: a renamed one is a bug, a new one a reason to retrain.",
     ),

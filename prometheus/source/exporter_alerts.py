@@ -2,7 +2,7 @@
 
 from textwrap import dedent
 
-from prometheus.source.alert import HOST, PERCENT, Alert, constant, each, value
+from prometheus.source.alert import AGO, HOST, PERCENT, Alert, constant, each, value
 from prometheus.source.thresholds import threshold
 
 JOB = "mlops-exporter"
@@ -41,9 +41,9 @@ ALERTS = [
         _SOURCE,
         "ml_exporter_source_up == 0",
         "A source of events is down.",
-        f"{_THIS_SOURCE[0].upper()}{_THIS_SOURCE[1:]} cannot deliver events; its newest event came "
-        + value("time() - ml_exporter_source_last_event_timestamp_seconds{SELECT}", _SOURCE, "humanizeDuration")
-        + " ago.",
+        f"{_THIS_SOURCE[0].upper()}{_THIS_SOURCE[1:]} cannot deliver events; its last event came: "
+        + value("time() - ml_exporter_source_last_event_timestamp_seconds{SELECT}", _SOURCE, AGO, none="never")
+        + ".",
         "Read the exporter's log for the source's error; check broker, credentials and network.",
         "5m",
         "5m",
@@ -82,12 +82,13 @@ ALERTS = [
               >= {threshold("rejected_events")}"""),
         "Events are refused.",
         f"{{{{ $value | {PERCENT} }}}} of the events of {_THIS_SOURCE} were refused in the last 15m, where "
-        f"{constant('rejected_ratio', PERCENT)} are tolerated. Most often: "
+        f"{constant('rejected_ratio', PERCENT)} are tolerated"
         + each(
             "sort_desc(topk(3, increase(ml_exporter_events_rejected_total{SELECT}[15m]) > 0))",
             _SOURCE,
             "reason",
             'printf "%.0f"',
+            before=". Most often: ",
         )
         + ".",
         "Send one refused event by hand: the answer names line and reason.",
@@ -120,11 +121,11 @@ ALERTS = [
             or
             sum without (fault) (increase(ml_exporter_state_errors_total[15m])) > 0"""),
         "An exporter cannot save its state.",
-        "The last checkpoint of {{ $labels.instance }} succeeded "
-        + value("time() - ml_exporter_checkpoint_last_success_timestamp_seconds{SELECT}", HOST, "humanizeDuration")
-        + f" ago, where {constant('checkpoint_age_seconds', 'humanizeDuration')} is the limit, with "
+        "{{ $labels.instance }} had "
         + value("sum(increase(ml_exporter_state_errors_total{SELECT}[15m]))", HOST, 'printf "%.0f"')
-        + " errors in the last 15m: a restart would lose what came since.",
+        + " errors with its state in the last 15m; its last good checkpoint was made: "
+        + value("time() - ml_exporter_checkpoint_last_success_timestamp_seconds{SELECT}", HOST, AGO, none="never")
+        + f" (limit {constant('checkpoint_age_seconds', 'humanizeDuration')}). A restart may lose what came since.",
         "Check space and permissions of state.path.",
         "5m",
         "15m",
@@ -152,9 +153,9 @@ ALERTS = [
         HOST,
         "ml_exporter_config_last_reload_successful == 0",
         "An exporter runs with an old configuration.",
-        "{{ $labels.instance }} could not load its configuration file and keeps the one of "
-        + value("time() - ml_exporter_config_last_reload_success_timestamp_seconds{SELECT}", HOST, "humanizeDuration")
-        + " ago.",
+        "{{ $labels.instance }} could not load its configuration file and keeps the old one, loaded: "
+        + value("time() - ml_exporter_config_last_reload_success_timestamp_seconds{SELECT}", HOST, AGO)
+        + ".",
         "Run mlops-exporter check on the file: it names line and key.",
         "5m",
     ),
@@ -165,9 +166,8 @@ ALERTS = [
         (*HOST, "collector"),
         "ml_exporter_collector_success == 0",
         "Part of an exporter's metrics is missing.",
-        "Collector {{ $labels.collector }} of {{ $labels.instance }} fails, and its metrics are absent; "
-        + value("sum(ml_exporter_collector_success{job=%[1]q,instance=%[2]q})", HOST, 'printf "%.0f"')
-        + " others work.",
+        "Collector {{ $labels.collector }} of {{ $labels.instance }} fails, and its metrics are absent. Those that "
+        "work: " + value("sum(ml_exporter_collector_success{job=%[1]q,instance=%[2]q})", HOST, 'printf "%.0f"') + ".",
         "Read the exporter's log: it holds the error once, from when the collector began to fail.",
         "5m",
         "10m",
@@ -190,7 +190,7 @@ ALERTS = [
         (),
         "vector(1) > 0",
         "Always fires, to prove that alerts arrive.",
-        "This alert always fires, whatever the models do; when it stops to arrive, nothing arrives: Prometheus, "
+        "This alert always fires, whatever the models do; when it stops arriving, nothing arrives: Prometheus, "
         "Alertmanager or the way between them is broken.",
         "Nothing, as long as it comes. Let a service outside of this monitoring page when it does not.",
         "0m",

@@ -1,7 +1,8 @@
 """Alerts on models: performance, calibration, concept drift, error budget, fairness, serving, labels, profiles.
 
 Performance is judged by certainty: a metric is below its benchmark when the interval of any window lies beyond it,
-unless the interval of the freshest window lies on the right side again.
+unless the interval of the freshest window lies on the right side again. A 95 % interval errs once in twenty looks, and
+a month has thousands; so it is widened as far as makes a false alarm rare in a month of windows of that length.
 """
 
 from textwrap import dedent
@@ -15,6 +16,7 @@ from prometheus.source.alert import (
     TIMES,
     WHERE,
     Alert,
+    by_window,
     constant,
     each,
     indented,
@@ -25,8 +27,19 @@ from prometheus.source.thresholds import threshold
 _JOB_MODEL = ("job", "model")
 _METRIC = (*MODEL_HERE, "metric")
 _ATTRIBUTE = (*MODEL_HERE, "attribute", "metric")
+_AGREED = "{job=%[1]q,instance=%[2]q,model=%[3]q,metric=%[6]q}"
 _ON_METRIC = "on (job, instance, model, version, metric)"
 _ON_BENCHMARK = "on (job, instance, model, metric) group_left ()"
+
+
+def _widened(value: str, end: str) -> str:
+    """End (`lower` or `upper`) of the interval that holds for a month of windows."""
+    return dedent(f"""\
+        (
+          {value}
+          + ({value}_{end} - {value})
+            * {ON_WINDOW} group_left () ml:model_window:caution
+        )""")
 
 
 def _below_benchmark(performance: str, size: str, minimum: str, freshest: str) -> str:
@@ -36,7 +49,9 @@ def _below_benchmark(performance: str, size: str, minimum: str, freshest: str) -
         return "\n".join(
             (
                 "  max without (window) (",
-                f"    ({distance}) > 0",
+                "    (",
+                indented(indented(indented(distance))),
+                "    ) > 0",
                 f"    and {ON_WINDOW} ({size} >= {threshold(minimum)})",
                 "  )",
                 f"  unless {_ON_METRIC} (",
@@ -47,11 +62,11 @@ def _below_benchmark(performance: str, size: str, minimum: str, freshest: str) -
         )
 
     too_low = beyond(
-        f"ml_model_benchmark_min - {_ON_BENCHMARK.replace('left', 'right')} {performance}_upper",
+        f"ml_model_benchmark_min\n- {_ON_BENCHMARK.replace('left', 'right')}\n{_widened(performance, 'upper')}",
         f"{performance}_lower > {_ON_BENCHMARK} ml_model_benchmark_min",
     )
     too_high = beyond(
-        f"{performance}_lower - {_ON_BENCHMARK} ml_model_benchmark_max",
+        f"{_widened(performance, 'lower')}\n- {_ON_BENCHMARK}\nml_model_benchmark_max",
         f"{performance}_upper < {_ON_BENCHMARK} ml_model_benchmark_max",
     )
     return f"(\n{too_low}\n)\nor\n(\n{too_high}\n)"
@@ -60,13 +75,11 @@ def _below_benchmark(performance: str, size: str, minimum: str, freshest: str) -
 def _against_benchmark(performance: str) -> str:
     benchmark = "{job=%[1]q,instance=%[2]q,model=%[3]q,metric=%[5]q}"
     return (
-        each(f"sort({performance}{{SELECT}})", _METRIC, "window", 'printf "%.4g"')
-        + " in the windows, against a benchmark of "
-        + value(
-            f"max(ml_model_benchmark_min{benchmark}) or max(ml_model_benchmark_max{benchmark})",
-            _METRIC,
-            'printf "%.4g"',
-        )
+        by_window(f"{performance}{{SELECT}}", _METRIC, 'printf "%.4g"')
+        + "; agreed is"
+        + value(f"max(ml_model_benchmark_min{benchmark})", _METRIC, 'printf " at least %.4g"', none="")
+        + value(f"max(ml_model_benchmark_max{benchmark})", _METRIC, 'printf " at most %.4g"', none="")
+        + '. Even with chance allowed for, it is off by {{ $value | printf "%.3g" }}.'
     )
 
 
@@ -84,12 +97,16 @@ def _burning(*pairs: tuple[str, str, str]) -> str:
     )
 
 
-def _burnt(window: str) -> str:
+def _burnt(*windows: str) -> str:
     return (
-        f"Bad predictions of model {{{{ $labels.model }}}} version {{{{ $labels.version }}}} use up its error budget "
-        f"{{{{ $value | {TIMES} }}}} as fast as it may last: "
-        + value(f"ml:model_bad_predictions:ratio{window}{{SELECT}}", MODEL, PERCENT)
-        + f" were bad in the last {window}, where its accuracy benchmark allows "
+        "Model {{ $labels.model }} version {{ $labels.version }} spends its error budget "
+        f"{{{{ $value | {TIMES} }}}} as fast as a month allows. Failed or wrong were "
+        + " and ".join(
+            value(f"ml:model_bad_predictions:ratio{window}{{SELECT}}", MODEL, PERCENT)
+            + f" of its predictions in the last {window}"
+            for window in windows
+        )
+        + "; its accuracy benchmark allows "
         + value("max(ml:model_error_budget:ratio{job=%[1]q,model=%[2]q})", MODEL, PERCENT)
         + "."
     )
@@ -125,17 +142,20 @@ def _fairness() -> str:
     on = "on (job, instance, model, metric)"
 
     def outside(distance: str) -> str:
-        return indented(
-            dedent(f"""\
-                max without (window) (
-                  ({distance}) > 0
-                  and {ON_WINDOW} (ml_model_window_predictions >= {threshold("min_predictions")})
-                )""")
+        return "\n".join(
+            (
+                "max without (window) (",
+                "  (",
+                indented(indented(distance)),
+                "  ) > 0",
+                f"  and {ON_WINDOW} (ml_model_window_predictions >= {threshold('min_predictions')})",
+                ")",
+            )
         )
 
     low, high = (f"max by (job, instance, model, metric) (ml_fairness_benchmark_{end})" for end in ("min", "max"))
-    too_low = outside(f"{low} - {on} group_right () ml_fairness_upper")
-    too_high = outside(f"ml_fairness_lower - {on} group_left () {high}")
+    too_low = outside(f"{low}\n- {on} group_right ()\n{_widened('ml_fairness', 'upper')}")
+    too_high = outside(f"{_widened('ml_fairness', 'lower')}\n- {on} group_left ()\n{high}")
     return f"{too_low}\nor\n{too_high}"
 
 
@@ -147,8 +167,7 @@ ALERTS = [
         _METRIC,
         _below_benchmark("ml_model_performance", "ml_model_window_labels", "min_labels", "ml:model_window:labelled"),
         "A model performs worse than agreed.",
-        f"{{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance')}. Even its 95 % interval "
-        'lies {{ $value | printf "%.3g" }} beyond.',
+        f"{{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance')}",
         "See whether a drift or data-quality alert of this model explains it; if a release does, roll back.",
         "10m",
         "1h",
@@ -166,8 +185,7 @@ ALERTS = [
             "ml:model_window:current",
         ),
         "A model is estimated to perform worse than agreed; its labels are still out.",
-        f"Estimated {{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance_estimated')}. "
-        'Even its interval lies {{ $value | printf "%.3g" }} beyond.',
+        f"Estimated {{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance_estimated')}",
         "See which features moved, and get labels for a sample of the latest predictions.",
         "15m",
         "30m",
@@ -188,9 +206,12 @@ ALERTS = [
             unless on (job, instance, model)
             ml_model_benchmark_max{{metric="expected_calibration_error"}}"""),
         "A model's probabilities no longer mean what they say.",
-        f"The expected calibration error of {WHERE} lies at least {{{{ $value | {PERCENT} }}}} above the reference's "
-        + value('ml_model_performance_reference{SELECT,metric="expected_calibration_error"}', MODEL_HERE, PERCENT)
-        + f", where {constant('calibration_error_excess', PERCENT)} more is tolerated.",
+        f'The expected calibration error of {WHERE} is at least {{{{ $value | printf "%.3f" }}}} above the '
+        + "reference's "
+        + value(
+            'ml_model_performance_reference{SELECT,metric="expected_calibration_error"}', MODEL_HERE, 'printf "%.3f"'
+        )
+        + f", where {constant('calibration_error_excess')} more is tolerated.",
         "Look at the reliability curve; where ROC AUC holds, recalibrating on fresh labels is enough.",
         "15m",
         "1h",
@@ -201,11 +222,13 @@ ALERTS = [
         "warning",
         (*MODEL_HERE, "stream"),
         "ml_model_change_evidence > ml_model_change_evidence_threshold",
-        "There is strong evidence that what a model learnt no longer holds.",
-        f"The {{{{ $labels.stream }}}} stream of {WHERE} has gathered evidence of a change of "
-        '{{ $value | printf "%.1f" }} (natural log of the odds) against a threshold of '
+        "There is strong evidence that a model's errors or scores are no longer the reference's.",
+        f"The {{{{ $labels.stream }}}}s of {WHERE} are not those of the reference any more: the log-evidence is "
+        '{{ $value | printf "%.1f" }}, where the threshold is '
         + value("ml_model_change_evidence_threshold{SELECT}", (*MODEL_HERE, "stream"), 'printf "%.1f"')
-        + ".",
+        + ". Chance alone ever takes 1 of "
+        + value("exp(ml_model_change_evidence_threshold{SELECT})", (*MODEL_HERE, "stream"), 'printf "%.0f"')
+        + " unchanged models that far.",
         "Find in the performance panel when errors began to change, and what changed upstream or in the world then.",
         "5m",
         "1h",
@@ -218,7 +241,7 @@ ALERTS = [
         MODEL,
         _burning(("1h", "5m", "burn_rate_1h"), ("6h", "30m", "burn_rate_6h")),
         "Bad predictions use up a model's monthly error budget within days.",
-        _burnt("1h"),
+        _burnt("1h", "6h"),
         "Look at failures and at the confusion matrix of the last hour; if a release coincides, roll back.",
         "2m",
         "15m",
@@ -230,7 +253,7 @@ ALERTS = [
         MODEL,
         _burning(("1d", "2h", "burn_rate_1d"), ("3d", "6h", "burn_rate_3d")),
         "Bad predictions use up a model's monthly error budget before the month ends.",
-        _burnt("1d"),
+        _burnt("1d", "3d"),
         "Plan a retraining: at this pace the month will miss the agreed accuracy.",
         "1h",
         "1h",
@@ -243,15 +266,18 @@ ALERTS = [
         _fairness(),
         "A model treats groups more differently than agreed.",
         f"{{{{ $labels.metric }}}} by {{{{ $labels.attribute }}}} of {WHERE} is "
-        + each("sort(ml_fairness{SELECT})", _ATTRIBUTE, "window", 'printf "%.3g"')
-        + ' in the windows; even its interval lies {{ $value | printf "%.3g" }} outside the benchmark. '
-        + "Lowest selection ratios: "
+        + by_window("ml_fairness{SELECT}", _ATTRIBUTE, 'printf "%.3g"')
+        + "; agreed is"
+        + value(f"max(ml_fairness_benchmark_min{_AGREED})", _ATTRIBUTE, 'printf " at least %.3g"', none="")
+        + value(f"max(ml_fairness_benchmark_max{_AGREED})", _ATTRIBUTE, 'printf " at most %.3g"', none="")
+        + '. Even with chance allowed for, it is off by {{ $value | printf "%.3g" }}'
         + each(
             "sort(bottomk(3, max by (group) (ml_group_selection_ratio"
             "{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,attribute=%[5]q})))",
             _ATTRIBUTE,
             "group",
             PERCENT,
+            before=". Lowest selection ratios: ",
         )
         + ".",
         "Compare the groups' inputs and sizes; tell the model's owner before anybody changes a threshold.",
@@ -303,8 +329,8 @@ ALERTS = [
         _silent("MLNoPredictions", "ml_model_predictions_total", "30m"),
         "A model that is busy at this time of day gets no predictions.",
         "Model {{ $labels.model }} made no prediction in the last 30m, where it usually makes "
-        f"{_usual('ml_model_predictions_total', '30m')} at this time; "
-        f"{constant('busy_events')} are enough to expect some.",
+        f"{_usual('ml_model_predictions_total', '30m')} at this time of day; "
+        f"from {constant('busy_events')} on, silence counts as odd.",
         "See whether the model server gets requests; if it does, its event log or the source has broken.",
         "5m",
     ),
@@ -314,9 +340,9 @@ ALERTS = [
         "warning",
         _JOB_MODEL,
         _silent("MLNoLabels", "ml_model_labels_total", "1d"),
-        "A model's labels have stopped to come.",
+        "A model's labels have stopped coming.",
         "Model {{ $labels.model }} got no label in the last day, where it usually gets "
-        f"{_usual('ml_model_labels_total', '1d')}; {constant('busy_events')} are enough to expect some.",
+        f"{_usual('ml_model_labels_total', '1d')}; from {constant('busy_events')} on, silence counts as odd.",
         "See whether the job that delivers labels ran, and whether its events were rejected.",
         "30m",
     ),
@@ -333,8 +359,8 @@ ALERTS = [
             ) < {threshold("label_coverage_drop")}"""),
         "Fewer predictions get their label than usual.",
         f"Label coverage of {WHERE} is {{{{ $value | {PERCENT} }}}} of last week's mean, where less than "
-        f"{constant('label_coverage_drop', PERCENT)} is odd. By window: "
-        + each("sort(ml_model_label_coverage_ratio{SELECT})", MODEL_HERE, "window", PERCENT)
+        f"{constant('label_coverage_drop', PERCENT)} is odd. Labelled by now: "
+        + by_window("ml_model_label_coverage_ratio{SELECT}", MODEL_HERE, PERCENT)
         + ".",
         "Performance now rests on fewer, perhaps easier cases: see which labels are late before believing it.",
         "1h",

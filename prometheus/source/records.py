@@ -32,6 +32,10 @@ class Group(NamedTuple):
 FLEET_WINDOWS = ("1h", "1d")
 BURN_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
+_MONTH = 30 * 86400
+_ONE_SIDED = 0.025  # what lies beyond either end of a 95 % interval
+_Z = 1.96
+
 _REPLICA = "instance, pod"
 _VALID_BINS = ('{bin!~"invalid|missing"}', '{bin=~"invalid|missing",range!=""}')  # a category may be called missing
 _ALL = "(?s)(.*)"  # with newlines in 2.42, where a dot alone excludes them
@@ -61,6 +65,25 @@ def windows() -> list[Group]:
                     "ml:model_window:labelled",
                     _shortest("ml_model_window_labels", "min_labels"),
                     comment="Length of the shortest window with enough labels: what refutes an alert on performance.",
+                ),
+                Record(
+                    "ml:model_window:surprise",
+                    dedent(f"""\
+                        sqrt(-2 * ln(clamp_max(
+                          ml_model_window_seconds * {threshold("benchmark_chance")} / {_MONTH}, {_ONE_SIDED}
+                        )))"""),
+                    comment="How improbable a shortfall must be to count: a short window has many chances in a month.",
+                ),
+                Record(
+                    "ml:model_window:caution",
+                    dedent(f"""\
+                        (
+                            ml:model_window:surprise
+                          - (2.30753 + 0.27061 * ml:model_window:surprise)
+                            / (1 + 0.99229 * ml:model_window:surprise + 0.04481 * ml:model_window:surprise ^ 2)
+                        ) / {_Z}"""),
+                    comment="How many times its width a 95 % interval must have for that: the normal quantile, by "
+                    "Hastings' approximation (Abramowitz and Stegun, 26.2.22).",
                 ),
             ],
         )
@@ -272,11 +295,15 @@ def _fleet(window: str) -> Group:
                       - {_increase("ml_model_calibration_score_sum_total", window)}
                     ))
                     /
-                    sum without (bin) ({_increase("ml_model_calibration_predictions_total", window)})
+                    (sum without (bin) ({_increase("ml_model_calibration_predictions_total", window)}) > 0)
                     {labelled}"""),
                 {"metric": "expected_calibration_error"},
             ),
-            Record(predictions, _increase("ml_group_predictions_total", window)),
+            Record(
+                predictions,
+                _increase('ml_group_predictions_total{predicted!=""}', window),
+                comment="By predicted class, which a regression does not have.",
+            ),
             Record(
                 f"ml:group_selection_ratio:{window}",
                 dedent(f"""\

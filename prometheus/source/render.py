@@ -6,12 +6,10 @@ from typing import Any
 
 import yaml
 
-from prometheus.source import compute_alerts, data_alerts, exporter_alerts, model_alerts
+from prometheus.source import addresses, compute_alerts, data_alerts, exporter_alerts, model_alerts
 from prometheus.source.alert import Alert, since
 from prometheus.source.records import Group, error_budget, fleet, thresholds, windows
 
-GRAFANA = "http://localhost:3000"
-RUNBOOKS = "https://github.com/mlops-exporter/mlops-exporter/blob/main/docs/runbooks"
 DASHBOARDS = {
     "performance": "mlops-model",
     "fairness": "mlops-fairness",
@@ -80,7 +78,7 @@ def alert_rule(alert: Alert) -> dict[str, Any]:
     rule["annotations"] = {
         "summary": alert.summary,
         "description": f"{what} First: {alert.first[0].lower()}{alert.first[1:]}",
-        "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
+        "runbook_url": runbook_url(alert),
         "dashboard_url": dashboard_url(alert, "{{{{ $labels.{} | urlquery }}}}"),
     }
     return rule
@@ -89,7 +87,17 @@ def alert_rule(alert: Alert) -> dict[str, Any]:
 def dashboard_url(alert: Alert, shown: str) -> str:
     """Return the address of an alert's dashboard; `shown` formats a label's name to its value in the address."""
     variables = "&".join(f"var-{label}={shown.format(label)}" for label in alert.labels if label in VARIABLES)
-    return f"{GRAFANA}/d/{DASHBOARDS[alert.category]}" + (f"?{variables}" if variables else "")
+    return dashboard_of(alert) + (f"?{variables}" if variables else "")
+
+
+def dashboard_of(alert: Alert) -> str:
+    """Return the address of an alert's dashboard without variables."""
+    return f"{addresses.read().grafana}/d/{DASHBOARDS[alert.category]}"
+
+
+def runbook_url(alert: Alert) -> str:
+    """Return the address of an alert's runbook."""
+    return f"{addresses.read().runbooks}/{alert.name}.md"
 
 
 def _records(groups: Iterable[Group]) -> str:

@@ -18,7 +18,10 @@ _DAY = 86400.0
 THRESHOLDS: dict[str, Threshold] = {
     # the model
     "min_labels": Threshold(100, "Labels in a window below which its performance raises no alert."),
-    "min_predictions": Threshold(500, "Predictions in a window below which its data raise no alert."),
+    "min_predictions": Threshold(800, "Predictions in a window below which its data raise no alert."),
+    "benchmark_chance": Threshold(
+        0.3, "Times a month that windows of one length may, by chance, show a model at its benchmark beyond it."
+    ),
     "calibration_error_excess": Threshold(0.03, "Expected calibration error above the reference's own."),
     "burn_rate_1h": Threshold(14.4, "Error budget burn over 1h and 5m that pages: 2 % of a 30-day budget in an hour."),
     "burn_rate_6h": Threshold(6, "Error budget burn over 6h and 30m that pages: 5 % of a 30-day budget."),

@@ -94,7 +94,7 @@ def joined(adapter: KServe, bodies: list[bytes], rows: int, identifiers: Iterato
     for _ in range(1000 // rows):
         identifier = b"%d" % next(identifiers)
         for body in bodies:
-            taken = adapter.take(content, body.replace(b"ID", identifier), 0.0)
+            taken = adapter.translate(adapter.read(content, body.replace(b"ID", identifier)), 0.0)
         assert len(taken.lines) == rows
 
 

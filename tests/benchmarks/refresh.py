@@ -37,7 +37,8 @@ def filled(events: int) -> Model:
 
 
 def collectors(model: Model) -> list[Collector]:
-    from exporter.collectors import DataCollector, ModelCollector
+    from exporter.collectors.data import DataCollector
+    from exporter.collectors.performance import ModelCollector
 
     return [ModelCollector([model]), DataCollector([model])]
 

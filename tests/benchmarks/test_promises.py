@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.benchmarks import busy, exposition, ingest, refresh, scrape
+from tests.benchmarks import busy, exposition, ingest, judgement, refresh, scrape
 
 pytestmark = pytest.mark.benchmark
 
@@ -61,3 +61,11 @@ def test_a_refresh_is_quick() -> None:
 
 def test_a_model_version_is_small() -> None:
     assert refresh.memory() < refresh.MEMORY_GOAL_BYTES
+
+
+def test_ingest_with_every_judgement_keeps_most_of_its_speed() -> None:
+    def share() -> float:
+        seconds = judgement.shares()
+        return seconds["off"][1] / seconds["all"][1]
+
+    assert best_of_runs(share, lambda found: found >= judgement.GOAL) >= judgement.GOAL

@@ -32,7 +32,7 @@ def write_profile(directory: Path) -> Path:
 class Child:
     """A running service with its state in `directory`."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, **kserve: object) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log = directory / "log"
         profile = write_profile(directory)
@@ -49,6 +49,7 @@ class Child:
                         "drift": {"statistics": ["tvd"]},
                     }
                 ],
+                "sources": [{"name": "push", "http": {"kserve": kserve}}],
             }
         )
         self.pid = os.fork()
@@ -76,11 +77,9 @@ class Child:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def post(self, body: bytes) -> tuple[int, dict[str, int]]:
+    def post(self, body: bytes, content_type: str = "application/x-ndjson") -> tuple[int, dict[str, int]]:
         """Post events; returns status and answer. Raises OSError when the service dies meanwhile."""
-        request = urllib.request.Request(
-            f"{self.url}/v1/events", body, {"Content-Type": "application/x-ndjson"}, method="POST"
-        )
+        request = urllib.request.Request(f"{self.url}/v1/events", body, {"Content-Type": content_type}, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, msgspec.json.decode(answer.read())

@@ -47,7 +47,7 @@ class Prometheus:
 
     def api(self, endpoint: str, **parameters: str) -> Any:
         """`data` of the answer of an endpoint under /api/v1."""
-        answer = httpx.get(f"{self.url}/api/v1/{endpoint}", params=parameters, timeout=10, trust_env=False)
+        answer = httpx.get(f"{self.url}/api/v1/{endpoint}", params=parameters, timeout=600, trust_env=False)
         body = answer.json()
         assert body["status"] == "success", body
         return body["data"]

@@ -143,6 +143,8 @@ def test_no_event_then_wrong_ones_then_good_ones(tmp_path: Path, doctor: Doctor)
         found.one("warning", "events", "iris: no event of this model")
         found.one("warning", "events", "credit 3: 1 predictions in 1d: drift shows from 100")
         found.one("warning", "events", "credit 3: no label has come")
+        exporter.post(b'{"model":"iris","id":"x","label":"setosa"}')
+        doctor(exporter.address).one("problem", "events", "iris: 1 labels came, and no prediction")
 
         wrong = '{"model":"credit","features":{"amont":1,"country":"XX","age":"7"},"score":1}'
         exporter.post(
@@ -150,7 +152,7 @@ def test_no_event_then_wrong_ones_then_good_ones(tmp_path: Path, doctor: Doctor)
         )
         found = doctor(exporter.address)
         assert found.status == 1
-        found.one("warning", "events", "1 of 23 events were refused as unknown_model", "write one of credit, iris")
+        found.one("warning", "events", "1 of 24 events were refused as unknown_model", "write one of credit, iris")
         found.one("warning", "events", "credit default: events say no version, the profile is of version 3")
         found.one("problem", "events", "credit default: 2 of 4 features are in no event: amount, member")
         found.one("problem", "events", "credit default: 1 of 4 features are never a value of its type: age")

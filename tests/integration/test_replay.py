@@ -15,9 +15,9 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from exporter import cli
-from exporter.collectors import DataCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.models import model_collectors
 from exporter.exposition import render
-from exporter.model_collectors import model_collectors
 from exporter.profile.profile import save
 from tests.integration.exporter import write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus
@@ -132,6 +132,7 @@ def test_prometheus_answers_what_a_live_exporter_would_have_shown(
                 auc = value(server, f'ml_model_performance{{{where}="roc_auc"}}', moment)
                 assert auc == pytest.approx(roc_auc_score(truth[mine], scores[mine]))
         assert compared > 10
+        assert value(server, "ml_model_predictions_total", begin) == 0  # before the first
         increase = value(server, "increase(ml_model_predictions_total[1h])", begin + 2 * 3600)
         expected = np.count_nonzero((times > begin + 3600) & (times <= begin + 2 * 3600))
         assert increase == pytest.approx(expected, rel=0.05)

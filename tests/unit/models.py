@@ -47,7 +47,7 @@ def feed(model: Model, events: Sequence[Mapping[str, Any]], batch: int = 2048) -
         decoded = decoder.decode("\n".join(lines).encode(), time.time())
         assert not decoded.refused
         for columns in decoded.columns.values():
-            model.admit({version for version in columns.versions if version is not None})
+            model.admit(set(columns.versions))
             model.count(columns)
 
 

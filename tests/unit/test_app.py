@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from exporter.events import Reason
-from exporter.sources.base import Content, IntakeResult, QueueFullError
+from exporter.sources.base import Content, IntakeResult, QueueFullError, UnavailableError
 from exporter.state import Report
 from exporter.web.app import App, ReloadError
 from exporter.web.negotiation import OPENMETRICS, TEXT
@@ -183,8 +183,15 @@ def test_reload(service: Service) -> None:
     service.reload_error = ReloadError("mlops-exporter.yml: models[0].task: write binary, multiclass or regression")
     response = request(app, "POST", "/-/reload")
     assert response.status_code == 500
-    assert "models[0].task" in response.text
-    assert service.reloads == 2
+    assert response.text == (
+        "not reloaded, the former configuration stays in force:\n"
+        "mlops-exporter.yml: models[0].task: write binary, multiclass or regression\n"
+    )
+    service.reload_error = UnavailableError("not reloaded: restoring state", 5)
+    response = request(app, "POST", "/-/reload")
+    assert (response.status_code, response.text) == (503, "not reloaded: restoring state\n")
+    assert response.headers["retry-after"] == "5"
+    assert service.reloads == 3
 
 
 def test_status(service: Service) -> None:
@@ -193,7 +200,8 @@ def test_status(service: Service) -> None:
     expected = {"version": "1.2.3", "started": 1000.0, "time": 4700.0, "not_ready": None}
     dropped = {"bins": 0, "groups": 0, "classes": 0, "features": 0}
     series = {"exposed": 0, "limit": 20000, "dropped": dropped, "left_out": []}
-    assert response.json() == {**expected, "models": [], "sources": [], "errors": [], "series": series}
+    rest: dict[str, Any] = {"models": [], "sources": [], "errors": [], "series": series, "configuration": None}
+    assert response.json() == {**expected, **rest}
 
 
 @pytest.mark.parametrize(("path", "heading"), [("/", "mlops-exporter"), ("/docs", "What the metrics mean")])

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.challenge_collector import ChallengeCollector
+from exporter.collectors.challenge import ChallengeCollector
 from exporter.model import Model
 from exporter.statistics import comparison
 from tests.unit.models import feed, make_model, samples

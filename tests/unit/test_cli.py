@@ -136,7 +136,11 @@ def test_every_flag_has_a_twin_in_the_environment(
         monkeypatch.setenv(f"MLOPS_EXPORTER_{name}", value)
     assert cli.main(["run"]) == 0
     assert cli.main(["run", "--web.listen-address=:3", "--collector.data"]) == 0
-    twin, flags = started
+    monkeypatch.setenv("MLOPS_EXPORTER_WEB_ENABLE_LIFECYCLE", "true")
+    assert cli.main(["run"]) == cli.main(["run", "--no-web.enable-lifecycle"]) == 0
+    twin, flags, *_ = started
+    assert [options.lifecycle for options in started] == [False, False, True, False]
+    assert {options.config_file for options in started} == {Path("other.yml")}
     assert (twin.listen, twin.telemetry_path) == (("127.0.0.1:1", "127.0.0.1:2"), "/twin")
     assert twin.collectors_off == {"data"}
     assert (flags.listen, flags.collectors_off) == ((":3",), frozenset())

@@ -338,3 +338,31 @@ def test_an_expected_version_without_events_is_not_kept() -> None:
     assert not model.state()["versions"]
     model.admit({"7"})
     assert list(model.state()["versions"]) == ["7"]
+
+
+def test_a_version_that_no_window_shows_gives_its_place_to_a_new_one() -> None:
+    service = pipeline.service("binary", limits={"versions": 2}, windows=["1h"])
+    (model,) = service.models
+    start = time.time()
+
+    def take(*events: Event, at: float) -> list[str]:
+        async def submit() -> list[tuple[int, str]]:
+            body = pipeline.ndjson({"model": "binary", "ts": start + at, **event} for event in events)
+            result = await service.intake.submit("push", body, start + at)
+            service.intake.flush()
+            return list(result.errors)
+
+        return [reason for _, reason in asyncio.run(submit())]
+
+    old = {"version": "old", "prediction": "yes"}
+    assert not take(old, {"version": "waits", "id": "w", "prediction": "yes"}, at=0)
+    assert take({"version": "new", "prediction": "no"}, at=3000) == ["too_many_versions"]
+    assert not take({"version": "new", "prediction": "no"}, at=3700)
+    assert list(model.versions) == ["new", "waits"]  # the join knows them by their places
+    assert model.versions["new"].lifetime[model.layout.predictions] == 1
+    assert take(old, at=3800) == ["too_many_versions"]  # one is in use, the other waits for a label
+    assert not take({"id": "w", "label": "yes"}, at=3900)
+    assert model.versions["waits"].lifetime[model.layout.labels] == 1
+    assert not take(old, at=7600)
+    assert list(model.versions) == ["new", "old"]
+    assert model.versions["old"].lifetime[model.layout.predictions] == 1

@@ -100,6 +100,14 @@ def test_windows_come_in_any_order(directory: Path) -> None:
     assert loaded.models[0].windows == [300.0, 3600.0]
 
 
+@pytest.mark.parametrize(("lifetime", "delay"), [("1d", 86400.0), ("7d", 604800.0), ("30d", 604800.0)])
+def test_a_label_is_expected_before_its_prediction_is_given_up(lifetime: str, delay: float) -> None:
+    settings = config.ModelSettings.model_validate(
+        {"name": "m", "task": "binary", "profile": "credit.json", "label_ttl": lifetime}
+    )
+    assert settings.label_delay == delay
+
+
 @pytest.mark.parametrize("positive", ["1", "1.0", '"1"', '"1.0"'])
 def test_classes_are_compared_as_strings(positive: str, directory: Path) -> None:
     loaded = read(directory, f"models: [{{name: m, task: binary, profile: credit.json, positive: {positive}}}]")
@@ -163,6 +171,8 @@ BAD = {
     "positive of a regression": "models: [{name: m, task: regression, profile: prices.json, positive: 1}]\n",
     "statistic unknown": f"models: [{GOOD}, drift: {{statistics: [psi, kl]}}}}]\n",
     "min_effect of an unknown statistic": f"models: [{GOOD}, drift: {{min_effect: {{kl: 0.1}}}}}}]\n",
+    "false_alarm_rate too low": f"models: [{GOOD}, drift: {{false_alarm_rate: 0.0001}}}}]\n",
+    "label_delay beyond label_ttl": f"models: [{GOOD}, label_delay: 2d, label_ttl: 1d}}]\n",
     "false_alarm_rate too high": f"models: [{GOOD}, drift: {{false_alarm_rate: 0.5}}}}]\n",
     "limit not whole": f"models: [{GOOD}}}]\nlimits: {{versions: 2.5}}\n",
     "nothing where a value belongs": f"models: [{GOOD}, windows: }}]\nlimits:\n",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from exporter.collectors import DataCollector
+from exporter.collectors.data import DataCollector
 from exporter.statistics import discovery, drift, thresholds
 from tests.unit.models import feed, make_model, samples
 

@@ -4,10 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.collectors.multivariate import MultivariateCollector
 from exporter.config import Limits, ModelSettings
 from exporter.embeddings import EmbeddingCounts, EmbeddingDrift, to_vectors
 from exporter.model import Model
-from exporter.multivariate_collector import MultivariateCollector
 from exporter.profile.build import Request, build
 from exporter.profile.profile import load, save
 from tests.unit.models import WINDOW, feed, samples

@@ -1,3 +1,5 @@
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +8,11 @@ import pytest
 from fairlearn import metrics as fairlearn
 from sklearn import metrics as sklearn
 
-from exporter.config import Limits
+from exporter.collectors.groups import GroupCollector
+from exporter.config import EstimationSettings, FairnessSettings, Limits
 from exporter.events import Decoder
-from exporter.group_collector import GroupCollector
 from exporter.statistics import fairness
+from exporter.store import pack, unpack
 from tests.unit.models import feed, make_model, samples
 
 RNG = np.random.default_rng(7)
@@ -277,15 +280,42 @@ def test_groups_of_other_shapes_are_read_or_refused(tmp_path: Path) -> None:
     ]
 
 
-def test_the_groups_survive_a_restart_while_labels_are_awaited(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        FAIRNESS["attributes"],
+        ["sex*age", {"name": "age", "edges": [30, 50]}, "sex"],  # in another order, and as many
+        ["sex"],
+        [{"name": "age", "edges": [30, 60]}, "sex", {"name": "income", "edges": [1]}],  # others of the same width
+    ],
+)
+@pytest.mark.parametrize("estimated", [True, False])
+def test_groups_survive_a_restart_while_labels_are_awaited(
+    tmp_path: Path, attributes: list[Any], estimated: bool
+) -> None:
+    """Those of attributes that are still the same; of new ones, and of ones cut otherwise, the group is unknown."""
     model = make_model(tmp_path, population(300, RNG), BINARY, fairness=FAIRNESS)
     table = population(400, RNG)
     feed(model, events(table, labelled=False))
-    again = type(model)(model.settings, model.profile, Limits())
+    settings = model.settings.model_copy(
+        update={
+            "fairness": FairnessSettings.model_validate({"attributes": attributes}),
+            "estimation": EstimationSettings(enabled=estimated),
+        }
+    )
+    again = type(model)(settings, model.profile, Limits())
     again.seed = model.seed
-    again.restore(model.state())
+    again.restore(unpack(b"".join(pack(model.state()))))
     feed(again, [{"id": str(number), "label": label} for number, label in enumerate(table["label"])])
     found = samples(GroupCollector([again]))
-    for sex in SEXES:
-        where = f'{{model="m",version="default",attribute="sex",window="1h",group="{sex}"}}'
-        assert found[f"ml_group_window_labels{where}"] == table["sex"].count(str(sex))
+    before = {json.dumps(attribute) for attribute in FAIRNESS["attributes"]}
+    for attribute in attributes:
+        name = attribute if isinstance(attribute, str) else attribute["name"]
+        known = json.dumps(attribute) in before and (
+            name != "sex*age" or {"name": "age", "edges": [30, 50]} in attributes
+        )
+        expected = Counter(groups_of(table, name)) if known else Counter({"unknown": len(table["sex"])})
+        assert again.group_counts is not None
+        for group in again.group_counts.attributes.groups[again.group_counts.attributes.names.index(name)]:
+            where = f'{{model="m",version="default",attribute="{name}",window="1h",group="{group}"}}'
+            assert found[f"ml_group_window_labels{where}"] == expected[group], where

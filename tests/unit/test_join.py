@@ -168,7 +168,7 @@ def test_a_restored_join_goes_on_as_the_original(events: list[tuple[str, int, in
         else:
             label(original, [key], value=float(number))
     restored = make()
-    restored.restore(original.state())
+    restored.restore(original.state(), range(2))
     assert restored.waiting_predictions.tolist() == original.waiting_predictions.tolist()
     for key in range(1, 13):
         theirs, ours = label(original, [key], value=5.0), label(restored, [key], value=5.0)

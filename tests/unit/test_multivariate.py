@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.collectors import DataCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.multivariate import MultivariateCollector
 from exporter.multivariate import VectorDrift, VectorMap
-from exporter.multivariate_collector import MultivariateCollector
 from exporter.profile.bins import NumericVariable
 from exporter.statistics import multivariate
 from tests.unit.models import feed, make_model, samples

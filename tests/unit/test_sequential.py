@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from river import drift
 
-from exporter.change_collector import ChangeCollector
+from exporter.collectors.change import ChangeCollector
 from exporter.statistics.sequential import Adwin, ChangeEvidence, PageHinkley
 from tests.unit.models import feed, make_model, samples
 

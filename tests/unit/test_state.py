@@ -6,7 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import config
-from exporter.collectors import DataCollector, ModelCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.performance import ModelCollector
 from exporter.config import Limits
 from exporter.demo.feeder import Feeder
 from exporter.demo.run import CONFIG

@@ -199,7 +199,9 @@ def test_a_cloud_event_is_held_against_the_token_before_it_waits() -> None:
     attributes = {"id": "a", "type": "org.kubeflow.serving.inference.request", "inferenceservicename": "mpg"}
     content = Content("application/json", attributes | {"specversion": "1.0", "source": "http://localhost/"})
     body = b'{"instances": [{"horsepower": 100}]}'
-    assert adapter.take(content, body, 1.0, frozenset({"flights"})).refused == [(1, "forbidden_model")]
+    assert adapter.translate(adapter.read(content, body, frozenset({"flights"})), 1.0).refused == [
+        (1, "forbidden_model")
+    ]
     assert adapter.waiting == 0
-    assert adapter.take(content, body, 1.0, frozenset({"mpg"})).refused == []
+    assert adapter.translate(adapter.read(content, body, frozenset({"mpg"})), 1.0).refused == []
     assert adapter.waiting == 1

@@ -150,8 +150,8 @@ def test_performance_is_told_once_to_whom_is_on_call(outcome: Outcome) -> None:
     assert mae["labels"]["severity"] == "critical"
     text = mae["annotations"]["description"]
     assert text.startswith("mae of model mpg version 1 ")
-    assert "against a benchmark of " in text
-    assert "95 % interval" in text
+    assert "; agreed is at most " in text
+    assert "Even with chance allowed for, it is off by " in text
 
 
 def test_slack_message_reads_well(outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 """Fleet rules over two exporters that share a stream equal the gauges of one exporter that sees all of it."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,33 +10,74 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from scipy.special import ndtri
 
-from exporter.config import read
+from exporter.config import ModelSettings, read
 from exporter.demo.feeder import Feeder
 from exporter.demo.run import CONFIG
+from exporter.profile.profile import Profile
 from exporter.service import Options, Service
-from prometheus.source.render import rule_files
+from prometheus.source.render import RECORDS, rule_files
+from prometheus.source.thresholds import THRESHOLDS
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
+from tests.models import profiles as small_profiles
 
 SCRAPES = 15  # before and after the events, so that the ends to which increase extrapolates weigh little
 REPLICAS = ("first", "second")
+FAILED = 0.05  # of the predictions of iris
+LEAST = 100  # ml:threshold:min_group_predictions
+
+
+def all_profiles() -> dict[str, Profile]:
+    """Those of the demonstration's models, and of one with several classes."""
+    return {**read(CONFIG)[1], "iris": small_profiles()["iris"]}
 
 
 def services() -> dict[str, Service]:
-    config, profiles = read(CONFIG)
-    one_hour = [model.model_copy(update={"windows": [3600.0]}) for model in config.models]
-    config = config.model_copy(update={"models": one_hour})
+    config, _ = read(CONFIG)
+    profiles = all_profiles()
+    models = [
+        model.model_copy(
+            update={
+                "windows": [3600.0],
+                "fairness": model.fairness and model.fairness.model_copy(update={"min_group_size": LEAST}),
+            }
+        )
+        for model in config.models
+    ]
+    iris = ModelSettings.model_validate({
+        "name": "iris", "task": "multiclass", "profile": "iris.json", "windows": ["1h"],
+    })  # fmt: skip
+    config = config.model_copy(update={"models": [*models, iris]})
     exporters = {name: Service(config, profiles, Options()) for name in ("whole", *REPLICAS)}
     for exporter in exporters.values():
         exporter.intake.closed = None  # nothing to recover
     return exporters
 
 
-async def feed(exporters: dict[str, Service], elapsed: float, feeder: Feeder) -> None:
+def flowers(count: int) -> bytes:
+    """Labelled predictions of iris, most of them right, and some that failed."""
+    rng = np.random.default_rng(count)
+    classes = small_profiles()["iris"].classes
+    lines = []
+    for number in range(count):
+        event: dict[str, Any] = {"model": "iris", "version": "1", "id": f"{count}-{number}"}
+        event["features"] = {name: rng.uniform(0, 30) ** 0.9 for name in ("width", "length")}
+        if rng.random() < FAILED:
+            event["error"] = "timeout"
+        else:
+            scores = rng.dirichlet([0.3, 0.5, 0.8])
+            event["scores"] = dict(zip(classes, scores.tolist(), strict=True))
+            event["label"] = str(rng.choice(classes, p=(scores + 0.2) / 1.6))
+        lines.append(json.dumps(event, separators=(",", ":")))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+async def feed(exporters: dict[str, Service], elapsed: float, feeder: Feeder, iris: int) -> None:
     """Give the stream up to `elapsed` to one exporter whole, and half of the ids to each of the others."""
     now = time.time()
-    body = feeder.batch(elapsed, now)
+    body = feeder.batch(elapsed, now) + flowers(iris)
     lines = body.splitlines(keepends=True)
     halves: dict[str, list[bytes]] = {name: [] for name in REPLICAS}
     for line in lines:
@@ -60,7 +102,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             (directory / "rules" / name).write_text(yaml.safe_dump(rules))
     exporters = services()
     feeder = Feeder()
-    asyncio.run(feed(exporters, 0.5, feeder))  # the versions are there, and with them their counters
+    asyncio.run(feed(exporters, 0.5, feeder, 10))  # the versions are there, and with them their counters
     with ExitStack() as stack:
         addresses = {name: stack.enter_context(served(exporter.app)) for name, exporter in exporters.items()}
         config = {
@@ -71,9 +113,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             ],
         }
         server = stack.enter_context(running_prometheus(config, directory))
-        eventually(lambda: len(server.query("ml_model_labels_total")) == 6)
+        eventually(lambda: len(server.query("ml_model_labels_total")) == 9)
         time.sleep(SCRAPES)
-        asyncio.run(feed(exporters, 100.0, feeder))
+        asyncio.run(feed(exporters, 100.0, feeder, 4000))
         time.sleep(SCRAPES)
         yield server
 
@@ -97,13 +139,18 @@ def both(prometheus: Prometheus, gauge: str, rule: str, *labels: str) -> tuple[d
 # (the mean absolute error); drift differs by less than 1 %.
 RELATIVE = 0.02
 
+_LABELS = (
+    "model", "version", "feature", "bin", "range", "statistic", "metric", "class", "predicted", "actual", "attribute",
+    "group",
+)  # fmt: skip
+
 
 def test_drift(prometheus: Prometheus) -> None:
     labels = ("model", "feature", "statistic")
     gauges, rules = both(prometheus, "ml_feature_drift", "ml:feature_drift:1h", *labels)
     common = gauges.keys() & rules.keys()
     assert {statistic for _, _, statistic in common} == {"psi", "js"}
-    assert len(common) == 2 * len({key[:2] for key in gauges}), "every feature of both models"
+    assert len(common) == 2 * len({key[:2] for key in gauges}), "every feature of all models"
     for key in sorted(common):
         assert rules[key] == pytest.approx(gauges[key], rel=RELATIVE, abs=1e-3), key
     assert max(rules[key] for key in common) > 0.3, "the stream does drift"
@@ -132,7 +179,11 @@ def test_performance(prometheus: Prometheus) -> None:
     gauges, rules = both(prometheus, "ml_model_performance", "ml:model_performance:1h", "model", "metric")
     wanted = {
         *(("mpg", metric) for metric in ("mae", "rmse")),
-        *(("flights", metric) for metric in ("accuracy", "precision", "recall", "f1", "expected_calibration_error")),
+        *(
+            (model, metric)
+            for model in ("flights", "iris")
+            for metric in ("accuracy", "precision", "recall", "f1", "expected_calibration_error")
+        ),
     }
     assert rules.keys() == wanted
     for key in wanted:
@@ -141,24 +192,102 @@ def test_performance(prometheus: Prometheus) -> None:
 
 def test_bad_predictions(prometheus: Prometheus) -> None:
     accuracy = values(prometheus.query('ml_model_performance{job="whole",metric="accuracy"}'), "model")
+    failed = values(
+        prometheus.query('ml_model_prediction_failures_total{job="whole"} / ml_model_predictions_total'), "model"
+    )
+    assert failed["iris",] == pytest.approx(FAILED, rel=0.2)
+    rules = values(prometheus.query('ml:model_failed_predictions:ratio1h{job="fleet"}'), "model")
+    assert rules == {key: pytest.approx(share, rel=RELATIVE) for key, share in failed.items()}
     bad = values(prometheus.query('ml:model_bad_predictions:ratio1h{job="fleet"}'), "model")
-    assert bad.keys() == {("flights",)}
-    assert bad["flights",] == pytest.approx(1 - accuracy["flights",], rel=RELATIVE)
+    assert bad == {
+        key: pytest.approx(1 - (1 - failed[key]) * accuracy[key], rel=RELATIVE) for key in (("flights",), ("iris",))
+    }
     budget = values(prometheus.query('ml:model_error_budget:ratio{job="fleet"}'), "model")
     assert budget == {("flights",): pytest.approx(0.1)}
 
 
 def test_reference_counts_are_exact(prometheus: Prometheus) -> None:
-    _, profiles = read(CONFIG)
     rules = values(
         prometheus.query('sum without (bin, range) (ml:feature_reference:values{job="fleet"})'), "model", "feature"
     )
     expected = {
         (model, feature): pytest.approx(sum(variable.counts[:-2]))
-        for model, profile in profiles.items()
+        for model, profile in all_profiles().items()
         for feature, variable in profile.features.items()
     }
     assert rules == expected
+
+
+def test_classes(prometheus: Prometheus) -> None:
+    labels = ("model", "class", "metric")
+    gauges, rules = both(prometheus, "ml_model_class_performance", "ml:class_performance:1h", *labels)
+    common = {key: rules[key] for key in gauges if key[2] in ("precision", "recall", "f1")}
+    assert len(common) == 3 * 3
+    assert common == {key: pytest.approx(gauges[key], rel=RELATIVE) for key in common}
+
+
+GROUPS = ("model", "attribute", "group")
+
+
+def test_selection_ratios(prometheus: Prometheus) -> None:
+    gauges = values(prometheus.query('ml_group_selection_ratio{job="whole"}'), *GROUPS)
+    rules = values(prometheus.query('ml:group_selection_ratio:1h{job="fleet",predicted="1"}'), *GROUPS)
+    assert {attribute for _, attribute, _ in rules} == {"origin", "carrier"}
+    assert rules == {key: pytest.approx(gauges[key], rel=RELATIVE, abs=1e-3) for key in gauges}
+    shares = values(
+        prometheus.query('sum without (predicted) (ml:group_selection_ratio:1h{job="fleet"})'), "job", *GROUPS
+    )
+    assert {model for _, model, _, _ in shares} == {"flights"}, "a regression selects nobody"
+    assert shares == dict.fromkeys(shares, pytest.approx(1))
+
+
+def test_demographic_parity(prometheus: Prometheus) -> None:
+    labels = ("model", "attribute", "metric")
+    gauges = values(prometheus.query('ml_fairness{job="whole",metric=~"demographic_parity.*"}'), *labels)
+    rules = values(prometheus.query('ml:fairness:1h{job="fleet",predicted="1"}'), *labels)
+    assert len(rules) == 2 * 2
+    assert rules == {key: pytest.approx(gauges[key], rel=2 * RELATIVE, abs=1e-3) for key in gauges}
+
+
+def test_windows_agree(prometheus: Prometheus) -> None:
+    """All events came within minutes, so that every window has seen them all."""
+    names = {
+        record.record
+        for _, groups in RECORDS.values()
+        for group in groups
+        for record in group.rules
+        if not record.record.startswith("ml:threshold:")
+    }
+    checked = 0
+    for name in sorted(names):
+        if not name.endswith("1h"):
+            continue
+        hour = values(prometheus.query(f'{name}{{job="fleet"}}'), *_LABELS)
+        assert hour, f"{name} has no value"
+        for window in ("5m", "30m", "2h", "6h", "1d", "3d"):
+            other = f"{name.removesuffix('1h')}{window}"
+            if other in names:
+                found = values(prometheus.query(f'{other}{{job="fleet"}}'), *_LABELS)
+                assert found == {key: pytest.approx(value, rel=RELATIVE, abs=1e-3) for key, value in hour.items()}, (
+                    other
+                )
+                checked += 1
+    assert checked == 11 + 5 * 6  # the fleet's for a day, the labels' for all others
+
+
+def test_caution_is_a_normal_quantile(prometheus: Prometheus) -> None:
+    found = prometheus.query('ml:model_window:caution{job="whole"}')
+    assert found
+    chance = 3600 * THRESHOLDS["benchmark_chance"].value / (30 * 86400)
+    for item in found:
+        assert float(item["value"][1]) == pytest.approx(-ndtri(chance) / 1.96, abs=0.002)
+
+
+def test_every_rule_has_a_value(prometheus: Prometheus) -> None:
+    for _, groups in RECORDS.values():
+        for group in groups:
+            for record in group.rules:
+                assert prometheus.query(record.record), f"{record.record} has no value"
 
 
 def test_no_rule_fails(prometheus: Prometheus) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -216,3 +217,53 @@ def test_check_says_what_would_be_right_and_repeats_no_secret(
     wrong = fault(kafka=kafka)
     assert 'No such configuration property: "sasl.pasword"' in wrong
     assert "hunter2" not in wrong
+
+
+def test_brokers_leave_and_come_back_at_reloads_and_nothing_is_lost_or_doubled(
+    tmp_path: Path, redis: RedisServer, kafka: KafkaBroker
+) -> None:
+    client = Redis(port=redis.port, password="hunter2", protocol=2)
+    producer = Producer({"bootstrap.servers": kafka.address})
+    push: dict[str, object] = {"name": "push", "http": {}}
+    brokers: list[dict[str, object]] = [
+        {"name": "queue", "redis": {"url": redis.url.replace("//", "//:hunter2@"), "stream": "feedback"}},
+        {"name": "stream", "kafka": {"bootstrap_servers": kafka.address, "topics": ["predictions"]}},
+    ]
+
+    def send(first: int) -> None:
+        for value in predictions(50, first):
+            client.xadd("feedback", {"event": value})
+            producer.produce("predictions", value)
+        assert producer.flush(10) == 0
+
+    send(0)  # so that the topic is there
+    sent = 50
+    with exporter(tmp_path, [push, *brokers], state={"path": str(tmp_path / "state")}) as (process, url):
+        config = tmp_path / "mlops-exporter.yml"
+        content = yaml.safe_load(config.read_text())
+        eventually(lambda: get(f"{url}/-/ready") == "ready\n")
+        for there in (False, True, False, True):
+            send(sent)
+            sent += 50
+            before = reload_time(url)
+            config.write_text(yaml.safe_dump(content | {"sources": [push, *brokers] if there else [push]}))
+            process.send_signal(signal.SIGHUP)
+            eventually(partial(reloaded, url, before))
+            assert set(samples(url, "ml_exporter_source_up")) == ({"push", "queue", "stream"} if there else {"push"})
+        eventually(lambda: counted(url) >= 2 * sent, 40)
+        time.sleep(1)
+        assert counted(url) == 2 * sent
+
+
+def counted(url: str) -> float:
+    lines = [line for line in get(f"{url}/metrics").splitlines() if line.startswith("ml_model_predictions_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def reloaded(url: str, before: str) -> bool:
+    return reload_time(url) != before
+
+
+def reload_time(url: str) -> str:
+    name = "ml_exporter_config_last_reload_success_timestamp_seconds "
+    return next(line for line in get(f"{url}/metrics").splitlines() if line.startswith(name))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from prometheus.source import addresses
 from prometheus.source.__main__ import RULES, TESTS, descriptions, promtool_texts
 from prometheus.source.alert import Alert
 from prometheus.source.render import ALERTS, RECORDS, rule_files
@@ -118,7 +119,7 @@ def test_runbook(name: str, lint: Lint) -> None:
     page = RUNBOOKS / f"{name}.md"
     assert page.exists(), "each alert has a page"
     text = page.read_text()
-    assert BY_NAME[name]["annotations"]["runbook_url"].endswith(f"docs/runbooks/{name}.md")
+    assert BY_NAME[name]["annotations"]["runbook_url"] == f"{addresses.read().runbooks}/{name}.md"
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings == ["Meaning", "Impact", "Diagnosis", "What to do", "When it lies"]
     found = re.findall(r"```promql\n(.*?)```", text, re.DOTALL)

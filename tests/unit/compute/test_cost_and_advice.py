@@ -249,3 +249,24 @@ def test_share_sums_memory_and_averages_over_the_gpus_used() -> None:
     assert share_of(set(), [first]) == GpuShare(None, None)
     assert share_of({1}, [GpuReading(GpuIdentity("0", "G"))]) == GpuShare(None, None)
     assert share_of({1}, [reading(GpuProcess(1, None))]) == GpuShare(None, None)
+
+
+def test_a_successor_goes_on_by_other_prices() -> None:
+    sampler = CostSampler(PRICES, RULE, 1.0)
+    run(sampler, 1001, cpu(0.25), memory(20), [])
+    dearer = CostSettings.model_validate({"currency": PRICES.currency, "host_per_hour": 36})
+    following = sampler.successor(dearer, RULE)
+    (host,) = following.sample(1100.0, cpu(1.0), memory(20), [])
+    assert (host.cost, host.idle_cost) == pytest.approx((2.0, 0.75))
+    assert host.observed_seconds == 1002
+    (host,) = sampler.sample(1100.0, cpu(1.0), memory(20), [])
+    assert host.cost == pytest.approx(1.1), "the former goes on by itself"
+
+
+def test_a_successor_does_not_add_up_two_currencies_or_two_windows() -> None:
+    sampler = CostSampler(PRICES, RULE, 1.0)
+    run(sampler, 1001, cpu(0.25), memory(20), [])
+    francs = CostSettings.model_validate({"currency": "CHF", "host_per_hour": 36})
+    rule = AdviceSettings.model_validate({"window": "2h"})
+    (host,) = sampler.successor(francs, rule).sample(1100.0, cpu(0.5), memory(20), [])
+    assert (host.cost, host.observed_seconds) == pytest.approx((1.0, 1))

@@ -181,3 +181,23 @@ def test_generation_grows_with_every_sample(run: Callable[..., Compute]) -> None
 def test_collectors_have_the_names_of_their_switches(run: Callable[..., Compute]) -> None:
     names = [collector.name for collector in run().collectors]
     assert names == ["cpu", "memory", "pressure", "workloads", "gpu", "cost"]
+
+
+def test_other_settings_take_over_without_a_gap() -> None:
+    settings = ComputeSettings.model_validate({"interval": "100ms"})
+    compute = Compute(settings, ())
+    compute.start()
+    time.sleep(0.25)
+    workloads = [{"name": "w", "phase": "serving", "match": "nothing like it"}]
+    priced = {"workloads": workloads, "cost": {"currency": "USD", "host_per_hour": 1}}
+    added = ComputeSettings.model_validate(priced)
+    other = settings.model_copy(update={"workloads": added.workloads, "cost": added.cost})
+    before = compute.watch
+    watch = compute.prepare(other)
+    assert compute.watch is before, "until it is told to"
+    compute.become(watch)
+    found = collect([collector(compute, "workloads"), collector(compute, "cost")])
+    assert found['ml_workload_processes{workload="w",phase="serving"}'] == 0
+    assert found['ml_compute_cost_per_hour{resource="host",currency="USD"}'] == 1
+    assert compute.prepare(other).workloads is watch.workloads, "what does not change goes on"
+    compute.stop()

@@ -323,3 +323,40 @@ def test_a_claim_lapses_after_two_samples() -> None:
     assert tally.grow(100, claim=50) == 0
     assert tally.grow(130, claim=0) == 0, "30 of the 50 claimed"
     assert tally.grow(160, claim=0) == 30
+
+
+def test_a_successor_goes_on_with_the_workloads_that_stay(proc: Proc) -> None:
+    sampler = watch(proc, TRAIN, SERVE)
+    proc.put(10, "train.py", own=40, children=7, io=(5, 6))
+    proc.put(11, "serve.py", own=30)
+    proc.put(12, "worker of train", own=2, parent=10)
+    assert ticks(sampler.sample()) == [49, 30]
+    evaluate = {"name": "evaluate", "match": r"serve\.py"}
+    settings = ComputeSettings.model_validate({"workloads": [{"phase": "training", **w} for w in (evaluate, TRAIN)]})
+    following = sampler.successor(settings.workloads)
+    proc.put(10, "train.py", own=50, children=7, io=(6, 6))
+    proc.put(11, "serve.py", own=33)
+    proc.put(12, "worker of train", own=4, parent=10)
+    evaluated, trained = following.sample()
+    assert ticks([evaluated, trained]) == [3, 61], "what was used before belongs to none, or to whom it was credited"
+    assert (trained.read_bytes, trained.started) == (6, 2)
+    assert (sorted(trained.pids), sorted(evaluated.pids)) == ([10, 12], [11])
+    proc.remove(12)
+    proc.put(10, "train.py", own=50, children=12, io=(6, 6))
+    assert ticks(following.sample()) == [3, 62], "of its reaped child all but one tick was counted"
+    assert ticks(sampler.sample()) == [62, 33], "the former goes on by itself"
+
+
+def test_a_successor_leaves_out_what_was_used_before_a_workload_was_watched(proc: Proc) -> None:
+    since_boot = [BOOTED]
+    both = ComputeSettings.model_validate({"workloads": [{"phase": "training", **w} for w in (TRAIN, SERVE)]}).workloads
+    sampler = WorkloadSampler(proc.root, both[:1], lambda: since_boot[0])
+    proc.put(10, "train.py", own=20)
+    proc.put(11, "serve.py", own=30)
+    assert ticks(sampler.sample()) == [20]
+    since_boot[0] += 60
+    following = sampler.successor(both)
+    proc.put(11, "serve.py", own=31)
+    assert ticks(following.sample()) == [20, 0]
+    proc.put(11, "serve.py", own=35)
+    assert ticks(following.sample()) == [20, 4]

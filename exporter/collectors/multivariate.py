@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from exporter import catalogue, embeddings
-from exporter.collectors import Family
+from exporter.collectors.family import Family
 from exporter.durations import format_duration
 from exporter.embeddings import EmbeddingDrift
 from exporter.model import VECTORS, Model

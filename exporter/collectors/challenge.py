@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from exporter import catalogue
-from exporter.collectors import Family
+from exporter.collectors.family import Family
 from exporter.durations import format_duration
 from exporter.model import Model
 from exporter.samples import Samples

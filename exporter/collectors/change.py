@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from exporter import catalogue
 from exporter.change import DETECTORS
-from exporter.collectors import Family
+from exporter.collectors.family import Family
 from exporter.model import Model
 from exporter.samples import Samples
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from exporter.challenge_collector import ChallengeCollector
-from exporter.change_collector import ChangeCollector
-from exporter.collectors import DataCollector, ModelCollector
-from exporter.estimation_collector import EstimationCollector
-from exporter.group_collector import GroupCollector
+from exporter.collectors.challenge import ChallengeCollector
+from exporter.collectors.change import ChangeCollector
+from exporter.collectors.data import DataCollector
+from exporter.collectors.estimation import EstimationCollector
+from exporter.collectors.groups import GroupCollector
+from exporter.collectors.multivariate import MultivariateCollector
+from exporter.collectors.performance import ModelCollector
 from exporter.model import Model
-from exporter.multivariate_collector import MultivariateCollector
 from exporter.samples import Collector
 
 

@@ -1,0 +1,1 @@
+"""From ledgers and windows to samples: one file for each part of what Prometheus is shown."""

@@ -1,0 +1,104 @@
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.config import KServeSettings, Limits, ModelSettings
+from exporter.intake import Intake
+from exporter.journal import Faults, Journal
+from exporter.model import Model
+from exporter.sources.http import HttpSource
+from exporter.sources.kserve import Kind, KServe
+from exporter.store import PIECE_BYTES, Store
+from tests.models import NOW, profiles
+from tests.unit.test_kserve import BATCHED, V1_REQUEST, V1_RESPONSE, cloud_event
+
+
+class Numbers:
+    """Counts of three pieces of a checkpoint."""
+
+    def __init__(self) -> None:
+        self.values = np.arange(PIECE_BYTES // 4, dtype=np.float64)
+
+    def freeze(self) -> None:
+        pass
+
+    def thaw(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {"numbers": {"values": self.values}}
+
+
+def test_the_pieces_of_a_failed_checkpoint_are_dropped(tmp_path: Path) -> None:
+    async def live() -> None:
+        store, numbers, faults = Store(tmp_path), Numbers(), Faults()
+        journal = Journal(store, numbers, faults)
+        await journal.checkpoint()
+        assert journal.last_checkpoint is not None
+        before = store.read("numbers")["values"]
+        numbers.values += 1
+        execute = store._connection.execute
+        (pages,), (page_bytes,) = execute("PRAGMA page_count").fetchone(), execute("PRAGMA page_size").fetchone()
+        execute(
+            f"PRAGMA max_page_count = {pages + 3 * PIECE_BYTES // 2 // page_bytes}"
+        )  # room for one piece and a half
+        await journal.checkpoint()
+        assert faults.counts["full"] == 1
+        assert execute("SELECT DISTINCT generation FROM pieces").fetchall() == [(1,)]
+        np.testing.assert_array_equal(store.read("numbers")["values"], before)
+        execute("PRAGMA max_page_count = 1073741823")
+        await journal.checkpoint()
+        np.testing.assert_array_equal(store.read("numbers")["values"], numbers.values)
+        assert execute("SELECT DISTINCT generation FROM pieces").fetchall() == [(3,)]
+        store.close()
+
+    asyncio.run(live())
+
+
+def test_halves_that_arrive_during_a_checkpoint_are_in_it_or_in_the_journal(tmp_path: Path) -> None:
+    """Each half once, be it that the state says so or that the journal is replayed."""
+
+    def source(intake: Intake) -> HttpSource:
+        return HttpSource("push", intake, KServe(KServeSettings(), profiles()))
+
+    def batch(kind: Kind, *names: str) -> bytes:
+        payload = V1_REQUEST if kind == "request" else V1_RESPONSE
+        return json.dumps([cloud_event(kind, payload, name) for name in names]).encode()
+
+    async def live() -> None:
+        store, intake = Store(tmp_path), _intake()
+        first = source(intake)
+        journal = Journal(store, intake, Faults())
+        intake.keep_in(journal)
+        submitted = asyncio.create_task(first.submit(batch("request", "a", "b"), NOW, BATCHED))
+        await asyncio.sleep(0)
+        await journal._commit_waiting()
+        assert (await submitted).accepted == 0
+        during = asyncio.create_task(first.submit(batch("response", "a"), NOW, BATCHED))
+        await asyncio.sleep(0)
+        await journal.checkpoint()
+        assert (await during).accepted == 1
+        assert store.sequence == 2
+        store.close()
+
+        store, intake = Store(tmp_path), _intake()
+        again = source(intake)
+        intake.restore(store.read)
+        assert again.kserve.waiting == 2
+        assert [entry.sequence for entry in store.journal()] == [2]
+        for entry in store.journal():
+            intake.replay(entry)
+        assert (again.kserve.waiting, again.kserve.counts["joined"]) == (1, 2)
+        assert intake.sources["push"].accepted == 1
+        assert (await again.submit(batch("response", "a", "b"), NOW, BATCHED)).accepted == 1
+        store.close()
+
+    asyncio.run(live())
+
+
+def _intake() -> Intake:
+    settings = ModelSettings.model_validate({"name": "credit", "task": "binary", "profile": "credit.json"})
+    return Intake([Model(settings, profiles()["credit"], Limits())], ["push"], Limits())
