@@ -21,9 +21,9 @@ from exporter.model import Model
 from exporter.sources.base import IntakeResult, QueueFullError, Translated, UnavailableError
 from exporter.store import Entry
 
-BATCH_EVENTS = 4096
+BATCH_EVENTS = 2048
 BATCH_SECONDS = 0.1
-BUSY_BATCHES = 8
+BUSY_BATCHES = 16
 
 TYPICAL_EVENT_BYTES = 256
 """By which the events in a body are estimated before it is decoded."""
