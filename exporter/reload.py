@@ -67,6 +67,8 @@ class Difference:
     """Models that go on where they were when they last were there."""
     other_kind: list[str] = field(default_factory=list)
     """Sources of another kind under a known name, to which its position says nothing."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Predictions waiting for their label for which a model that goes on has no place any more."""
 
 
 def compare(former: Assembly, following: Assembly) -> Difference:
@@ -115,7 +117,9 @@ class Replacement:
     def state(self) -> dict[str, Any]:
         """Let the next assembly take over what it goes on from, and return its state."""
         for former, model in self._difference.continued:
+            waiting = former.waiting
             model.take_over(former)
+            self._difference.lost[model.name] = waiting - model.waiting
         self._running.intake.prepare(self._following.intake, self._difference.other_kind)
         left = [*self._difference.removed, *(former for former, _ in self._difference.begun)]
         return {model.state_name: model.state() for model in left} | self._following.intake.state()
@@ -196,7 +200,6 @@ class Reloader:
         following = await asyncio.to_thread(_make, running, file)
         difference = compare(running.assembly, following)
         former = running.assembly
-        waiting = {model.name: model.waiting for model in former.models.values()}
         if running.journal is not None:
             for model in (*difference.added, *(model for _, model in difference.begun)):
                 if (state := await running.journal.read(model.state_name)) is not None:
@@ -218,7 +221,7 @@ class Reloader:
             running.pulling.start(former.pulling[name] for name in difference.stopped)
             raise
         running.pulling.start(following.pulling[name] for name in difference.started)
-        done = describe(difference, waiting, running.journal is not None)
+        done = describe(difference, running.journal is not None)
         _log.info("the configuration was loaded anew: %s", "; ".join(done) or "models and sources stay as they are")
 
 
@@ -245,23 +248,19 @@ def unchangeable(former: Config, following: Config) -> Iterator[tuple[Location, 
             yield ("compute", key), f"was {before} and is {after} now: that needs a restart"
 
 
-def describe(difference: Difference, waiting: dict[str, int], kept: bool) -> Iterator[str]:
-    """Yield what a reload has done, one by one.
-
-    `waiting` are the predictions that waited for their label, by former model; `kept` tells whether there is a state
-    in which they stay.
-    """
+def describe(difference: Difference, kept: bool) -> Iterator[str]:
+    """Yield what a reload has done, one by one. `kept` tells whether there is a state in which stays what leaves."""
     fate = "stay in the state for when it comes back" if kept else "are dropped"
     for model in difference.removed:
-        yield f"model {model.name} is removed, and {waiting[model.name]} predictions that waited for their label {fate}"
+        yield f"model {model.name} is removed, and {model.waiting} predictions that waited for their label {fate}"
     for former, model in difference.begun:
         begins = "again" if model.name in difference.back else "anew"
         yield (
-            f"model {model.name} begins {begins}, and {waiting[model.name]} predictions that waited for their label "
+            f"model {model.name} begins {begins}, and {former.waiting} predictions that waited for their label "
             f"{fate}: its counts rested on {former.basis}, and now rest on {model.basis}"
         )
     for _, model in difference.continued:
-        lost = waiting[model.name] - model.waiting
+        lost = difference.lost.get(model.name, 0)
         without = f", without {lost} predictions that waited for their label" if lost > 0 else ""
         yield f"model {model.name} goes on with other settings{without}"
     for model in difference.added:

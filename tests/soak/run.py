@@ -18,7 +18,7 @@ from tests.soak.subject import FAKETIME, LOG, Subject, knows_reload
 from tests.soak.traffic import Account, Logged, Pushed, Queued
 from tests.soak.watch import Watch
 
-STATE_SIZE = "256m"
+STATE_SIZE = "512m"
 CATCH_UP_SECONDS = 60.0
 PAUSE_SECONDS = 4.0
 

@@ -5,6 +5,7 @@ into different slots, so that the exporter's own counters, slot by slot, tell th
 """
 
 import json
+import math
 import random
 import threading
 import time
@@ -19,6 +20,9 @@ from tests.unit.pipeline import Event, Exposition
 
 PERIOD = 0.1
 """Seconds from batch to batch."""
+
+PATIENCE_SECONDS = 60.0
+"""How long, once sending is to end, the last batches may take."""
 
 SLOTS = 60
 SLOT_EVENTS = 25
@@ -73,6 +77,7 @@ class Sender(threading.Thread):
         """What is added to the time of events; at 0 they carry none."""
         self.error: Exception | None = None
         self._stop_sending = threading.Event()
+        self._deadline = math.inf
         self._random = random.Random(self.model)
         self._number = 0
 
@@ -88,8 +93,15 @@ class Sender(threading.Thread):
             self.error = error
 
     def stop(self) -> None:
-        """Let `run` end."""
+        """Let `run` end, once all is sent that is booked."""
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
         self._stop_sending.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait before something is sent again; raises TimeoutError when that has been done for too long."""
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("nobody takes what is left to be sent")
+        time.sleep(seconds)
 
     def send(self) -> None:
         """Send the next batch, however long it takes."""
@@ -200,10 +212,10 @@ class Pushed(Sender):
                     f"{self._url}/v1/events", content=body, headers={"content-type": "application/x-ndjson"}
                 )
             except _LOST:
-                time.sleep(PERIOD)
+                self.pause(PERIOD)
                 continue
             if answer.status_code in (429, 503):
-                time.sleep(min(1.0, float(answer.headers["retry-after"])))
+                self.pause(min(1.0, float(answer.headers["retry-after"])))
                 continue
             assert answer.status_code in (202, 400), answer.text  # 400: no event of the body was good
             result: dict[str, int] = answer.json()
@@ -241,7 +253,7 @@ class Queued(Pulled):
             try:
                 self._client.xadd(self.stream, {"event": body}, id=f"{self._entry}-1")
             except (exceptions.ConnectionError, exceptions.TimeoutError):
-                time.sleep(PERIOD)
+                self.pause(PERIOD)
                 continue
             except exceptions.ResponseError as error:
                 if "equal or smaller" not in str(error):

@@ -249,6 +249,29 @@ def test_the_former_assembly_leaves_no_trace(site: Site) -> None:
     assert pipeline.scrape(service).value("ml_model_predictions_total", model="credit") == 3
 
 
+def test_labels_that_come_during_a_reload_are_no_loss(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    site.write(credit={})
+    service = site.service()
+    pipeline.submit(service, predictions("credit", range(50)))
+    stop = service.pulling.stop
+
+    async def label_then_stop(names: Sequence[str]) -> None:
+        labels = pipeline.ndjson({"model": "credit", "id": n, "label": 1} for n in range(20))
+        await service.intake.submit("push", labels, time.time())
+        await stop(names)
+
+    monkeypatch.setattr(service.pulling, "stop", label_then_stop)
+    site.write(credit={"windows": ["2h"]})
+    reload(service)
+    assert caplog.messages[-1] == "the configuration was loaded anew: model credit goes on with other settings"
+    shown = pipeline.scrape(service)
+    assert shown.value("ml_model_labels_total", model="credit", version="default") == 20
+    assert shown.value("ml_model_pending_predictions", model="credit", version="default") == 30
+
+
 def test_a_failure_anywhere_leaves_all_as_it_was(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.write(credit={})
     service = site.service()
