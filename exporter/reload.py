@@ -7,6 +7,7 @@ other, and after a crash the journal is replayed against the configuration by wh
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -188,6 +189,7 @@ class Reloader:
                 message = redacted(f"internal error: {type(error).__name__}: {error}")
                 _log.exception("not reloaded, the former configuration stays in force")
             else:
+                gc.collect()  # the former assembly is a few objects in a cycle that hold many megabytes of arrays
                 return None
             self._running.loading = Loading(self._running.loading.loaded, message)
             return message
