@@ -28,7 +28,7 @@ from exporter.profile.bins import CategoricalVariable, NumericVariable, encode
 from exporter.profile.profile import Profile
 from exporter.values import INVALID, Category, Codes, canonical, floats
 
-CHUNK_BYTES = 128 * 1024
+CHUNK_BYTES = 256 * 1024
 """Text decoded at a time: less makes more calls, more leaves the cache."""
 
 CLOCK_SKEW_SECONDS = 300.0

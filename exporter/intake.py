@@ -7,6 +7,8 @@ there are many, a moment has passed, or somebody wants to see them.
 import asyncio
 import logging
 import secrets
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +21,9 @@ from exporter.model import Model
 from exporter.sources.base import IntakeResult, QueueFullError, Translated, UnavailableError
 from exporter.store import Entry
 
-BATCH_EVENTS = 4096
+BATCH_EVENTS = 2048
 BATCH_SECONDS = 0.1
+BUSY_BATCHES = 16
 
 TYPICAL_EVENT_BYTES = 256
 """By which the events in a body are estimated before it is decoded."""
@@ -78,8 +81,7 @@ class Intake:
         self._gathered: dict[str, list[Columns]] = {}
         self._gathered_events = 0
         self._timer: asyncio.TimerHandle | None = None
-        self.busy = False
-        """Whether events come in so fast that a batch fills before its time is up."""
+        self._filled: deque[float] = deque(maxlen=BUSY_BATCHES)
         self._changes = 0
         self._frozen = False
         self._positions: dict[str, bytes] = {}
@@ -119,6 +121,11 @@ class Intake:
     def waiting(self) -> int:
         """Number of events received and not yet counted (of bodies, an estimate)."""
         return self._queued + self._gathered_events
+
+    @property
+    def busy(self) -> bool:
+        """Whether events pour in: so many batches were full within the last second."""
+        return len(self._filled) == BUSY_BATCHES and time.monotonic() - self._filled[0] < 1.0
 
     @property
     def generation(self) -> int:
@@ -328,8 +335,8 @@ class Intake:
         if position is not None:
             self._positions[source] = position
         self._changes += 1
-        self.busy |= self._gathered_events >= BATCH_EVENTS
         if self._gathered_events >= BATCH_EVENTS:
+            self._filled.append(time.monotonic())
             self.flush()
             if self._timer is not None:
                 self._timer.cancel()
@@ -339,7 +346,6 @@ class Intake:
 
     def _time_is_up(self) -> None:
         self._timer = None
-        self.busy = False
         self.flush()
 
     def _take_translated(self, source: str, translator: Translator, body: bytes, arrived: float) -> IntakeResult:

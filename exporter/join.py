@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.keys import Keys, KeyTable
+from exporter.keys import Keys, KeyTable, lengthened
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -25,6 +25,9 @@ FREE, PREDICTED, LABELLED, PAIRED = range(4)
 
 CLOSED = np.inf
 """The label of a prediction for which none is expected, since it failed."""
+
+_FIRST_ROWS = 1 << 20
+"""Rows that are there from the start: what has never been touched takes no memory, and growing takes a while."""
 
 _ENTRY = np.dtype([("row", np.int32), ("stamp", np.uint32)])
 
@@ -88,23 +91,26 @@ class _Records:
         self.label_times = np.zeros(0)
         self.labels = np.zeros(0)
         self.outputs = np.zeros((0, width))
-        self.free = np.zeros(0, np.int32)  # a stack of the rows without tenant, `free_count` high
+        self.free = np.zeros(0, np.int32)  # a stack of the rows that have become free, `free_count` high
         self.free_count = 0
+        self.used = 0
+        """So many rows have ever had a tenant."""
+
+    @property
+    def room(self) -> int:
+        """How many rows can be taken."""
+        return len(self.keys) - self.used + self.free_count
 
     def grow(self, size: int) -> None:
-        """Lengthen every column to `size` rows, whose new rows are free."""
-        before = len(self.keys)
+        """Lengthen every column to `size` rows."""
         for name, column in vars(self).items():
             if isinstance(column, np.ndarray):
-                grown = np.zeros((size, *column.shape[1:]), column.dtype)
-                grown[:before] = column
-                setattr(self, name, grown)
-        self.release(np.arange(size - 1, before - 1, -1))
+                setattr(self, name, lengthened(column[: self.used], size))
 
     def state(self) -> dict[str, Any]:
-        """Return the columns up to the last used row."""
-        used = np.flatnonzero(self.states)
-        end = int(used[-1]) + 1 if len(used) else 0
+        """Return the columns up to the last row with a tenant."""
+        tenants = np.flatnonzero(self.states[: self.used])
+        end = int(tenants[-1]) + 1 if len(tenants) else 0
         return {name: getattr(self, name)[:end] for name in _KEPT}
 
     def restore(self, state: dict[str, Any], outputs: Sequence[int]) -> None:
@@ -113,14 +119,15 @@ class _Records:
         for name in _KEPT[:-1]:
             getattr(self, name)[:] = state[name]
         self.outputs = _columns(state["outputs"], outputs)
-        self.free_count = 0
+        self.used = len(self.keys)
         self.release(np.flatnonzero(self.states == FREE)[::-1])
 
     def rearranged(self, outputs: Sequence[int]) -> "_Records":
         """Return the same records with other columns of outputs, labels of their own, and all else in common."""
         records = copy(self)
-        records.outputs = _columns(self.outputs, outputs)
-        records.labels = self.labels.copy()
+        size = len(self.keys)
+        records.outputs = lengthened(_columns(self.outputs[: self.used], outputs), size)
+        records.labels = lengthened(self.labels[: self.used], size)
         return records
 
     def close(self) -> None:
@@ -129,8 +136,11 @@ class _Records:
 
     def take(self, count: int) -> NDArray[np.int32]:
         """Return free rows, of which there must be `count`."""
-        self.free_count -= count
-        return self.free[self.free_count : self.free_count + count].copy()
+        again = min(count, self.free_count)
+        self.free_count -= again
+        fresh = np.arange(self.used, self.used + count - again, dtype=np.int32)
+        self.used += len(fresh)
+        return np.concatenate([self.free[self.free_count : self.free_count + again], fresh])
 
     def release(self, rows: Rows) -> None:
         """Free rows."""
@@ -346,10 +356,10 @@ class Join:
     def _allocate(self, keys: Keys) -> NDArray[np.int32]:
         """Take free rows for new keys, each with a stamp that tells it from the row's earlier tenants."""
         records = self._records
-        if records.free_count < len(keys):
+        if records.room < len(keys):
             size = len(records.keys)
             most = max(self._limit + self._remembered, size) + len(keys)
-            records.grow(min(max(size + size // 2, size + len(keys), 1024), most))
+            records.grow(min(max(4 * size, size + len(keys), _FIRST_ROWS), most))
         rows = records.take(len(keys))
         records.keys[rows] = keys
         records.stamps[rows] += np.uint32(1)
@@ -387,8 +397,7 @@ class _Queue:
         """Append rows."""
         if self._tail + len(rows) > len(self._entries):
             live = self.entries
-            size = max(256, 2 * (len(live) + len(rows)))
-            self._entries = np.concatenate([live, np.zeros(size - len(live), _ENTRY)])
+            self._entries = lengthened(live, max(256, 4 * (len(live) + len(rows))))
             self._head, self._tail = 0, len(live)
         entries = self._entries[self._tail : self._tail + len(rows)]
         entries["row"] = rows

@@ -3,8 +3,12 @@
 Every key may lie in either of two buckets of eight slots (Azar, Broder, Karlin and Upfal 1999, SIAM J. Comput.
 29(1): the less full of two choices keeps buckets even). So a look-up reads two cache lines and never probes on, a
 removal leaves no mark behind, and both vectorise. A Python dict would take 130 to 220 bytes an entry.
+
+The table grows by a few buckets at a time, each split off from one of the buckets of half the number (linear hashing:
+Litwin 1980, VLDB 6), so that no batch has to wait for all of it to be made anew.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
@@ -20,6 +24,8 @@ Marks = NDArray[np.uint64]
 
 SLOTS = 8
 _FULLEST = 0.7  # beyond this load the table grows; two full buckets for one key are then very rare
+_FIRST_BUCKETS = 1 << 18  # memory that is never touched costs nothing, and lengthening the arrays takes a while
+_RESERVE = 4  # by which they are lengthened
 _hash = xxhash.xxh3_64_intdigest
 _SHIFT = np.uint64(32)
 
@@ -44,10 +50,10 @@ class KeyTable:
 
     def __init__(self) -> None:
         self._live = 0
-        buckets = 64
-        self._mask = np.uint64(buckets - 1)
-        self._keys = np.zeros((buckets, SLOTS), np.uint64)
-        self._rows = np.zeros((buckets, SLOTS), np.int32)
+        self._buckets = 64
+        """How many are in use."""
+        self._keys = np.zeros((_FIRST_BUCKETS, SLOTS), np.uint64)
+        self._rows = np.zeros((_FIRST_BUCKETS, SLOTS), np.int32)
 
     def __len__(self) -> int:
         return self._live
@@ -62,8 +68,7 @@ class KeyTable:
     def insert(self, keys: Keys, rows: RowNumbers) -> None:
         """Add keys that are not in the table and differ from each other."""
         self._live += len(keys)
-        while self._live > _FULLEST * self._keys.size:
-            self._double()
+        self._grow(math.ceil(self._live / (_FULLEST * SLOTS)))
         self._place(keys, rows)
 
     def remove(self, keys: Keys) -> None:
@@ -74,25 +79,32 @@ class KeyTable:
     def _slots(self, keys: Keys) -> Indexes:
         """Return the flat slot of each key, -1 where it is not in the table."""
         slots = np.full(len(keys), -1)
-        for buckets in self._buckets(keys):
+        for buckets in self._choices(keys):
             hits = _marks(self._keys.take(buckets, axis=0) == keys[:, None])
             found = np.flatnonzero(hits)
             slots[found] = buckets[found] * SLOTS + _lowest(hits[found])
         return slots
 
-    def _buckets(self, keys: Keys) -> tuple[Indexes, Indexes]:
+    def _choices(self, keys: Keys) -> tuple[Indexes, Indexes]:
         """Return the two buckets in which each key may lie."""
-        return (keys & self._mask).astype(np.intp), (keys >> _SHIFT & self._mask).astype(np.intp)
+        return self._bucket(keys), self._bucket(keys >> _SHIFT)
+
+    def _bucket(self, hashes: Keys) -> Indexes:
+        """Return the bucket of each hash: by one bit more, if the bucket that this means is split off already."""
+        half = 1 << (self._buckets - 1).bit_length() - 1
+        buckets = (hashes & np.uint64(2 * half - 1)).astype(np.intp)
+        buckets[buckets >= self._buckets] -= half
+        return buckets
 
     def _place(self, keys: Keys, rows: RowNumbers) -> None:
         """Put keys into free slots; those that meet in one slot try again."""
         while len(keys):
-            first, second = self._buckets(keys)
+            first, second = self._choices(keys)
             free_first, free_second = (_marks(self._keys.take(each, axis=0) == 0) for each in (first, second))
             use_second = np.bitwise_count(free_second) > np.bitwise_count(free_first)
             free = np.where(use_second, free_second, free_first)
             if not free.all():
-                self._double()
+                self._grow(self._buckets + self._buckets // 8)
                 continue
             slots = np.where(use_second, second, first) * SLOTS + _lowest(free)
             flat = self._keys.reshape(-1)
@@ -101,19 +113,29 @@ class KeyTable:
             self._rows.reshape(-1)[slots[placed]] = rows[placed]
             keys, rows = keys[~placed], rows[~placed]
 
-    def _double(self) -> None:
-        """Double the buckets: each key stays in its slot, of its old bucket or of the one that splits off from it."""
-        old = len(self._keys)
-        split = np.uint64(old)
-        bucket = np.arange(old, dtype=np.uint64)[:, None]
-        chosen = np.where(self._keys & self._mask == bucket, self._keys, self._keys >> _SHIFT)
-        moves = chosen & split != 0
-        keys, rows = self._keys, self._rows
-        self._keys, self._rows = np.empty((2 * old, SLOTS), np.uint64), np.empty((2 * old, SLOTS), np.int32)
-        np.multiply(keys, ~moves, out=self._keys[:old])
-        np.multiply(keys, moves, out=self._keys[old:])
-        self._rows[:old] = self._rows[old:] = rows
-        self._mask = np.uint64(2 * old - 1)
+    def _grow(self, buckets: int) -> None:
+        """Split off buckets until there are so many: each key stays in its slot, of its bucket or of the new one."""
+        if buckets > len(self._keys):
+            self._keys, self._rows = (lengthened(array, _RESERVE * buckets) for array in (self._keys, self._rows))
+        while self._buckets < buckets:
+            half = 1 << self._buckets.bit_length() - 1
+            stop = min(buckets, 2 * half)
+            here, there = slice(self._buckets - half, stop - half), slice(self._buckets, stop)
+            keys = self._keys[here]
+            bucket = np.arange(here.start, here.stop, dtype=np.uint64)[:, None]
+            chosen = np.where(keys & np.uint64(half - 1) == bucket, keys, keys >> _SHIFT)
+            moves = chosen & np.uint64(half) != 0
+            np.multiply(keys, moves, out=self._keys[there])
+            np.multiply(keys, ~moves, out=keys)
+            self._rows[there] = self._rows[here]
+            self._buckets = stop
+
+
+def lengthened(array: NDArray[Any], length: int) -> NDArray[Any]:
+    """Return an array of `length` rows that begins like `array`; the memory of the others is not touched."""
+    longer = np.zeros((length, *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer
 
 
 def _marks(flags: NDArray[np.bool_]) -> Marks:

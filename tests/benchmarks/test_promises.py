@@ -11,7 +11,7 @@ from tests.benchmarks import busy, exposition, ingest, judgement, refresh, scrap
 
 pytestmark = pytest.mark.benchmark
 
-RUNS = 4
+RUNS = 5
 
 
 def best_of_runs(measure: Callable[[], float], kept: Callable[[float], bool]) -> float:
@@ -34,7 +34,7 @@ def test_ingest_beside_json_parsers() -> None:
 
 def test_scrapes_while_events_pour_in() -> None:
     def p99() -> float:
-        _, p99, reached, series = busy.measure(busy.RATE, scrapes=8)
+        _, p99, reached, series = busy.measure(busy.RATE, scrapes=10)
         assert series > 10_000
         return p99 if reached > 0.95 * busy.RATE else float("inf")
 

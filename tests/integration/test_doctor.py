@@ -18,7 +18,7 @@ from redis import Redis
 
 from exporter import cli
 from exporter.profile.profile import save
-from exporter.store import FILE
+from exporter.store import FILE, SCHEMA
 from tests.integration.compute.fake_gpu import A100, build_library
 from tests.integration.exporter import run, running_exporter, write_config
 from tests.integration.prometheus import eventually, free_port, running_prometheus, scrape_job
@@ -207,7 +207,7 @@ def test_the_state_directory(tmp_path: Path, doctor: Doctor) -> None:
     before = {path: path.stat().st_mtime_ns for path in good.iterdir()}
     found = examined(good)
     assert found.of("problem") == []
-    found.one("ok", "state", f"{FILE}: schema 1")
+    found.one("ok", "state", f"{FILE}: schema {SCHEMA}")
     assert {path: path.stat().st_mtime_ns for path in good.iterdir()} == before
 
 

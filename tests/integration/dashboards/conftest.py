@@ -47,7 +47,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             ) as running,
         ):
             eventually(lambda: len(running.query("group by (model) (ml_model_performance)")) == 2, 40)
-            eventually(lambda: len(running.query("ml_model_info offset 20s")) == 2, 40)
+            eventually(lambda: len(running.query("ml_model_info offset 20s")) == 3, 40)
             yield running
 
 
