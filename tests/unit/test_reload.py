@@ -42,8 +42,8 @@ def busy(profile: Profile, **settings: Any) -> Model:
     model = make(profile, **settings)
     said = {"binary": {"score": 0.8}, "regression": {"prediction": 12.0}}[profile.task]
     label = {"binary": 1, "regression": 11.0}[profile.task]
-    feed(model, [{"id": n, "ts": NOW - 60, "version": "1", "features": {"age": 5}, **said} for n in range(10)])
-    feed(model, [{"id": n, "ts": NOW - 50, "label": label} for n in (0, 1, 2, 99)])
+    feed(model, [{"id": n, "ts": NOW - 160, "version": "1", "features": {"age": 5}, **said} for n in range(10)])
+    feed(model, [{"id": n, "ts": NOW - 150, "label": label} for n in (0, 1, 2, 99)])
     return model
 
 
