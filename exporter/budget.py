@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +128,7 @@ class Budget:
         self._exposed = 0
         self._exhausted = False
         self._counts = dict.fromkeys(DETAILS, 0)
-        self._parts: dict[tuple[str, int], list[_Part]] = {}
+        self._parts: WeakKeyDictionary[Rows, list[_Part]] = WeakKeyDictionary()
         self._dropped: dict[tuple[Detail, Owner], None] = {}
         self._features: dict[Owner, _Features] = {}
         self._own = [
@@ -201,10 +202,9 @@ class Budget:
         detail = _DETAILS.get(rows.metric.name)
         if detail is None:
             return ()
-        key = rows.prefixes[0], len(rows)  # the same whenever a collector renders the same series
-        parts = self._parts.get(key)
+        parts = self._parts.get(rows)
         if parts is None:
-            parts = self._parts[key] = list(_parts(rows, detail))
+            parts = self._parts[rows] = list(_parts(rows, detail))
         return parts
 
     def _tighten(self, samples: Sequence[Samples], excess: int) -> None:

@@ -35,7 +35,7 @@ class Rows:
     one label set too, and yields its `_bucket`, `_sum` and `_count` series: `series` counts those.
     """
 
-    __slots__ = ("metric", "prefixes")
+    __slots__ = ("__weakref__", "metric", "prefixes")
 
     def __init__(self, metric: Metric, rows: Iterable[Sequence[str]]) -> None:
         self.metric = metric

@@ -281,3 +281,12 @@ def test_a_limit_below_what_always_stays_is_told_once(caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records][1:] == [
         "limits.series of 3 is too low: nothing more can be left out"
     ]
+
+
+def test_a_version_in_the_place_of_another_is_judged_for_itself() -> None:
+    first, old, new = (Version("m", number, 2, bins=bins) for number, bins in (("1", 5), ("2", 20), ("3", 20)))
+    budget = Budget(len(exposed(Budget(10_000), first, old)) - 1)
+    exposed(budget, first, old)
+    assert [out.version for out in budget.state.left_out] == ["2"]
+    exposed(budget, first, new)
+    assert [out.version for out in budget.state.left_out] == ["2", "3"]
