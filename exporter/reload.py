@@ -7,6 +7,7 @@ other, and after a crash the journal is replayed against the configuration by wh
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import time
@@ -103,6 +104,17 @@ def _kind(source: SourceSettings) -> str:
     return next(kind for kind in SourceSettings.model_fields if kind != "name" and getattr(source, kind) is not None)
 
 
+def give_back_memory() -> None:
+    """Free what a former assembly held, and return it to the system.
+
+    It is a few objects in a cycle with megabytes of arrays: too few for the garbage collector to come soon, and their
+    place is among other things, where glibc keeps it unless told.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class Replacement:
     """Puts an assembly in the place of the one in force, in two steps between which the counts are frozen.
 
@@ -189,7 +201,7 @@ class Reloader:
                 message = redacted(f"internal error: {type(error).__name__}: {error}")
                 _log.exception("not reloaded, the former configuration stays in force")
             else:
-                gc.collect()  # the former assembly is a few objects in a cycle that hold many megabytes of arrays
+                give_back_memory()
                 return None
             self._running.loading = Loading(self._running.loading.loaded, message)
             return message
