@@ -61,7 +61,7 @@ def description(exporter: Exporter) -> Any:
 
 @pytest.mark.parametrize(("method", "path", "mode"), CASES)
 def test_every_answer_is_as_described(description: Any, method: str, path: str, mode: GenerationMode) -> None:
-    bodies = 60 if path == "/v1/events" else 15
+    bodies = 100 if path == "/v1/events" else 15
     statuses = Counter[int]()
 
     @settings(
