@@ -28,7 +28,7 @@ class Invalid:
 INVALID = Invalid()
 
 OTHER_TEXT = "\0other"
-"""What stands for any text that is no category; no category is named so."""
+"""The value of the member that stands for any text that is no category."""
 
 
 def canonical(value: object) -> str | None:
@@ -85,7 +85,7 @@ class Codes(dict[object, int]):
     @property
     def only_texts(self) -> bool:
         """Whether no JSON number or boolean alone means a category."""
-        return not self.holds_booleans and all(_number(name) is None for name in self.names)
+        return not self.holds_booleans and all(_number(name) is None and name != OTHER_TEXT for name in self.names)
 
     def __missing__(self, value: object) -> int:
         name = canonical(value)

@@ -70,9 +70,6 @@ class Words:
         return [model.ValueMap(options=results)]
 
 
-YES_NO = Words({1: ("Yes", GOOD), 0: ("No", BAD)})
-
-
 def ranges(*steps: tuple[float | None, float | None, str, str]) -> list[model.ValueMapping]:
     """Return mappings from ranges (low, high, text, colour) to words; None is without limit."""
     return [

@@ -2,8 +2,6 @@
 
 from exporter.catalogue import Metric
 
-# Variables that hold several values, All among them: matched as a regular expression.
-SEVERAL = ("job", "instance", "feature", "group", "source", "workload", "gpu")
 # Variables that hold one value. Every metric that has such a label is narrowed by it.
 ONE = ("model", "version", "window", "attribute")
 

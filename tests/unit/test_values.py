@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.values import INVALID, Codes, canonical, canonical_text
+from exporter.values import INVALID, OTHER_TEXT, Codes, canonical, canonical_text
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,9 @@ def test_codes_agree_with_the_names(categories: list[str], value: object) -> Non
     codes = Codes(categories, other=-1, invalid=-2, missing=-3)
     name = canonical(value)
     assert codes[value] == (categories.index(name) if name in categories else -1)
+
+
+def test_a_category_may_have_any_name() -> None:
+    assert Codes(["red", "blue"], other=2, invalid=3, missing=4).only_texts
+    for name in (OTHER_TEXT, "7", "2.5"):
+        assert not Codes(["red", name], other=2, invalid=3, missing=4).only_texts
