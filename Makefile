@@ -15,7 +15,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not benchmark and not soak and not apache_kafka"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka"
 	$(BIN)/pytest -m benchmark
 
 soak: $(VENV)/dev
