@@ -92,7 +92,7 @@ class Spool:
         chain_of: dict[str, list[int]] = {}
         for number, entry in enumerate(entries):
             joined = {id(chain): chain for prefix in entry.rows.prefixes if (chain := chain_of.get(prefix))}
-            chain = sorted(chain_number for chain in joined.values() for chain_number in chain) + [number]
+            chain = [*sorted(earlier for chain in joined.values() for earlier in chain), number]
             for member in chain:
                 chain_of |= dict.fromkeys(entries[member].rows.prefixes, chain)
         chains = {id(chain): chain for chain in chain_of.values()}

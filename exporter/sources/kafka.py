@@ -40,7 +40,7 @@ _ASK_SECONDS = 5.0  # how long a question to the brokers may take when partition
 
 _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
-# What breaks a connection also comes to `error_cb`, and is told once: librdkafka repeats it with another count each time.
+# What breaks a connection also comes to `error_cb`, and is told once: librdkafka repeats it with ever other counts.
 _client_log.addFilter(lambda record: not record.getMessage().startswith("FAIL "))
 _REPETITION = re.compile(r" \(after \d+ms in state [^)]*\)$")
 

@@ -149,7 +149,7 @@ def test_a_series_goes_on_when_others_come_and_go_beside_it(tmp_path: Path) -> N
             spooled.add(Samples(rows, np.array([1000.0 * ord(model) + moment for model in models])), float(moment))
     output = io.BytesIO()
     assert spooled.write(output) == (3, 80)
-    (family,) = text_string_to_metric_families(output.getvalue().decode())
+    (family,) = text_string_to_metric_families(output.getvalue().decode())  # type: ignore[no-untyped-call]
     found: dict[str, list[tuple[float, float]]] = {}
     for sample in family.samples:
         found.setdefault(sample.labels["model"], []).append((float(sample.timestamp), sample.value))
