@@ -86,9 +86,12 @@ def gap(realised: F64, estimated: Estimate) -> Estimate:
     return Estimate(realised - estimated.value, realised - estimated.upper, realised - estimated.lower)
 
 
-def macro(by_class: Estimate) -> Estimate:
-    """Mean over the classes, (..., K), that have a value; the range takes them as fully correlated."""
-    defined = ~np.isnan(by_class.value)
+def macro(by_class: Estimate, averaged: NDArray[np.bool_] | np.bool_ = np.True_) -> Estimate:
+    """Mean over the classes, (..., K), that are to be `averaged` and have a value.
+
+    The range takes them as fully correlated.
+    """
+    defined = ~np.isnan(by_class.value) & averaged
     classes = _defined(defined.sum(-1).astype(np.float64))
     return Estimate(*(np.where(defined, part, 0.0).sum(-1) / classes for part in by_class))
 
