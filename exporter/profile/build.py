@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from exporter import __version__
 from exporter.embeddings import to_vectors
@@ -56,6 +57,7 @@ _LARGEST = 1e100
 
 _NUMERIC_SHARE = 0.95
 _SCORE_BINS = 256
+_LARGEST_LOG_ODDS = 16.0
 _SEED = 1
 
 Floats = NDArray[np.float64]
@@ -118,7 +120,7 @@ def build(request: Request) -> tuple[Profile, list[str]]:
         for name in request.scores.values():
             if not columns[name].numbers:
                 raise BuildError(f"--score or --scores: {name}: has no number; name the column of the probabilities")
-        profile.score_edges = _score_edges(np.concatenate([column.sample for column in scores]))
+        profile.score_edges = score_edges(np.concatenate([column.sample for column in scores]))
         if request.task == "binary":
             profile.score = _numeric(scores[0], request.bins)
     if profile.prediction is None and classes and request.scores:
@@ -414,10 +416,16 @@ def _categorical(column: _Column) -> CategoricalVariable:
     return CategoricalVariable(categories, [0] * (len(categories) + 3))
 
 
-def _score_edges(sample: Floats) -> list[float]:
-    """Return the inner edges of the score's finest bins: quantiles of the reference, and equal widths for the rest."""
-    share = np.arange(1, _SCORE_BINS) / _SCORE_BINS
-    edges: list[float] = np.unique(np.concatenate([np.quantile(sample, share), share])).tolist()
+def score_edges(sample: Floats) -> list[float]:
+    """Return the inner edges of the score's finest bins, 511 at most, from scores of the reference.
+
+    Half of them are its quantiles. The others are for scores unlike the reference's, as of a model trained on balanced
+    classes and calibrated later: equal widths, and equal steps of the log-odds up to ±16, about one in ten million.
+    """
+    width = _SCORE_BINS // 2
+    quantiles = np.quantile(sample, np.arange(1, _SCORE_BINS) / _SCORE_BINS)
+    steps = expit(np.linspace(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, width + 1))
+    edges: list[float] = np.unique(np.concatenate([quantiles, np.arange(1, width) / width, steps])).tolist()
     return edges
 
 

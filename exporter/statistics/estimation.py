@@ -5,8 +5,8 @@ probabilities are calibrated, the label of each prediction is a draw from them. 
 sum of the probabilities by predicted class: `expected` is (..., K, K), indexed [predicted, actual], `variance` the
 same with Σ p (1 − p), the variance of each count. Of two classes the second is the positive one.
 
-Numbers, direct loss estimation (DLE; Chen et al. 2021, NeurIPS): a small model tells the loss to be expected of each
-prediction from its features; the mean over a window is the sum over n.
+Numbers, direct loss estimation (DLE, a name from NannyML's documentation): a small model tells the loss to be expected
+of each prediction from its features; the mean over a window is the sum over n.
 """
 
 import numpy as np
