@@ -560,7 +560,7 @@ def cases() -> list[Case]:
             beside_by={"error": "driver_not_loaded"},
         ),
         _simple("MLExporterDown", "up", {}, 0, 1, good=1),
-        _gone("MLExporterAbsent", "up", [("up", {"job": "node"}, "1+0x100")], {"job": HERE["job"]}),
+        _gone("MLExporterAbsent", "up", [("up", {"job": "node", "instance": "n:9100"}, "1+0x100")], {}),
         _simple(
             "MLSourceDown",
             "ml_exporter_source_up",
@@ -615,7 +615,7 @@ _RECORDS = {
     "model_alerts.yml": ["thresholds.yml", "windows.yml"],
     "data_alerts.yml": ["thresholds.yml", "windows.yml"],
     "compute_alerts.yml": ["thresholds.yml"],
-    "exporter_alerts.yml": ["thresholds.yml"],
+    "exporter_alerts.yml": ["thresholds.yml", "exporters.yml"],
 }
 
 

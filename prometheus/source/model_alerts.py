@@ -85,7 +85,7 @@ def _against_benchmark(performance: str) -> str:
 
 def _burning(*pairs: tuple[str, str, str]) -> str:
     """Burn rate over a long window, when a short one shows that it still burns; alike for other pairs of windows."""
-    ratio = "/ on (job, model) group_left () ml:model_error_budget:ratio"
+    ratio = "/ ignoring (version) group_left () ml:model_error_budget:ratio"
     return "\nor\n".join(
         dedent(f"""\
             (
@@ -129,7 +129,7 @@ def _silent(name: str, metric: str, window: str) -> str:
             )
         )
         unless {lately} > 0
-        and on (job, model) ml_model_labels_unmatched_total""")
+        and count without (instance, pod) (ml_model_labels_unmatched_total)""")
 
 
 def _usual(metric: str, window: str) -> str:

@@ -173,6 +173,10 @@ class Lint:
         if operator in _SETS:
             return left
         card = node.modifier.card if node.modifier else None
+        alone = [] if card == promql.VectorMatchCardinality.ManyToOne else [left]
+        alone += [] if card == promql.VectorMatchCardinality.OneToMany else [right]
+        if on and "instance" not in named and any(side - named for side in alone):
+            raise LintError(f"{operator} finds several series that agree on {sorted(named)}: use ignoring")
         if card == promql.VectorMatchCardinality.ManyToOne:
             return left
         if card == promql.VectorMatchCardinality.OneToMany:
