@@ -434,6 +434,16 @@ def _rejected() -> Case:
     return t.case("MLEventsRejected", {**HERE, "source": "fires"}, series)
 
 
+def _feed_down() -> Case:
+    t = Timeline("MLModelFeedDown", lead=8, tail=8)  # the source's own alert comes after 5m, and stays as long
+    series: list[Series] = []
+    for name, up in {"fires": t.values(0, 1), "under": t.values(1)}.items():
+        here = {**HERE, "instance": f"{name}:10042"}
+        series.append(("ml_model_info", {**model(name, task="binary"), **here}, t.values(1)))
+        series.append(("ml_exporter_source_up", {**here, "source": "log"}, up))
+    return t.case("MLModelFeedDown", {"job": HERE["job"], "model": "fires"}, series)
+
+
 def _lagging() -> Case:
     t = Timeline("MLSourceLagging", lead=20, tail=5)
     series: list[Series] = []
@@ -570,6 +580,7 @@ def cases() -> list[Case]:
             good=1,
             beside={"ml_exporter_source_last_event_timestamp_seconds": -60},
         ),
+        _feed_down(),
         _lagging(),
         _rejected(),
         _simple(

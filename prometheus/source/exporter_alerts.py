@@ -51,6 +51,24 @@ ALERTS = [
         "5m",
     ),
     Alert(
+        "MLModelFeedDown",
+        "availability",
+        "info",
+        ("job", "model"),
+        dedent("""\
+            count without (instance, pod, version, task, profile_hash, profile_version) (
+              last_over_time(ml_model_info[1d])
+              and on (job, instance)
+              ALERTS{alertname=~"MLExporterDown|MLSourceDown",alertstate="firing"}
+            ) > 0"""),
+        "An exporter of a model, or one of its sources, is down.",
+        "An exporter of model {{ $labels.model }} or a source of that exporter is down, as another alert tells; so "
+        "that no predictions or labels of the model come is not told.",
+        "Nothing here: the alert on the exporter or the source says what to do.",
+        "0m",
+        "5m",
+    ),
+    Alert(
         "MLSourceLagging",
         "source",
         "warning",

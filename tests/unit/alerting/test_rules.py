@@ -22,7 +22,11 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 _OWN_LABELS = {"alertname", "alertstate", "severity", "category", "action"}
 _PROMETHEUS = {
     "up": Series(frozenset({"job", "instance"})),
-    "ALERTS": Series(frozenset({"alertname", "alertstate", "severity", "category", "job", "model"})),
+    "ALERTS": Series(
+        frozenset(
+            {"alertname", "alertstate", "severity", "category"} | {name for alert in ALERTS for name in alert.labels}
+        )
+    ),
     "ALERTS_FOR_STATE": Series(
         frozenset({"alertname", "job", "instance"} | {label for alert in ALERTS for label in alert.labels})
     ),
@@ -41,7 +45,13 @@ def linted(*more: str) -> Lint:
 
     `more` are labels that a scrape adds to all series.
     """
-    lint = Lint({name: replace(series, labels=series.labels.union(more)) for name, series in known_series().items()})
+    lint = Lint(
+        {name: replace(series, labels=series.labels.union(more)) for name, series in known_series().items()},
+        {
+            alert.name: frozenset({"alertname", "alertstate", "severity", "category", *alert.labels, *more})
+            for alert in ALERTS
+        },
+    )
     for rule in rules():
         if "record" in rule:
             labels = lint.check(rule["expr"]) | frozenset(rule.get("labels", {}))
