@@ -79,7 +79,7 @@ def sizes(name: str, predictions: float = 5000, labels: float = 5000, window: st
 
 
 def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case:
-    t = Timeline(alert)
+    t = Timeline(alert, tail=20)  # the freshest window must be good for a while
     series: list[Series] = []
     for name, (lower, upper) in {
         "fires": (0.84, 0.88),

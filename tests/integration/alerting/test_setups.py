@@ -88,6 +88,22 @@ def test_a_model_that_one_environment_no_longer_has_is_not_missed_there(tmp_path
     )
 
 
+def test_trouble_that_comes_and_goes_is_told(tmp_path: Path) -> None:
+    """A short window is good again every other minute, and does not refute what a longer one shows all the time."""
+    model = {"job": "mlops-exporter", "instance": "a", "model": "credit", "version": "1"}
+    given = [series("ml_model_benchmark_max", "2x60", job="mlops-exporter", instance="a", model="credit", metric="mae")]
+    for window, seconds, errors in (("1m", 60, "5x1 1x1"), ("5m", 300, "4x3")):
+        here = {**model, "window": window}
+        given.append(series("ml_model_window_seconds", f"{seconds}x60", **here))
+        given.append(series("ml_model_window_labels", "2000x60", **here))
+        values = " ".join([errors] * 15)
+        names = (f"ml_model_performance{suffix}" for suffix in ("", "_lower", "_upper"))
+        given += [series(name, values, **here, metric="mae") for name in names]
+    expected = {**model, "metric": "mae"}
+    records = ("thresholds.yml", "windows.yml")
+    firing(tmp_path, "MLModelPerformanceBelowBenchmark", 40, [expected], *given, records=records)
+
+
 OPERATOR = {"job": "monitoring/models", "instance": "10.0.0.7:10042", "namespace": "serving", "pod": "models-0"}
 
 
