@@ -55,9 +55,6 @@ LARGEST = 1e150
 _TRACKED_CATEGORIES = 10_000
 """Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
 
-_LARGEST = 1e100
-"""What numbers beyond it count as where bins are cut, since their squares would overflow."""
-
 _NUMERIC_SHARE = 0.95
 _SCORE_BINS = 256
 _LARGEST_LOG_ODDS = 16.0
@@ -180,7 +177,7 @@ class _Column:
                     self._candidates.update(counts)
             self._categorised = self.rows
         finite = np.isfinite(numbers)
-        values = np.clip(numbers[finite], -_LARGEST, _LARGEST)
+        values = numbers[finite]
         if not len(values):
             return
         self.minimum = min(self.minimum, float(values.min()))

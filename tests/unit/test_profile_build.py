@@ -151,18 +151,6 @@ def test_moments_are_those_of_the_column(credit: Table, tmp_path: Path) -> None:
     assert amount.standard_deviation == pytest.approx(np.std(credit["amount"]), rel=1e-12)
 
 
-def test_numbers_whose_squares_overflow_are_counted_at_the_ends(tmp_path: Path) -> None:
-    largest = np.finfo(np.float64).max
-    values = [-largest, *np.linspace(0, 1, 200).tolist(), 1e300, largest]
-    profile = built(write_csv(tmp_path / "a.csv", {"x": values}), task="regression")
-    variable = profile.features["x"]
-    assert isinstance(variable, NumericVariable)
-    variable.validate("x")
-    assert sum(variable.counts) == 203
-    assert variable.counts[-2:] == [0, 0]
-    assert np.isfinite([variable.mean, variable.standard_deviation, *variable.positions]).all()
-
-
 def test_a_few_bad_cells_are_invalid_and_many_make_a_category(tmp_path: Path) -> None:
     few = [*map(str, range(97)), "n.a.", "?", "inf"]
     many = [*map(str, range(80)), *["?"] * 20]
