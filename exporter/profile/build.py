@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from exporter import __version__
 from exporter.embeddings import to_vectors
@@ -37,7 +39,15 @@ SAMPLE_ROWS = 100_000
 """Numbers per column from which quantiles are taken; exact up to that many rows."""
 
 MAX_CATEGORIES = 100
-"""Categories kept by name, the most frequent ones; the rest is `other`."""
+"""Categories kept by name, the most frequent ones; the rest is `other`.
+
+The most frequent ones *of a sample* are partly so by luck: their counts in that sample promise more than they keep, and
+every window would seem to drift towards `other`. So where not all can be kept, one half of the rows chooses, and the
+other half is counted.
+"""
+
+_LEAST_COUNT = 5
+"""Rows of the half that chooses which must have a category, for it to be kept by name where not all can be."""
 
 LARGEST = 1e150
 """Numbers whose squares can be summed."""
@@ -45,8 +55,12 @@ LARGEST = 1e150
 _TRACKED_CATEGORIES = 10_000
 """Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
 
+_LARGEST = 1e100
+"""What numbers beyond it count as where bins are cut, since their squares would overflow."""
+
 _NUMERIC_SHARE = 0.95
 _SCORE_BINS = 256
+_LARGEST_LOG_ODDS = 16.0
 _SEED = 1
 
 Floats = NDArray[np.float64]
@@ -109,12 +123,12 @@ def build(request: Request) -> tuple[Profile, list[str]]:
         for name in request.scores.values():
             if not columns[name].numbers:
                 raise BuildError(f"--score or --scores: {name}: has no number; name the column of the probabilities")
-        profile.score_edges = _score_edges(np.concatenate([column.sample for column in scores]))
+        profile.score_edges = score_edges(np.concatenate([column.sample for column in scores]))
         if request.task == "binary":
             profile.score = _numeric(next(iter(request.scores.values())), scores[0], request.bins)
     if profile.prediction is None and classes and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
-    _count(request, profile, {name: columns[name].vectors for name in names if columns[name].dimensions})
+    _count(request, profile, {name: columns[name] for name in names})
     return profile, notes
 
 
@@ -126,6 +140,7 @@ class _Column:
         self.numbers = 0
         self.texts = 0
         self.categories: Counter[str] = Counter()
+        self._candidates: Counter[str] = Counter()
         self._categorised = 0
         self.minimum, self.maximum = math.inf, -math.inf
         self.mean = 0.0
@@ -156,10 +171,16 @@ class _Column:
         self.rows += len(numbers)
         self.texts += int(np.isinf(numbers).sum())
         if len(self.categories) < _TRACKED_CATEGORIES:
-            self.categories.update(name for name in to_categories(cells, typed=typed) if isinstance(name, str))
+            names, chooses = to_categories(cells, typed=typed), _chooses(keys)
+            for half in (chooses, ~chooses):
+                found = Counter(compress(names, half.tolist()))
+                counts = {name: count for name, count in found.items() if isinstance(name, str)}
+                self.categories.update(counts)
+                if half is chooses:
+                    self._candidates.update(counts)
             self._categorised = self.rows
         finite = np.isfinite(numbers)
-        values = numbers[finite]
+        values = np.clip(numbers[finite], -_LARGEST, _LARGEST)
         if not len(values):
             return
         self.minimum = min(self.minimum, float(values.min()))
@@ -192,8 +213,20 @@ class _Column:
 
     @property
     def standard_deviation(self) -> float:
-        """Return the population standard deviation of the finite numbers."""
-        return math.sqrt(self._squares / self.numbers) if self.numbers else 0.0
+        """Return the population standard deviation of the finite numbers; that of a constant without rounding's."""
+        return math.sqrt(self._squares / self.numbers) if self.minimum < self.maximum else 0.0
+
+    @property
+    def has_too_many_categories(self) -> bool:
+        """Whether not all of its categories can be kept by name."""
+        return len(self.categories) > MAX_CATEGORIES
+
+    def kept_categories(self) -> list[str]:
+        """Return the categories to be kept by name, sorted."""
+        if not self.has_too_many_categories:
+            return sorted(self.categories)
+        frequent = sorted(self._candidates.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]
+        return sorted(name for name, count in frequent if count >= _LEAST_COUNT)
 
     @property
     def is_numeric(self) -> bool:
@@ -204,7 +237,12 @@ class _Column:
     def looks_like_identifiers(self) -> bool:
         """Whether the cells are texts most of which differ."""
         distinct = len(self.categories)
-        return not self.is_numeric and distinct > MAX_CATEGORIES and 2 * distinct > self._categorised
+        return not self.is_numeric and self.has_too_many_categories and 2 * distinct > self._categorised
+
+
+def _chooses(keys: Floats) -> NDArray[np.bool_]:
+    """Return which rows choose the categories that are kept by name, where not all can be; the others are counted."""
+    return keys < 0.5
 
 
 def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
@@ -397,24 +435,35 @@ def _numeric(name: str, column: _Column, bins: int) -> NumericVariable:
 
 
 def _categorical(column: _Column) -> CategoricalVariable:
-    most_frequent = sorted(column.categories.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]
-    categories = sorted(name for name, _ in most_frequent)
+    categories = column.kept_categories()
     return CategoricalVariable(categories, [0] * (len(categories) + 3))
 
 
-def _score_edges(sample: Floats) -> list[float]:
-    """Return the inner edges of the score's finest bins: quantiles of the reference, and equal widths for the rest."""
-    share = np.arange(1, _SCORE_BINS) / _SCORE_BINS
-    edges: list[float] = np.unique(np.concatenate([np.quantile(sample, share), share])).tolist()
+def score_edges(sample: Floats) -> list[float]:
+    """Return the inner edges of the score's finest bins, 511 at most, from scores of the reference.
+
+    Half of them are its quantiles. The others are for scores unlike the reference's, as of a model trained on balanced
+    classes and calibrated later: equal widths, and equal steps of the log-odds up to ±16, about one in ten million.
+    """
+    width = _SCORE_BINS // 2
+    quantiles = np.quantile(sample, np.arange(1, _SCORE_BINS) / _SCORE_BINS)
+    steps = expit(np.linspace(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, width + 1))
+    edges: list[float] = np.unique(np.concatenate([quantiles, np.arange(1, width) / width, steps])).tolist()
     return edges
 
 
-def _count(request: Request, profile: Profile, embeddings: dict[str, Floats]) -> None:
-    """Read the table again, count it into a ledger, and take counts and performance from there."""
+def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> None:
+    """Read the table again, count it into a ledger, and take counts and performance from there.
+
+    `columns` are those of the features.
+    """
     layout = Layout(profile)
     ledger = layout.zeros()
     fit = Fit(profile, layout.numeric, layout.categorical)
-    embedding_fits = {name: EmbeddingFit(*vectors) for name, vectors in embeddings.items()}
+    embedding_fits = {name: EmbeddingFit(*columns[name].vectors) for name in columns if columns[name].dimensions}
+    halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
+    uncounted = layout.zeros()
+    rng = np.random.default_rng(_SEED)
     typed = is_typed(request.data)
     group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
     for block in read_blocks(request.data):
@@ -429,6 +478,10 @@ def _count(request: Request, profile: Profile, embeddings: dict[str, Floats]) ->
         numeric = np.array([numbers(name) for name in layout.numeric]).reshape(-1, n)
         coded = [encode(categories(name), _codes(profile.features[name])) for name in layout.categorical]
         codes = np.array(coded, np.intp).reshape(-1, n)
+        chooses = _chooses(rng.random(n))
+        for name in halved:
+            cells = codes[layout.categorical.index(name), chooses]
+            uncounted[layout.features[name]] += np.bincount(cells, minlength=profile.features[name].cells)
         for name, counts in group_counts.items():
             counts += np.bincount(encode(categories(name), profile.groups[name].codes), minlength=len(counts))
 
@@ -455,7 +508,7 @@ def _count(request: Request, profile: Profile, embeddings: dict[str, Floats]) ->
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
     for name, section in layout.features.items():
-        profile.features[name].counts = ledger[section].astype(int).tolist()
+        profile.features[name].counts = (ledger - uncounted)[section].astype(int).tolist()
     for name, counts in group_counts.items():
         profile.groups[name].counts = counts.tolist()
     for section, variable in (

@@ -15,6 +15,8 @@ Score histograms are (..., bins, 2): bins ascending in score, the last axis actu
 one bin are ties.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from exporter.statistics import F64
@@ -113,6 +115,32 @@ def mcc(confusion: F64) -> Estimate:
     return _delta(value, gradient, smooth, n, low=-1.0)
 
 
+class Ranks(NamedTuple):
+    """Area under the ROC curve, (...,), and what it is a mean of.
+
+    `above`, (..., bins), is the share of negatives that a positive in each bin ranks above, `below` the share of
+    positives that a negative ranks below; ties half. `positives` and `negatives` are how many there are, NaN unless
+    there are both.
+    """
+
+    area: F64
+    above: F64
+    below: F64
+    positives: F64
+    negatives: F64
+
+
+def ranks(scores: F64) -> Ranks:
+    """Rank positives among negatives and the other way round; NaN with one class only."""
+    negative, positive = scores[..., 0], scores[..., 1]
+    negatives, positives = negative.sum(-1), positive.sum(-1)
+    both = (negatives > 0) & (positives > 0)
+    negatives, positives = np.where(both, negatives, np.nan), np.where(both, positives, np.nan)
+    above = (np.cumsum(negative, -1) - negative / 2) / negatives[..., np.newaxis]
+    below = 1 - (np.cumsum(positive, -1) - positive / 2) / positives[..., np.newaxis]
+    return Ranks((positive * above).sum(-1) / positives, above, below, positives, negatives)
+
+
 def roc_auc(scores: F64) -> Estimate:
     """Area under the ROC curve: P(score of a positive > of a negative), ties half. NaN with one class only.
 
@@ -120,20 +148,19 @@ def roc_auc(scores: F64) -> Estimate:
     DeLong and Clarke-Pearson 1988, Biometrics 44(3)). It is 0 for a perfect ranking and undefined with a single case of
     a class: there Wilson's interval for as many trials as the rarer class has cases stands in.
     """
+    found = ranks(scores)
+    return logit_normal(found.area, roc_auc_variance(scores, found), np.minimum(found.positives, found.negatives))
+
+
+def roc_auc_variance(scores: F64, found: Ranks) -> F64:
+    """DeLong's variance of the area, (...,); NaN or infinite with a single case of a class."""
     negative, positive = scores[..., 0], scores[..., 1]
-    negatives, positives = negative.sum(-1), positive.sum(-1)
-    rarer = np.minimum(negatives, positives)
-    negatives, positives = np.where(rarer > 0, negatives, np.nan), np.where(rarer > 0, positives, np.nan)
-    # How a positive in each bin ranks among the negatives, and a negative among the positives.
-    above = (np.cumsum(negative, -1) - negative / 2) / negatives[..., np.newaxis]
-    below = 1 - (np.cumsum(positive, -1) - positive / 2) / positives[..., np.newaxis]
-    value = (positive * above).sum(-1) / positives
-    centred = value[..., np.newaxis]
+    centre = found.area[..., np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = (positive * (above - centred) ** 2).sum(-1) / (positives - 1) / positives + (
-            negative * (below - centred) ** 2
-        ).sum(-1) / (negatives - 1) / negatives
-    return logit_normal(value, variance, rarer)
+        of_positives = (positive * (found.above - centre) ** 2).sum(-1) / (found.positives - 1) / found.positives
+        of_negatives = (negative * (found.below - centre) ** 2).sum(-1) / (found.negatives - 1) / found.negatives
+    variance: F64 = of_positives + of_negatives
+    return variance
 
 
 def macro_roc_auc(scores: F64) -> Estimate:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn import metrics
 
+from exporter.profile.build import score_edges
 from exporter.statistics import classification
 from exporter.statistics.intervals import Estimate, wilson
 
@@ -216,6 +217,19 @@ def test_macro_roc_auc_equals_scikit_learn_and_misses_a_class_as_nan() -> None:
     assert np.isnan(classification.macro_roc_auc(histograms).value)
 
 
+@pytest.mark.parametrize("odds", [lambda odds: odds, lambda odds: odds - 6, lambda odds: 4 * odds - 1])
+def test_roc_auc_is_within_two_thousandths_when_scores_are_on_another_scale_than_the_references(
+    odds: Callable[[F64], F64],
+) -> None:
+    rng = np.random.default_rng(6)
+    actual = (rng.random(20_000) < 0.3).astype(int)
+    balanced = rng.standard_normal(20_000) + 1.4 * actual - 0.7
+    edges = score_edges(expit(balanced))
+    score = expit(odds(balanced))
+    histogram = histogram_of(actual, np.searchsorted(edges, score, side="right"), 512)
+    assert classification.roc_auc(histogram).value == pytest.approx(metrics.roc_auc_score(actual, score), abs=2e-3)
+
+
 @pytest.mark.parametrize("name", ["normal", "uniform", "beta", "ties", "steep"])
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.5])
 def test_roc_auc_from_512_bins_is_within_a_thousandth(name: str, shift: float) -> None:
@@ -235,7 +249,7 @@ def test_roc_auc_from_512_bins_is_within_a_thousandth(name: str, shift: float) -
 
     rng = np.random.default_rng(6)
     _, reference = sample(rng, 0.0)
-    edges = np.union1d(np.quantile(reference, np.linspace(0, 1, 257)[1:-1]), np.linspace(0, 1, 257)[1:-1])
+    edges = score_edges(reference)
     actual, score = sample(rng, shift)
     histogram = histogram_of(actual, np.searchsorted(edges, score, side="right"), 512)
     assert classification.roc_auc(histogram).value == pytest.approx(metrics.roc_auc_score(actual, score), abs=1e-3)
