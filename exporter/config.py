@@ -364,6 +364,14 @@ class KafkaSettings(_Settings):
     group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
     settings: dict[str, str | int | float | bool] = {}
 
+    @field_validator("settings")
+    @classmethod
+    def _files_are_relative(
+        cls, settings: dict[str, str | int | float | bool], info: ValidationInfo
+    ) -> dict[str, str | int | float | bool]:
+        files = {key: value for key, value in settings.items() if key.endswith("_file")}
+        return settings | {key: str(_beside_configuration(Path(str(value)), info)) for key, value in files.items()}
+
     @model_validator(mode="after")
     def _settings_are_known(self) -> "KafkaSettings":
         _require_extra("confluent_kafka", "kafka")

@@ -209,14 +209,21 @@ def test_nesting_without_end(directory: Path) -> None:
     assert faults("models: " + "[" * 2000 + "]" * 2000) == ["mlops-exporter.yml: nested too deeply"]
 
 
-def test_the_state_lies_beside_the_configuration(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_lie_beside_the_configuration(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the exporter is started."""
-    Path("mlops-exporter.yml").write_text(f"models: [{GOOD}}}]\nstate: {{path: state}}\n")
+    kafka = "{bootstrap_servers: 'kafka:1', topics: [t], settings: {sasl.password_file: password}}"
+    Path("mlops-exporter.yml").write_text(
+        f"models: [{GOOD}}}]\nstate: {{path: state}}\nsources: [{{name: stream, kafka: {kafka}}}]\n"
+    )
+    Path("password").write_text("hunter2")
     (directory / "elsewhere").mkdir()
     monkeypatch.chdir(directory / "elsewhere")
     settings, _ = config.read(Path("../mlops-exporter.yml"))
     assert settings.state is not None
     assert settings.state.path.resolve() == directory.resolve() / "state"
+    assert settings.sources[0].kafka is not None
+    file = Path(str(settings.sources[0].kafka.settings["sasl.password_file"]))
+    assert file.resolve() == directory.resolve() / "password"
 
 
 def test_a_file_that_is_not_there(directory: Path) -> None:
