@@ -25,6 +25,12 @@ CHECKPOINT_BYTES = 256 * 1024 * 1024
 DEFERRED_BYTES = 64 * 1024 * 1024
 """Bodies made durable during one checkpoint; further ones wait for its end."""
 
+ROOM_BYTES = 2 * DEFERRED_BYTES
+"""Kept free beside the next checkpoint, for what is made durable while it is written, and for SQLite's log."""
+
+SMALL_JOURNAL_BYTES = 8 * 1024 * 1024
+"""Too little to be dropped early for the room that it takes."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -103,7 +109,8 @@ class Journal:
         self._stopping = False
         self._changes: list[tuple[Change, asyncio.Future[None]]] = []
         self._bytes = 0
-        self._checkpoint_bytes = 0
+        self._room: int | None = None
+        self._checkpoint_bytes = store.checkpoint_bytes()
         self.last_checkpoint: float | None = None
         self.checkpoint_seconds: float | None = None
 
@@ -139,13 +146,19 @@ class Journal:
                 await self._change(*self._changes.pop(0))
                 checkpointed = time.monotonic()
             aged = time.monotonic() - checkpointed > CHECKPOINT_SECONDS
-            if self._bytes > max(CHECKPOINT_BYTES, 2 * self._checkpoint_bytes) or (aged and self._bytes):
+            if self._long() or (aged and self._bytes):
                 await self.checkpoint()
                 checkpointed = time.monotonic()
         await self._commit_waiting()
         await self.checkpoint()
         await self._in_thread(self._store.close)
         self._thread.shutdown()
+
+    def _long(self) -> bool:
+        """Tell whether the journal is long enough, or the disk full enough, for a checkpoint to drop it."""
+        if self._room is not None and self._room < self._checkpoint_bytes + ROOM_BYTES:
+            return self._bytes > SMALL_JOURNAL_BYTES
+        return self._bytes > max(CHECKPOINT_BYTES, 2 * self._checkpoint_bytes)
 
     async def read(self, name: str) -> Any:
         """Return a part as it was last checkpointed, None when there is none; raises StoreError."""
@@ -240,7 +253,7 @@ class Journal:
             for i, w in enumerate(group)
         ]
         try:
-            await self._in_thread(lambda: self._store.append(entries))
+            await self._in_thread(partial(self._append, entries))
         except StoreError as error:
             self._faults.note(error, "nothing can be made durable")
             for waiting in group:
@@ -258,6 +271,10 @@ class Journal:
                 self._deferred_bytes += len(waiting.body)
             if not waiting.done.done():  # its sender may have gone
                 waiting.done.set_result(None)
+
+    def _append(self, entries: list[Entry]) -> None:
+        self._room = self._store.room()
+        self._store.append(entries)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

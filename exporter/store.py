@@ -91,6 +91,7 @@ class Store:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA wal_autocheckpoint = 4000")
+        execute("PRAGMA secure_delete = FAST")  # ON, as Debian has it, writes the whole journal again to drop it
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > SCHEMA:
             raise StoreError(
@@ -111,6 +112,7 @@ class Store:
         self._generation: int
         (self.sequence,) = execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()
         (self._generation,) = execute("SELECT coalesce(max(generation), 0) FROM checkpoints").fetchone()
+        (self._page_bytes,) = execute("PRAGMA page_size").fetchone()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -120,6 +122,16 @@ class Store:
         """Make entries durable, all or none; raises StoreError."""
         with self._faults():
             self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", entries)
+
+    def room(self) -> int:
+        """Return how many bytes can be written, to the disk and to what is free in the file; raises StoreError."""
+        with self._faults():
+            (free_pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        try:
+            disk = os.statvfs(self._path)
+        except OSError as error:
+            raise StoreError("io", f"{self._path}: is gone ({error.strerror}): put it back, or restart") from error
+        return int(disk.f_bavail * disk.f_frsize + free_pages * self._page_bytes)
 
     def journal(self) -> Iterator[Entry]:
         """Yield the entries in their order."""
@@ -156,6 +168,12 @@ class Store:
         """Remove the pieces of a checkpoint that could not be finished."""
         with self._faults():
             self._connection.execute("DELETE FROM pieces WHERE generation = ?", (generation,))
+
+    def checkpoint_bytes(self) -> int:
+        """Return the size of the current checkpoint; raises StoreError."""
+        with self._faults():
+            (size,) = self._connection.execute("SELECT coalesce(sum(length(data)), 0) FROM pieces").fetchone()
+        return int(size)
 
     def parts(self) -> set[str]:
         """Return the names of the parts that there are; raises StoreError."""

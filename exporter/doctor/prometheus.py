@@ -86,7 +86,7 @@ def _not_scraped(url: str, targets: Sequence[Target], addresses: Sequence[str]) 
 
 
 def _scrape(target: Target, settings: Config | None) -> Iterator[Finding]:
-    where, job = target["scrapeUrl"], target["labels"].get("job", "")
+    where = target["scrapeUrl"]
     if target["health"] == "down":
         error = str(target["lastError"])
         remedy = next(
@@ -99,9 +99,6 @@ def _scrape(target: Target, settings: Config | None) -> Iterator[Finding]:
         yield ok(
             AREA, f"scrapes {where} every {target['scrapeInterval']}, the last in {target['lastScrapeDuration']:.3g} s"
         )
-    if job != JOB:
-        remedy = f"set job_name: {JOB}, or change the job in the rules"
-        yield warning(AREA, f"its job is {job}: MLExporterDown and MLExporterAbsent watch {JOB}", remedy)
     interval = parse_duration(target["scrapeInterval"])
     shortest = min((min(model.windows) for model in settings.models), default=interval) if settings else interval
     if interval > LONGEST_INTERVAL:

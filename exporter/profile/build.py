@@ -49,6 +49,9 @@ other half is counted.
 _LEAST_COUNT = 5
 """Rows of the half that chooses which must have a category, for it to be kept by name where not all can be."""
 
+LARGEST = 1e150
+"""Numbers whose squares can be summed."""
+
 _TRACKED_CATEGORIES = 10_000
 """Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
 
@@ -122,7 +125,7 @@ def build(request: Request) -> tuple[Profile, list[str]]:
                 raise BuildError(f"--score or --scores: {name}: has no number; name the column of the probabilities")
         profile.score_edges = score_edges(np.concatenate([column.sample for column in scores]))
         if request.task == "binary":
-            profile.score = _numeric(scores[0], request.bins)
+            profile.score = _numeric(next(iter(request.scores.values())), scores[0], request.bins)
     if profile.prediction is None and classes and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
     _count(request, profile, {name: columns[name] for name in names})
@@ -183,10 +186,13 @@ class _Column:
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
         # Mean and squared deviations of the union (Chan, Golub and LeVeque 1983, Am. Stat. 37(3)).
-        mean, shift = float(values.mean()), float(values.mean()) - self.mean
-        total = self.numbers + len(values)
-        self.mean += shift * len(values) / total
-        self._squares += float(np.square(values - mean).sum()) + shift**2 * self.numbers * len(values) / total
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers beyond LARGEST, which are refused later
+            mean = float(values.mean())
+            shift = mean - self.mean
+            total = self.numbers + len(values)
+            self.mean += shift * len(values) / total
+            between = shift * shift * self.numbers * len(values) / total
+            self._squares += float(np.square(values - mean).sum()) + between
         self.numbers = total
         self._add_to_sample(values, keys[finite])
 
@@ -244,7 +250,7 @@ def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
 
     In a typed file (NDJSON, Parquet) a text is never a number, as in events; in CSV every cell is a text.
     """
-    if not typed or set(map(type, cells)) <= {float, int, type(None)}:
+    if _is_plain(cells, typed):
         try:
             numbers = np.array(cells, np.float64) if typed else np.fromiter(map(float, cells), np.float64, len(cells))  # type: ignore[arg-type]
         except (ValueError, OverflowError):
@@ -255,10 +261,19 @@ def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
     return np.array(_of_each(lambda cell: _number(cell, typed), cells), np.float64)
 
 
+def _is_plain(cells: Sequence[object], typed: bool) -> bool:
+    """Whether the cells may be numbers all together; Python would read `2024_01` as one, which is a category's code."""
+    if typed:
+        return set(map(type, cells)) <= {float, int, type(None)}
+    return "_" not in "".join(map(str, cells))
+
+
 def _number(cell: object, typed: bool) -> float:
     if cell is None or (not typed and cell in MISSING_TEXT):
         return math.nan
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str) or (typed and isinstance(cell, str)):
+    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
+        return math.inf
+    if isinstance(cell, str) and (typed or "_" in cell):
         return math.inf
     try:
         return math.inf if math.isinf(float(cell)) else float(cell)
@@ -338,7 +353,9 @@ def _feature_names(request: Request, columns: dict[str, _Column], notes: list[st
         for name, column in columns.items():
             if name in others:
                 continue
-            if column.looks_like_identifiers and name not in request.categorical:
+            if not name:
+                notes.append("a column without a name, such as an index of rows, is left out")
+            elif column.looks_like_identifiers and name not in request.categorical:
                 notes.append(f"{name}: left out, since nearly every row has another text; --features would keep it")
             else:
                 names.append(name)
@@ -382,7 +399,7 @@ def _classes(request: Request, columns: dict[str, _Column]) -> list[str]:
 
 def _variable(name: str, column: _Column, request: Request) -> Variable:
     return (
-        _numeric(column, request.bins)
+        _numeric(name, column, request.bins)
         if column.is_numeric and name not in request.categorical
         else _categorical(column)
     )
@@ -395,10 +412,16 @@ def _outcome(columns: dict[str, _Column], name: str | None, classes: list[str], 
         return CategoricalVariable(classes, [0] * (len(classes) + 3))
     if not columns[name].is_numeric:
         raise BuildError(f"{name}: a regression needs numbers, but most cells of this column are not")
-    return _numeric(columns[name], bins)
+    return _numeric(name, columns[name], bins)
 
 
-def _numeric(column: _Column, bins: int) -> NumericVariable:
+def _numeric(name: str, column: _Column, bins: int) -> NumericVariable:
+    largest = max(abs(column.minimum), abs(column.maximum))
+    if largest > LARGEST:
+        raise BuildError(
+            f"{name}: holds a number of size {largest:.3g}, and beyond {LARGEST:g} no mean can be taken; where such "
+            f"numbers stand for missing values, leave the cells empty, or else use --exclude {name}"
+        )
     sample = column.sample
     edges, exported = quantile_edges(sample, column.minimum, column.maximum, bins)
     inside = np.clip(np.searchsorted(edges, sample, side="right") - 1, 0, len(edges) - 2)

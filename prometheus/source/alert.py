@@ -64,6 +64,8 @@ TIMES = 'printf "%.1f times"'
 
 def _query(query: str, labels: tuple[str, ...]) -> str:
     """Template pipeline with the results of a query, in which SELECT stands for matchers of the alert's own labels."""
+    if not labels:
+        return f"query `{' '.join(query.split())}`"
     matchers = ",".join(f"{label}=%[{number}]q" for number, label in enumerate(labels, 1))
     values = " ".join(f"$labels.{label}" for label in labels)
     return f"printf `{' '.join(query.split()).replace('SELECT', matchers)}` {values} | query"
@@ -108,7 +110,6 @@ def since(name: str, labels: tuple[str, ...]) -> str:
     series = f'max(ALERTS_FOR_STATE{{alertname="{name}",SELECT}})'
     if not labels:
         series = series.replace(",SELECT", "")
-        return f" Since {{{{ range query `{series}` }}}}{{{{ . | value | humanizeTimestamp }}}}{{{{ end }}}}."
     return f" Since {value(series, labels, 'humanizeTimestamp')}."
 
 

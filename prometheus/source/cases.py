@@ -79,7 +79,7 @@ def sizes(name: str, predictions: float = 5000, labels: float = 5000, window: st
 
 
 def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case:
-    t = Timeline(alert)
+    t = Timeline(alert, tail=20)  # the freshest window must be good for a while
     series: list[Series] = []
     for name, (lower, upper) in {
         "fires": (0.84, 0.88),
@@ -434,6 +434,16 @@ def _rejected() -> Case:
     return t.case("MLEventsRejected", {**HERE, "source": "fires"}, series)
 
 
+def _feed_down() -> Case:
+    t = Timeline("MLModelFeedDown", lead=8, tail=8)  # the source's own alert comes after 5m, and stays as long
+    series: list[Series] = []
+    for name, up in {"fires": t.values(0, 1), "under": t.values(1)}.items():
+        here = {**HERE, "instance": f"{name}:10042"}
+        series.append(("ml_model_info", {**model(name, task="binary"), **here}, t.values(1)))
+        series.append(("ml_exporter_source_up", {**here, "source": "log"}, up))
+    return t.case("MLModelFeedDown", {"job": HERE["job"], "model": "fires"}, series)
+
+
 def _lagging() -> Case:
     t = Timeline("MLSourceLagging", lead=20, tail=5)
     series: list[Series] = []
@@ -560,7 +570,7 @@ def cases() -> list[Case]:
             beside_by={"error": "driver_not_loaded"},
         ),
         _simple("MLExporterDown", "up", {}, 0, 1, good=1),
-        _gone("MLExporterAbsent", "up", [("up", {"job": "node"}, "1+0x100")], {"job": HERE["job"]}),
+        _gone("MLExporterAbsent", "up", [("up", {"job": "node", "instance": "n:9100"}, "1+0x100")], {}),
         _simple(
             "MLSourceDown",
             "ml_exporter_source_up",
@@ -570,6 +580,7 @@ def cases() -> list[Case]:
             good=1,
             beside={"ml_exporter_source_last_event_timestamp_seconds": -60},
         ),
+        _feed_down(),
         _lagging(),
         _rejected(),
         _simple(
@@ -615,7 +626,7 @@ _RECORDS = {
     "model_alerts.yml": ["thresholds.yml", "windows.yml"],
     "data_alerts.yml": ["thresholds.yml", "windows.yml"],
     "compute_alerts.yml": ["thresholds.yml"],
-    "exporter_alerts.yml": ["thresholds.yml"],
+    "exporter_alerts.yml": ["thresholds.yml", "exporters.yml"],
 }
 
 

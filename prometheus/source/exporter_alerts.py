@@ -5,9 +5,6 @@ from textwrap import dedent
 from prometheus.source.alert import AGO, HOST, PERCENT, Alert, constant, each, value
 from prometheus.source.thresholds import threshold
 
-JOB = "mlops-exporter"
-"""The scrape job's name in prometheus.yml, by which two rules know the exporter when it is gone."""
-
 _SOURCE = (*HOST, "source")
 _THIS_SOURCE = "source {{ $labels.source }} of {{ $labels.instance }}"
 
@@ -17,9 +14,13 @@ ALERTS = [
         "availability",
         "critical",
         HOST,
-        f'up{{job="{JOB}"}} == 0',
+        dedent("""\
+            ml:exporter:up == 0
+            or
+            (avg_over_time(ml:exporter:up[10m]) < 0.5 and ml:exporter:up)"""),
         "An exporter of model metrics cannot be scraped.",
-        "Prometheus cannot scrape {{ $labels.instance }} (job {{ $labels.job }}): its models are not watched.",
+        "Prometheus cannot scrape {{ $labels.instance }} (job {{ $labels.job }}): its models are not watched. Of the "
+        "scrapes in the last 10m " + value("avg_over_time(up{SELECT}[10m])", HOST, PERCENT) + " succeeded.",
         "See the target's error on Prometheus' page of targets; then whether the process runs and what it logged last.",
         "3m",
     ),
@@ -27,10 +28,11 @@ ALERTS = [
         "MLExporterAbsent",
         "availability",
         "critical",
-        ("job",),
-        f'absent(up{{job="{JOB}"}})',
+        (),
+        "absent(ml:exporter:up)",
         "Prometheus knows no exporter of model metrics.",
-        "Job {{ $labels.job }} has no target where at least one is expected: no model is watched.",
+        "Of the targets none is an exporter of model metrics, or was in the last day, where at least one is expected: "
+        "no model is watched.",
         "See whether the scrape job is still in prometheus.yml and whether its service discovery finds anything.",
         "10m",
     ),
@@ -46,6 +48,24 @@ ALERTS = [
         + ".",
         "Read the exporter's log for the source's error; check broker, credentials and network.",
         "5m",
+        "5m",
+    ),
+    Alert(
+        "MLModelFeedDown",
+        "availability",
+        "info",
+        ("job", "model"),
+        dedent("""\
+            count without (instance, pod, version, task, profile_hash, profile_version) (
+              last_over_time(ml_model_info[1d])
+              and on (job, instance)
+              ALERTS{alertname=~"MLExporterDown|MLSourceDown",alertstate="firing"}
+            ) > 0"""),
+        "An exporter of a model, or one of its sources, is down.",
+        "An exporter of model {{ $labels.model }} or a source of that exporter is down, as another alert tells; so "
+        "that no predictions or labels of the model come is not told.",
+        "Nothing here: the alert on the exporter or the source says what to do.",
+        "0m",
         "5m",
     ),
     Alert(
@@ -177,10 +197,30 @@ ALERTS = [
         "exporter",
         "critical",
         (),
-        "absent(ml:threshold:min_labels) or absent(ml:threshold:checkpoint_age_seconds)",
-        "Thresholds that the alerts need are not loaded.",
-        "The recording rules ml:threshold:* give nothing where all alerts need them: most cannot fire.",
-        "Add thresholds.yml to rule_files in prometheus.yml, and check the page of rules for errors.",
+        dedent("""\
+            absent(ml:threshold:min_labels)
+            or
+            absent(ml:threshold:checkpoint_age_seconds)
+            or
+            absent(ml:model_window:caution) and on () count(ml_model_window_seconds)
+            or
+            count(ml:threshold:min_labels) > 1
+            or
+            sum(increase(prometheus_rule_evaluation_failures_total{rule_group=~".*;ml-.*"}[15m])) > 0"""),
+        "Rules that watch models are missing, doubled or failing.",
+        "Alerts cannot fire as they should. Each threshold ml:threshold:* must be there once, and was there "
+        + value("count(ml:threshold:min_labels) or vector(0)", (), 'printf "%.0f times"')
+        + "; ml:model_window:* must come from windows.yml"
+        + each(
+            "sort_desc(topk(3, sum by (rule_group) "
+            '(increase(prometheus_rule_evaluation_failures_total{rule_group=~".*;ml-.*"}[15m])) > 0))',
+            (),
+            "rule_group",
+            'printf "%.0f"',
+            before="; evaluations that failed in the last 15m: ",
+        )
+        + ".",
+        "Load every file of prometheus/rules once, and read the errors on Prometheus' page of rules.",
         "10m",
     ),
     Alert(

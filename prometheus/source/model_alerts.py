@@ -1,8 +1,9 @@
 """Alerts on models: performance, calibration, concept drift, error budget, fairness, serving, labels, profiles.
 
 Performance is judged by certainty: a metric is below its benchmark when the interval of any window lies beyond it,
-unless the interval of the freshest window lies on the right side again. A 95 % interval errs once in twenty looks, and
-a month has thousands; so it is widened as far as makes a false alarm rare in a month of windows of that length.
+unless the interval of the freshest window lies on the right side again, and not just for a moment. A 95 % interval errs
+once in twenty looks, and a month has thousands; so it is widened as far as makes a false alarm rare in a month of
+windows of that length.
 """
 
 from textwrap import dedent
@@ -42,8 +43,8 @@ def _widened(value: str, end: str) -> str:
         )""")
 
 
-def _below_benchmark(performance: str, size: str, minimum: str, freshest: str) -> str:
-    """How far the interval lies beyond the benchmark."""
+def _below_benchmark(performance: str, size: str, minimum: str, freshest: str, steadily: str) -> str:
+    """How far the interval lies beyond the benchmark, unless the freshest window kept it all the time `steadily`."""
 
     def beyond(distance: str, kept: str) -> str:
         return "\n".join(
@@ -63,11 +64,11 @@ def _below_benchmark(performance: str, size: str, minimum: str, freshest: str) -
 
     too_low = beyond(
         f"ml_model_benchmark_min\n- {_ON_BENCHMARK.replace('left', 'right')}\n{_widened(performance, 'upper')}",
-        f"{performance}_lower > {_ON_BENCHMARK} ml_model_benchmark_min",
+        f"min_over_time({performance}_lower[{steadily}]) > {_ON_BENCHMARK} ml_model_benchmark_min",
     )
     too_high = beyond(
         f"{_widened(performance, 'lower')}\n- {_ON_BENCHMARK}\nml_model_benchmark_max",
-        f"{performance}_upper < {_ON_BENCHMARK} ml_model_benchmark_max",
+        f"max_over_time({performance}_upper[{steadily}]) < {_ON_BENCHMARK} ml_model_benchmark_max",
     )
     return f"(\n{too_low}\n)\nor\n(\n{too_high}\n)"
 
@@ -85,7 +86,7 @@ def _against_benchmark(performance: str) -> str:
 
 def _burning(*pairs: tuple[str, str, str]) -> str:
     """Burn rate over a long window, when a short one shows that it still burns; alike for other pairs of windows."""
-    ratio = "/ on (job, model) group_left () ml:model_error_budget:ratio"
+    ratio = "/ ignoring (version) group_left () ml:model_error_budget:ratio"
     return "\nor\n".join(
         dedent(f"""\
             (
@@ -129,7 +130,7 @@ def _silent(name: str, metric: str, window: str) -> str:
             )
         )
         unless {lately} > 0
-        and on (job, model) ml_model_labels_unmatched_total""")
+        and count without (instance, pod) (ml_model_labels_unmatched_total)""")
 
 
 def _usual(metric: str, window: str) -> str:
@@ -165,7 +166,9 @@ ALERTS = [
         "performance",
         "critical",
         _METRIC,
-        _below_benchmark("ml_model_performance", "ml_model_window_labels", "min_labels", "ml:model_window:labelled"),
+        _below_benchmark(
+            "ml_model_performance", "ml_model_window_labels", "min_labels", "ml:model_window:labelled", "10m"
+        ),
         "A model performs worse than agreed.",
         f"{{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance')}",
         "See whether a drift or data-quality alert of this model explains it; if a release does, roll back.",
@@ -183,6 +186,7 @@ ALERTS = [
             "ml_model_window_predictions",
             "min_predictions",
             "ml:model_window:current",
+            "15m",
         ),
         "A model is estimated to perform worse than agreed; its labels are still out.",
         f"Estimated {{{{ $labels.metric }}}} of {WHERE} is {_against_benchmark('ml_model_performance_estimated')}",

@@ -41,6 +41,10 @@ _VALID_BINS = ('{bin!~"invalid|missing"}', '{bin=~"invalid|missing",range!=""}')
 _ALL = "(?s)(.*)"  # with newlines in 2.42, where a dot alone excludes them
 
 
+JOB = "mlops-exporter"
+"""The scrape job's name in prometheus.yml: a target of such a job is an exporter though no scrape ever succeeded."""
+
+
 def thresholds() -> list[Group]:
     """One constant series for each threshold."""
     rules = [
@@ -97,6 +101,31 @@ def _shortest(size: str, minimum: str) -> str:
           and on (job, instance, model, version, window)
           {size} >= {threshold(minimum)}
         )""")
+
+
+def exporters() -> list[Group]:
+    """Which targets are exporters, whatever their job is called: an operator names it after a service or a pod."""
+    return [
+        Group(
+            "ml-exporters",
+            [
+                Record(
+                    "ml:exporter:up",
+                    dedent(f"""\
+                        up
+                        and on (job, instance) (
+                            up{{job=~".*{JOB}.*"}}
+                          or on (job, instance)
+                            last_over_time(ml_exporter_build_info[1d])
+                          or on (job, instance)
+                            ml:exporter:up
+                        )"""),
+                    comment="up of the targets that are exporters, by name or because they were within the last day; "
+                    "one that is down stays one.",
+                )
+            ],
+        )
+    ]
 
 
 def fleet() -> list[Group]:

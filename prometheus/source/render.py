@@ -8,7 +8,7 @@ import yaml
 
 from prometheus.source import addresses, compute_alerts, data_alerts, exporter_alerts, model_alerts
 from prometheus.source.alert import Alert, since
-from prometheus.source.records import Group, error_budget, fleet, thresholds, windows
+from prometheus.source.records import Group, error_budget, exporters, fleet, thresholds, windows
 
 DASHBOARDS = {
     "performance": "mlops-model",
@@ -47,6 +47,7 @@ _THRESHOLDS_HEADER = """\
 
 RECORDS = {
     "thresholds.yml": (_THRESHOLDS_HEADER, thresholds()),
+    "exporters.yml": (_HEADER, exporters()),
     "windows.yml": (_HEADER, windows()),
     "error_budget.yml": (_HEADER, error_budget()),
     "fleet.yml": (_HEADER, fleet()),

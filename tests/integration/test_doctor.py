@@ -334,7 +334,6 @@ def test_prometheus_that_scrapes_well_or_not(tmp_path: Path, doctor: Doctor) -> 
             found = doctor(exporter.address, f"--prometheus.url={server.url}")
             assert found.status == 1
             assert any("/wrong fails" in text and "set metrics_path" in text for text in found.of("problem"))
-            found.one("warning", "prometheus", "its job is ml: MLExporterDown")
             found.one("warning", "prometheus", "a scrape every 10m makes gaps")
             found.one("problem", "prometheus", "alerts need ml:threshold:*", "all files")
 

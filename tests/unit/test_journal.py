@@ -1,17 +1,21 @@
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from exporter.config import KServeSettings, Limits, ModelSettings
 from exporter.intake import Intake
 from exporter.journal import Faults, Journal
 from exporter.model import Model
+from exporter.sources.base import UnavailableError
 from exporter.sources.http import HttpSource
 from exporter.sources.kserve import Kind, KServe
-from exporter.store import PIECE_BYTES, Store
+from exporter.store import FILE, PIECE_BYTES, Store
+from tests.integration.disk import small_disk
 from tests.models import NOW, profiles
 from tests.unit.test_kserve import BATCHED, V1_REQUEST, V1_RESPONSE, cloud_event
 
@@ -53,6 +57,42 @@ def test_the_pieces_of_a_failed_checkpoint_are_dropped(tmp_path: Path) -> None:
         await journal.checkpoint()
         np.testing.assert_array_equal(store.read("numbers")["values"], numbers.values)
         assert execute("SELECT DISTINCT generation FROM pieces").fetchall() == [(3,)]
+        store.close()
+
+    asyncio.run(live())
+
+
+def test_a_journal_does_not_fill_the_disk_it_is_alone_on(tmp_path: Path) -> None:
+    """Three times the disk goes through the journal, and neither a body nor a checkpoint lacks room."""
+    disk_bytes, body = 256 << 20, os.urandom(4 << 20)
+
+    async def live() -> None:
+        store, numbers, faults = Store(tmp_path), Numbers(), Faults()
+        journal = Journal(store, numbers, faults)
+        running = asyncio.create_task(journal.run())
+        for _ in range(3 * disk_bytes // len(body)):
+            await journal.commit("push", body, NOW, None, lambda: None)
+        assert journal.last_checkpoint is not None
+        journal.stop()
+        await running
+        assert not any(faults.counts.values())
+
+    with small_disk(tmp_path, f"{disk_bytes}"):
+        asyncio.run(live())
+
+
+def test_nothing_is_durable_in_a_file_that_is_gone(tmp_path: Path) -> None:
+    async def live() -> None:
+        store, faults = Store(tmp_path), Faults()
+        journal = Journal(store, Numbers(), faults)
+        (tmp_path / FILE).unlink()
+        waiting = asyncio.create_task(journal.commit("push", b"{}", NOW, None, lambda: None))
+        await asyncio.sleep(0)
+        await journal._commit_waiting()
+        with pytest.raises(UnavailableError, match="is gone"):
+            await waiting
+        assert faults.counts["io"] == 1
+        assert store.sequence == 0
         store.close()
 
     asyncio.run(live())

@@ -4,6 +4,7 @@ Works on the syntax tree alone, so it sees what tests with a few series cannot: 
 no side has, a counter outside rate.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -48,10 +49,11 @@ def catalogue_series(metrics: Iterable[Metric] | None = None) -> dict[str, Serie
 
 
 class Lint:
-    """Checks expressions against known series; `labels_of` is None for a scalar."""
+    """Checks expressions against known series, and ALERTS against the labels that each alert has of its own."""
 
-    def __init__(self, known: Mapping[str, Series]) -> None:
+    def __init__(self, known: Mapping[str, Series], alerts: Mapping[str, frozenset[str]] | None = None) -> None:
         self.known = dict(known)
+        self.alerts = alerts or {}
 
     def check(self, text: str) -> frozenset[str]:
         """Return the labels of the expression's result; raises LintError."""
@@ -92,6 +94,8 @@ class Lint:
         for matcher in node.matchers.matchers:
             if matcher.name not in series.labels:
                 raise LintError(f"{node.name} has no label {matcher.name}")
+        if node.name == "ALERTS" and self.alerts:
+            return self._of_alerts(node)
         if existence:
             return series.labels
         if series.counter and (instant or not over_time):
@@ -99,6 +103,14 @@ class Lint:
         if over_time and not series.counter:
             raise LintError(f"{node.name} is no counter: rate and increase mean nothing")
         return series.labels
+
+    def _of_alerts(self, node: promql.VectorSelector) -> frozenset[str]:
+        """Labels that all alerts have whose name is selected."""
+        wanted = next(matcher.value for matcher in node.matchers.matchers if matcher.name == "alertname")
+        found = [labels for name, labels in self.alerts.items() if re.fullmatch(wanted, name)]
+        if not found:
+            raise LintError(f"no alert is called {wanted}")
+        return frozenset.intersection(*found)
 
     def _aggregate(self, node: promql.AggregateExpr) -> frozenset[str]:
         if str(node.op) in ("count", "group") and isinstance(node.expr, promql.VectorSelector):
@@ -173,6 +185,10 @@ class Lint:
         if operator in _SETS:
             return left
         card = node.modifier.card if node.modifier else None
+        alone = [] if card == promql.VectorMatchCardinality.ManyToOne else [left]
+        alone += [] if card == promql.VectorMatchCardinality.OneToMany else [right]
+        if on and "instance" not in named and any(side - named for side in alone):
+            raise LintError(f"{operator} finds several series that agree on {sorted(named)}: use ignoring")
         if card == promql.VectorMatchCardinality.ManyToOne:
             return left
         if card == promql.VectorMatchCardinality.OneToMany:
