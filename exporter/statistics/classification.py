@@ -22,6 +22,7 @@ import numpy as np
 from exporter.statistics import F64
 from exporter.statistics.intervals import (
     Estimate,
+    degrees_of_freedom,
     delta_multinomial,
     logit_normal,
     mean_from_sums,
@@ -145,22 +146,25 @@ def roc_auc(scores: F64) -> Estimate:
     """Area under the ROC curve: P(score of a positive > of a negative), ties half. NaN with one class only.
 
     Interval on the logit scale (Pepe 2003) from DeLong's variance, exact for the binned scores (DeLong,
-    DeLong and Clarke-Pearson 1988, Biometrics 44(3)). It is 0 for a perfect ranking and undefined with a single case of
+    DeLong and Clarke-Pearson 1988, Biometrics 44(3)), by Student's t: with few cases of a class it is known but
+    roughly. It is 0 for a perfect ranking and undefined with a single case of
     a class: there Wilson's interval for as many trials as the rarer class has cases stands in.
     """
     found = ranks(scores)
-    return logit_normal(found.area, roc_auc_variance(scores, found), np.minimum(found.positives, found.negatives))
+    of_negatives, of_positives = roc_auc_variances(scores, found)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = degrees_of_freedom(of_negatives, of_positives, found.negatives, found.positives)
+    rarer = np.minimum(found.positives, found.negatives)
+    return logit_normal(found.area, of_negatives + of_positives, rarer, degrees)
 
 
-def roc_auc_variance(scores: F64, found: Ranks) -> F64:
-    """DeLong's variance of the area, (...,); NaN or infinite with a single case of a class."""
-    negative, positive = scores[..., 0], scores[..., 1]
+def roc_auc_variances(scores: F64, found: Ranks) -> tuple[F64, F64]:
+    """DeLong's variance of the area, in parts of negatives and of positives, (...,); not finite of a single case."""
     centre = found.area[..., np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
-        of_positives = (positive * (found.above - centre) ** 2).sum(-1) / (found.positives - 1) / found.positives
-        of_negatives = (negative * (found.below - centre) ** 2).sum(-1) / (found.negatives - 1) / found.negatives
-    variance: F64 = of_positives + of_negatives
-    return variance
+        of_negatives: F64 = (scores[..., 0] * (found.below - centre) ** 2).sum(-1) / (found.negatives - 1)
+        of_positives: F64 = (scores[..., 1] * (found.above - centre) ** 2).sum(-1) / (found.positives - 1)
+    return of_negatives / found.negatives, of_positives / found.positives
 
 
 def macro_roc_auc(scores: F64) -> Estimate:
@@ -176,7 +180,7 @@ def average_precision(scores: F64) -> Estimate:
     """Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds from high to low, one per bin. NaN without positives.
 
     scikit-learn's definition, without interpolation. Interval by the delta method on the multinomial shares of
-    the bins, on the logit scale.
+    the bins, on the logit scale, by Student's t with a degree of freedom less than positives: they are what varies.
     """
     n = scores.sum(_CELLS)
     positive = scores[..., 1]
@@ -193,7 +197,7 @@ def average_precision(scores: F64) -> Estimate:
     gradient /= positives[..., np.newaxis]
     size = np.where(n > 0, n, np.nan)[..., np.newaxis, np.newaxis]
     variance = delta_multinomial(scores / size, gradient * size, size[..., 0, 0], _CELLS)
-    return logit_normal(value, variance, positives[..., 0])
+    return logit_normal(value, variance, positives[..., 0], np.maximum(positives[..., 0] - 1, 1.0))
 
 
 def log_loss(n: F64, total: F64, total_of_squares: F64) -> Estimate:

@@ -7,7 +7,7 @@ of `sums`, Σ a, Σ b, Σ a², Σ b², Σ a b. Pairing takes out what is easy or
 import numpy as np
 
 from exporter.statistics import F64, classification
-from exporter.statistics.intervals import Estimate, normal
+from exporter.statistics.intervals import Estimate, degrees_of_freedom, normal
 
 CELLS = 5
 
@@ -58,18 +58,22 @@ def roc_auc_difference(a: F64, b: F64, together: F64) -> Estimate:
     """
     ranks_a, ranks_b = classification.ranks(a), classification.ranks(b)
     one, other = classification.roc_auc(a), classification.roc_auc(b)
-    variance = classification.roc_auc_variance(a, ranks_a) + classification.roc_auc_variance(b, ranks_b)
+    variances = []
     for actual, n in enumerate((ranks_a.negatives, ranks_a.positives)):
         strays = [
             _stray(scores[..., actual], found.above if actual else found.below, found.area, together.shape[-2])
             for scores, found in ((a, ranks_a), (b, ranks_b))
         ]
         both = np.einsum("...i,...ij,...j->...", strays[0], together[..., actual], strays[1])
+        alone = [classification.roc_auc_variances(*model)[actual] for model in ((a, ranks_a), (b, ranks_b))]
         with np.errstate(divide="ignore", invalid="ignore"):
-            variance -= 2 * both / (n - 1) / n
+            variances.append(alone[0] + alone[1] - 2 * both / (n - 1) / n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = degrees_of_freedom(variances[0], variances[1], ranks_a.negatives, ranks_a.positives)
+    variance = variances[0] + variances[1]
     value = other.value - one.value
     usable = np.isfinite(variance) & (variance > 0)
-    around = normal(value, np.where(usable, variance, 0.0), -1.0, 1.0)
+    around = normal(value, np.where(usable, variance, 0.0), -1.0, 1.0, degrees)
     below = np.hypot(other.value - other.lower, one.upper - one.value)
     above = np.hypot(other.upper - other.value, one.value - one.lower)
     return Estimate(

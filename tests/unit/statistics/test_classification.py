@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, logit
+from scipy.stats import t as student
 from sklearn import metrics
 
 from exporter.profile.build import score_edges
@@ -163,10 +164,13 @@ def test_delong_equals_its_definition_pair_by_pair(case: tuple[Labels, Labels]) 
     positive, negative = bins[actual == 1], bins[actual == 0]
     assume(min(len(positive), len(negative)) > 1)
     wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
-    variance = wins.mean(1).var(ddof=1) / len(positive) + wins.mean(0).var(ddof=1) / len(negative)
+    parts = wins.mean(1).var(ddof=1) / len(positive), wins.mean(0).var(ddof=1) / len(negative)
+    variance = sum(parts)
     assume(variance > 1e-12 and 0 < wins.mean() < 1)
     estimate = classification.roc_auc(histogram_of(actual, bins))
-    half = 1.959963984540054 * np.sqrt(variance) / wins.mean() / (1 - wins.mean())
+    degrees = variance**2 / (parts[0] ** 2 / (len(positive) - 1) + parts[1] ** 2 / (len(negative) - 1))
+    half = student.ppf(0.975, degrees) * np.sqrt(variance) / wins.mean() / (1 - wins.mean())
+    assume(half < 15)
     assert float(logit(estimate.upper) - logit(estimate.value)) == pytest.approx(half, rel=1e-6)
     assert float(logit(estimate.value) - logit(estimate.lower)) == pytest.approx(half, rel=1e-6)
 
