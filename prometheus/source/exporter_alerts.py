@@ -17,7 +17,7 @@ ALERTS = [
         dedent("""\
             ml:exporter:up == 0
             or
-            (avg_over_time(ml:exporter:up[10m]) < 0.5 and ml:exporter:up)"""),
+            (avg_over_time(up[10m]) < 0.5 and ml:exporter:up)"""),
         "An exporter of model metrics cannot be scraped.",
         "Prometheus cannot scrape {{ $labels.instance }} (job {{ $labels.job }}): its models are not watched. Of the "
         "scrapes in the last 10m " + value("avg_over_time(up{SELECT}[10m])", HOST, PERCENT) + " succeeded.",

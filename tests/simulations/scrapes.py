@@ -46,6 +46,7 @@ def expression(alert: Alert) -> str:
     records = {
         rule.record: rule.expr for name, (_, groups) in RECORDS.items() for group in groups for rule in group.rules
     }
+    records["ml:exporter:up"] = "up"  # which reads itself; here every target is an exporter
     text = alert.expr
     for name in THRESHOLDS:
         text = text.replace(f"absent(ml:threshold:{name})", "absent(vector(1))")
