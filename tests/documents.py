@@ -184,7 +184,7 @@ def _type(annotation: Any) -> str:
         return "duration"
     if arguments:
         return _type(arguments[0])
-    return {"str": "text", "int": "whole number", "float": "number", "Path": "path"}.get(
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "`true`, `false`", "Path": "path"}.get(
         getattr(annotation, "__name__", ""), str(annotation)
     )
 
