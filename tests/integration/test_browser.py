@@ -102,7 +102,8 @@ def test_a_page_fits_and_loads_nothing_else(page: Page, address: str, path: str,
 @pytest.mark.parametrize("width", [768, 1440], ids=["tablet", "desktop"])
 def test_a_long_error_does_not_break_the_words_of_a_table(page: Page, address: str, width: int) -> None:
     page.open(address, width=width)
-    broken = """[...document.querySelectorAll("thead th, td:not([data-label=State], [data-label=What])")].flatMap(cell =>
+    broken = """
+      [...document.querySelectorAll("thead th, td:not([data-label=State], [data-label=What])")].flatMap(cell =>
       [...cell.childNodes].filter(node => node.nodeType === Node.TEXT_NODE).flatMap(node =>
         [...node.data.matchAll(/\\S+/g)].filter(word => {
           const range = document.createRange();
