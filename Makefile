@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
 
-.PHONY: demo test soak lint types bench fuzz rules healthy-month newer dashboards stack clean
+.PHONY: demo test soak lint types bench fuzz rules healthy-month newer kafka dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -15,7 +15,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not benchmark and not soak"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka"
 	$(BIN)/pytest -m benchmark
 
 soak: $(VENV)/dev
@@ -39,6 +39,10 @@ healthy-month: $(VENV)/dev
 newer: $(VENV)/dev
 	tests/setup-newer.sh .newer
 	PATH="$(CURDIR)/.newer:$$PATH" $(BIN)/pytest tests/integration/alerting tests/integration/test_prometheus.py
+
+kafka: $(VENV)/dev
+	tests/setup-kafka.sh .kafka
+	PATH="$(CURDIR)/.kafka:$$PATH" $(BIN)/pytest tests/integration/sources
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks

@@ -1,7 +1,16 @@
 """`python -m exporter` is `mlops-exporter`."""
 
+import signal
 import sys
 
-from exporter.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line. SIGHUP waits until the parts are loaded, since `run` answers it, rather than ends by it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    from exporter.cli import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,6 +21,9 @@ from exporter.windows import PANES, Window
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
+_WIDER_BINS = 32
+"""Bins of a score where both versions' are counted together, for how the two rank alike."""
+
 _RATE, _MEAN, _ROOT = comparison.rate_difference, comparison.mean_difference, comparison.root_difference
 _CLASSES: dict[str, Callable[[Floats, Floats], Estimate]] = {"accuracy": _RATE}
 _SCORES: dict[str, Callable[[Floats, Floats], Estimate]] = {**_CLASSES, "brier_score": _MEAN, "log_loss": _MEAN}
@@ -37,7 +40,10 @@ class Challenge:
         self.join = join
         self._profile = profile
         self._metrics = _NUMBERS if not profile.classes else _SCORES if profile.has_scores else _CLASSES
-        self._windows = [Window(length, 1 + comparison.CELLS * len(self._metrics)) for length in windows]
+        self._ranking = Ranking(profile.score_edges) if profile.task == "binary" and profile.has_scores else None
+        self._means = 1 + comparison.CELLS * len(self._metrics)
+        cells = self._means + (self._ranking.cells if self._ranking else 0)
+        self._windows = [Window(length, cells) for length in windows]
         self._pane_width = min(windows) / PANES
         self._limit = limit
         self._clear()
@@ -45,17 +51,19 @@ class Challenge:
     def _clear(self) -> None:
         self._table = KeyTable()
         self._keys = np.zeros(self._limit, np.uint64)  # a ring: the oldest event gives way
-        self._values = np.full((self._limit, 2, len(self._metrics)), np.nan)
+        self._values = np.full((self._limit, 2, len(self.metrics)), np.nan)
         self._next = 0
 
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics compared."""
-        return list(self._metrics)
+        return [*self._metrics, *(["roc_auc"] if self._ranking else [])]
 
     def add(self, keys: Keys, sides: Ints, times: Floats, outputs: Outputs, labels: Floats) -> None:
         """Take labelled predictions in; `sides` are 0 for the champion's and 1 for the challenger's."""
         values = _values(self._profile, outputs, labels)
+        if self._ranking:
+            values = np.column_stack([values, self._ranking.places(outputs.scores[:, 0], labels)])
         usable = ~np.isnan(values).any(axis=1)
         for side in (0, 1):
             mine = np.flatnonzero(usable & (sides == side))
@@ -91,18 +99,23 @@ class Challenge:
         panes = np.floor(times / self._pane_width)
         for pane in np.unique(panes):
             mine = panes == pane
-            sums = comparison.sums(champion[mine].T, challenger[mine].T)
+            compared = len(self._metrics)
+            sums = comparison.sums(champion[mine, :compared].T, challenger[mine, :compared].T)
+            ranks = self._ranking.sums(champion[mine, -1], challenger[mine, -1]) if self._ranking else np.empty(0)
             for window in self._windows:
-                window.add(np.concatenate([[mine.sum()], sums.ravel()]), (float(pane) + 0.5) * self._pane_width)
+                window.add(np.concatenate([[mine.sum()], sums.ravel(), ranks]), (float(pane) + 0.5) * self._pane_width)
 
     def compare(self, now: float, min_samples: int) -> tuple[Floats, Estimate]:
         """Return the number of pairs, (W,), and challenger less champion by metric, (W, metrics)."""
         totals = np.stack([window.total(now) for window in self._windows])
         n = totals[:, 0]
-        sums = totals[:, 1:].reshape(len(n), -1, comparison.CELLS)
+        sums = totals[:, 1 : self._means].reshape(len(n), -1, comparison.CELLS)
         enough = np.where(n >= min_samples, n, np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = [difference(enough, sums[:, i]) for i, difference in enumerate(self._metrics.values())]
+            if self._ranking:
+                ranks = np.where(np.isnan(enough)[:, np.newaxis], 0.0, totals[:, self._means :])
+                found.append(self._ranking.difference(ranks))
         return n, Estimate(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
 
     def forget_after(self, now: float) -> bool:
@@ -113,6 +126,7 @@ class Challenge:
         """Return what `restore` needs, as a tree of arrays and numbers."""
         return {
             "versions": f"{self.champion} {self.challenger}",
+            "metrics": self.metrics,
             "join": self.join.state(),
             "windows": {f"{window.length:g}": window.state() for window in self._windows},
             "keys": self._keys[self._keys != 0],
@@ -132,6 +146,8 @@ class Challenge:
             self._restore_pairs(state)
 
     def _restore_pairs(self, state: dict[str, Any]) -> None:
+        if state.get("metrics") != self.metrics:  # as of a release that compared others
+            return
         for window in self._windows:
             if f"{window.length:g}" in state["windows"]:
                 window.restore(state["windows"][f"{window.length:g}"])
@@ -141,6 +157,43 @@ class Challenge:
         self._keys[rows], self._values[rows] = keys, values
         self._table.insert(keys, rows.astype(np.int32))
         self._next = len(keys) % self._limit
+
+
+class Ranking:
+    """What the paired difference in ROC AUC needs: histograms of either version's scores, and a wider one of both.
+
+    `edges` are those of the scores' finest bins.
+    """
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self._edges = np.array(edges)
+        self._wider = min(_WIDER_BINS, len(edges) + 1)
+        self._width = -(-(len(edges) + 1) // self._wider)
+        self._bins = self._wider * self._width
+        self.cells = 2 * (2 * self._bins + self._wider**2)
+
+    def places(self, scores: Floats, labels: Floats) -> Floats:
+        """Return where events lie in a version's histogram, (n,): its bin and its class in one; NaN without a score."""
+        places = 2.0 * np.searchsorted(self._edges, scores, side="right") + labels
+        return np.where(np.isnan(scores), np.nan, places)
+
+    def sums(self, champion: Floats, challenger: Floats) -> Floats:
+        """Count pairs by their places, (cells,)."""
+        places = [side.astype(np.intp) for side in (champion, challenger)]
+        one, other = (place // (2 * self._width) for place in places)
+        both = (one * self._wider + other) * 2 + places[0] % 2
+        sizes = 2 * self._bins, 2 * self._bins, 2 * self._wider**2
+        return np.concatenate(
+            [np.bincount(place, minlength=size) for place, size in zip([*places, both], sizes, strict=True)],
+            dtype=np.float64,
+        )
+
+    def difference(self, sums: Floats) -> Estimate:
+        """Return the challenger's area less the champion's from sums, (W, cells)."""
+        one, other, both = np.split(sums, [2 * self._bins, 4 * self._bins], axis=-1)
+        shape = (len(sums), self._bins, 2)
+        together = both.reshape(len(sums), self._wider, self._wider, 2)
+        return comparison.roc_auc_difference(one.reshape(shape), other.reshape(shape), together)
 
 
 def _values(profile: Profile, outputs: Outputs, labels: Floats) -> Floats:

@@ -38,6 +38,8 @@ from exporter.web.tls import server_context
 
 DEFAULT_ADDRESS = ":10042"
 
+_ON, _OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
 _COLLECTORS = (
     "model",
     "data",
@@ -65,6 +67,8 @@ _log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
     options = _parser().parse_args(arguments)
+    if options.command is not _run:
+        _accept_hang_up()
     try:
         return int(options.command(options))
     except (ConfigError, BuildError, ProfileError, TableError, ListenError, ReplayError, StoreError) as error:
@@ -93,7 +97,13 @@ def _remember_hang_up() -> Callable[[], bool]:
     """Let SIGHUP be remembered rather than end the process, until the service heeds it."""
     seen = threading.Event()
     signal.signal(signal.SIGHUP, lambda _number, _frame: seen.set())
+    _accept_hang_up()
     return seen.is_set
+
+
+def _accept_hang_up() -> None:
+    """Let SIGHUP come that `exporter.__main__` has kept waiting."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -349,7 +359,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--positive", metavar="CLASS", help="the positive class (binary)")
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="score from which on positive is predicted (default 0.5)"
+        "--threshold", type=_probability, default=0.5, help="score from which on positive is predicted (default 0.5)"
     )
     parser.add_argument(
         "--features", type=_names, default=(), metavar="A,B", help="feature columns (default: the rest)"
@@ -413,6 +423,16 @@ def _label(text: str) -> tuple[str, str]:
     if not separator or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name):
         raise argparse.ArgumentTypeError(f"{text!r}: write NAME=VALUE, the name of letters, digits and _")
     return name, value
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 0 to 1")
+    return value
 
 
 def _speed(text: str) -> float:
@@ -480,11 +500,14 @@ def _flag(
 
 def _switch(parser: argparse.ArgumentParser, flag: str, default: bool, help_: str) -> None:
     """Add a flag with its opposite (`--no-…`), whose default may come from the environment."""
+    value = _environment(flag, str(default)).lower()
+    if value not in _ON | _OFF:
+        parser.error(f"{_variable(flag)}: {value!r} is neither true nor false")
     parser.add_argument(
         flag,
         dest=_destination(flag),
         action=argparse.BooleanOptionalAction,
-        default=_environment(flag, str(default)).lower() not in ("0", "false", "no"),
+        default=value in _ON,
         help=help_,
     )
 

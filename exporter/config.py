@@ -1,6 +1,7 @@
 """The configuration file: read, validated as a whole, every fault with its file, line, key and remedy."""
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -11,7 +12,7 @@ from exporter.attributes import Attributes
 from exporter.budget import DEFAULT_LIMIT
 from exporter.compute.settings import ComputeSettings
 from exporter.durations import Duration
-from exporter.performance import METRICS
+from exporter.performance import METRICS, RANGES
 from exporter.profile.bins import CategoricalVariable
 from exporter.profile.profile import Profile, ProfileError, Task, load
 from exporter.settings import ConfigError, Document, near_or_all
@@ -40,7 +41,22 @@ class Benchmark(_Settings):
             raise ValueError("a benchmark needs min, max, max_drop or max_increase")
         if {"min", "max_drop"} <= self.model_fields_set or {"max", "max_increase"} <= self.model_fields_set:
             raise ValueError("give min or max_drop, and max or max_increase, not both of a kind")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min is {self.min:g} and max {self.max:g}: nothing lies between them")
         return self
+
+    def fault_within(self, low: float, high: float) -> str | None:
+        """Return which value makes no sense for what lies between `low` and `high`, as a percentage does not."""
+        for name, lowest, highest in (
+            ("min", low, high),
+            ("max", low, high),
+            ("max_drop", 0.0, high - low),
+            ("max_increase", 0.0, high - low),
+        ):
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= highest:
+                return f"{name}: {value:g} must lie between {lowest:g} and {highest:g}"
+        return None
 
 
 class DriftSettings(_Settings):
@@ -105,6 +121,18 @@ class FairnessSettings(_Settings):
     def edges(self) -> dict[str, list[float]]:
         """Edges by attribute; none for a categorical one."""
         return {attribute.name: attribute.edges for attribute in self.attributes}
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _benchmarks_are_possible(
+        cls, benchmarks: dict[FairnessMetric, FairnessBenchmark]
+    ) -> dict[FairnessMetric, FairnessBenchmark]:
+        for metric, benchmark in benchmarks.items():
+            highest = math.inf if metric in ("mae_difference", "bias_difference") else 1.0
+            for value in (benchmark.min, benchmark.max):
+                if value is not None and not 0.0 <= value <= highest:
+                    raise ValueError(f"{metric}: {value:g} must lie between 0 and {highest:g}")
+        return benchmarks
 
     @field_validator("favourable", mode="before")
     @classmethod
@@ -212,10 +240,12 @@ class ModelSettings(_Settings):
 
     @model_validator(mode="after")
     def _fits_its_task(self) -> "ModelSettings":
-        for metric in self.benchmarks:
+        for metric, benchmark in self.benchmarks.items():
             if metric not in METRICS[self.task]:
                 hint = near_or_all(metric, METRICS[self.task])
                 raise ValueError(f"benchmarks.{metric}: not a metric of a {self.task} model; {hint}")
+            if metric in RANGES and (fault := benchmark.fault_within(*RANGES[metric])):
+                raise ValueError(f"benchmarks.{metric}.{fault}")
         if self.label_delay > self.label_ttl:
             raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
         if self.positive is not None and self.task != "binary":
@@ -334,6 +364,14 @@ class KafkaSettings(_Settings):
     group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
     settings: dict[str, str | int | float | bool] = {}
 
+    @field_validator("settings")
+    @classmethod
+    def _files_are_relative(
+        cls, settings: dict[str, str | int | float | bool], info: ValidationInfo
+    ) -> dict[str, str | int | float | bool]:
+        files = {key: value for key, value in settings.items() if key.endswith("_file")}
+        return settings | {key: str(_beside_configuration(Path(str(value)), info)) for key, value in files.items()}
+
     @model_validator(mode="after")
     def _settings_are_known(self) -> "KafkaSettings":
         _require_extra("confluent_kafka", "kafka")
@@ -380,7 +418,7 @@ class Limits(_Settings):
 class StateSettings(_Settings):
     """Where state is kept, so that nothing acknowledged is lost."""
 
-    path: Path
+    path: RelativePath
 
 
 class Config(_Settings):

@@ -1,6 +1,6 @@
 """Estimated performance of a model: what is summed of predictions whose label is unknown, and what follows from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ _CLIP = 3.0  # standard deviations of the prediction, beyond which its parabola 
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_] | np.bool_
 
 
 class Estimates(NamedTuple):
@@ -89,11 +90,20 @@ class ClassEstimation:
         """Return the expected confusion matrix of all predictions, (..., K, K), from the section's cells."""
         return cells[..., : self._k**2].reshape(*cells.shape[:-1], self._k, self._k)
 
-    def estimate(self, cells: Floats) -> Estimates:
-        """Estimate every metric from the section's cells, (W, cells)."""
-        return Estimates(self._estimate(cells[..., : self._half]), self._estimate(cells[..., self._half :]))
+    def estimate(self, cells: Floats, confusion: Floats) -> Estimates:
+        """Estimate every metric from the section's cells, (W, cells).
 
-    def _estimate(self, cells: Floats) -> dict[str, Estimate]:
+        `confusion` is the realised one, (W, K, K): macro averages of labelled predictions leave out the classes that
+        the realised averages leave out, since a rare class without a label would make a gap by its absence alone.
+        """
+        occurred = confusion.sum(-2) > 0
+        in_f1 = occurred | (confusion.sum(-1) > 0)
+        return Estimates(
+            self._estimate(cells[..., : self._half], {}),
+            self._estimate(cells[..., self._half :], {"recall": occurred, "f1": in_f1}),
+        )
+
+    def _estimate(self, cells: Floats, averaged: Mapping[str, Flags]) -> dict[str, Estimate]:
         k, leading = self._k, cells.shape[:-1]
         expected = self.expected_confusion(cells)
         histogram = cells[..., 2 * k * k :].reshape(*leading, self._columns, self._bins)
@@ -108,7 +118,9 @@ class ClassEstimation:
             ),
         }
         reduced = {
-            name: Estimate(*(part[..., -1] for part in found)) if k == 2 else estimation.macro(found)
+            name: Estimate(*(part[..., -1] for part in found))
+            if k == 2
+            else estimation.macro(found, averaged.get(name, np.True_))
             for name, found in by_class.items()
         }
         return {"accuracy": estimation.accuracy(expected, variance), **reduced}
@@ -168,8 +180,8 @@ class LossEstimation:
         """Return the expected Σ |error| and Σ error² of all predictions, (..., 2), from the section's cells."""
         return cells[..., 1:3]
 
-    def estimate(self, cells: Floats) -> Estimates:
-        """Estimate every metric from the section's cells, (W, cells)."""
+    def estimate(self, cells: Floats, confusion: Floats) -> Estimates:
+        """Estimate every metric from the section's cells, (W, cells); there are no classes in `confusion`."""
         return Estimates(self._estimate(cells[..., :3]), self._estimate(cells[..., 3:]))
 
     def _estimate(self, cells: Floats) -> dict[str, Estimate]:

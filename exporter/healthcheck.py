@@ -8,10 +8,11 @@ from pathlib import Path
 
 from exporter.web import config
 from exporter.web.config import TlsSettings
+from exporter.web.server import host_and_port
 
 PATH = "/-/ready"
 _TIMEOUT_SECONDS = 5.0
-_ANY_HOST = ("", "0.0.0.0", "[::]")  # nosec B104: compared with, not bound to
+_ANY_HOST = ("", "0.0.0.0", "::", "[::]")  # nosec B104: compared with, not bound to
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,18 @@ class Access:
     client_certificate: Path | None = None
 
     def get(self, path: str, limit: int | None = None) -> tuple[int, bytes]:
-        """Return status and body, of which at most `limit` bytes, of the answer; raises OSError and ConfigError."""
-        host, _, port = self.address.rpartition(":")
-        host = "127.0.0.1" if host in _ANY_HOST else host.strip("[]")
+        """Return status and body, of which at most `limit` bytes, of the answer.
+
+        Raises OSError, ConfigError, and ListenError for what is no address.
+        """
+        host, port = host_and_port(self.address)
+        host = "127.0.0.1" if host in _ANY_HOST else host
         tls = self._tls()
         connection = (
-            http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_SECONDS)
+            http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
             if tls is None
             else http.client.HTTPSConnection(
-                host, int(port), timeout=_TIMEOUT_SECONDS, context=_context(tls, self.client_certificate)
+                host, port, timeout=_TIMEOUT_SECONDS, context=_context(tls, self.client_certificate)
             )
         )
         headers = {}
@@ -65,7 +69,7 @@ class Access:
 
 
 def check(access: Access) -> tuple[bool, str]:
-    """Return whether the exporter is ready, and what it says; raises OSError and ConfigError."""
+    """Return whether the exporter is ready, and what it says; raises what `get` does."""
     status, body = access.get(PATH, limit=1000)
     said = body.decode(errors="replace").strip()
     if status == 401:

@@ -15,7 +15,7 @@ from exporter.change import ChangeMonitor
 from exporter.config import Limits, ModelSettings
 from exporter.embeddings import EmbeddingCounts
 from exporter.estimation import LossEstimation, estimation_of
-from exporter.events import DEFAULT_VERSION, Columns, Encoded, Schema
+from exporter.events import CLOCK_SKEW_SECONDS, DEFAULT_VERSION, Columns, Encoded, Schema
 from exporter.fairness import GroupCounts
 from exporter.join import CLOSED, GivenUp, Join, Pairs
 from exporter.keys import hash_ids
@@ -72,6 +72,16 @@ class Version:
         self.seen = 0.0
         """When its last event arrived."""
         self.unlabelled = 0
+
+    def forget_after(self, now: float) -> bool:
+        """Forget the windows and times that a clock which was ahead has made; returns whether there were any."""
+        found = sum(window.forget_after(now) for window in self.windows + self.coverage) > 0
+        latest = now + CLOCK_SKEW_SECONDS
+        if (self.last_prediction or 0.0) > latest:
+            self.last_prediction, found = None, True
+        if (self.last_label or 0.0) > latest:
+            self.last_label, found = None, True
+        return found
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
@@ -413,8 +423,7 @@ class Model:
         """Give up what waited too long, and what a clock has counted that was ahead; returns whether there was any."""
         changed = False
         for version in self.versions.values():
-            for window in version.windows + version.coverage:
-                changed |= window.forget_after(now)
+            changed |= version.forget_after(now)
         if self.challenge:
             changed |= self.challenge.forget_after(now)
         for join in (self.join, *([self.challenge.join] if self.challenge else [])):

@@ -43,7 +43,7 @@ class VectorMap:
     ) -> None:
         self._chosen = np.array(chosen, np.intp)
         self._means = np.array(means, np.float64)[:, np.newaxis]
-        self._scales = np.array(scales, np.float32)[:, np.newaxis]
+        self._scales = np.minimum(scales, np.finfo(np.float32).max).astype(np.float32)[:, np.newaxis]
         self._frequencies = frequencies.astype(np.float32)
 
     @classmethod
@@ -114,18 +114,20 @@ class VectorDrift:
         moments[np.triu_indices(features)] = reference.second_moments
         moments = np.triu(moments) + np.triu(moments, 1).T
         self._components = multivariate.principal_components(moments, reference.explained)
+        left_out = reference.error_mean / (np.trace(moments) or 1.0)
+        self._error_mean = reference.error_mean if left_out > multivariate.LEAST_LEFT_OUT / 2 else np.nan
 
     def compare(self, sums: Sums) -> tuple[Floats, Floats]:
         """Return values and thresholds, (W, statistics); NaN below the least sample size."""
         reference, n = self._reference, sums.n
         enough = (n >= self._min_samples)[:, np.newaxis]
         error = multivariate.reconstruction_error(n, sums.outer, self._components)
-        values = [multivariate.mmd(n, sums.maps, self._mean), np.abs(error / (reference.error_mean or np.nan) - 1)]
+        values = [multivariate.mmd(n, sums.maps, self._mean), np.abs(error / self._error_mean - 1)]
         limits = [
             multivariate.mmd_threshold(self._coefficient, n, reference.fourier.rows),
             multivariate.mean_threshold(
                 n,
-                reference.error_mean or np.nan,
+                self._error_mean,
                 reference.error_variance,
                 reference.error_skewness,
                 reference.fourier.rows,

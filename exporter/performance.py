@@ -100,6 +100,15 @@ CLASS_METRICS: dict[str, Metric] = {
 }
 """One class against all others (multiclass), (..., K)."""
 
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1"), (0.0, 1.0)),
+    **dict.fromkeys(("roc_auc", "average_precision"), (0.0, 1.0)),
+    **dict.fromkeys((name for name in _PROBABILITY if name.startswith("expected_calibration_error")), (0.0, 1.0)),
+    "brier_score": (0.0, 2.0),
+    "mcc": (-1.0, 1.0),
+}
+"""Smallest and largest possible value of the metrics that have both."""
+
 _OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision"})
 
 

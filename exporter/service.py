@@ -87,7 +87,7 @@ class Service:
         self.intake = self.assembly.intake
         self.intake.closed = "starting"
         self.pulling = Pulling(self.intake)
-        self._awaited = dict(self.assembly.pulling)
+        self._awaited = {name: it for name, it in self.assembly.pulling.items() if not it.health.up}
         web = _web_config(options.web_config)
         self.app = Guard(self.assembly.app, web, self.assembly.guarded)
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
@@ -133,10 +133,13 @@ class Service:
             return str(self.faults.current)
         if self.intake.closed is not None:
             return self.intake.closed
-        for name in [name for name, source in self._awaited.items() if source.health.up]:
-            del self._awaited[name]
+        self.note_connected()
         waiting = [f"{name} ({source.health.error or 'connecting'})" for name, source in self._awaited.items()]
         return f"not connected yet: {', '.join(waiting)}" if waiting else None
+
+    def note_connected(self) -> None:
+        """Wait no longer for the sources that are up now, whatever becomes of them."""
+        self._awaited = {name: source for name, source in self._awaited.items() if not source.health.up}
 
     def status(self) -> Report:
         """Return how everything is; made once for all who ask of one state."""
@@ -256,6 +259,7 @@ async def _expire(service: Service) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
         service.intake.expire(time.time())
+        service.note_connected()
         if service.assembly.http is not None:
             await service.assembly.http.expire(time.time())
 

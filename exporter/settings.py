@@ -50,6 +50,8 @@ class Document:
             raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from None
         except yaml.YAMLError as error:
             raise ConfigError([f"{path}: not YAML: {error}"]) from None
+        except RecursionError:
+            raise ConfigError([f"{path}: nested too deeply"]) from None
         if node is None or not isinstance(content, dict):
             raise ConfigError([f"{path}:1: must be a mapping with {example}"])
         return cls(path, content, node, secret)

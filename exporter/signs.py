@@ -72,7 +72,8 @@ class Signs:
             return
         enough = totals[:, model.layout.predictions.start] >= PREDICTIONS
         with np.errstate(divide="ignore", invalid="ignore"):
-            estimates = estimation.estimate(totals[:, model.layout.cells_of(estimation)]).predictions
+            confusion = Sums(model.layout, totals).confusion
+            estimates = estimation.estimate(totals[:, model.layout.cells_of(estimation)], confusion).predictions
         for name, (minimum, maximum) in self._bounds.items():
             if name in estimates:
                 value, lower, upper = estimates[name]

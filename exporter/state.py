@@ -6,7 +6,7 @@ drifts when a statistic is above its threshold, and `signs` tells of the rest.
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -24,6 +24,9 @@ from exporter.model import Model, Version
 from exporter.performance import Sums, metrics_of
 from exporter.signs import Signs
 from exporter.sources.base import Health
+
+BUSY_EVENTS = 30  # as for the alert MLNoPredictions
+"""Predictions that a window would hold at the mean rate of the longest, from which on it is odd that it holds none."""
 
 HISTORY_POINTS = 60
 HISTORY_SECONDS = 10.0
@@ -162,12 +165,11 @@ class Observer:
         enough = model.settings.min_samples.performance
         reasons: dict[Verdict, list[str]] = {verdict: [] for verdict in VERDICTS}
         reasons["failing"] = missed
-        if totals[-1, layout.predictions.start] == 0:
-            reasons["silent"] = [f"no prediction in {self._windows[-1]}"]
+        reasons["silent"] = list(self._silence(totals[:, layout.predictions.start]))
         reasons["suspect"] = list(self._signs.of_failure(version, totals))
         reasons["unfair"] = list(self._signs.of_unfairness(totals))
         if drifted or outcomes:
-            reasons["drifting"] = [f"{_listed(drifted + outcomes)} drifted in {drift_window}"]
+            reasons["drifting"] = [f"{', '.join([*_listed(drifted), *outcomes])} drifted in {drift_window}"]
         if labels.max() < enough:
             reasons["unknown"] = [
                 f"{labels.max():.0f} of {enough} labels that performance needs in {self._windows[-1]}"
@@ -192,6 +194,17 @@ class Observer:
             last_prediction=version.last_prediction,
             last_label=version.last_label,
         )
+
+    def _silence(self, predictions: Floats) -> Iterator[str]:
+        """Say if there are no predictions: none at all, or none for long where the longest window has many."""
+        lengths = np.array(self._model.settings.windows)
+        if predictions[-1] == 0:
+            yield f"no prediction in {self._windows[-1]}"
+            return
+        usual = predictions[-1] * lengths / lengths[-1]
+        silent = np.flatnonzero((predictions == 0) & (usual >= BUSY_EVENTS))
+        if len(silent):
+            yield f"no prediction in {self._windows[silent[-1]]}, where {usual[silent[-1]]:,.0f} are usual"
 
     def _performance(self, totals: Floats, names: Sequence[str] | Mapping[str, object]) -> dict[str, Floats]:
         """Return value, lower and upper end of metrics by window, (W, 3); NaN below the least number of labels."""
@@ -253,6 +266,5 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)  # a NumPy number is none that JSON takes
 
 
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+def _listed(features: list[str]) -> list[str]:
+    return features if len(features) <= 4 else [*features[:3], f"{len(features) - 3} more features"]

@@ -56,7 +56,7 @@ def canonical_text(cell: str) -> str | None:
     """Return `canonical` of a cell of an untyped file, where missing values and booleans are texts too."""
     if cell in MISSING_TEXT:
         return None
-    if cell in ("True", "False"):
+    if cell in ("True", "False", "TRUE", "FALSE"):  # pandas', and R's and spreadsheets'
         return cell.lower()
     return canonical(cell)
 

@@ -10,11 +10,11 @@ from typing import NoReturn
 import pytest
 
 
-def require_program(name: str) -> str:
+def require_program(name: str, remedy: str = "tests/setup-debian.sh installs it on Debian") -> str:
     """Return the path of a program."""
     path = shutil.which(name)
     if path is None:
-        _lack(f"{name} is not installed: tests/setup-debian.sh installs it on Debian")
+        _lack(f"{name} is not installed: {remedy}")
     return path
 
 

@@ -55,7 +55,7 @@ def _rolling(
     realised = Sums(layout, totals)
     metrics = metrics_of(layout)
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimates = estimation.estimate(totals[:, layout.cells_of(estimation)])
+        estimates = estimation.estimate(totals[:, layout.cells_of(estimation)], realised.confusion)
         gaps = [gap(metrics[name](realised).value, estimate) for name, estimate in estimates.labelled.items()]
     for names, found, n in (
         (_ESTIMATED, list(estimates.predictions.values()), totals[:, layout.predictions.start]),

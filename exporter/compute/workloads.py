@@ -293,7 +293,8 @@ class WorkloadSampler:
         found_late = False
         for pid, stat in sorted(stats, key=lambda item: item[1].started):
             workload = self._workload_of(pid, stat, named)
-            if workload is None:
+            # Read again: it may have called exec since, and its memory been that of the one it was forked from.
+            if workload is None or (stat := self._stat(pid)) is None:
                 continue
             process = _Process(workload, stat.started, stat.parent)
             if stat.started < self._since[workload]:

@@ -51,7 +51,7 @@ def find(access: Access, telemetry_path: str, config_file: str) -> tuple[list[Fi
         return [problem(AREA, what, f"if it is the exporter, see its log; else {elsewhere}")], None
     except ConfigError as error:
         return [problem(AREA, str(error), "correct the file named with --web.config.file")], None
-    except ValueError:
+    except ListenError:
         return [_free(address, config_file)], None
     except OSError as error:
         remedy = "if it is an exporter with TLS, name its --web.config.file (and --client.cert-file); if not, "

@@ -5,6 +5,7 @@ Categorical: the categories, other, invalid, missing. Groups of neighbouring fin
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -56,9 +57,11 @@ class NumericVariable(msgspec.Struct, tag_field="kind", tag="numeric", forbid_un
 
     @property
     def exported_labels(self) -> list[tuple[str, str]]:
-        """Labels `bin` and `range` of the exported bins, then of invalid and missing."""
-        inner = [f"{self.edges[index]:.6g}" for index in self.exported[1:]]
-        lows, highs = ["(-inf", *(f"[{edge}" for edge in inner)], [*(f"{edge})" for edge in inner), "+inf)"]
+        """Labels `bin` and `range` of the exported bins, then of invalid and missing; that of one value 7 is [7,7]."""
+        inner = [self.edges[index] for index in self.exported[1:]]
+        after_value = [bool(edge == np.nextafter(before, np.inf)) for before, edge in pairwise([-np.inf, *inner])]
+        lows = ["(-inf", *(f"{'[('[after]}{edge:.6g}" for edge, after in zip(inner, after_value, strict=True))]
+        highs = [*(f"{edge:.6g}{')]'[after]}" for edge, after in zip(inner, after_value, strict=True)), "+inf)"]
         ranges = [f"{low},{high}" for low, high in zip(lows, highs, strict=True)]
         return [*((f"{i:02d}", text) for i, text in enumerate(ranges, 1)), ("invalid", ""), ("missing", "")]
 
@@ -116,8 +119,13 @@ def quantile_edges(sample: Floats, minimum: float, maximum: float, exported_bins
 
     `sample` are finite values (n >= 1), `minimum` and `maximum` the extremes of all reference values. Fine bins hold
     about equal shares; a value that alone holds more than a fine bin's share gets a bin of its own, so that
-    discrete features and point masses (many zeros) are told apart from what lies beside them.
+    discrete features and point masses (many zeros) are told apart from what lies beside them. A constant has three
+    exported bins, below, itself and above: in one alone, no statistic would ever see another value.
     """
+    if minimum == maximum:
+        above = np.nextafter(minimum, np.inf)
+        edges = np.array([np.nextafter(minimum, -np.inf), minimum, above, np.nextafter(above, np.inf)])
+        return edges.tolist(), [0, 1, 2]
     fine = exported_bins * FINE_PER_EXPORTED
     values, counts = np.unique(sample, return_counts=True)
     if len(values) <= fine:

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from exporter import __version__
 from exporter.embeddings import to_vectors
@@ -37,13 +39,25 @@ SAMPLE_ROWS = 100_000
 """Numbers per column from which quantiles are taken; exact up to that many rows."""
 
 MAX_CATEGORIES = 100
-"""Categories kept by name, the most frequent ones; the rest is `other`."""
+"""Categories kept by name, the most frequent ones; the rest is `other`.
+
+The most frequent ones *of a sample* are partly so by luck: their counts in that sample promise more than they keep, and
+every window would seem to drift towards `other`. So where not all can be kept, one half of the rows chooses, and the
+other half is counted.
+"""
+
+_LEAST_COUNT = 5
+"""Rows of the half that chooses which must have a category, for it to be kept by name where not all can be."""
+
+LARGEST = 1e150
+"""Numbers whose squares can be summed."""
 
 _TRACKED_CATEGORIES = 10_000
 """Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
 
 _NUMERIC_SHARE = 0.95
 _SCORE_BINS = 256
+_LARGEST_LOG_ODDS = 16.0
 _SEED = 1
 
 Floats = NDArray[np.float64]
@@ -106,12 +120,12 @@ def build(request: Request) -> tuple[Profile, list[str]]:
         for name in request.scores.values():
             if not columns[name].numbers:
                 raise BuildError(f"--score or --scores: {name}: has no number; name the column of the probabilities")
-        profile.score_edges = _score_edges(np.concatenate([column.sample for column in scores]))
+        profile.score_edges = score_edges(np.concatenate([column.sample for column in scores]))
         if request.task == "binary":
-            profile.score = _numeric(scores[0], request.bins)
+            profile.score = _numeric(next(iter(request.scores.values())), scores[0], request.bins)
     if profile.prediction is None and classes and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
-    _count(request, profile, {name: columns[name].vectors for name in names if columns[name].dimensions})
+    _count(request, profile, {name: columns[name] for name in names})
     return profile, notes
 
 
@@ -123,6 +137,7 @@ class _Column:
         self.numbers = 0
         self.texts = 0
         self.categories: Counter[str] = Counter()
+        self._candidates: Counter[str] = Counter()
         self._categorised = 0
         self.minimum, self.maximum = math.inf, -math.inf
         self.mean = 0.0
@@ -153,7 +168,13 @@ class _Column:
         self.rows += len(numbers)
         self.texts += int(np.isinf(numbers).sum())
         if len(self.categories) < _TRACKED_CATEGORIES:
-            self.categories.update(name for name in to_categories(cells, typed=typed) if isinstance(name, str))
+            names, chooses = to_categories(cells, typed=typed), _chooses(keys)
+            for half in (chooses, ~chooses):
+                found = Counter(compress(names, half.tolist()))
+                counts = {name: count for name, count in found.items() if isinstance(name, str)}
+                self.categories.update(counts)
+                if half is chooses:
+                    self._candidates.update(counts)
             self._categorised = self.rows
         finite = np.isfinite(numbers)
         values = numbers[finite]
@@ -162,10 +183,13 @@ class _Column:
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
         # Mean and squared deviations of the union (Chan, Golub and LeVeque 1983, Am. Stat. 37(3)).
-        mean, shift = float(values.mean()), float(values.mean()) - self.mean
-        total = self.numbers + len(values)
-        self.mean += shift * len(values) / total
-        self._squares += float(np.square(values - mean).sum()) + shift**2 * self.numbers * len(values) / total
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers beyond LARGEST, which are refused later
+            mean = float(values.mean())
+            shift = mean - self.mean
+            total = self.numbers + len(values)
+            self.mean += shift * len(values) / total
+            between = shift * shift * self.numbers * len(values) / total
+            self._squares += float(np.square(values - mean).sum()) + between
         self.numbers = total
         self._add_to_sample(values, keys[finite])
 
@@ -186,8 +210,20 @@ class _Column:
 
     @property
     def standard_deviation(self) -> float:
-        """Return the population standard deviation of the finite numbers."""
-        return math.sqrt(self._squares / self.numbers) if self.numbers else 0.0
+        """Return the population standard deviation of the finite numbers; that of a constant without rounding's."""
+        return math.sqrt(self._squares / self.numbers) if self.minimum < self.maximum else 0.0
+
+    @property
+    def has_too_many_categories(self) -> bool:
+        """Whether not all of its categories can be kept by name."""
+        return len(self.categories) > MAX_CATEGORIES
+
+    def kept_categories(self) -> list[str]:
+        """Return the categories to be kept by name, sorted."""
+        if not self.has_too_many_categories:
+            return sorted(self.categories)
+        frequent = sorted(self._candidates.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]
+        return sorted(name for name, count in frequent if count >= _LEAST_COUNT)
 
     @property
     def is_numeric(self) -> bool:
@@ -198,7 +234,12 @@ class _Column:
     def looks_like_identifiers(self) -> bool:
         """Whether the cells are texts most of which differ."""
         distinct = len(self.categories)
-        return not self.is_numeric and distinct > MAX_CATEGORIES and 2 * distinct > self._categorised
+        return not self.is_numeric and self.has_too_many_categories and 2 * distinct > self._categorised
+
+
+def _chooses(keys: Floats) -> NDArray[np.bool_]:
+    """Return which rows choose the categories that are kept by name, where not all can be; the others are counted."""
+    return keys < 0.5
 
 
 def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
@@ -206,7 +247,7 @@ def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
 
     In a typed file (NDJSON, Parquet) a text is never a number, as in events; in CSV every cell is a text.
     """
-    if not typed or set(map(type, cells)) <= {float, int, type(None)}:
+    if _is_plain(cells, typed):
         try:
             numbers = np.array(cells, np.float64) if typed else np.fromiter(map(float, cells), np.float64, len(cells))  # type: ignore[arg-type]
         except (ValueError, OverflowError):
@@ -217,10 +258,19 @@ def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
     return np.array(_of_each(lambda cell: _number(cell, typed), cells), np.float64)
 
 
+def _is_plain(cells: Sequence[object], typed: bool) -> bool:
+    """Whether the cells may be numbers all together; Python would read `2024_01` as one, which is a category's code."""
+    if typed:
+        return set(map(type, cells)) <= {float, int, type(None)}
+    return "_" not in "".join(map(str, cells))
+
+
 def _number(cell: object, typed: bool) -> float:
     if cell is None or (not typed and cell in MISSING_TEXT):
         return math.nan
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str) or (typed and isinstance(cell, str)):
+    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
+        return math.inf
+    if isinstance(cell, str) and (typed or "_" in cell):
         return math.inf
     try:
         return math.inf if math.isinf(float(cell)) else float(cell)
@@ -300,7 +350,9 @@ def _feature_names(request: Request, columns: dict[str, _Column], notes: list[st
         for name, column in columns.items():
             if name in others:
                 continue
-            if column.looks_like_identifiers and name not in request.categorical:
+            if not name:
+                notes.append("a column without a name, such as an index of rows, is left out")
+            elif column.looks_like_identifiers and name not in request.categorical:
                 notes.append(f"{name}: left out, since nearly every row has another text; --features would keep it")
             else:
                 names.append(name)
@@ -344,7 +396,7 @@ def _classes(request: Request, columns: dict[str, _Column]) -> list[str]:
 
 def _variable(name: str, column: _Column, request: Request) -> Variable:
     return (
-        _numeric(column, request.bins)
+        _numeric(name, column, request.bins)
         if column.is_numeric and name not in request.categorical
         else _categorical(column)
     )
@@ -357,10 +409,16 @@ def _outcome(columns: dict[str, _Column], name: str | None, classes: list[str], 
         return CategoricalVariable(classes, [0] * (len(classes) + 3))
     if not columns[name].is_numeric:
         raise BuildError(f"{name}: a regression needs numbers, but most cells of this column are not")
-    return _numeric(columns[name], bins)
+    return _numeric(name, columns[name], bins)
 
 
-def _numeric(column: _Column, bins: int) -> NumericVariable:
+def _numeric(name: str, column: _Column, bins: int) -> NumericVariable:
+    largest = max(abs(column.minimum), abs(column.maximum))
+    if largest > LARGEST:
+        raise BuildError(
+            f"{name}: holds a number of size {largest:.3g}, and beyond {LARGEST:g} no mean can be taken; where such "
+            f"numbers stand for missing values, leave the cells empty, or else use --exclude {name}"
+        )
     sample = column.sample
     edges, exported = quantile_edges(sample, column.minimum, column.maximum, bins)
     inside = np.clip(np.searchsorted(edges, sample, side="right") - 1, 0, len(edges) - 2)
@@ -374,24 +432,35 @@ def _numeric(column: _Column, bins: int) -> NumericVariable:
 
 
 def _categorical(column: _Column) -> CategoricalVariable:
-    most_frequent = sorted(column.categories.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]
-    categories = sorted(name for name, _ in most_frequent)
+    categories = column.kept_categories()
     return CategoricalVariable(categories, [0] * (len(categories) + 3))
 
 
-def _score_edges(sample: Floats) -> list[float]:
-    """Return the inner edges of the score's finest bins: quantiles of the reference, and equal widths for the rest."""
-    share = np.arange(1, _SCORE_BINS) / _SCORE_BINS
-    edges: list[float] = np.unique(np.concatenate([np.quantile(sample, share), share])).tolist()
+def score_edges(sample: Floats) -> list[float]:
+    """Return the inner edges of the score's finest bins, 511 at most, from scores of the reference.
+
+    Half of them are its quantiles. The others are for scores unlike the reference's, as of a model trained on balanced
+    classes and calibrated later: equal widths, and equal steps of the log-odds up to ±16, about one in ten million.
+    """
+    width = _SCORE_BINS // 2
+    quantiles = np.quantile(sample, np.arange(1, _SCORE_BINS) / _SCORE_BINS)
+    steps = expit(np.linspace(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, width + 1))
+    edges: list[float] = np.unique(np.concatenate([quantiles, np.arange(1, width) / width, steps])).tolist()
     return edges
 
 
-def _count(request: Request, profile: Profile, embeddings: dict[str, Floats]) -> None:
-    """Read the table again, count it into a ledger, and take counts and performance from there."""
+def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> None:
+    """Read the table again, count it into a ledger, and take counts and performance from there.
+
+    `columns` are those of the features.
+    """
     layout = Layout(profile)
     ledger = layout.zeros()
     fit = Fit(profile, layout.numeric, layout.categorical)
-    embedding_fits = {name: EmbeddingFit(*vectors) for name, vectors in embeddings.items()}
+    embedding_fits = {name: EmbeddingFit(*columns[name].vectors) for name in columns if columns[name].dimensions}
+    halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
+    uncounted = layout.zeros()
+    rng = np.random.default_rng(_SEED)
     typed = is_typed(request.data)
     group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
     for block in read_blocks(request.data):
@@ -406,6 +475,10 @@ def _count(request: Request, profile: Profile, embeddings: dict[str, Floats]) ->
         numeric = np.array([numbers(name) for name in layout.numeric]).reshape(-1, n)
         coded = [encode(categories(name), _codes(profile.features[name])) for name in layout.categorical]
         codes = np.array(coded, np.intp).reshape(-1, n)
+        chooses = _chooses(rng.random(n))
+        for name in halved:
+            cells = codes[layout.categorical.index(name), chooses]
+            uncounted[layout.features[name]] += np.bincount(cells, minlength=profile.features[name].cells)
         for name, counts in group_counts.items():
             counts += np.bincount(encode(categories(name), profile.groups[name].codes), minlength=len(counts))
 
@@ -432,7 +505,7 @@ def _count(request: Request, profile: Profile, embeddings: dict[str, Floats]) ->
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
     for name, section in layout.features.items():
-        profile.features[name].counts = ledger[section].astype(int).tolist()
+        profile.features[name].counts = (ledger - uncounted)[section].astype(int).tolist()
     for name, counts in group_counts.items():
         profile.groups[name].counts = counts.tolist()
     for section, variable in (

@@ -1,5 +1,6 @@
 """Tables from files, a block of columns at a time, so that a file larger than memory can be read."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -95,9 +96,9 @@ def _ndjson_blocks(path: Path) -> Iterator[Block]:
             if not line.strip():
                 continue
             try:
-                row = decoder.decode(line)
+                row = decoder.decode(line.removeprefix(codecs.BOM_UTF8))
             except msgspec.DecodeError as error:
-                raise TableError(f"{path}:{number}: not a JSON object: {error}") from error
+                raise TableError(f"{path}:{number}: not a JSON object, one on each line: {error}") from error
             rows.append(_flat(row))
             if len(rows) == BLOCK_ROWS:
                 yield _gather(rows)

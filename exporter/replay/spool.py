@@ -25,6 +25,7 @@ BLOCK_BYTES = 256 * 1024 * 1024
 """Numbers held in memory before they are spooled, and while they are written."""
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 @dataclass(slots=True)
@@ -70,16 +71,12 @@ class Spool:
         """
         self._flush()
         position = {metric.name: index for index, metric in enumerate(all_metrics())}
-        entries = sorted(self._entries.values(), key=lambda entry: position[entry.rows.metric.name])
-        prefixes = [prefix for entry in entries for prefix in entry.rows.prefixes]
-        if len(set(prefixes)) < len(prefixes):
-            twice = next(prefix for prefix in prefixes if prefixes.count(prefix) > 1)
-            raise ValueError(f"{twice.strip()} was collected twice")
+        chains = sorted(self._chains(), key=lambda chain: position[chain[0].rows.metric.name])
         series = samples = 0
         previous: Metric | None = None
-        for entry in entries:
-            for lines in self._metrics(entry):
-                metric = entry.rows.metric
+        for chain in chains:
+            for lines in self._metrics(chain):
+                metric = chain[0].rows.metric
                 if metric is not previous:
                     output.write(family_header(metric, openmetrics=True).encode())
                     previous = metric
@@ -89,29 +86,56 @@ class Spool:
         output.write(b"# EOF\n")
         return series, samples
 
-    def _metrics(self, entry: _Entry) -> Iterator[list[str]]:
+    def _chains(self) -> list[list[_Entry]]:
+        """Return the entries, those together that share series: what follows each other as versions come and go."""
+        entries = [*self._entries.values()]
+        chain_of: dict[str, list[int]] = {}
+        for number, entry in enumerate(entries):
+            joined = {id(chain): chain for prefix in entry.rows.prefixes if (chain := chain_of.get(prefix))}
+            chain = [*sorted(earlier for chain in joined.values() for earlier in chain), number]
+            for member in chain:
+                chain_of |= dict.fromkeys(entries[member].rows.prefixes, chain)
+        chains = {id(chain): chain for chain in chain_of.values()}
+        return [[entries[number] for number in chain] for chain in chains.values()]
+
+    def _metrics(self, chain: list[_Entry]) -> Iterator[list[str]]:
         """Yield the lines of each label set that has any."""
-        width = _width(entry.rows.metric)
-        prefixes = [self._labelled(prefix) for prefix in entry.rows.prefixes]
-        moments = sum(count for _, count in entry.segments)
-        block = max(1, BLOCK_BYTES // (8 * moments * width)) * width
-        stamps = [f" {_number(time)}\n" for time in self._read(entry, 0, 1)[:, 0].tolist()]
+        width = _width(chain[0].rows.metric)
+        columns = [{prefix: index for index, prefix in enumerate(entry.rows.prefixes)} for entry in chain]
+        prefixes = [*dict.fromkeys(prefix for entry in chain for prefix in entry.rows.prefixes)]
+        times = np.concatenate([self._read(entry, np.zeros(1, np.intp))[:, 0] for entry in chain])
+        distinct = all(len(known) == len(entry.rows) for known, entry in zip(columns, chain, strict=True))
+        if not distinct or np.any(np.diff(times) <= 0):
+            raise ValueError(f"{prefixes[0].strip()} was collected twice")
+        block = max(1, BLOCK_BYTES // (8 * len(times) * width)) * width
+        stamps = [f" {_number(time)}\n" for time in times.tolist()]
         for begin in range(0, len(prefixes), block):
-            values = self._read(entry, 1 + begin, 1 + min(begin + block, len(prefixes)))
+            named = prefixes[begin : begin + block]
+            values = np.concatenate(
+                [self._columns(entry, known, named) for entry, known in zip(chain, columns, strict=True)]
+            )
             for column in range(0, values.shape[1], width):
                 mine = values[:, column : column + width].ravel()
-                names = prefixes[begin + column : begin + column + width]
+                names = [self._labelled(prefix) for prefix in named[column : column + width]]
                 present = ~np.isnan(mine)
                 if present.any():
                     keys = compress(product(stamps, names), present.tolist())
                     numbers = format_numbers(mine[present])
                     yield [name + number + stamp for (stamp, name), number in zip(keys, numbers, strict=True)]
 
-    def _read(self, entry: _Entry, begin: int, end: int) -> Floats:
+    def _columns(self, entry: _Entry, columns: Mapping[str, int], prefixes: list[str]) -> Floats:
+        """Return the values of series, (moments, series), NaN where the entry lacks them."""
+        found = np.array([columns.get(prefix, -1) for prefix in prefixes], np.intp)
+        values = np.full((sum(count for _, count in entry.segments), len(prefixes)), np.nan)
+        known = np.flatnonzero(found >= 0)
+        values[:, known] = self._read(entry, 1 + found[known])
+        return values
+
+    def _read(self, entry: _Entry, columns: Ints) -> Floats:
         """Return columns of all moments; the first one is the time."""
         width = 1 + len(entry.rows)
         parts = [
-            np.array(np.memmap(self._path, np.float64, "r", offset, (count, width))[:, begin:end])
+            np.memmap(self._path, np.float64, "r", offset, (count, width))[:, columns]
             for offset, count in entry.segments
         ]
         return np.concatenate(parts)

@@ -8,6 +8,7 @@ partition: what comes again after a crash, or after a commit that failed, is pas
 import asyncio
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ _ASK_SECONDS = 5.0  # how long a question to the brokers may take when partition
 
 _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
+# What breaks a connection also comes to `error_cb`, and is told once: librdkafka repeats it with ever other counts.
+_client_log.addFilter(lambda record: not record.getMessage().startswith("FAIL "))
+_REPETITION = re.compile(r" \(after \d+ms in state [^)]*\)$")
 
 Partition = tuple[str, int]
 
@@ -246,7 +250,7 @@ class _Member:
             self._connected = False
             self._connection_fault = self._connection_fault or error.str()
         else:
-            self._connection_fault = error.str()
+            self._connection_fault = _REPETITION.sub("", error.str())
 
     def _on_statistics(self, text: str) -> None:
         brokers = json.loads(text)["brokers"].values()

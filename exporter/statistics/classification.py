@@ -15,11 +15,14 @@ Score histograms are (..., bins, 2): bins ascending in score, the last axis actu
 one bin are ties.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from exporter.statistics import F64
 from exporter.statistics.intervals import (
     Estimate,
+    degrees_of_freedom,
     delta_multinomial,
     logit_normal,
     mean_from_sums,
@@ -113,27 +116,55 @@ def mcc(confusion: F64) -> Estimate:
     return _delta(value, gradient, smooth, n, low=-1.0)
 
 
+class Ranks(NamedTuple):
+    """Area under the ROC curve, (...,), and what it is a mean of.
+
+    `above`, (..., bins), is the share of negatives that a positive in each bin ranks above, `below` the share of
+    positives that a negative ranks below; ties half. `positives` and `negatives` are how many there are, NaN unless
+    there are both.
+    """
+
+    area: F64
+    above: F64
+    below: F64
+    positives: F64
+    negatives: F64
+
+
+def ranks(scores: F64) -> Ranks:
+    """Rank positives among negatives and the other way round; NaN with one class only."""
+    negative, positive = scores[..., 0], scores[..., 1]
+    negatives, positives = negative.sum(-1), positive.sum(-1)
+    both = (negatives > 0) & (positives > 0)
+    negatives, positives = np.where(both, negatives, np.nan), np.where(both, positives, np.nan)
+    above = (np.cumsum(negative, -1) - negative / 2) / negatives[..., np.newaxis]
+    below = 1 - (np.cumsum(positive, -1) - positive / 2) / positives[..., np.newaxis]
+    return Ranks((positive * above).sum(-1) / positives, above, below, positives, negatives)
+
+
 def roc_auc(scores: F64) -> Estimate:
     """Area under the ROC curve: P(score of a positive > of a negative), ties half. NaN with one class only.
 
     Interval on the logit scale (Pepe 2003) from DeLong's variance, exact for the binned scores (DeLong,
-    DeLong and Clarke-Pearson 1988, Biometrics 44(3)). It is 0 for a perfect ranking and undefined with a single case of
+    DeLong and Clarke-Pearson 1988, Biometrics 44(3)), by Student's t: with few cases of a class it is known but
+    roughly. It is 0 for a perfect ranking and undefined with a single case of
     a class: there Wilson's interval for as many trials as the rarer class has cases stands in.
     """
-    negative, positive = scores[..., 0], scores[..., 1]
-    negatives, positives = negative.sum(-1), positive.sum(-1)
-    rarer = np.minimum(negatives, positives)
-    negatives, positives = np.where(rarer > 0, negatives, np.nan), np.where(rarer > 0, positives, np.nan)
-    # How a positive in each bin ranks among the negatives, and a negative among the positives.
-    above = (np.cumsum(negative, -1) - negative / 2) / negatives[..., np.newaxis]
-    below = 1 - (np.cumsum(positive, -1) - positive / 2) / positives[..., np.newaxis]
-    value = (positive * above).sum(-1) / positives
-    centred = value[..., np.newaxis]
+    found = ranks(scores)
+    of_negatives, of_positives = roc_auc_variances(scores, found)
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = (positive * (above - centred) ** 2).sum(-1) / (positives - 1) / positives + (
-            negative * (below - centred) ** 2
-        ).sum(-1) / (negatives - 1) / negatives
-    return logit_normal(value, variance, rarer)
+        degrees = degrees_of_freedom(of_negatives, of_positives, found.negatives, found.positives)
+    rarer = np.minimum(found.positives, found.negatives)
+    return logit_normal(found.area, of_negatives + of_positives, rarer, degrees)
+
+
+def roc_auc_variances(scores: F64, found: Ranks) -> tuple[F64, F64]:
+    """DeLong's variance of the area, in parts of negatives and of positives, (...,); not finite of a single case."""
+    centre = found.area[..., np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_negatives: F64 = (scores[..., 0] * (found.below - centre) ** 2).sum(-1) / (found.negatives - 1)
+        of_positives: F64 = (scores[..., 1] * (found.above - centre) ** 2).sum(-1) / (found.positives - 1)
+    return of_negatives / found.negatives, of_positives / found.positives
 
 
 def macro_roc_auc(scores: F64) -> Estimate:
@@ -149,7 +180,7 @@ def average_precision(scores: F64) -> Estimate:
     """Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds from high to low, one per bin. NaN without positives.
 
     scikit-learn's definition, without interpolation. Interval by the delta method on the multinomial shares of
-    the bins, on the logit scale.
+    the bins, on the logit scale, by Student's t with a degree of freedom less than positives: they are what varies.
     """
     n = scores.sum(_CELLS)
     positive = scores[..., 1]
@@ -166,7 +197,7 @@ def average_precision(scores: F64) -> Estimate:
     gradient /= positives[..., np.newaxis]
     size = np.where(n > 0, n, np.nan)[..., np.newaxis, np.newaxis]
     variance = delta_multinomial(scores / size, gradient * size, size[..., 0, 0], _CELLS)
-    return logit_normal(value, variance, positives[..., 0])
+    return logit_normal(value, variance, positives[..., 0], np.maximum(positives[..., 0] - 1, 1.0))
 
 
 def log_loss(n: F64, total: F64, total_of_squares: F64) -> Estimate:

@@ -5,8 +5,8 @@ probabilities are calibrated, the label of each prediction is a draw from them. 
 sum of the probabilities by predicted class: `expected` is (..., K, K), indexed [predicted, actual], `variance` the
 same with Σ p (1 − p), the variance of each count. Of two classes the second is the positive one.
 
-Numbers, direct loss estimation (DLE; Chen et al. 2021, NeurIPS): a small model tells the loss to be expected of each
-prediction from its features; the mean over a window is the sum over n.
+Numbers, direct loss estimation (DLE, a name from NannyML's documentation): a small model tells the loss to be expected
+of each prediction from its features; the mean over a window is the sum over n.
 """
 
 import numpy as np
@@ -86,9 +86,12 @@ def gap(realised: F64, estimated: Estimate) -> Estimate:
     return Estimate(realised - estimated.value, realised - estimated.upper, realised - estimated.lower)
 
 
-def macro(by_class: Estimate) -> Estimate:
-    """Mean over the classes, (..., K), that have a value; the range takes them as fully correlated."""
-    defined = ~np.isnan(by_class.value)
+def macro(by_class: Estimate, averaged: NDArray[np.bool_] | np.bool_ = np.True_) -> Estimate:
+    """Mean over the classes, (..., K), that are to be `averaged` and have a value.
+
+    The range takes them as fully correlated.
+    """
+    defined = ~np.isnan(by_class.value) & averaged
     classes = _defined(defined.sum(-1).astype(np.float64))
     return Estimate(*(np.where(defined, part, 0.0).sum(-1) / classes for part in by_class))
 

@@ -29,8 +29,8 @@ def demographic_parity_difference(selected: F64, n: F64, usable: Flags) -> Estim
 def demographic_parity_ratio(selected: F64, n: F64, usable: Flags) -> Estimate:
     """Smallest ratio of two selection rates, in [0, 1]: the four-fifths rule of 29 CFR 1607.4(D) asks for 0.8.
 
-    The interval of a pair's ratio is MOVER's on the logarithms of Wilson's limits (Donner and Zou 2012, Stat. Methods
-    Med. Res. 21(4)). NaN where nobody is selected.
+    The interval of a pair's ratio is MOVER's on the logarithms of Wilson's limits (Zou and Donner 2008, Stat. Med.
+    27(10)). NaN where nobody is selected.
     """
     n = np.where(usable & (n > 0), n, np.nan)
     rate, lower, upper = _wilson(selected, n, _z(usable, 1))

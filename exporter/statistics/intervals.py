@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit, logit, stdtrit
 
 from exporter.statistics import F64
 
@@ -29,9 +29,14 @@ def wilson(successes: F64, n: F64) -> Estimate:
     return Estimate(share, np.minimum(centre - half, share).clip(0.0), np.maximum(centre + half, share).clip(None, 1.0))
 
 
-def normal(value: F64, variance: F64, low: float = -np.inf, high: float = np.inf) -> Estimate:
-    """`value` ± Z·√`variance`, the variance being that of the value itself, cut to the range [low, high]."""
-    half = Z * np.sqrt(np.maximum(variance, 0.0))
+def normal(
+    value: F64, variance: F64, low: float = -np.inf, high: float = np.inf, degrees: F64 | float = np.inf
+) -> Estimate:
+    """`value` ± Z·√`variance`, the variance being that of the value itself, cut to the range [low, high].
+
+    By Student's t where the variance has so few `degrees` of freedom that it matters.
+    """
+    half = (Z if isinstance(degrees, float) else quantile(degrees)) * np.sqrt(np.maximum(variance, 0.0))
     value = np.clip(value, low, high)  # which rounding may have left
     return Estimate(value, np.maximum(value - half, low), np.minimum(value + half, high))
 
@@ -42,15 +47,27 @@ def log_normal(value: F64, variance: F64) -> Estimate:
     return Estimate(value, value / factor, value * factor)
 
 
-def logit_normal(value: F64, variance: F64, trials: F64) -> Estimate:
+def quantile(degrees: F64) -> F64:
+    """97.5 % quantile of Student's t for a variance estimated with so many degrees of freedom; NaN counts as many."""
+    limit = np.asarray(stdtrit(np.where(degrees > 0, degrees, np.inf), 0.975), np.float64)
+    return np.where(np.isnan(limit), Z, limit)
+
+
+def degrees_of_freedom(first: F64, second: F64, n_first: F64, n_second: F64) -> F64:
+    """Of the sum of two variances of means, of `n_*` values each (Satterthwaite 1946, Biometrics Bull. 2(6))."""
+    degrees: F64 = (first + second) ** 2 / (first**2 / (n_first - 1) + second**2 / (n_second - 1))
+    return degrees
+
+
+def logit_normal(value: F64, variance: F64, trials: F64, degrees: F64) -> Estimate:
     """Interval of a quantity in [0, 1], symmetric in its log-odds, which keeps it inside and follows its skewness.
 
-    Where the variance is 0 or unknown, as of a perfect value, Wilson's interval of a share of `trials` stands in: a
-    finite window is never certain.
+    The variance has so many `degrees` of freedom. Where it is 0 or unknown, as of a perfect value, Wilson's interval of
+    a share of `trials` stands in: a finite window is never certain.
     """
     usable = (variance > 0) & (value > 0) & (value < 1)
     inside = np.where(usable, value, 0.5)
-    half = Z * np.sqrt(np.where(usable, variance, 0.0)) / (inside * (1 - inside))
+    half = quantile(degrees) * np.sqrt(np.where(usable, variance, 0.0)) / (inside * (1 - inside))
     fallback = wilson(value * trials, trials)
     lower = np.where(usable, expit(logit(inside) - half), fallback.lower)
     return Estimate(value, lower, np.where(usable, expit(logit(inside) + half), fallback.upper))

@@ -12,6 +12,9 @@ from scipy.special import ndtri
 F64 = NDArray[np.float64]
 Real = TypeVar("Real", np.float32, np.float64)
 
+LEAST_LEFT_OUT = 1e-3
+"""Share of the variance that principal components leave out at least: less is within what single precision loses."""
+
 _BLOCK = 256
 _DRAWS = 20_000
 _SEED = 1
@@ -78,11 +81,12 @@ def mmd_threshold(coefficient: float, n: F64, reference_n: float) -> F64:
 def principal_components(second_moments: F64, explained: float = 0.8) -> F64:
     """Return the leading eigenvectors, (F, k), of the vectors' second moments that explain the given share.
 
-    At least one direction is left out, since a complete basis reconstructs everything.
+    Fewer where these would leave out nothing: what is left of vectors that lie in a plane is rounding, whose relative
+    change means nothing.
     """
     values, vectors = np.linalg.eigh(second_moments)
-    share = np.cumsum(values[::-1]) / values.sum()
-    k = int(np.clip(np.searchsorted(share, explained) + 1, 1, max(len(values) - 1, 0)))
+    share = np.cumsum(values[::-1]) / (values.sum() or 1.0)
+    k = min(np.count_nonzero(share < explained) + 1, np.count_nonzero(share < 1 - LEAST_LEFT_OUT))
     return np.asarray(vectors[:, ::-1][:, :k], np.float64)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from exporter.events import Reason
+from exporter.settings import ConfigError
 from exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
 from exporter.state import Report
 from exporter.web import negotiation
@@ -167,8 +168,8 @@ class App:
             "/v1/events": ("POST", self._post_events),
         }
         if not telemetry_path.startswith("/") or telemetry_path in self._routes:
-            raise ValueError(
-                f"telemetry path {telemetry_path!r} must begin with / and be none of {sorted(self._routes)}"
+            raise ConfigError(
+                [f"telemetry path {telemetry_path!r}: must begin with / and be none of {', '.join(self._routes)}"]
             )
         self._routes["/"] = ("GET", self._get_landing)
         self._routes[telemetry_path] = ("GET", self._get_metrics)

@@ -32,6 +32,7 @@ dt { color: var(--quiet); } dd { margin: 0; font-variant-numeric: tabular-nums; 
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); }
 thead th { color: var(--quiet); font-weight: 600; } tbody th { font-weight: 600; }
+thead th, td { overflow-wrap: break-word; } td[data-label="State"], td[data-label="What"] { overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   table, tbody, tr, th, td { display: block; border: 0; padding: 0; }

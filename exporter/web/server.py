@@ -77,18 +77,23 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter) or self._stop.is_set()
 
 
-def _listen(address: str) -> socket.socket:
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of a listen address, the host without brackets, "" for every interface; raises ListenError."""
     host, separator, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not separator or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
         raise ListenError(f"listen address {address!r}: write host:port, :port or [IPv6 address]:port")
-    host = host.strip("[]")
+    return host.strip("[]"), int(port)
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = host_and_port(address)
     try:
         if host in ("", "::"):
             dualstack = socket.has_dualstack_ipv6()
             family = socket.AF_INET6 if dualstack else socket.AF_INET
-            return socket.create_server(("", int(port)), family=family, backlog=_BACKLOG, dualstack_ipv6=dualstack)
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            return socket.create_server(("", port), family=family, backlog=_BACKLOG, dualstack_ipv6=dualstack)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)  # IPv4 first, as Go does
         return socket.create_server(where[:2], family=family, backlog=_BACKLOG)
     except socket.gaierror as error:

@@ -99,6 +99,21 @@ def test_a_page_fits_and_loads_nothing_else(page: Page, address: str, path: str,
     assert page.problems == []
 
 
+@pytest.mark.parametrize("width", [768, 1440], ids=["tablet", "desktop"])
+def test_a_long_error_does_not_break_the_words_of_a_table(page: Page, address: str, width: int) -> None:
+    page.open(address, width=width)
+    broken = """
+      [...document.querySelectorAll("thead th, td:not([data-label=State], [data-label=What])")].flatMap(cell =>
+      [...cell.childNodes].filter(node => node.nodeType === Node.TEXT_NODE).flatMap(node =>
+        [...node.data.matchAll(/\\S+/g)].filter(word => {
+          const range = document.createRange();
+          range.setStart(node, word.index);
+          range.setEnd(node, word.index + word[0].length);
+          return range.getClientRects().length > 1;
+        }).map(word => word[0])))"""
+    assert page.evaluate(broken) == []
+
+
 def test_it_is_readable_on_a_phone(page: Page, address: str) -> None:
     page.open(address, width=390)
     sizes = "[...document.querySelectorAll('main *')].map(e => parseFloat(getComputedStyle(e).fontSize))"

@@ -403,7 +403,9 @@ def test_the_state_after_a_kill_is_that_of_the_reload(site: Site) -> None:
         assert counted(exporter, "price") == counted(exporter, "price", "ml_model_labels_total") == 10
 
 
-def test_a_hang_up_before_it_is_ready_is_heeded_later(site: Site) -> None:
+@pytest.mark.parametrize("state", ["SigBlk", "SigCgt"])
+def test_a_hang_up_before_it_is_ready_is_heeded_later(site: Site, state: str) -> None:
+    """While the program is being loaded, and while it starts."""
     site.write(model("credit"), state={"path": str(site.directory / "state")})
     log = site.directory / "log"
     address = f"127.0.0.1:{free_port()}"
@@ -416,7 +418,10 @@ def test_a_hang_up_before_it_is_ready_is_heeded_later(site: Site) -> None:
             stderr=output,
         )
         try:
-            eventually(lambda: catches_hang_up(process.pid))
+            while not hang_up_is_in(state, process.pid):
+                assert process.poll() is None
+                assert "listening on" not in log.read_text()
+                time.sleep(0.005)
             os.kill(process.pid, signal.SIGHUP)
             assert "listening on" not in log.read_text()
             eventually(lambda: "the configuration was loaded anew" in log.read_text())
@@ -426,9 +431,9 @@ def test_a_hang_up_before_it_is_ready_is_heeded_later(site: Site) -> None:
             assert process.wait(timeout=15) == 0
 
 
-def catches_hang_up(pid: int) -> bool:
-    """Whether a process has a handler for SIGHUP, so that the signal does not end it."""
-    found = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+def hang_up_is_in(state: str, pid: int) -> bool:
+    """Whether a process blocks SIGHUP (SigBlk) or has a handler for it (SigCgt), so that the signal does not end it."""
+    found = re.search(rf"^{state}:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return found is not None and bool(int(found[1], 16) & 1 << (signal.SIGHUP - 1))
 
 

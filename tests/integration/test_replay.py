@@ -188,6 +188,27 @@ def test_a_long_pause_has_no_samples(directory: Path, capsys: pytest.CaptureFixt
     assert float(counts[-1][1]) >= now
 
 
+def test_versions_that_come_one_after_the_other_have_one_history_each(directory: Path) -> None:
+    begin = time.time() - 86400
+    events = [
+        {"model": "binary", "version": str(number // 100), "score": 0.5, "ts": begin + 60 * number}
+        for number in range(300)
+    ]
+    (directory / "log").write_bytes(as_lines(events))
+    replayed("--events=log", "--output=history.om", "--step=5m")
+    counts: dict[str, list[tuple[float, float]]] = {}
+    for line in (directory / "history.om").read_text().splitlines():
+        if line.startswith("ml_model_predictions_total{"):
+            labels, count, stamp = line.split()
+            counts.setdefault(labels.split('version="')[1][0], []).append((float(stamp), float(count)))
+    for version in range(3):
+        times, values = zip(*counts[str(version)], strict=True)
+        assert list(times) == [times[0] + 300 * step for step in range(len(times))]
+        assert times[0] == pytest.approx(begin + 6000 * version, abs=600)
+        assert np.diff(values[:20]).tolist() == [5] * 19
+        assert values[-1] == 100
+
+
 @pytest.mark.parametrize(
     ("log", "arguments", "message"),
     [

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from exporter.events import Reason
+from exporter.settings import ConfigError
 from exporter.sources.base import Content, IntakeResult, QueueFullError, UnavailableError
 from exporter.state import Report
 from exporter.web.app import App, ReloadError
@@ -137,7 +138,7 @@ def test_telemetry_path_is_configurable(service: Service) -> None:
     assert 'href="/probe"' in request(app, "GET", "/").text
     assert request(make_app(service, telemetry_path="/"), "GET", "/").content == b"ml_up 1.0\n"
     for path in ("metrics", "/v1/events"):
-        with pytest.raises(ValueError, match=r"must begin with / and be none of"):
+        with pytest.raises(ConfigError, match=r"must begin with / and be none of"):
             make_app(service, telemetry_path=path)
 
 

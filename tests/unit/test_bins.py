@@ -57,11 +57,14 @@ def test_a_point_mass_is_told_apart_from_what_lies_beside_it() -> None:
     assert beside != cell
 
 
-def test_a_constant_has_one_bin_and_everything_else_is_out_of_range() -> None:
+def test_what_differs_from_a_constant_is_out_of_range_and_in_another_bin() -> None:
     variable = numeric(np.full(50, 7.0))
-    assert variable.counts == [0, 50, 0, 0, 0]
-    assert variable.exported_labels == [("01", "(-inf,+inf)"), ("invalid", ""), ("missing", "")]
-    assert count_numeric(np.array([6.9, 7.0, 7.1, np.inf, np.nan]), variable.boundaries).tolist() == [1] * 5
+    assert exported_counts(variable) == [0, 50, 0]
+    labels = [("01", "(-inf,7)"), ("02", "[7,7]"), ("03", "(7,+inf)"), ("invalid", ""), ("missing", "")]
+    assert variable.exported_labels == labels
+    counts = count_numeric(np.array([6.9, 7.0, 7.1, np.inf, np.nan]), variable.boundaries)
+    assert counts.tolist() == [1, 0, 1, 0, 1, 1, 1]
+    assert np.add.reduceat(counts[:-2], variable.exported_starts).tolist() == [1, 1, 1]
 
 
 def test_labels_say_the_ranges() -> None:
@@ -89,8 +92,9 @@ def test_each_value_falls_into_the_one_cell_whose_range_holds_it(
 ) -> None:
     variable = numeric(np.array(reference), bins)
     edges = variable.edges
-    assert edges[0] == min(reference)
-    assert edges[-2] <= max(reference) < edges[-1]
+    beside = [np.nextafter(reference[0], -np.inf)] if len(set(reference)) == 1 else []
+    assert edges[0] == min([*reference, *beside])
+    assert edges[-2 - len(beside)] <= max(reference) < edges[-1]
     assert sum(variable.counts) == len(reference)
     expected = [0] * variable.cells
     for value in values:
@@ -107,7 +111,7 @@ def test_each_value_falls_into_the_one_cell_whose_range_holds_it(
 def test_exported_bins_are_groups_of_neighbouring_fine_bins(reference: list[float], bins: int) -> None:
     variable = numeric(np.array(reference), bins)
     assert sum(exported_counts(variable)) == len(reference)
-    assert len(variable.exported) <= bins
+    assert len(variable.exported) <= (bins if len(set(reference)) > 1 else 3)
     assert len(variable.exported_labels) == len(variable.exported) + 2
 
 

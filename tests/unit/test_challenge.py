@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from exporter.collectors.challenge import ChallengeCollector
 from exporter.model import Model
@@ -70,6 +71,68 @@ def test_the_paired_difference_is_that_of_the_same_events(tmp_path: Path) -> Non
     assert [lifetime[name][model.layout.labels.start] for name in ("1", "2")] == [N, 1000]
 
 
+def _delong(y: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> tuple[float, float]:
+    """Difference of the areas and its standard error, from the scores themselves."""
+    ranks = []
+    for scores in (champion, challenger):
+        won = np.sign(scores[y == 1][:, np.newaxis] - scores[y == 0]) / 2 + 0.5
+        ranks.append((won.mean(1), won.mean(0)))
+    of_positives, of_negatives = (ranks[1][part] - ranks[0][part] for part in (0, 1))
+    variance = of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)
+    return float(of_positives.mean()), float(np.sqrt(variance))
+
+
+def test_the_areas_differ_as_delong_says(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    label, champion, challenger = _scores(2)
+    labels = [{"id": f"e{row}", "label": int(label[row])} for row in range(N)]
+    feed(model, _events("1", champion, range(N)) + _events("2", challenger, range(N)) + labels)
+    found = _found(model)
+    value, lower, upper = (
+        found[f'ml_challenger_difference{part}{{,metric="roc_auc"}}'] for part in ("", "_lower", "_upper")
+    )
+    expected, error = _delong(label, champion, challenger)
+    assert expected == pytest.approx(roc_auc_score(label, challenger) - roc_auc_score(label, champion))
+    assert value == pytest.approx(expected, abs=0.001)
+    assert (upper - lower) / 2 == pytest.approx(1.96 * error, rel=0.03)
+    alone = [comparison.roc_auc_difference(*_histograms(label, champion, other)) for other in (champion, challenger)]
+    assert alone[0].value == 0
+    assert alone[0].upper - alone[0].lower < 0.1 * (alone[1].upper - alone[1].lower)
+
+
+def _histograms(y: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of the scores in 512 bins of equal width, and of both in 32."""
+    one, other = ((scores * 512).astype(int) for scores in (champion, challenger))
+    together = np.zeros((32, 32, 2))
+    np.add.at(together, (one // 16, other // 16, y), 1)
+    return (*(np.bincount(bins * 2 + y, minlength=1024).reshape(512, 2) * 1.0 for bins in (one, other)), together)
+
+
+def test_areas_of_one_class_do_not_differ_and_perfect_ones_are_not_certain() -> None:
+    y = np.arange(40) % 2
+    none = comparison.roc_auc_difference(*_histograms(y * 0, y * 0.5, y * 0.5))
+    assert np.isnan(none).all()
+    perfect = comparison.roc_auc_difference(*_histograms(y, y * 0.5, y * 0.9))
+    assert perfect.value == 0
+    assert -0.3 < perfect.lower < -0.05
+    assert 0.05 < perfect.upper < 0.3
+    single = comparison.roc_auc_difference(*_histograms(np.arange(40) // 39, np.linspace(0, 0.9, 40), y * 0.5))
+    assert single.lower < single.value < single.upper
+
+
+def test_pairs_of_a_release_that_compared_others_are_left_behind(tmp_path: Path) -> None:
+    label, champion, challenger = _scores(3)
+    labels = [{"id": f"e{row}", "label": int(label[row])} for row in range(N)]
+    model, again = _model(tmp_path), _model(tmp_path)
+    feed(model, _events("1", champion, range(N)) + _events("2", challenger, range(N)) + labels)
+    state = model.state()
+    del state["challenge"]["metrics"]
+    for window in state["challenge"]["windows"].values():
+        window["panes"] = window["panes"][:, :16]
+    again.restore(state)
+    assert _found(again)["ml_challenger_window_pairs{}"] == 0
+
+
 def test_order_and_restarts_do_not_matter(tmp_path: Path) -> None:
     label, champion, challenger = _scores(3)
     labels = [{"id": f"e{row}", "label": int(label[row])} for row in range(N)]
@@ -126,3 +189,24 @@ def test_intervals_cover_the_true_difference(n: int) -> None:
     difference = np.sqrt(1.25) - np.sqrt(2)
     covered = ((roots.lower <= difference) & (difference <= roots.upper)).mean()
     assert covered == pytest.approx(0.95, abs=0.03 if n < 100 else 0.012)
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("n", [100, 1000])
+@pytest.mark.parametrize("base", [0.0, -2.5])
+@pytest.mark.parametrize(("own", "shared"), [(0.6, 0.0), (0.2, 0.6)])
+def test_the_interval_of_areas_covers_their_true_difference(n: int, base: float, own: float, shared: float) -> None:
+    def drawn(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        truth, common = rng.normal(0, 1, n), shared * rng.normal(0, 1, n)
+        y = (rng.random(n) < 1 / (1 + np.exp(-2 * truth - base))).astype(int)
+        logits = [2 * (truth + common + noise * rng.normal(0, 1, n)) + base for noise in (own, own / 2)]
+        champion, challenger = (1 / (1 + np.exp(-logit)) for logit in logits)
+        return y, champion, challenger
+
+    rng = np.random.default_rng(8)
+    y, champion, challenger = drawn(rng, 500_000)
+    truth = roc_auc_score(y, challenger) - roc_auc_score(y, champion)
+    windows = [_histograms(*drawn(rng, n)) for _ in range(2000)]
+    found = comparison.roc_auc_difference(*(np.stack(part) for part in zip(*windows, strict=True)))
+    covered = ((found.lower <= truth) & (truth <= found.upper)).mean()
+    assert 0.93 <= covered <= 0.985

@@ -71,6 +71,10 @@ def test_scores_of_several_classes(table: Path) -> None:
         (["profile"], 2, "the following arguments are required: COMMAND"),
         (["fly"], 2, "invalid choice: 'fly'"),
         (["healthcheck", "--web.listen-address=127.0.0.1:1"], 1, "http://127.0.0.1:1/-/ready: "),
+        (["healthcheck", "--web.listen-address=here"], 1, "listen address 'here': write host:port"),
+        (["healthcheck", "--web.listen-address=:99999"], 1, "listen address ':99999': write host:port"),
+        ([*BUILD, "--threshold=50", "--output", "p.json"], 2, "'50': write a number from 0 to 1"),
+        ([*BUILD, "--threshold=nan", "--output", "p.json"], 2, "'nan': write a number from 0 to 1"),
     ],
 )
 def test_failures_say_why_on_standard_error(
@@ -136,6 +140,12 @@ def test_every_flag_has_a_twin_in_the_environment(
         monkeypatch.setenv(f"MLOPS_EXPORTER_{name}", value)
     assert cli.main(["run"]) == 0
     assert cli.main(["run", "--web.listen-address=:3", "--collector.data"]) == 0
+    monkeypatch.setenv("MLOPS_EXPORTER_WEB_ENABLE_LIFECYCLE", "off")
+    assert cli.main(["run"]) == 0
+    assert not started.pop().lifecycle
+    monkeypatch.setenv("MLOPS_EXPORTER_WEB_ENABLE_LIFECYCLE", "perhaps")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["run"])
     monkeypatch.setenv("MLOPS_EXPORTER_WEB_ENABLE_LIFECYCLE", "true")
     assert cli.main(["run"]) == cli.main(["run", "--no-web.enable-lifecycle"]) == 0
     twin, flags, *_ = started

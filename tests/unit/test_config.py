@@ -161,6 +161,8 @@ BAD = {
     "benchmark with two lower bounds": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 0.9, max_drop: 0.1}}}}}}]\n",
     "benchmark a number": f"models: [{GOOD}, benchmarks: {{accuracy: 0.9}}}}]\n",
     "max_drop below zero": f"models: [{GOOD}, benchmarks: {{accuracy: {{max_drop: -0.1}}}}}}]\n",
+    "benchmark in percent": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 90}}, mcc: {{max_drop: 3}}}}}}]\n",
+    "benchmark that nothing keeps": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 0.9, max: 0.1}}}}}}]\n",
     "max_drop without reference": "models:\n  - name: m\n    task: binary\n    profile: credit-unlabelled.json\n"
     "    benchmarks:\n      accuracy: {max_drop: 0.02}\n",
     "profile missing": "models:\n  - name: m\n    task: binary\n    profile: nowhere.json\n",
@@ -201,6 +203,27 @@ def test_every_message_names_file_and_line(name: str, directory: Path) -> None:
         file, line, _ = fault.split(":", 2)
         assert file == "mlops-exporter.yml"
         assert 1 <= int(line) <= lines
+
+
+def test_nesting_without_end(directory: Path) -> None:
+    assert faults("models: " + "[" * 2000 + "]" * 2000) == ["mlops-exporter.yml: nested too deeply"]
+
+
+def test_files_lie_beside_the_configuration(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the exporter is started."""
+    kafka = "{bootstrap_servers: 'kafka:1', topics: [t], settings: {sasl.password_file: password}}"
+    Path("mlops-exporter.yml").write_text(
+        f"models: [{GOOD}}}]\nstate: {{path: state}}\nsources: [{{name: stream, kafka: {kafka}}}]\n"
+    )
+    Path("password").write_text("hunter2")
+    (directory / "elsewhere").mkdir()
+    monkeypatch.chdir(directory / "elsewhere")
+    settings, _ = config.read(Path("../mlops-exporter.yml"))
+    assert settings.state is not None
+    assert settings.state.path.resolve() == directory.resolve() / "state"
+    assert settings.sources[0].kafka is not None
+    file = Path(str(settings.sources[0].kafka.settings["sasl.password_file"]))
+    assert file.resolve() == directory.resolve() / "password"
 
 
 def test_a_file_that_is_not_there(directory: Path) -> None:

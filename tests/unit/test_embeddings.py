@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,3 +111,25 @@ def test_without_drift_the_false_alarm_rate_is_kept(model: Model) -> None:
     values, thresholds = drift.compare(cells)
     rates = (values > thresholds).mean(axis=0)
     assert (np.abs(rates - alpha) <= 3 * np.sqrt(alpha * (1 - alpha) / windows)).all(), rates
+
+
+@pytest.mark.parametrize(("mean", "normalised", "absent"), [(1.0, True, "norm"), (0.0, False, "cosine")])
+def test_no_length_and_no_direction_cannot_drift(tmp_path: Path, mean: float, normalised: bool, absent: str) -> None:
+    def vectors(n: int, seed: int) -> list[list[float]]:
+        drawn = np.random.default_rng(seed).normal(mean, 1.0, (n, 8))
+        lengths = np.linalg.norm(drawn, axis=1, keepdims=True) if normalised else 1.0
+        rounded: list[list[float]] = np.round(drawn / lengths, 6).tolist()
+        return rounded
+
+    path = tmp_path / "reference.ndjson"
+    path.write_text("\n".join(json.dumps({"text": vector}) for vector in vectors(1000, 1)))
+    profile, _ = build(Request(data=path, task="regression", features=("text",)))
+    settings = ModelSettings.model_validate({"name": "m", "task": "regression", "profile": "p", "windows": [WINDOW]})
+    model = Model(settings, profile, Limits())
+    feed(model, [{"features": {"text": vector}, "prediction": 1.0} for vector in vectors(1000, 2)])
+    values = samples(MultivariateCollector([model]))
+    names = {name for name in ("mmd", "cosine", "norm") if f'ml_feature_embedding_drift{WHERE}{name}"}}' in values}
+    limited = {
+        name for name in ("mmd", "cosine", "norm") if f'ml_feature_embedding_drift_threshold{WHERE}{name}"}}' in values
+    }
+    assert names == limited == {"mmd", "cosine", "norm"} - {absent}

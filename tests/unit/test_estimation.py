@@ -141,6 +141,24 @@ def test_multiclass_estimates_follow_the_realised_value(tmp_path: Path) -> None:
     assert sum(counts) == pytest.approx(4000)
 
 
+def test_a_rare_class_without_a_label_makes_no_gap(tmp_path: Path) -> None:
+    def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        odds = np.exp(rng.normal([0.0, 0.0, -5.0], 1.0, (n, 3)))
+        told: np.ndarray = odds / odds.sum(1, keepdims=True)
+        return told, (told.cumsum(1) > rng.random((n, 1))).argmax(1)
+
+    scores, label = drawn(10_000, 1)
+    request = {"task": "multiclass", "label": "y", "scores": {str(k): f"p{k}" for k in range(3)}, "features": ("p0",)}
+    model = make_model(tmp_path, {"y": label.tolist(), **{f"p{k}": scores[:, k].tolist() for k in range(3)}}, request)
+    scores, label = drawn(300, 2)
+    told = [{str(k): float(p) for k, p in enumerate(row)} for row in scores]
+    feed(model, [{"scores": row, "label": int(y)} for row, y in zip(told, label, strict=True) if y != 2])
+    found = samples(EstimationCollector([model]))
+    for metric in ("recall", "f1"):
+        assert gap(found, metric, "_lower") < 0 < gap(found, metric, "_upper"), metric
+
+
 def regression(n: int, seed: int, *, shift: float = 0.0, noise: float = 1.0) -> Table:
     """Errors that grow with |x| and with z."""
     rng = np.random.default_rng(seed)

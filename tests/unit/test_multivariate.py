@@ -113,6 +113,29 @@ def test_reconstruction_error_equals_that_of_scikit_learns_components() -> None:
     assert components.shape[1] < 4
 
 
+@pytest.mark.parametrize("factors", [1, 2])
+def test_features_that_determine_each_other_raise_no_alarm(tmp_path: Path, factors: int) -> None:
+    def table(n: int, seed: int) -> np.ndarray:
+        x = np.random.default_rng(seed).standard_normal((n, factors))
+        return np.concatenate([x, 2 * x + 1], axis=1)
+
+    model = make_model(tmp_path, table_of(table(3000, 1)), REQUEST)
+    feed(model, events_of(table(3000, 2)))
+    where = '{model="m",version="default",window="1h",statistic="pca_reconstruction"}'
+    found = samples(MultivariateCollector([model]))
+    assert found[f"ml_data_drift{where}"] < found[f"ml_data_drift_threshold{where}"]
+
+
+def test_constants_alone_have_no_components(tmp_path: Path) -> None:
+    table: dict[str, list[Any]] = {"x0": [7.1] * 500, "x1": [-0.1] * 500, "y": [0, 1] * 250}
+    model = make_model(tmp_path, table, REQUEST)
+    feed(model, events_of(np.full((500, 2), [7.1, -0.1])))
+    found = samples(MultivariateCollector([model]))
+    where = 'ml_data_drift{model="m",version="default",window="1h",statistic='
+    assert found[where + '"mmd"}'] < 1e-6
+    assert where + '"pca_reconstruction"}' not in found
+
+
 def test_missing_and_invalid_values_count_as_the_mean(tmp_path: Path) -> None:
     model = make_model(tmp_path, table_of(correlated(500, 1, 0.5, features=2)), REQUEST)
     reference = model.profile.vectors

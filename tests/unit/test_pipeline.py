@@ -375,3 +375,5 @@ def test_windows_go_on_once_a_clock_that_was_ahead_is_right_again() -> None:
     assert shown.value("ml_model_predictions_total") == 610
     assert shown.by("window", "ml_model_window_predictions") == {"15m": 10, "1h": 10}
     assert shown.by("window", "ml_model_window_labels") == {"15m": 10, "1h": 10}
+    for metric in ("ml_model_last_prediction_timestamp_seconds", "ml_model_last_label_timestamp_seconds"):
+        assert shown.value(metric) == pytest.approx(now, abs=1)

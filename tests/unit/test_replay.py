@@ -137,3 +137,23 @@ def test_the_same_series_from_two_collectors_is_a_fault(tmp_path: Path) -> None:
         spooled.add(Samples(rows, np.ones(1)), 1.0)
     with pytest.raises(ValueError, match="ml_exporter_queue_events was collected twice"):
         spooled.write(io.BytesIO())
+
+
+def test_a_series_goes_on_when_others_come_and_go_beside_it(tmp_path: Path) -> None:
+    """As versions do: then all of them have new rows together."""
+    spooled = Spool(tmp_path, {})
+    present = [("c",), ("a",), ("a", "b"), ("b", "c", "a"), ("c",)]
+    for stage, models in enumerate(present):
+        rows = Rows(catalogue.PENDING_LABELS, [[model] for model in models])
+        for moment in range(10 * stage, 10 * stage + 10):
+            spooled.add(Samples(rows, np.array([1000.0 * ord(model) + moment for model in models])), float(moment))
+    output = io.BytesIO()
+    assert spooled.write(output) == (3, 80)
+    (family,) = text_string_to_metric_families(output.getvalue().decode())  # type: ignore[no-untyped-call]
+    found: dict[str, list[tuple[float, float]]] = {}
+    for sample in family.samples:
+        found.setdefault(sample.labels["model"], []).append((float(sample.timestamp), sample.value))
+    assert found == {
+        model: [(float(moment), 1000.0 * ord(model) + moment) for moment in range(50) if model in present[moment // 10]]
+        for model in "abc"
+    }

@@ -120,6 +120,21 @@ def test_silence(exporter: Exporter) -> None:
     assert "no prediction in 5m" in state.reasons
     assert state.drifted == []
 
+    (state,) = exporter.observers["flights"].states(exporter.now + 90)
+    (reason,) = (reason for reason in state.reasons if reason.startswith("no prediction in 1m, where "))
+    usual = float(reason.removeprefix("no prediction in 1m, where ").removesuffix(" are usual").replace(",", ""))
+    assert usual == pytest.approx(state.predictions / 5, abs=1)
+
+
+def test_what_drifted_is_as_many_as_are_counted(exporter: Exporter) -> None:
+    exporter.run_to(110)
+    state = exporter.state("mpg")
+    (reason,) = (reason for reason in state.reasons if " drifted in " in reason)
+    named = reason.removesuffix(" drifted in 1m").split(", ")
+    assert named[:3] == state.drifted[:3]
+    assert named[3] == f"{len(state.drifted) - 3} more features"
+    assert set(named[4:]) <= {"predictions", "labels"}
+
 
 def test_history_is_bounded(exporter: Exporter) -> None:
     observer = Observer(exporter.models[0], exporter.data.comparisons["mpg"])

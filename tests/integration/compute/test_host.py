@@ -155,7 +155,7 @@ def container(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_inside_a_container_its_limits_count_and_its_use(container: Machine) -> None:
-    container.ask(start={"interval": "200ms"})
+    container.ask(start={"interval": "500ms"})  # a sample holds about five of the quota's periods, never one
     time.sleep(0.1)
     assert container.ask(scrape=True)["series"]["ml_compute_cpu_cores"] == 0.5
     with burning() as first, burning() as second:
@@ -167,7 +167,7 @@ def test_inside_a_container_its_limits_count_and_its_use(container: Machine) -> 
         (V1 / "cpu" / container.directory.name / "cpu.cfs_quota_us").write_text("20000")
         time.sleep(1.0)
         before = container.ask(scrape=True)["series"]
-        time.sleep(2.0)
+        time.sleep(4.0)
         after = container.ask(scrape=True)["series"]
     container.ask(stop=True)
 
@@ -176,9 +176,9 @@ def test_inside_a_container_its_limits_count_and_its_use(container: Machine) -> 
 
     assert after['ml_compute_info{scope="cgroup"}'] == 1
     assert after["ml_compute_cpu_cores"] == 0.2
-    assert grown("ml_compute_cpu_seconds_total") == pytest.approx(0.4, abs=0.1)
+    assert grown("ml_compute_cpu_seconds_total") == pytest.approx(0.8, abs=0.2)  # either sample may be 0.5 s old
     assert grown("ml_compute_cpu_utilization_sum") / grown("ml_compute_cpu_utilization_count") > 0.85
-    assert grown("ml_compute_cpu_throttled_periods_total") >= 0.8 * grown("ml_compute_cpu_periods_total") > 10
-    assert grown("ml_compute_cpu_throttled_seconds_total") > 0.5
+    assert grown("ml_compute_cpu_throttled_periods_total") >= 0.8 * grown("ml_compute_cpu_periods_total") > 20
+    assert grown("ml_compute_cpu_throttled_seconds_total") > 1
     assert after["ml_compute_memory_total_bytes"] == 512 << 20
     assert 1 << 20 < after["ml_compute_memory_used_bytes"] < 512 << 20

@@ -110,10 +110,9 @@ def test_children_shorter_than_a_sample_are_counted_once(
     process = run(FORKER, "the-forker")
     assert process.stdout is not None
     user, system, children_user, children_system, _ = json.loads(process.stdout.readline())
-    time.sleep(0.3)
-    counted = collect(compute.collectors)[f"ml_workload_cpu_seconds_total{LABELS}"]
     assert children_user + children_system > 0.7
-    assert counted == pytest.approx(user + system + children_user + children_system, abs=0.05)
+    seconds = pytest.approx(user + system + children_user + children_system, abs=0.05)
+    wait_for(compute, lambda found: found.get(f"ml_workload_cpu_seconds_total{LABELS}") == seconds)
 
 
 def test_what_a_process_holds_is_shown_and_gone_with_it(
@@ -124,15 +123,14 @@ def test_what_a_process_holds_is_shown_and_gone_with_it(
     process = run(HOLDER, str(tmp_path / "out"), "the-holder")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.25)
-    found = collect(compute.collectors)
+    found = wait_for(compute, lambda found: found.get(f"ml_workload_memory_bytes{LABELS}", 0) > 50e6)
+    assert found[f"ml_workload_memory_bytes{LABELS}"] < 90e6
+    assert found[f"ml_workload_written_bytes_total{LABELS}"] >= 3_000_000
     assert found[f"ml_workload_processes{LABELS}"] == 1
     assert found[f"ml_workload_threads{LABELS}"] == 6
     assert found[f"ml_workload_open_files{LABELS}"] == len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
     assert found[f"ml_workload_open_files{LABELS}"] >= 23
-    assert 50e6 < found[f"ml_workload_memory_bytes{LABELS}"] < 90e6
     assert found[f"ml_workload_start_time_seconds{LABELS}"] == pytest.approx(before, abs=1.0)
-    assert found[f"ml_workload_written_bytes_total{LABELS}"] >= 3_000_000
 
     process.kill()
     process.wait()
@@ -185,15 +183,14 @@ def test_a_cgroup_counts_even_what_nobody_waits_for(
     enter = f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write('0')\n"
     # The kernel reaps these children itself, and adds their time to nobody's.
     ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
-    wait = "    try:\n        os.waitpid(pid, 0)\n    except ChildProcessError:\n        pass\n"
-    program = FORKER.replace("    os.waitpid(pid, 0)\n", wait, 1).replace("\nos.waitpid(pid, 0)\n", "\ntime.sleep(1)\n")
-    process = run(enter + ignore + program)
+    # To wait for one of them is to wait for all, and to be told that there is none.
+    wait = "def wait(pid):\n    try:\n        os.waitpid(pid, 0)\n    except ChildProcessError:\n        pass\n"
+    process = run("import os\n" + enter + ignore + wait + FORKER.replace("os.waitpid(pid, 0)", "wait(pid)"))
     assert process.stdout is not None
     process.stdout.readline()
-    time.sleep(0.25)
-    found = collect(compute.collectors)
-    assert found[f"ml_workload_processes{LABELS}"] == 1
-    assert found[f"ml_workload_cpu_seconds_total{LABELS}"] == pytest.approx(12 * 0.03 + 0.4, abs=0.15)
+    seconds = pytest.approx(12 * 0.03 + 0.4, abs=0.15)
+    expected = {f"ml_workload_cpu_seconds_total{LABELS}": seconds, f"ml_workload_processes{LABELS}": 1}
+    wait_for(compute, lambda found: all(found.get(name) == value for name, value in expected.items()))
     process.kill()
     process.wait()
 

@@ -136,6 +136,15 @@ def test_all_sources_feed_the_model_and_show_how_they_are(
     assert "Traceback" not in log
 
 
+def test_an_input_that_has_ended_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Not even when it ended before anybody asked."""
+    with exporter(tmp_path, [{"name": "pipe", "stdin": {}}]) as (process, url):
+        assert process.stdin is not None
+        process.stdin.close()
+        eventually(lambda: samples(url, "ml_exporter_source_up") == {"pipe": 0})
+        assert get(f"{url}/-/ready") == "ready\n"
+
+
 def test_killed_again_and_again_every_event_counts_once(tmp_path: Path, redis: RedisServer, kafka: KafkaBroker) -> None:
     """With a state on disk no source loses or repeats an event, wherever the exporter is killed."""
     client = Redis(port=redis.port, password="hunter2", protocol=2)

@@ -1,6 +1,7 @@
 """The Kafka source against a broker with a disk."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from exporter.config import KafkaSettings
 from exporter.sources.kafka import KafkaSource
+from tests.integration.prometheus import free_port
 from tests.integration.sources.brokers import KafkaBroker
 from tests.sink import RecordingSink, event, running, until
 
@@ -64,3 +66,21 @@ def test_a_killed_broker_shows_and_nothing_is_lost_or_doubled(broker: KafkaBroke
 
     asyncio.run(running(source(broker), sink, restarted))
     assert sorted(sink.ids) == list(range(2001))
+
+
+def test_a_broker_that_is_not_there_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However often librdkafka tries, so that the last faults on the landing page keep those of others."""
+    address = f"127.0.0.1:{free_port()}"
+    settings = KafkaSettings(bootstrap_servers=address, topics=["events"], settings={"reconnect.backoff.max.ms": 100})
+    stream = KafkaSource("stream", settings)
+
+    async def story() -> None:
+        await until(lambda: stream.health.error is not None)
+        await asyncio.sleep(1.0)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(running(stream, RecordingSink(), story))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("source stream is down and will be tried again: ")
+    assert stream.health.error is not None
+    assert stream.health.error.endswith(f"{address} failed: Connection refused")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exporter.compute import procfs
 from exporter.compute.settings import ComputeSettings
 from exporter.compute.workloads import ProcessStat, Tally, WorkloadSampler, WorkloadSnapshot, parse_process_stat
 
@@ -36,10 +37,13 @@ class Proc:
         started: int = LATER,
         state: str = "S",
         io: tuple[int, int] = (0, 0),
+        pages: int = 256,
     ) -> None:
         directory = self.root / "proc" / str(pid)
         (directory / "fd").mkdir(parents=True, exist_ok=True)
-        stat = f"{pid} (a) b) {state} {parent} 0 0 0 -1 0 0 0 0 0 {own} 0 {children} 0 20 0 3 0 {started} 0 256 0 0\n"
+        stat = (
+            f"{pid} (a) b) {state} {parent} 0 0 0 -1 0 0 0 0 0 {own} 0 {children} 0 20 0 3 0 {started} 0 {pages} 0 0\n"
+        )
         (directory / "stat").write_text(stat)
         (directory / "cmdline").write_text(command.replace(" ", "\0") + "\0" if command else "")
         names = ("rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes")
@@ -210,6 +214,22 @@ def test_a_fork_that_becomes_another_workload_changes_sides(proc: Proc) -> None:
     proc.put(11, "serve.py", parent=10, started=LATER + 1)
     train, serve = sampler.sample()
     assert (train.processes, serve.processes) == (1, 1)
+
+
+def test_memory_is_not_that_of_the_process_it_was_forked_from(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It calls exec after its numbers were read and before its command line is."""
+    sampler = watch(proc, TRAIN)
+    proc.put(10, "bash", pages=100_000)
+    read = procfs.read
+
+    def read_late(path: str) -> bytes:
+        if path.endswith("10/cmdline"):
+            proc.put(10, "python train.py", pages=300)
+        return read(path)
+
+    monkeypatch.setattr(procfs, "read", read_late)
+    (train,) = sampler.sample()
+    assert train.memory_bytes == 300 * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_process_that_renames_itself_late_is_found_with_its_children(proc: Proc) -> None:

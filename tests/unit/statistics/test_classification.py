@@ -7,8 +7,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, logit
+from scipy.stats import t as student
 from sklearn import metrics
 
+from exporter.profile.build import score_edges
 from exporter.statistics import classification
 from exporter.statistics.intervals import Estimate, wilson
 
@@ -162,10 +164,13 @@ def test_delong_equals_its_definition_pair_by_pair(case: tuple[Labels, Labels]) 
     positive, negative = bins[actual == 1], bins[actual == 0]
     assume(min(len(positive), len(negative)) > 1)
     wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
-    variance = wins.mean(1).var(ddof=1) / len(positive) + wins.mean(0).var(ddof=1) / len(negative)
+    parts = wins.mean(1).var(ddof=1) / len(positive), wins.mean(0).var(ddof=1) / len(negative)
+    variance = sum(parts)
     assume(variance > 1e-12 and 0 < wins.mean() < 1)
     estimate = classification.roc_auc(histogram_of(actual, bins))
-    half = 1.959963984540054 * np.sqrt(variance) / wins.mean() / (1 - wins.mean())
+    degrees = variance**2 / (parts[0] ** 2 / (len(positive) - 1) + parts[1] ** 2 / (len(negative) - 1))
+    half = student.ppf(0.975, degrees) * np.sqrt(variance) / wins.mean() / (1 - wins.mean())
+    assume(half < 15)
     assert float(logit(estimate.upper) - logit(estimate.value)) == pytest.approx(half, rel=1e-6)
     assert float(logit(estimate.value) - logit(estimate.lower)) == pytest.approx(half, rel=1e-6)
 
@@ -216,6 +221,19 @@ def test_macro_roc_auc_equals_scikit_learn_and_misses_a_class_as_nan() -> None:
     assert np.isnan(classification.macro_roc_auc(histograms).value)
 
 
+@pytest.mark.parametrize("odds", [lambda odds: odds, lambda odds: odds - 6, lambda odds: 4 * odds - 1])
+def test_roc_auc_is_within_two_thousandths_when_scores_are_on_another_scale_than_the_references(
+    odds: Callable[[F64], F64],
+) -> None:
+    rng = np.random.default_rng(6)
+    actual = (rng.random(20_000) < 0.3).astype(int)
+    balanced = rng.standard_normal(20_000) + 1.4 * actual - 0.7
+    edges = score_edges(expit(balanced))
+    score = expit(odds(balanced))
+    histogram = histogram_of(actual, np.searchsorted(edges, score, side="right"), 512)
+    assert classification.roc_auc(histogram).value == pytest.approx(metrics.roc_auc_score(actual, score), abs=2e-3)
+
+
 @pytest.mark.parametrize("name", ["normal", "uniform", "beta", "ties", "steep"])
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.5])
 def test_roc_auc_from_512_bins_is_within_a_thousandth(name: str, shift: float) -> None:
@@ -235,7 +253,7 @@ def test_roc_auc_from_512_bins_is_within_a_thousandth(name: str, shift: float) -
 
     rng = np.random.default_rng(6)
     _, reference = sample(rng, 0.0)
-    edges = np.union1d(np.quantile(reference, np.linspace(0, 1, 257)[1:-1]), np.linspace(0, 1, 257)[1:-1])
+    edges = score_edges(reference)
     actual, score = sample(rng, shift)
     histogram = histogram_of(actual, np.searchsorted(edges, score, side="right"), 512)
     assert classification.roc_auc(histogram).value == pytest.approx(metrics.roc_auc_score(actual, score), abs=1e-3)

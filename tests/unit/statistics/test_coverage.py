@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
+from exporter.statistics import classification
 from tests.simulations import coverage
 
 WINDOWS = 4_000
@@ -24,6 +26,17 @@ def test_confusion_metrics(n: int) -> None:
 @pytest.mark.parametrize("n", [200, 2_000])
 def test_score_metrics(n: int) -> None:
     assert outside(coverage.scores(np.random.default_rng(n), n, WINDOWS)) == {}
+
+
+@pytest.mark.parametrize("positives", [3, 5, 10])
+def test_the_upper_limit_of_roc_auc_with_few_positives(positives: int) -> None:
+    # What a benchmark's alert asks for. From the normal distribution's quantile 6 % lay beyond it with 3 positives.
+    shift, windows = 0.7, 3_000
+    actual = np.tile(np.arange(200 + positives) < positives, (windows, 1))
+    score = ndtr(np.random.default_rng(positives).standard_normal(actual.shape) + shift * actual)
+    cell = (np.arange(windows)[:, np.newaxis] * 256 + (score * 256).astype(int)) * 2 + actual
+    histogram = np.bincount(cell.ravel(), minlength=windows * 512).reshape(windows, 256, 2).astype(np.float64)
+    assert (classification.roc_auc(histogram).upper < ndtr(shift / np.sqrt(2))).mean() < 0.035
 
 
 @pytest.mark.parametrize("n", [200, 2_000])
