@@ -434,6 +434,17 @@ def _rejected() -> Case:
     return t.case("MLEventsRejected", {**HERE, "source": "fires"}, series)
 
 
+def _restarting() -> Case:
+    t = Timeline("MLExporterRestarting", lead=20, tail=35)
+    series: list[Series] = []
+    for name, starts in {"a": 6, "under": 2}.items():
+        here = {**HERE, "instance": f"{name}:10042"}
+        series.append(("up", here, t.values(1)))
+        series.append(("process_start_time_seconds", here, f"0+60x{starts} {60 * starts}+0x{t.over}"))
+    series.append(("process_start_time_seconds", {"job": "node", "instance": "n:9100"}, f"0+60x{t.over}"))
+    return t.case("MLExporterRestarting", HERE, series)
+
+
 def _feed_down() -> Case:
     t = Timeline("MLModelFeedDown", lead=8, tail=8)  # the source's own alert comes after 5m, and stays as long
     series: list[Series] = []
@@ -580,6 +591,7 @@ def cases() -> list[Case]:
             good=1,
             beside={"ml_exporter_source_last_event_timestamp_seconds": -60},
         ),
+        _restarting(),
         _feed_down(),
         _lagging(),
         _rejected(),

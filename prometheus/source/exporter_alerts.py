@@ -37,6 +37,19 @@ ALERTS = [
         "10m",
     ),
     Alert(
+        "MLExporterRestarting",
+        "availability",
+        "warning",
+        HOST,
+        f"changes(process_start_time_seconds[30m]) >= {threshold('restarts')}\nand on (job, instance) ml:exporter:up",
+        "An exporter of model metrics restarts again and again.",
+        f"{{{{ $labels.instance }}}} has started {{{{ $value }}}} times in the last 30m, where {constant('restarts')} "
+        "warn. Between its starts it can be scraped, but what its windows held in memory alone is lost each time.",
+        "Read what it logged last, and whether the kernel or the container's limit killed it for memory.",
+        "0m",
+        "15m",
+    ),
+    Alert(
         "MLSourceDown",
         "availability",
         "critical",

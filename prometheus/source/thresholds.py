@@ -55,6 +55,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "throttled_ratio": Threshold(0.2, "Share of time that a GPU is slowed down by heat."),
     "ecc_corrected_per_day": Threshold(100, "Corrected GPU memory errors in a day that warn."),
     # the exporter
+    "restarts": Threshold(3, "Restarts of an exporter in 30m that warn."),
     "source_lag_seconds": Threshold(300, "Time that a source's backlog takes at the present pace."),
     "source_lag_events": Threshold(1000, "Backlog below which no source counts as lagging."),
     "rejected_ratio": Threshold(0.05, "Share of events that are refused."),

@@ -32,6 +32,7 @@ _PROMETHEUS = {
     ),
     "ml:exporter:up": Series(frozenset({"job", "instance"})),  # reads itself
     "process_start_time_seconds": Series(frozenset({"job", "instance"})),
+    "process_resident_memory_bytes": Series(frozenset({"job", "instance"})),
     "prometheus_rule_evaluation_failures_total": Series(frozenset({"job", "instance", "rule_group"}), counter=True),
 }
 
