@@ -46,7 +46,7 @@ ALERTS = [
         f"{{{{ $labels.instance }}}} has started {{{{ $value }}}} times in the last 30m, where {constant('restarts')} "
         "warn. Between its starts it can be scraped, but what its windows held in memory alone is lost each time.",
         "Read what it logged last, and whether the kernel or the container's limit killed it for memory.",
-        "0m",
+        "1m",
         "15m",
     ),
     Alert(

@@ -121,6 +121,8 @@ def test_alert(alert: Alert, lint: Lint) -> None:
     assert " First: " in annotations["description"]
     if alert.category != "watchdog":
         assert " Since " in annotations["description"]
+    if alert.name not in ("MLWatchdog", "MLModelFeedDown"):  # which nobody reads
+        assert rule["for"] != "0m", "what fires at once does not know yet since when"
     used = set(re.findall(r"\$labels\.(\w+)", " ".join(annotations.values())))
     assert used <= set(alert.labels)
     for query in queries(rule):
