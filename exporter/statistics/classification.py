@@ -147,8 +147,8 @@ def roc_auc(scores: F64) -> Estimate:
 
     Interval on the logit scale (Pepe 2003) from DeLong's variance, exact for the binned scores (DeLong,
     DeLong and Clarke-Pearson 1988, Biometrics 44(3)), by Student's t: with few cases of a class it is known but
-    roughly. It is 0 for a perfect ranking and undefined with a single case of
-    a class: there Wilson's interval for as many trials as the rarer class has cases stands in.
+    roughly. It is 0 for a perfect ranking and undefined with a single case of a class: there Wilson's interval for as
+    many trials as the rarer class has cases stands in.
     """
     found = ranks(scores)
     of_negatives, of_positives = roc_auc_variances(scores, found)
