@@ -10,6 +10,7 @@ from exporter.config import DriftSettings
 from exporter.ledger import Layout
 from exporter.profile.bins import NumericVariable, Variable
 from exporter.statistics import discovery, drift, thresholds
+from exporter.statistics.thresholds import Statistic
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -64,13 +65,14 @@ class Comparison:
         numeric = [(section, v) for section, v in variables.values() if isinstance(v, NumericVariable)]
         self._numeric = np.array([isinstance(v, NumericVariable) for _, v in variables.values()], np.bool_)
         self._fine = _bins(numeric, fine=True) if numeric else None
-        self._coefficients = {
-            statistic: thresholds.coefficients(
-                statistic, bins.reference, bins.starts, bins.positions, settings.false_alarm_rate
-            )
-            for statistic in settings.statistics
-            if (bins := self._bins_of(statistic)) is not None
-        }
+        coefficients: dict[Statistic, Floats] = {}
+        for bins in (self._exported, self._fine):
+            if bins is not None:
+                compared = [statistic for statistic in settings.statistics if self._bins_of(statistic) is bins]
+                coefficients |= thresholds.coefficients(
+                    compared, bins.reference, bins.starts, bins.positions, settings.false_alarm_rate
+                )
+        self._coefficients = {name: coefficients[name] for name in settings.statistics if name in coefficients}
 
     def _bins_of(self, statistic: str) -> Bins | None:
         return self._fine if statistic in _ON_FINE_BINS else self._exported

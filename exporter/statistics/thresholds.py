@@ -25,7 +25,7 @@ n = 10 000), because there the added 1/2 weighs more in the reference than in th
 window near the reference's size, they alarm down to 0.3 times as often.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal
 
@@ -47,10 +47,13 @@ _SIZES = np.array([*_SMALL, _LARGE, np.inf])  # n of the table, which is linear 
 _KNOTS = 1 / np.sqrt(_SIZES[::-1])
 _RESOLUTION = 1 << 16  # windows are drawn as 16-bit integers
 _EMPTY = 0.4  # concentration of an empty bin
+_HOMOGENEOUS = frozenset({"ks", "tvd", "wasserstein"})
 
 
-def coefficients(statistic: Statistic, reference: F64, starts: Starts, positions: F64 | None, alpha: float) -> F64:
-    """Return what `critical_value` needs of a profile, (S, knots): compute it once, keep it, pass it on unread.
+def coefficients(
+    statistics: Sequence[Statistic], reference: F64, starts: Starts, positions: F64 | None, alpha: float
+) -> dict[Statistic, F64]:
+    """Return what `critical_value` needs of a profile by statistic, (S, knots): compute it once, pass it on unread.
 
     `reference`, (C,), are the reference counts; `starts`, (S,), the first cell of each variable; `positions`, (C,), is
     read for wasserstein alone. `alpha` is the share of windows without drift that may exceed the critical value. A
@@ -58,21 +61,29 @@ def coefficients(statistic: Statistic, reference: F64, starts: Starts, positions
     """
     if not SMALLEST_ALPHA <= alpha <= 0.5:
         raise ValueError(f"the false-alarm rate must lie in [{SMALLEST_ALPHA}, 0.5], not {alpha}")
+    if "wasserstein" in statistics and positions is None:
+        raise ValueError("wasserstein needs the positions of the bins")
     if not len(starts):
-        return np.empty((0, len(_KNOTS)))
-    if statistic == "wasserstein":
-        if positions is None:
-            raise ValueError("wasserstein needs the positions of the bins")
-        function = partial(drift.wasserstein, positions=positions)
-    else:
-        function = getattr(drift, statistic)
-    if statistic in ("psi", "js", "hellinger"):
-        windows, sizes = _windows(reference, starts), _SIZES
-    else:
-        windows, sizes = _shares(reference, starts), _SIZES[-1:]
-    draws = np.concatenate([function(window, reference, starts) for window in windows], axis=-2)
-    quantile: F64 = np.quantile(draws, 1 - alpha, axis=-2, method="higher")
-    scale = _scale(statistic, sizes[:, np.newaxis], drift.totals(reference, starts))
+        return dict.fromkeys(statistics, np.empty((0, len(_KNOTS))))
+    homogeneous = [statistic for statistic in statistics if statistic in _HOMOGENEOUS]
+    others = [statistic for statistic in statistics if statistic not in _HOMOGENEOUS]
+    simulated: dict[Statistic, tuple[list[F64], F64]] = {}
+    for chosen, simulate, sizes in ((homogeneous, _shares, _SIZES[-1:]), (others, _windows, _SIZES)):
+        simulated |= {statistic: ([], sizes) for statistic in chosen}
+        for window in simulate(reference, starts) if chosen else ():
+            for statistic in chosen:
+                function = getattr(drift, statistic)
+                if statistic == "wasserstein":
+                    function = partial(function, positions=positions)
+                simulated[statistic][0].append(function(window, reference, starts))
+    totals = drift.totals(reference, starts)
+    return {statistic: _table(statistic, *simulated[statistic], totals, alpha) for statistic in statistics}
+
+
+def _table(statistic: Statistic, draws: Sequence[F64], sizes: F64, reference_n: F64, alpha: float) -> F64:
+    """Return the coefficients, (S, knots), from values of simulated windows, (sizes, draws, S)."""
+    quantile: F64 = np.quantile(np.concatenate(draws, axis=-2), 1 - alpha, axis=-2, method="higher")
+    scale = _scale(statistic, sizes[:, np.newaxis], reference_n)
     return np.tile((quantile / scale).T[:, ::-1], len(_SIZES) // len(sizes))
 
 

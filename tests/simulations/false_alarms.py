@@ -92,4 +92,4 @@ def _coefficients(statistic: Statistic, references: References, alpha: float) ->
     cells = references.counts.shape[1]
     starts = np.arange(0, len(first) * cells, cells)
     reference, positions = references.counts[first].ravel(), references.positions[first].ravel()
-    return thresholds.coefficients(statistic, reference, starts, positions, alpha)[inverse]
+    return thresholds.coefficients([statistic], reference, starts, positions, alpha)[statistic][inverse]

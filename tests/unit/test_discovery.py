@@ -15,7 +15,7 @@ def _p_values(counts: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np
     """Return p-values from psi of windows (W, features, bins), and which exceed their own critical value."""
     starts = np.arange(0, FEATURES * BINS, BINS)
     flat = counts.reshape(len(counts), -1).astype(np.float64)
-    coefficients = thresholds.coefficients("psi", reference, starts, None, ALPHA)
+    coefficients = thresholds.coefficients(["psi"], reference, starts, None, ALPHA)["psi"]
     value = drift.psi(flat, reference, starts)
     critical = thresholds.critical_value(
         "psi", coefficients, drift.totals(flat, starts), drift.totals(reference, starts)

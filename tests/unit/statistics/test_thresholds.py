@@ -19,7 +19,7 @@ def critical(
     statistic: Statistic, reference: F64, n: float, alpha: float = 0.01, positions: F64 | None = None
 ) -> float:
     """Critical value of a single variable."""
-    table = thresholds.coefficients(statistic, reference, ONE, positions, alpha)
+    table = thresholds.coefficients([statistic], reference, ONE, positions, alpha)[statistic]
     return float(thresholds.critical_value(statistic, table, np.array([n]), np.array([reference.sum()]))[0])
 
 
@@ -54,7 +54,7 @@ def test_variables_side_by_side_are_as_if_alone(statistic: Statistic) -> None:
     total = reference.reshape(3, 8).sum(1)
     n = np.array([[30.0, 300.0, 3_000.0], [0.0, 1.0, 1e7]])
     together = thresholds.critical_value(
-        statistic, thresholds.coefficients(statistic, reference, starts, positions, 0.05), n, total
+        statistic, thresholds.coefficients([statistic], reference, starts, positions, 0.05)[statistic], n, total
     )
     assert together.shape == (2, 3)
     assert np.isnan(together[1, 0])  # an empty window has no critical value
@@ -73,7 +73,7 @@ def test_falls_with_n_and_rises_with_certainty(statistic: Statistic) -> None:
     sizes = np.geomspace(25, 1e6, 60)
     curves = []
     for alpha in (0.05, 0.01, 0.001):
-        table = thresholds.coefficients(statistic, reference, ONE, positions, alpha)
+        table = thresholds.coefficients([statistic], reference, ONE, positions, alpha)[statistic]
         curves.append(thresholds.critical_value(statistic, table, sizes[:, np.newaxis], np.array([1_000.0]))[:, 0])
     assert (np.diff(curves, axis=1) < 0).all()
     assert (np.diff(curves, axis=0) > 0).all()
@@ -83,7 +83,7 @@ def test_falls_with_n_and_rises_with_certainty(statistic: Statistic) -> None:
 def test_variables_without_reference_are_nan_and_spoil_no_other(statistic: Statistic) -> None:
     reference = np.array([50.0, 60, 70, 0, 0, 0, 50, 60, 70])
     starts = np.array([0, 3, 6], dtype=np.intp)
-    table = thresholds.coefficients(statistic, reference, starts, np.arange(9.0), 0.01)
+    table = thresholds.coefficients([statistic], reference, starts, np.arange(9.0), 0.01)[statistic]
     value = thresholds.critical_value(statistic, table, np.full(3, 200.0), np.array([180.0, 0.0, 180.0]))
     assert np.isnan(value).tolist() == [False, True, False]
     assert value[0] == pytest.approx(value[2])
@@ -92,15 +92,15 @@ def test_variables_without_reference_are_nan_and_spoil_no_other(statistic: Stati
 @pytest.mark.parametrize("statistic", ALL)
 def test_no_variables_have_no_critical_values(statistic: Statistic) -> None:
     none = np.empty(0)
-    table = thresholds.coefficients(statistic, none, np.empty(0, dtype=np.intp), none, 0.01)
+    table = thresholds.coefficients([statistic], none, np.empty(0, dtype=np.intp), none, 0.01)[statistic]
     assert thresholds.critical_value(statistic, table, np.empty((3, 0)), none).shape == (3, 0)
 
 
 def test_what_cannot_be_simulated_is_refused() -> None:
     with pytest.raises(ValueError, match="must lie in"):
-        thresholds.coefficients("psi", np.ones(3), ONE, None, 0.0001)
+        thresholds.coefficients(["psi"], np.ones(3), ONE, None, 0.0001)["psi"]
     with pytest.raises(ValueError, match="needs the positions"):
-        thresholds.coefficients("wasserstein", np.ones(3), ONE, None, 0.01)
+        thresholds.coefficients(["wasserstein"], np.ones(3), ONE, None, 0.01)["wasserstein"]
 
 
 @pytest.mark.simulation
