@@ -8,7 +8,7 @@ mkdir -p "$1/jars"
 directory=$(cd "$1" && pwd)
 
 cat >"$directory/pom.xml" <<END
-<project xmlns="http://maven.apache.org/POM/4.0.0">
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>broker</groupId>
   <artifactId>broker</artifactId>
