@@ -28,6 +28,9 @@ DEFERRED_BYTES = 64 * 1024 * 1024
 ROOM_BYTES = 2 * DEFERRED_BYTES
 """Kept free beside the next checkpoint, for what is made durable while it is written, and for SQLite's log."""
 
+RETRY_SECONDS = 5.0
+"""Until a checkpoint that failed is tried again for the journal's length: it costs as much as one that succeeds."""
+
 SMALL_JOURNAL_BYTES = 8 * 1024 * 1024
 """Too little to be dropped early for the room that it takes."""
 
@@ -110,6 +113,7 @@ class Journal:
         self._changes: list[tuple[Change, asyncio.Future[None]]] = []
         self._bytes = 0
         self._room: int | None = None
+        self._retry_at = 0.0
         self._checkpoint_bytes = store.checkpoint_bytes()
         self.last_checkpoint: float | None = None
         self.checkpoint_seconds: float | None = None
@@ -156,6 +160,8 @@ class Journal:
 
     def _long(self) -> bool:
         """Tell whether the journal is long enough, or the disk full enough, for a checkpoint to drop it."""
+        if time.monotonic() < self._retry_at:
+            return False
         if self._room is not None and self._room < self._checkpoint_bytes + ROOM_BYTES:
             return self._bytes > SMALL_JOURNAL_BYTES
         return self._bytes > max(CHECKPOINT_BYTES, 2 * self._checkpoint_bytes)
@@ -203,6 +209,7 @@ class Journal:
             self._checkpoint_bytes = await self._write((change or self._counts).state(), sequence)
         except Exception as error:
             self._bytes += journalled
+            self._retry_at = time.monotonic() + RETRY_SECONDS
             if isinstance(error, StoreError):
                 self._faults.note(error, "checkpoint failed, the journal goes on")
             if change is not None or not isinstance(error, StoreError):

@@ -14,7 +14,7 @@ from exporter.durations import format_duration, parse_duration
 
 AREA = "prometheus"
 JOB = "mlops-exporter"
-"""The job by which the alerts know the exporter."""
+"""The scrape job in the shipped prometheus.yml; the alerts also know exporters of other jobs, by their metrics."""
 
 TIMEOUT_SECONDS = 5.0
 LONGEST_INTERVAL = 120.0

@@ -168,13 +168,10 @@ class _Column:
         self.rows += len(numbers)
         self.texts += int(np.isinf(numbers).sum())
         if len(self.categories) < _TRACKED_CATEGORIES:
-            names, chooses = to_categories(cells, typed=typed), _chooses(keys)
-            for half in (chooses, ~chooses):
-                found = Counter(compress(names, half.tolist()))
-                counts = {name: count for name, count in found.items() if isinstance(name, str)}
-                self.categories.update(counts)
-                if half is chooses:
-                    self._candidates.update(counts)
+            names = to_categories(cells, typed=typed)
+            self.categories.update(name for name in names if isinstance(name, str))
+            chosen = compress(names, _chooses(keys).tolist())
+            self._candidates.update(name for name in chosen if isinstance(name, str))
             self._categorised = self.rows
         finite = np.isfinite(numbers)
         values = numbers[finite]
@@ -460,7 +457,7 @@ def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> N
     embedding_fits = {name: EmbeddingFit(*columns[name].vectors) for name in columns if columns[name].dimensions}
     halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
     uncounted = layout.zeros()
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(_SEED)  # as in the first pass, so that the same rows choose
     typed = is_typed(request.data)
     group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
     for block in read_blocks(request.data):
@@ -504,8 +501,9 @@ def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> N
         layout.count_features(ledger, numeric, codes)
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
+    counted = ledger - uncounted
     for name, section in layout.features.items():
-        profile.features[name].counts = (ledger - uncounted)[section].astype(int).tolist()
+        profile.features[name].counts = counted[section].astype(int).tolist()
     for name, counts in group_counts.items():
         profile.groups[name].counts = counts.tolist()
     for section, variable in (

@@ -67,17 +67,18 @@ def coefficients(
         return dict.fromkeys(statistics, np.empty((0, len(_KNOTS))))
     homogeneous = [statistic for statistic in statistics if statistic in _HOMOGENEOUS]
     others = [statistic for statistic in statistics if statistic not in _HOMOGENEOUS]
-    simulated: dict[Statistic, tuple[list[F64], F64]] = {}
+    functions = {statistic: getattr(drift, statistic) for statistic in statistics}
+    if positions is not None:
+        functions["wasserstein"] = partial(drift.wasserstein, positions=positions)
+    totals = drift.totals(reference, starts)
+    tables: dict[Statistic, F64] = {}
     for chosen, simulate, sizes in ((homogeneous, _shares, _SIZES[-1:]), (others, _windows, _SIZES)):
-        simulated |= {statistic: ([], sizes) for statistic in chosen}
+        draws: dict[Statistic, list[F64]] = {statistic: [] for statistic in chosen}
         for window in simulate(reference, starts) if chosen else ():
             for statistic in chosen:
-                function = getattr(drift, statistic)
-                if statistic == "wasserstein":
-                    function = partial(function, positions=positions)
-                simulated[statistic][0].append(function(window, reference, starts))
-    totals = drift.totals(reference, starts)
-    return {statistic: _table(statistic, *simulated[statistic], totals, alpha) for statistic in statistics}
+                draws[statistic].append(functions[statistic](window, reference, starts))
+        tables |= {statistic: _table(statistic, draws[statistic], sizes, totals, alpha) for statistic in chosen}
+    return tables
 
 
 def _table(statistic: Statistic, draws: Sequence[F64], sizes: F64, reference_n: F64, alpha: float) -> F64:

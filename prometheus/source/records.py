@@ -9,6 +9,7 @@ from textwrap import dedent
 from types import MappingProxyType
 from typing import NamedTuple
 
+from exporter.doctor.prometheus import JOB
 from prometheus.source.thresholds import THRESHOLDS, threshold
 
 
@@ -39,10 +40,6 @@ _Z = 1.96
 _REPLICA = "instance, pod"
 _VALID_BINS = ('{bin!~"invalid|missing"}', '{bin=~"invalid|missing",range!=""}')  # a category may be called missing
 _ALL = "(?s)(.*)"  # with newlines in 2.42, where a dot alone excludes them
-
-
-JOB = "mlops-exporter"
-"""The scrape job's name in prometheus.yml: a target of such a job is an exporter though no scrape ever succeeded."""
 
 
 def thresholds() -> list[Group]:

@@ -81,6 +81,25 @@ def test_a_journal_does_not_fill_the_disk_it_is_alone_on(tmp_path: Path) -> None
         asyncio.run(live())
 
 
+def test_a_checkpoint_that_failed_is_not_tried_again_at_every_body(tmp_path: Path) -> None:
+    async def live() -> None:
+        store, faults = Store(tmp_path), Faults()
+        journal = Journal(store, Numbers(), faults)
+        running = asyncio.create_task(journal.run())
+        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+        store._connection.execute(f"PRAGMA max_page_count = {pages + 10_000_000 // 4096}")  # less than a checkpoint
+        for size in [500_000] * 17 + [2] * 100:  # more than what is too little to be dropped early, and then a trickle
+            await journal.commit("push", bytes(size), NOW, None, lambda: None)
+        assert journal.last_checkpoint is None
+        assert faults.counts["full"] == 1
+        journal.stop()
+        await running
+        assert faults.counts["full"] == 2
+
+    with small_disk(tmp_path, "64m"):
+        asyncio.run(live())
+
+
 def test_nothing_is_durable_in_a_file_that_is_gone(tmp_path: Path) -> None:
     async def live() -> None:
         store, faults = Store(tmp_path), Faults()
