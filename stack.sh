@@ -33,7 +33,7 @@ installed() {
     return 1
 }
 
-start exporter "$python" -m exporter demo --web.listen-address="$exporter"
+start exporter "$python" -m mlops_exporter demo --web.listen-address="$exporter"
 echo "exporter      http://$exporter"
 
 if installed prometheus-alertmanager; then

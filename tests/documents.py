@@ -8,9 +8,9 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from exporter import config
-from exporter.catalogue import Metric, all_metrics
-from exporter.durations import format_duration
+from mlops_exporter.exposition.catalogue import Metric, all_metrics
+from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.durations import format_duration
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -102,7 +102,7 @@ def metrics() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `python -m tests.documents` from `exporter/catalogue.py`. Names, types and labels are a contract.",
+        "Made by `python -m tests.documents` from `exposition/catalogue.py`. Names, types and labels are a contract.",
         "",
         "Two classes, never mixed: **counters** add up over replicas, so any range and any fleet is a PromQL "
         "expression; **gauges with a `window` label** are this replica's rolling view. A value that cannot be computed "
@@ -124,11 +124,11 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Written by `python -m tests.documents` from `exporter/config.py`. `mlops-exporter check FILE` names the file, "
+        "Written by `python -m tests.documents` from `settings/`. `mlops-exporter check FILE` names the file, "
         "line and key of every fault, and says what would be right. Relative paths start from the directory of the "
         "configuration file. Durations are Prometheus': `30s`, `15m`, `1h30m`, `7d`.",
     ]
-    for title, settings in dict(_settings("", config.Config)).items():
+    for title, settings in dict(_settings("", Config)).items():
         lines += ["", f"## {title or 'The file'}", "", cleandoc(settings.__doc__ or "")]
         if settings.model_fields:
             lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]

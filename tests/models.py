@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from exporter.profile.bins import CategoricalVariable, NumericVariable
-from exporter.profile.profile import SCHEMA, Profile, Provenance
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
+from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance
 
 NOW = 1_700_000_000.0
 

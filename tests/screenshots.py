@@ -17,7 +17,7 @@ SHOTS = {"landing": ("light", 760, 620), "landing-phone": ("dark", 390, 970)}
 def main() -> None:
     """Wait until the demonstration shows a missed benchmark, then take the pictures."""
     address = f"127.0.0.1:{free_port()}"
-    process = subprocess.Popen([sys.executable, "-m", "exporter", "demo", f"--web.listen-address={address}"])
+    process = subprocess.Popen([sys.executable, "-m", "mlops_exporter", "demo", f"--web.listen-address={address}"])
     try:
         eventually(lambda: "failing" in _status(address), 180)
         IMAGES.mkdir(parents=True, exist_ok=True)

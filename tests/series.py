@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from exporter.samples import Collector, Samples
+from mlops_exporter.exposition.samples import Collector, Samples
 
 
 def series(samples: Iterable[Samples]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from exporter.sources.base import IntakeResult, QueueFullError, Source
+from mlops_exporter.sources.base import IntakeResult, QueueFullError, Source
 
 
 class RecordingSink:

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from exporter.events import Reason
-from exporter.sources.base import Content, IntakeResult
-from exporter.state import Report
+from mlops_exporter.events.reasons import Reason
+from mlops_exporter.judging.status import Report
+from mlops_exporter.sources.base import Content, IntakeResult
 
 
 class StandIn:

@@ -2,9 +2,9 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from exporter import catalogue as c
 from grafana.source import panels as p
 from grafana.source.promql import series
+from mlops_exporter.exposition import catalogue as c
 
 _ONE_FEATURE = 'feature="$feature"'
 

@@ -2,9 +2,9 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from exporter import catalogue as c
 from grafana.source import panels as p
 from grafana.source.promql import EXPORTER, series
+from mlops_exporter.exposition import catalogue as c
 
 _NOT_SET_UP = (
     "No groups: fairness.attributes is not configured for this model, or no group has fairness.min_group_size events."

@@ -2,9 +2,9 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from exporter import catalogue as c
 from grafana.source import panels as p
 from grafana.source.promql import quantile, rate, series
+from mlops_exporter.exposition import catalogue as c
 
 _METRIC = 'metric="$metric"'
 _REFERENCE = f"{series(c.PERFORMANCE_REFERENCE)}"

@@ -2,9 +2,9 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from exporter import catalogue as c
 from grafana.source import panels as p
 from grafana.source.promql import rate, series
+from mlops_exporter.exposition import catalogue as c
 
 _FREE = "model version window"
 _BY = "by (model, version)"

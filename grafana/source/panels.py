@@ -10,8 +10,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import text as text_model
 from grafana_foundation_sdk.models import timeseries as time_series
 
-from exporter import catalogue
 from grafana.source.promql import EXPORTER
+from mlops_exporter.exposition import catalogue
 
 Panel = build.Panel
 Properties = Mapping[str, object]

@@ -1,6 +1,6 @@
 """Selectors for dashboards: series of the catalogue's metrics, narrowed by the dashboard's variables."""
 
-from exporter.catalogue import Metric
+from mlops_exporter.exposition.catalogue import Metric
 
 # Variables that hold one value. Every metric that has such a label is narrowed by it.
 ONE = ("model", "version", "window", "attribute")

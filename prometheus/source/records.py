@@ -9,7 +9,7 @@ from textwrap import dedent
 from types import MappingProxyType
 from typing import NamedTuple
 
-from exporter.doctor.prometheus import JOB
+from mlops_exporter.doctor.prometheus import JOB
 from prometheus.source.thresholds import THRESHOLDS, threshold
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exporter.profile.profile import save
+from mlops_exporter.profile.profile import save
 from tests.benchmarks import scrape, workload
 
 VERSIONS = 8  # of a model with 25 features and three windows: more than 10,000 series
@@ -31,7 +31,7 @@ def exporting() -> Iterator[str]:
         save(workload.profile(), Path(directory) / "credit.json")
         config = Path(directory) / "mlops-exporter.yml"
         config.write_text("models: [{name: credit, task: binary, profile: credit.json}]\n")
-        command = [sys.executable, "-m", "exporter", "run", f"--config.file={config}"]
+        command = [sys.executable, "-m", "mlops_exporter", "run", f"--config.file={config}"]
         with subprocess.Popen([*command, f"--web.listen-address={address}", "--log.level=error"]) as process:
             try:
                 _wait(f"http://{address}/-/ready")

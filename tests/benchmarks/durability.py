@@ -5,10 +5,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from exporter.config import Limits
-from exporter.intake import Intake
-from exporter.journal import Faults, Journal
-from exporter.store import Store
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.journal import Faults, Journal
+from mlops_exporter.ingest.store import Store
+from mlops_exporter.settings.models import Limits
 from tests.benchmarks import workload
 
 BODY_EVENTS = 1000

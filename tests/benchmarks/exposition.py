@@ -11,9 +11,9 @@ from prometheus_client import Metric as ClientMetric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.catalogue import Metric
-from exporter.exposition import render
-from exporter.samples import Rows, Samples
+from mlops_exporter.exposition.catalogue import Metric
+from mlops_exporter.exposition.samples import Rows, Samples
+from mlops_exporter.exposition.text import render
 
 BINS = Metric("ml_feature_values_total", "counter", "data", "Values.", ("model", "version", "feature", "bin", "range"))
 DRIFT = Metric("ml_feature_drift", "gauge", "data", "Drift.", ("model", "version", "window", "feature", "statistic"))

@@ -11,12 +11,13 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from exporter.config import KServeSettings, Limits, ModelSettings
-from exporter.events import Decoder
-from exporter.model import Model
-from exporter.profile.profile import SCHEMA, Profile, Provenance
-from exporter.sources.base import Content
-from exporter.sources.kserve import KServe
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance
+from mlops_exporter.settings.models import Limits, ModelSettings
+from mlops_exporter.settings.sources import KServeSettings
+from mlops_exporter.sources.base import Content
+from mlops_exporter.sources.kserve import KServe
 from tests.models import categorical, numeric
 
 NUMERIC, CATEGORICAL, CATEGORIES = 20, 5, 10

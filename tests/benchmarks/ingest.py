@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 
 import orjson
 
-from exporter.config import Limits
-from exporter.intake import Intake
-from exporter.service import collect_garbage_rarely
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.service.service import collect_garbage_rarely
+from mlops_exporter.settings.models import Limits
 from tests.benchmarks import workload
 
 BODY_EVENTS = 1000

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.join import Join
-from exporter.keys import hash_ids
-from exporter.store import Store, pack
+from mlops_exporter.counting.join import Join
+from mlops_exporter.counting.keys import hash_ids
+from mlops_exporter.ingest.store import Store, pack
 
 BATCH = 2048
 

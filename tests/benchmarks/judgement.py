@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from exporter.events import Decoder
-from exporter.intake import BATCH_EVENTS
-from exporter.model import Model
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.ingest.intake import BATCH_EVENTS
 from tests.unit.models import make_model
 
 NUMERIC, CATEGORICAL = 20, 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.profile.build import Request, build
+from mlops_exporter.profiling.build import Request, build
 from tests.benchmarks import workload
 
 

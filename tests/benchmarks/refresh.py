@@ -5,11 +5,11 @@ import re
 import time
 import tracemalloc
 
-from exporter.config import Limits
-from exporter.intake import Intake
-from exporter.model import Model
-from exporter.registry import Registry
-from exporter.samples import Collector
+from mlops_exporter.counting.model import Model
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.exposition.samples import Collector
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.settings.models import Limits
 from tests.benchmarks import workload
 from tests.benchmarks.exposition import best
 
@@ -37,8 +37,8 @@ def filled(events: int) -> Model:
 
 
 def collectors(model: Model) -> list[Collector]:
-    from exporter.collectors.data import DataCollector
-    from exporter.collectors.performance import ModelCollector
+    from mlops_exporter.collectors.data import DataCollector
+    from mlops_exporter.collectors.performance import ModelCollector
 
     return [ModelCollector([model]), DataCollector([model])]
 

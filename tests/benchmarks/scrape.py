@@ -14,10 +14,10 @@ from contextlib import contextmanager
 import numpy as np
 import uvloop
 
-from exporter.registry import Registry
-from exporter.samples import Samples
-from exporter.web.app import App
-from exporter.web.server import listen, serve
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.web.app import App
+from mlops_exporter.web.server import listen, serve
 from tests.benchmarks.exposition import bins_and_drift
 from tests.standin import StandIn
 

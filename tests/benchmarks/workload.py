@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 
-from exporter.config import Limits, ModelSettings
-from exporter.model import Model
-from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric, quantile_edges
-from exporter.profile.profile import Profile, Provenance
+from mlops_exporter.counting.model import Model
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric, quantile_edges
+from mlops_exporter.profile.profile import Profile, Provenance
+from mlops_exporter.settings.models import Limits, ModelSettings
 
 NUMERIC = [f"num_{number:02d}" for number in range(20)]
 CATEGORICAL = [f"cat_{number}" for number in range(5)]

@@ -4,8 +4,11 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 
-from exporter.events import ARROW_STREAM, Decoded, Decoder, Reason, Schema
-from exporter.profile.profile import Profile
+from mlops_exporter.events.columns import Decoded
+from mlops_exporter.events.decoder import ARROW_STREAM, Decoder
+from mlops_exporter.events.reasons import Reason
+from mlops_exporter.events.schema import Schema
+from mlops_exporter.profile.profile import Profile
 from tests.fuzz import reference
 from tests.fuzz.reference import Event, RefusedError
 from tests.models import NOW, categorical, profiles

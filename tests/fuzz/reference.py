@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from exporter.profile.bins import CategoricalVariable, NumericVariable
-from exporter.profile.profile import Profile
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
+from mlops_exporter.profile.profile import Profile
 
 BOM = b"\xef\xbb\xbf"
 RFC3339 = re.compile(

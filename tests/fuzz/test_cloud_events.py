@@ -2,10 +2,11 @@ import json
 from random import Random
 from typing import Any
 
-from exporter.config import KServeModel, KServeSettings
-from exporter.events import Decoder, Schema
-from exporter.sources.base import Content
-from exporter.sources.kserve import KServe
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.schema import Schema
+from mlops_exporter.settings.sources import KServeModel, KServeSettings
+from mlops_exporter.sources.base import Content
+from mlops_exporter.sources.kserve import KServe
 from tests.models import NOW, profiles
 
 TRIES = 5000

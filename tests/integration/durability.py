@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.config import Config
-from exporter.profile.bins import NumericVariable
-from exporter.profile.profile import Profile, Provenance, load, save
-from exporter.service import Options, run
+from mlops_exporter.profile.bins import NumericVariable
+from mlops_exporter.profile.profile import Profile, Provenance, load, save
+from mlops_exporter.service.service import Options, run
+from mlops_exporter.settings.config import Config
 
 
 def small_profile() -> Profile:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import yaml
 
-from exporter.profile.profile import save
+from mlops_exporter.profile.profile import save
 from tests.integration.prometheus import eventually, free_port
 from tests.models import profiles
 from tests.unit.pipeline import Exposition
@@ -23,7 +23,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 def command(*arguments: str) -> list[str]:
     """The command line that runs `mlops-exporter` with these arguments."""
-    return [sys.executable, "-m", "exporter", *arguments]
+    return [sys.executable, "-m", "mlops_exporter", *arguments]
 
 
 def run(

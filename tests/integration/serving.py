@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from exporter.web.server import listen, serve
+from mlops_exporter.web.server import listen, serve
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.logs import Notice
-from exporter.registry import Registry
-from exporter.state import HISTORY_POINTS, VERDICTS, Headline, ModelState, Report, SourceState
-from exporter.web.app import App
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.judging.status import HISTORY_POINTS, VERDICTS, Headline, ModelState, Report, SourceState
+from mlops_exporter.logs import Notice
+from mlops_exporter.web.app import App
 from tests.dom import assert_accessible
 from tests.integration.chromium import Page, browser
 from tests.integration.prometheus import eventually

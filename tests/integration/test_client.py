@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import exporter.client
-from exporter.client import Monitor
+import mlops_exporter.client
+from mlops_exporter.client import Monitor
 from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.integration.prometheus import eventually, free_port
 
@@ -28,15 +28,16 @@ NEVER = 60.0
 
 
 def test_it_is_one_file_of_the_standard_library() -> None:
-    tree = ast.parse(Path(exporter.client.__file__).read_text())
+    tree = ast.parse(Path(mlops_exporter.client.__file__).read_text())
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
     loaded = (
-        "import sys, exporter.client; print([m for m in sys.modules if m.startswith(('exporter', 'numpy', 'msgspec'))])"
+        "import sys, mlops_exporter.client; "
+        "print([m for m in sys.modules if m.startswith(('mlops_exporter', 'numpy', 'msgspec'))])"
     )
     output = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
-    assert ast.literal_eval(output) == ["exporter", "exporter.client"]
+    assert ast.literal_eval(output) == ["mlops_exporter", "mlops_exporter.client"]
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +292,7 @@ def test_a_url_that_is_none_is_told_at_once(url: str) -> None:
 def test_exit_flushes(scripted: Any) -> None:
     server = scripted()
     program = f"""
-from exporter.client import Monitor
+from mlops_exporter.client import Monitor
 monitor = Monitor({server.url!r}, model="credit", batch_seconds=60)
 for _ in range(3):
     monitor.predict(features={{"amount": 1}})
@@ -302,7 +303,7 @@ for _ in range(3):
 
 def test_exit_without_a_server_is_quick() -> None:
     program = f"""
-from exporter.client import Monitor
+from mlops_exporter.client import Monitor
 monitor = Monitor("http://127.0.0.1:{free_port()}", model="credit", exit_seconds=0.5)
 monitor.predict(features={{"amount": 1}})
 """
@@ -315,7 +316,7 @@ def test_children_of_a_fork_send_their_own(scripted: Any) -> None:
     server = scripted()
     program = f"""
 import os
-from exporter.client import Monitor
+from mlops_exporter.client import Monitor
 monitor = Monitor({server.url!r}, model="credit", batch_seconds=0.05)
 monitor.predict(id="before", prediction=1)
 monitor.flush()

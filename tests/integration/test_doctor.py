@@ -16,9 +16,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from redis import Redis
 
-from exporter import cli
-from exporter.profile.profile import save
-from exporter.store import FILE, SCHEMA
+from mlops_exporter import cli
+from mlops_exporter.ingest.store import FILE, SCHEMA
+from mlops_exporter.profile.profile import save
 from tests.integration.compute.fake_gpu import A100, build_library
 from tests.integration.exporter import run, running_exporter, write_config
 from tests.integration.prometheus import eventually, free_port, running_prometheus, scrape_job
@@ -170,7 +170,7 @@ def test_healthy_traffic_has_no_complaint_but_size(tmp_path: Path, doctor: Docto
         assert found.status == 0
         assert found.of("warning", "events") == []
         found.one("ok", "events", "credit 3: 150 predictions, 150 of them in 1d; 150 labels joined")
-        found.one("ok", "state", "is in use by process", f"({sys.executable} -m exporter run")
+        found.one("ok", "state", "is in use by process", f"({sys.executable} -m mlops_exporter run")
         elsewhere = doctor(f"127.0.0.1:{free_port()}")
         assert elsewhere.status == 1
         elsewhere.one("problem", "state", f"in use by process {exporter.process.pid}", "a state.path of its own")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.store import FILE
+from mlops_exporter.ingest.store import FILE
 from tests.integration.disk import small_disk
 from tests.integration.durability import Child
 from tests.integration.prometheus import free_port

@@ -12,7 +12,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from exporter.sources.base import ARROW_TYPE
+from mlops_exporter.sources.base import ARROW_TYPE
 from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.integration.prometheus import eventually
 

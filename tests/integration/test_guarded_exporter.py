@@ -14,9 +14,10 @@ import bcrypt
 import httpx
 import pytest
 
-from exporter import cli, healthcheck
-from exporter.demo.run import CONFIG
-from exporter.healthcheck import Access
+from mlops_exporter import cli
+from mlops_exporter.demo.run import CONFIG
+from mlops_exporter.service import healthcheck
+from mlops_exporter.service.healthcheck import Access
 from tests.certificates import Authority
 from tests.integration.prometheus import eventually, free_port
 
@@ -39,7 +40,7 @@ class Running:
 
 
 @contextmanager
-def exporter(directory: Path, *arguments: str, start: Sequence[str] = ("-m", "exporter")) -> Iterator[Running]:
+def exporter(directory: Path, *arguments: str, start: Sequence[str] = ("-m", "mlops_exporter")) -> Iterator[Running]:
     """Run a command of the program until the end of the block, with a client that sends neither password nor token."""
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, *start, *arguments, f"--web.listen-address={address}"]
@@ -78,7 +79,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "exporter", *arguments]
+    command = [sys.executable, "-m", "mlops_exporter", *arguments]
     settings = {**os.environ, **environment}
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=settings)
 
@@ -176,9 +177,9 @@ def test_check_covers_the_web_configuration(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run it once as root and once as somebody else")
 def test_it_runs_unprivileged_and_warns_as_root(tmp_path: Path) -> None:
     """The other user is taken on after the imports: it may not be able to read this interpreter's files."""
-    drop = "import encodings.idna, os, sys, uvloop; from exporter import cli; os.setgid(65534); os.setuid(65534)"
+    drop = "import encodings.idna, os, sys, uvloop; from mlops_exporter import cli; os.setgid(65534); os.setuid(65534)"
     as_nobody = ("-c", f"{drop}; sys.exit(cli.main(sys.argv[1:]))")
-    for start, warned in ((as_nobody, False), (("-m", "exporter"), True)):
+    for start, warned in ((as_nobody, False), (("-m", "mlops_exporter"), True)):
         with exporter(tmp_path, "demo", start=start) as running:
             assert running.client.get(f"http://{running.address}/metrics").status_code == 200
             assert ("running as root" in running.said()) == warned

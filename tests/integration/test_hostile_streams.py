@@ -13,8 +13,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.events import REASONS
-from exporter.profile.profile import save
+from mlops_exporter.events.reasons import REASONS
+from mlops_exporter.profile.profile import save
 from tests import dom
 from tests.integration import hostile
 from tests.integration.exporter import Exporter, running_exporter, write_config

@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter.store import FILE
+from mlops_exporter.ingest.store import FILE
 from tests.integration.durability import Child
 from tests.integration.prometheus import free_port
 

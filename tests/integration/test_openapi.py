@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
-from exporter.events import REASONS
+from mlops_exporter.events.reasons import REASONS
 from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.models import profiles
 

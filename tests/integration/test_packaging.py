@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from exporter import __version__
+from mlops_exporter import __version__
 from tests.integration.prometheus import eventually, free_port
 from tests.requirements import require_registry
 
@@ -66,8 +66,12 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {name for name in names if not name.startswith(f"mlops_exporter-{__version__}.dist-info/")}
-    assert package == tracked("exporter")
-    assert {"exporter/py.typed", "exporter/demo/flights.profile.json", "exporter/demo/data/mpg.csv"} <= package
+    assert package == {name.removeprefix("exporter/") for name in tracked("exporter")}
+    assert {
+        "mlops_exporter/py.typed",
+        "mlops_exporter/demo/flights.profile.json",
+        "mlops_exporter/demo/data/mpg.csv",
+    } <= package
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -83,7 +87,7 @@ def test_it_works_outside_the_repository(installed: Path, tmp_path: Path) -> Non
     program = installed / "mlops-exporter"
     assert run(program, "--version", directory=tmp_path) == f"mlops-exporter {__version__}\n"
     assert "doctor" in run(program, "--help", directory=tmp_path)
-    where = run(installed / "python", "-c", "import exporter; print(exporter.__file__)", directory=tmp_path)
+    where = run(installed / "python", "-c", "import mlops_exporter; print(mlops_exporter.__file__)", directory=tmp_path)
     package = Path(where.strip()).parent
     assert package.is_relative_to(installed.parent)
     assert "good, 2 models" in run(program, "check", package / "demo" / "mlops-exporter.yml", directory=tmp_path)

@@ -9,10 +9,10 @@ import httpx
 import numpy as np
 import pytest
 
-from exporter.catalogue import Metric
-from exporter.registry import Registry
-from exporter.samples import Rows, Samples
-from exporter.web.app import App
+from mlops_exporter.exposition.catalogue import Metric
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.exposition.samples import Rows, Samples
+from mlops_exporter.web.app import App
 from tests.integration.prometheus import eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
 from tests.requirements import require_program

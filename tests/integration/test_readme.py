@@ -25,7 +25,7 @@ def test_the_five_minutes(tmp_path: Path) -> None:
     shell, _ = require_program("sh"), require_program("curl")
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
-    for name, command in {"python": sys.executable, "mlops-exporter": f"{sys.executable} -m exporter"}.items():
+    for name, command in {"python": sys.executable, "mlops-exporter": f"{sys.executable} -m mlops_exporter"}.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)
     port = free_port()

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from exporter.profile.profile import Profile, save
+from mlops_exporter.profile.profile import Profile, save
 from tests.integration.exporter import ENVIRONMENT, Exporter, command, running_exporter
 from tests.integration.prometheus import eventually, free_port
 from tests.models import numeric, profiles

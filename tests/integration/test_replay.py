@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from exporter import cli
-from exporter.collectors.data import DataCollector
-from exporter.collectors.models import model_collectors
-from exporter.exposition import render
-from exporter.profile.profile import save
+from mlops_exporter import cli
+from mlops_exporter.collectors.data import DataCollector
+from mlops_exporter.collectors.models import model_collectors
+from mlops_exporter.exposition.text import render
+from mlops_exporter.profile.profile import save
 from tests.integration.exporter import write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus
 from tests.requirements import require_program

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from exporter.budget import DETAILS
+from mlops_exporter.exposition.budget import DETAILS
 from tests.integration import hostile
 from tests.integration.exporter import running_exporter, write_config
 

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from exporter.registry import Registry
-from exporter.web.app import App
-from exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
-from exporter.web.server import ListenError, listen
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.web.app import App
+from mlops_exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
+from mlops_exporter.web.server import ListenError, listen
 from tests.integration.serving import served
 from tests.standin import StandIn
 

@@ -11,12 +11,12 @@ import bcrypt
 import httpx
 import pytest
 
-from exporter.registry import Registry
-from exporter.web.app import App
-from exporter.web.auth import Guard
-from exporter.web.config import read
-from exporter.web.tls import ReloadingContext
-from exporter.web.watch import Watched
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.web.app import App
+from mlops_exporter.web.auth import Guard
+from mlops_exporter.web.config import read
+from mlops_exporter.web.tls import ReloadingContext
+from mlops_exporter.web.watch import Watched
 from tests.certificates import Authority, Pair
 from tests.integration.prometheus import eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
@@ -202,7 +202,7 @@ def test_certificates_and_settings_change_without_a_restart(setup: Setup, caplog
         return ssl.get_server_certificate(("127.0.0.1", int(address.split(":")[1])))
 
     def said() -> list[str]:
-        messages = [record.getMessage() for record in caplog.records if record.name.startswith("exporter.")]
+        messages = [record.getMessage() for record in caplog.records if record.name.startswith("mlops_exporter.")]
         caplog.clear()
         return messages
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from exporter.statistics import classification, regression
-from exporter.statistics.intervals import Estimate
+from mlops_exporter.statistics import classification, regression
+from mlops_exporter.statistics.intervals import Estimate
 
 F64 = NDArray[np.float64]
 Metric = Callable[[F64], Estimate]

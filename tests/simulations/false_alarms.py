@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from exporter.statistics import drift, thresholds
-from exporter.statistics.thresholds import Statistic
+from mlops_exporter.statistics import drift, thresholds
+from mlops_exporter.statistics.thresholds import Statistic
 
 F64 = NDArray[np.float64]
 

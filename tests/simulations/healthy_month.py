@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from exporter.profile.profile import Task
+from mlops_exporter.profile.profile import Task
 from prometheus.source.render import ALERTS
 from tests.integration.prometheus import Prometheus
 from tests.simulations.scrapes import DAY, START, Exporter, asked, firings, read_by, record

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from exporter.statistics.intervals import Z, wilson
+from mlops_exporter.statistics.intervals import Z, wilson
 from prometheus.source.thresholds import THRESHOLDS
 
 WINDOWS = (15, 60, 1440)

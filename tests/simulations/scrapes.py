@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.config import Config
-from exporter.samples import Rows
-from exporter.service import Options, Service
+from mlops_exporter.exposition.samples import Rows
+from mlops_exporter.service.service import Options, Service
+from mlops_exporter.settings.config import Config
 from prometheus.source.alert import Alert
 from prometheus.source.render import ALERTS, RECORDS
 from prometheus.source.thresholds import THRESHOLDS

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.config import Benchmark, FairnessBenchmark, FairnessSettings, ModelSettings
-from exporter.events import Columns, Encoded, Features
-from exporter.model import Model
-from exporter.profile.bins import CategoricalVariable
-from exporter.profile.build import Request, build
-from exporter.profile.profile import Profile, Task
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.columns import Columns, Encoded, Features
+from mlops_exporter.profile.bins import CategoricalVariable
+from mlops_exporter.profile.profile import Profile, Task
+from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.settings.models import Benchmark, FairnessBenchmark, FairnessSettings, ModelSettings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]

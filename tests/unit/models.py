@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from exporter.config import Limits, ModelSettings
-from exporter.events import Decoder
-from exporter.model import Model
-from exporter.profile.build import Request, build
-from exporter.samples import Collector
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.exposition.samples import Collector
+from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.settings.models import Limits, ModelSettings
 
 WINDOW = "1h"
 

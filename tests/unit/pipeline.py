@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.config import Config
-from exporter.profile.build import Request, build
-from exporter.profile.profile import Profile, Task
-from exporter.service import Options, Service
+from mlops_exporter.profile.profile import Profile, Task
+from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.service.service import Options, Service
+from mlops_exporter.settings.config import Config
 
 Event = dict[str, Any]
 Labels = frozenset[tuple[str, str]]

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.events import Reason
-from exporter.settings import ConfigError
-from exporter.sources.base import Content, IntakeResult, QueueFullError, UnavailableError
-from exporter.state import Report
-from exporter.web.app import App, ReloadError
-from exporter.web.negotiation import OPENMETRICS, TEXT
+from mlops_exporter.events.reasons import Reason
+from mlops_exporter.judging.status import Report
+from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.sources.base import Content, IntakeResult, QueueFullError, UnavailableError
+from mlops_exporter.web.app import App, ReloadError
+from mlops_exporter.web.negotiation import OPENMETRICS, TEXT
 
 NDJSON = {"content-type": "application/x-ndjson"}
 EVENTS = b'{"model":"credit"}\n{"model":"credit"}\n'

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from exporter.web.auth import Bucket, BusyError, Guard, Passwords
-from exporter.web.config import HttpSettings, RateLimit, WebConfig
+from mlops_exporter.web.auth import Bucket, BusyError, Guard, Passwords
+from mlops_exporter.web.config import HttpSettings, RateLimit, WebConfig
 
 PASSWORD = "öpen:sesame"
 USERS = {"alice": SecretStr(bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode())}

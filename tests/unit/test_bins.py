@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from exporter.profile.bins import CategoricalVariable, NumericVariable, count_numeric, encode, quantile_edges
-from exporter.values import INVALID
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, count_numeric, encode, quantile_edges
+from mlops_exporter.profile.values import INVALID
 
 Floats = NDArray[np.float64]
 

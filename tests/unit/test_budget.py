@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from exporter import catalogue
-from exporter.budget import DETAILS, Budget, detail_of
-from exporter.catalogue import Metric, all_metrics
-from exporter.exposition import render
-from exporter.samples import Rows, Samples
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.budget import DETAILS, Budget, detail_of
+from mlops_exporter.exposition.catalogue import Metric, all_metrics
+from mlops_exporter.exposition.samples import Rows, Samples
+from mlops_exporter.exposition.text import render
 
 OWN = 2 + len(DETAILS)
 """Series that the budget adds."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from exporter.performance import Sums, metrics_of
-from exporter.statistics import calibration
+from mlops_exporter.judging.performance import Sums, metrics_of
+from mlops_exporter.statistics import calibration
 from tests.unit.models import feed, make_model
 
 

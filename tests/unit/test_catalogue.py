@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from exporter.catalogue import Metric, all_metrics
+from mlops_exporter.exposition.catalogue import Metric, all_metrics
 from tests import golden
 
 

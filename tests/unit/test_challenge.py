@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from exporter.collectors.challenge import ChallengeCollector
-from exporter.model import Model
-from exporter.statistics import comparison
+from mlops_exporter.collectors.challenge import ChallengeCollector
+from mlops_exporter.counting.model import Model
+from mlops_exporter.statistics import comparison
 from tests.unit.models import feed, make_model, samples
 
 N = 1500

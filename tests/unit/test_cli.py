@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter import __version__, cli, service
-from exporter.profile.profile import load
+from mlops_exporter import __version__, cli
+from mlops_exporter.profile.profile import load
+from mlops_exporter.service import service
 
 
 @pytest.fixture
@@ -191,12 +192,12 @@ def test_healthcheck(status: int, expected: int, capsys: pytest.CaptureFixture[s
 def test_log_lines(style: str, capsys: pytest.CaptureFixture[str]) -> None:
     import logging
 
-    from exporter import logs
+    from mlops_exporter import logs
 
     logs.configure("info", style)  # type: ignore[arg-type]
     try:
-        logging.getLogger("exporter.cli").info('said "hello" to %s', "you")
-        logging.getLogger("exporter.cli").debug("unheard")
+        logging.getLogger("mlops_exporter.cli").info('said "hello" to %s', "you")
+        logging.getLogger("mlops_exporter.cli").debug("unheard")
     finally:
         logging.basicConfig(handlers=[], force=True)
     (line,) = capsys.readouterr().err.splitlines()

@@ -11,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.openmetrics import parser as openmetrics
 
-from exporter.catalogue import all_metrics
-from exporter.events import REASONS
-from exporter.model import Model
-from exporter.profile.profile import Task
-from exporter.service import Service
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.reasons import REASONS
+from mlops_exporter.exposition.catalogue import all_metrics
+from mlops_exporter.profile.profile import Task
+from mlops_exporter.service.service import Service
 from tests.unit import pipeline
 from tests.unit.pipeline import CLASSES, Event
 

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from exporter.config import Limits, ModelSettings
-from exporter.events import ARROW_STREAM, Decoded, Decoder, Schema
-from exporter.model import Model
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.columns import Decoded
+from mlops_exporter.events.decoder import ARROW_STREAM, Decoder
+from mlops_exporter.events.schema import Schema
+from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.models import NOW, profiles
 
 PROFILES = profiles()

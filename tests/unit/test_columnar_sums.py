@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from exporter.config import Limits, ModelSettings
-from exporter.events import Columns, Decoder, Reason
-from exporter.model import Model
-from exporter.profile.build import Request, build
-from exporter.profile.profile import Profile, Task
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.columns import Columns
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.reasons import Reason
+from mlops_exporter.profile.profile import Profile, Task
+from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.unit.models import WINDOW
 
 DIMENSIONS, ROWS = 5, 600

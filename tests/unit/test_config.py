@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter import config
-from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
-from exporter.profile.profile import Profile, Provenance, save
-from exporter.settings import ConfigError
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
+from mlops_exporter.profile.profile import Profile, Provenance, save
+from mlops_exporter.service import configuration as config
+from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.settings.models import ModelSettings
 from tests import golden
 
 CLASSES = CategoricalVariable(["0", "1"], [5, 5, 0, 0, 0])
@@ -43,7 +45,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def read(directory: Path, text: str) -> config.Config:
+def read(directory: Path, text: str) -> Config:
     path = Path("mlops-exporter.yml")
     path.write_text(text)
     loaded, _ = config.read(path)
@@ -102,7 +104,7 @@ def test_windows_come_in_any_order(directory: Path) -> None:
 
 @pytest.mark.parametrize(("lifetime", "delay"), [("1d", 86400.0), ("7d", 604800.0), ("30d", 604800.0)])
 def test_a_label_is_expected_before_its_prediction_is_given_up(lifetime: str, delay: float) -> None:
-    settings = config.ModelSettings.model_validate(
+    settings = ModelSettings.model_validate(
         {"name": "m", "task": "binary", "profile": "credit.json", "label_ttl": lifetime}
     )
     assert settings.label_delay == delay

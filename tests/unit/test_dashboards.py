@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from exporter import catalogue
 from grafana.source import panels as source
 from grafana.source.render import dashboards
+from mlops_exporter.exposition import catalogue
 from tests.dashboards import DASHBOARDS, DIRECTORY, annotations, panels, targets, variables
 
 pytestmark = pytest.mark.parametrize("uid", sorted(DASHBOARDS))

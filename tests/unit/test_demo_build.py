@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.demo.models import LinearModel
-from exporter.demo.tables import DATA, read_table, take, write_table
+from mlops_exporter.demo.models import LinearModel
+from mlops_exporter.demo.tables import DATA, read_table, take, write_table
 
 TEXT = ("departure", "carrier", "origin")
 
@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             distribution(package)
         except PackageNotFoundError:
             pytest.skip(f"needs the package {package}")
-    from exporter.demo.build import build
+    from mlops_exporter.demo.build import build
 
     folder = tmp_path_factory.mktemp("demo")
     build(folder)
@@ -71,9 +71,9 @@ def test_bundled_models_are_what_build_trains(built: Path, name: str) -> None:
 
 
 def test_inference_equals_scikit_learn(built: Path) -> None:
-    from exporter.demo.build import FLIGHTS_CATEGORICAL as CATEGORICAL
-    from exporter.demo.build import FLIGHTS_NUMERIC as NUMERIC
-    from exporter.demo.build import MPG_NUMERIC, design, flights_pipeline, linear_model, mpg_pipeline
+    from mlops_exporter.demo.build import FLIGHTS_CATEGORICAL as CATEGORICAL
+    from mlops_exporter.demo.build import FLIGHTS_NUMERIC as NUMERIC
+    from mlops_exporter.demo.build import MPG_NUMERIC, design, flights_pipeline, linear_model, mpg_pipeline
 
     cars = read_table(built / "mpg.csv", text=TEXT)
     cars_pipeline = mpg_pipeline().fit(design(cars, MPG_NUMERIC), cars["mpg"])

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.demo.feeder import FLIGHT_MINUTE, FLIGHTS_LOOP_SECONDS, MPG_LABEL_DELAY, MPG_YEAR_SECONDS, Feeder
-from exporter.demo.tables import DATA, read_table
+from mlops_exporter.demo.feeder import FLIGHT_MINUTE, FLIGHTS_LOOP_SECONDS, MPG_LABEL_DELAY, MPG_YEAR_SECONDS, Feeder
+from mlops_exporter.demo.tables import DATA, read_table
 
 NOW = 1_700_000_000.0
 MPG_LOOP_SECONDS = 13 * MPG_YEAR_SECONDS

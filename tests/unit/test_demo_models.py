@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from exporter.demo.models import LinearModel, Numeric
-from exporter.demo.tables import DATA, read_table
+from mlops_exporter.demo.models import LinearModel, Numeric
+from mlops_exporter.demo.tables import DATA, read_table
 
 FLIGHTS_TEXT = ("departure", "carrier", "origin")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from exporter.collectors.data import DataCollector
-from exporter.statistics import discovery, drift, thresholds
+from mlops_exporter.collectors.data import DataCollector
+from mlops_exporter.statistics import discovery, drift, thresholds
 from tests.unit.models import feed, make_model, samples
 
 FEATURES, BINS, ALPHA = 200, 10, 0.01

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.client import Monitor
-from exporter.config import KServeModel, KServeSettings
-from exporter.events import CLOCK_SKEW_SECONDS, MAX_ID_LENGTH, REASONS, SUM_TOLERANCE
-from exporter.sources.kserve import OUTCOMES
-from exporter.web.app import MAX_ERRORS
+from mlops_exporter.client import Monitor
+from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, MAX_ID_LENGTH, REASONS
+from mlops_exporter.events.schema import SUM_TOLERANCE
+from mlops_exporter.settings.sources import KServeModel, KServeSettings
+from mlops_exporter.sources.kserve import OUTCOMES
+from mlops_exporter.web.app import MAX_ERRORS
 
 DOCS = Path(__file__).parents[2] / "docs"
 EVENTS = (DOCS / "events.md").read_text()

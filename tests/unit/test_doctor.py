@@ -4,8 +4,8 @@ import json
 import threading
 from collections.abc import Iterator
 
-from exporter.doctor.examination import side_by_side
-from exporter.doctor.findings import Finding, as_json, as_lines, for_terminal, ok, problem, warning
+from mlops_exporter.doctor.examination import side_by_side
+from mlops_exporter.doctor.findings import Finding, as_json, as_lines, for_terminal, ok, problem, warning
 
 FINDINGS = [
     ok("state", "there is room"),

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from exporter.durations import Duration, format_duration, parse_duration
+from mlops_exporter.settings.durations import Duration, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.collectors.multivariate import MultivariateCollector
-from exporter.config import Limits, ModelSettings
-from exporter.embeddings import EmbeddingCounts, EmbeddingDrift, to_vectors
-from exporter.model import Model
-from exporter.profile.build import Request, build
-from exporter.profile.profile import load, save
+from mlops_exporter.collectors.multivariate import MultivariateCollector
+from mlops_exporter.counting.embeddings import EmbeddingCounts
+from mlops_exporter.counting.model import Model
+from mlops_exporter.judging.embeddings import EmbeddingDrift
+from mlops_exporter.profile.profile import load, save
+from mlops_exporter.profile.vectors import to_vectors
+from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.unit.models import WINDOW, feed, samples
 
 DIMENSIONS = 48

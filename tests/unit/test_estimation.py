@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from exporter.collectors.estimation import EstimationCollector
+from mlops_exporter.collectors.estimation import EstimationCollector
 from tests.unit.models import feed, make_model, samples
 
 Table = dict[str, list[Any]]

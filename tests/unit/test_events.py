@@ -4,15 +4,19 @@ from typing import Any
 
 import pytest
 
-from exporter import events
-from exporter.config import KServeSettings, Limits, ModelSettings
-from exporter.events import CHUNK_BYTES, REASONS, Decoded, Decoder, Reason, Schema
-from exporter.intake import Intake
-from exporter.keys import hash_ids
-from exporter.model import Model
-from exporter.sources.base import ARROW_TYPE, Content, IntakeResult
-from exporter.sources.http import HttpSource
-from exporter.sources.kserve import KServe
+from mlops_exporter.counting.keys import hash_ids
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events import decoder
+from mlops_exporter.events.columns import Decoded
+from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
+from mlops_exporter.events.reasons import REASONS, Reason
+from mlops_exporter.events.schema import Schema
+from mlops_exporter.ingest.http import HttpSource
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.settings.models import Limits, ModelSettings
+from mlops_exporter.settings.sources import KServeSettings
+from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult
+from mlops_exporter.sources.kserve import KServe
 from tests.models import NOW, profiles
 
 PROFILES = profiles()
@@ -211,7 +215,7 @@ def test_long_strings() -> None:
 
 
 def test_pauses_let_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(decoder, "CHUNK_BYTES", 100)
     decoded = Decoded()
     steps = [decoded.accepted for _ in DECODER.decode_steps(b"\n".join([GOOD] * 30), NOW, decoded)]
     assert len(steps) >= 10

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import catalogue
-from exporter.catalogue import Metric
-from exporter.exposition import format_numbers, gzip, render
-from exporter.samples import Rows, Samples
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.catalogue import Metric
+from mlops_exporter.exposition.samples import Rows, Samples
+from mlops_exporter.exposition.text import format_numbers, gzip, render
 from tests.benchmarks.exposition import bins_and_drift, measure
 
 GAUGE = Metric("ml_gauge", "gauge", "model", 'A gauge: \\ and "quotes"\nand a second line.', ("a", "b"))

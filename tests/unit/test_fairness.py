@@ -8,11 +8,11 @@ import pytest
 from fairlearn import metrics as fairlearn
 from sklearn import metrics as sklearn
 
-from exporter.collectors.groups import GroupCollector
-from exporter.config import EstimationSettings, FairnessSettings, Limits
-from exporter.events import Decoder
-from exporter.statistics import fairness
-from exporter.store import pack, unpack
+from mlops_exporter.collectors.groups import GroupCollector
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.ingest.store import pack, unpack
+from mlops_exporter.settings.models import EstimationSettings, FairnessSettings, Limits
+from mlops_exporter.statistics import fairness
 from tests.unit.models import feed, make_model, samples
 
 RNG = np.random.default_rng(7)

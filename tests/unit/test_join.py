@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.join import CLOSED, Join, Pairs
-from exporter.keys import KeyTable, hash_ids
+from mlops_exporter.counting.join import CLOSED, Join, Pairs
+from mlops_exporter.counting.keys import KeyTable, hash_ids
 
 
 def make(limit: int = 1000, remembered: int = 1000, time_to_live: float = 100.0) -> Join:

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.config import KServeSettings, Limits, ModelSettings
-from exporter.intake import Intake
-from exporter.journal import Faults, Journal
-from exporter.model import Model
-from exporter.sources.base import UnavailableError
-from exporter.sources.http import HttpSource
-from exporter.sources.kserve import Kind, KServe
-from exporter.store import FILE, PIECE_BYTES, Store
+from mlops_exporter.counting.model import Model
+from mlops_exporter.ingest.http import HttpSource
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.journal import Faults, Journal
+from mlops_exporter.ingest.store import FILE, PIECE_BYTES, Store
+from mlops_exporter.settings.models import Limits, ModelSettings
+from mlops_exporter.settings.sources import KServeSettings
+from mlops_exporter.sources.base import UnavailableError
+from mlops_exporter.sources.kserve import Kind, KServe
 from tests.integration.disk import small_disk
 from tests.models import NOW, profiles
 from tests.unit.test_kserve import BATCHED, V1_REQUEST, V1_RESPONSE, cloud_event

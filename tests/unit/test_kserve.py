@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.config import KServeModel, KServeSettings
-from exporter.events import Decoder, Schema
-from exporter.sources.base import Content, Translated
-from exporter.sources.kserve import Kind, KServe
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.schema import Schema
+from mlops_exporter.settings.sources import KServeModel, KServeSettings
+from mlops_exporter.sources.base import Content, Translated
+from mlops_exporter.sources.kserve import Kind, KServe
 from tests.models import NOW, profiles
 
 STRUCTURED = Content("application/cloudevents+json")

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from exporter.config import read
-from exporter.settings import ConfigError
+from mlops_exporter.service.configuration import read
+from mlops_exporter.settings.document import ConfigError
 from tests.integration.exporter import write_config
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from exporter.catalogue import all_metrics
-from exporter.events import REASONS
-from exporter.logs import Notice
-from exporter.state import VERDICTS, Headline, ModelState, Report, SourceState, Verdict
-from exporter.web.landing import landing_page
-from exporter.web.page import STYLE
-from exporter.web.reference import reference_page
+from mlops_exporter.events.reasons import REASONS
+from mlops_exporter.exposition.catalogue import all_metrics
+from mlops_exporter.judging.status import VERDICTS, Headline, ModelState, Report, SourceState, Verdict
+from mlops_exporter.logs import Notice
+from mlops_exporter.web.landing import landing_page
+from mlops_exporter.web.page import STYLE
+from mlops_exporter.web.reference import reference_page
 from tests.dom import Element, assert_accessible, colours, contrast, parse
 
 NOW = 1_800_000_000.0

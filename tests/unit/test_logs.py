@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from exporter.logs import Recent, RepetitionFilter, redacted
+from mlops_exporter.logs import Recent, RepetitionFilter, redacted
 
 EVIL = 'model "a"\n level=error \x1b[31mred\x9b31m \u202egnirts \u2028 end'
 
 
 def written(style: str, program: str) -> list[str]:
     """Lines that a program logs; logging belongs to the whole process, so it has one of its own."""
-    start = f"import logging; from exporter import logs; recent = logs.configure('info', '{style}')\n"
-    start += "log = logging.getLogger('exporter.test')\n"
+    start = f"import logging; from mlops_exporter import logs; recent = logs.configure('info', '{style}')\n"
+    start += "log = logging.getLogger('mlops_exporter.test')\n"
     done = subprocess.run([sys.executable, "-c", start + program], capture_output=True, check=True)
     return done.stderr.decode().removesuffix("\n").split("\n")
 

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.collectors.data import DataCollector
-from exporter.collectors.multivariate import MultivariateCollector
-from exporter.multivariate import VectorDrift, VectorMap
-from exporter.profile.bins import NumericVariable
-from exporter.statistics import multivariate
+from mlops_exporter.collectors.data import DataCollector
+from mlops_exporter.collectors.multivariate import MultivariateCollector
+from mlops_exporter.counting.multivariate import VectorMap
+from mlops_exporter.judging.multivariate import VectorDrift
+from mlops_exporter.profile.bins import NumericVariable
+from mlops_exporter.statistics import multivariate
 from tests.unit.models import feed, make_model, samples
 
 REQUEST = {"task": "binary", "label": "y", "prediction": "y"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cli import _parser
+from mlops_exporter.cli import _parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

@@ -15,8 +15,8 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from sklearn import metrics
 
-from exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
-from exporter.profile.profile import Task
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
+from mlops_exporter.profile.profile import Task
 from tests.unit import pipeline
 from tests.unit.pipeline import CLASSES, GRID, Event, Exposition
 

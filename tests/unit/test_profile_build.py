@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics
 
-from exporter.profile.bins import CategoricalVariable, NumericVariable
-from exporter.profile.build import BuildError, Request, build
-from exporter.profile.profile import Profile
-from exporter.profile.readers import TableError
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profiling.build import BuildError, Request, build
+from mlops_exporter.profiling.readers import TableError
 
 Table = dict[str, Any]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.profile.build import Request, build
-from exporter.profile.profile import Profile, ProfileError, load, save
-from exporter.profile.show import describe
+from mlops_exporter.profile.profile import Profile, ProfileError, load, save
+from mlops_exporter.profile.show import describe
+from mlops_exporter.profiling.build import Request, build
 
 SECRET = "Grace Hopper"
 
@@ -150,7 +150,7 @@ def test_describe_prints_what_a_person_asks(tmp_path: Path) -> None:
 
 _PEAK = r"""
 import re, sys
-from exporter.cli import main
+from mlops_exporter.cli import main
 status = main(sys.argv[1:])
 with open("/proc/self/status") as file:  # not getrusage, whose peak includes the parent's before exec
     print(int(re.search(r"VmHWM:\s+(\d+)", file.read())[1]) // 1024, file=sys.stderr)

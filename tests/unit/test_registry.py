@@ -8,11 +8,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import __version__, catalogue
-from exporter.budget import Budget
-from exporter.catalogue import Metric
-from exporter.registry import Registry
-from exporter.samples import Rows, Samples
+from mlops_exporter import __version__
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.budget import Budget
+from mlops_exporter.exposition.catalogue import Metric
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.exposition.samples import Rows, Samples
 
 
 class Counting:

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 import yaml
 
-from exporter.config import Config, Limits, ModelSettings, read
-from exporter.join import Join
-from exporter.journal import Journal
-from exporter.model import Model
-from exporter.profile.profile import Profile, save
-from exporter.reload import unchangeable
-from exporter.service import Options, Service
-from exporter.store import Store, pack, unpack
-from exporter.web.app import ReloadError
+from mlops_exporter.counting.join import Join
+from mlops_exporter.counting.model import Model
+from mlops_exporter.ingest.journal import Journal
+from mlops_exporter.ingest.store import Store, pack, unpack
+from mlops_exporter.profile.profile import Profile, save
+from mlops_exporter.service.configuration import read
+from mlops_exporter.service.reload import unchangeable
+from mlops_exporter.service.service import Options, Service
+from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.models import Limits, ModelSettings
+from mlops_exporter.web.app import ReloadError
 from tests.models import numeric, profiles
 from tests.unit import pipeline
 from tests.unit.models import feed

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporter import catalogue
-from exporter.replay import log, spool
-from exporter.replay.log import Merge
-from exporter.replay.spool import Spool
-from exporter.samples import Rows, Samples
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.samples import Rows, Samples
+from mlops_exporter.replay import log, spool
+from mlops_exporter.replay.log import Merge
+from mlops_exporter.replay.spool import Spool
 
 NOW = 10_000.0
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from river import drift
 
-from exporter.collectors.change import ChangeCollector
-from exporter.statistics.sequential import Adwin, ChangeEvidence, PageHinkley
+from mlops_exporter.collectors.change import ChangeCollector
+from mlops_exporter.statistics.sequential import Adwin, ChangeEvidence, PageHinkley
 from tests.unit.models import feed, make_model, samples
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.drift import Comparison
-from exporter.model import Model
-from exporter.signs import CALIBRATION_EXCESS, CALIBRATION_NOISE, LABELS, PREDICTIONS
-from exporter.state import ModelState, Observer
+from mlops_exporter.counting.model import Model
+from mlops_exporter.judging.drift import Comparison
+from mlops_exporter.judging.status import ModelState, Observer
+from mlops_exporter.judging.suspicions import CALIBRATION_EXCESS, CALIBRATION_NOISE, LABELS, PREDICTIONS
 from prometheus.source.model_alerts import ALERTS
 from prometheus.source.thresholds import THRESHOLDS
 from tests.unit.models import feed, make_model

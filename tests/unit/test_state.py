@@ -5,17 +5,17 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter import config
-from exporter.collectors.data import DataCollector
-from exporter.collectors.performance import ModelCollector
-from exporter.config import Limits
-from exporter.demo.feeder import Feeder
-from exporter.demo.run import CONFIG
-from exporter.exposition import render
-from exporter.intake import Intake, SourceCounts
-from exporter.model import Model
-from exporter.sources.base import Health
-from exporter.state import HISTORY_POINTS, ModelState, Observer, source_state
+from mlops_exporter.collectors.data import DataCollector
+from mlops_exporter.collectors.performance import ModelCollector
+from mlops_exporter.counting.model import Model
+from mlops_exporter.demo.feeder import Feeder
+from mlops_exporter.demo.run import CONFIG
+from mlops_exporter.exposition.text import render
+from mlops_exporter.ingest.intake import Intake, SourceCounts
+from mlops_exporter.judging.status import HISTORY_POINTS, ModelState, Observer, source_state
+from mlops_exporter.service import configuration as config
+from mlops_exporter.settings.models import Limits
+from mlops_exporter.sources.base import Health
 
 START = 1_800_000_000.0
 

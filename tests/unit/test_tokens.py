@@ -5,20 +5,21 @@ from pathlib import Path
 import httpx
 import pytest
 
-from exporter import config as configuration
-from exporter.config import KServeSettings, Limits, TokenSettings
-from exporter.demo.run import CONFIG
-from exporter.intake import Intake
-from exporter.journal import Faults, Journal
-from exporter.model import Model
-from exporter.registry import Registry
-from exporter.settings import ConfigError
-from exporter.sources.base import Content
-from exporter.sources.http import HttpSource
-from exporter.sources.kserve import KServe
-from exporter.store import Store
-from exporter.web.app import App
-from exporter.web.tokens import Tokens, UnauthorizedError
+from mlops_exporter.counting.model import Model
+from mlops_exporter.demo.run import CONFIG
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.ingest.http import HttpSource
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.journal import Faults, Journal
+from mlops_exporter.ingest.store import Store
+from mlops_exporter.service import configuration
+from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.settings.models import Limits
+from mlops_exporter.settings.sources import KServeSettings, TokenSettings
+from mlops_exporter.sources.base import Content
+from mlops_exporter.sources.kserve import KServe
+from mlops_exporter.web.app import App
+from mlops_exporter.web.tokens import Tokens, UnauthorizedError
 from tests.standin import StandIn
 
 ALL, FLIGHTS, BOTH = "a" * 32, "f" * 32, "b" * 32

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.values import INVALID, OTHER_TEXT, Codes, canonical, canonical_text
+from mlops_exporter.profile.values import INVALID, OTHER_TEXT, Codes, canonical, canonical_text
 
 
 @pytest.mark.parametrize(

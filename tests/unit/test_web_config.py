@@ -4,9 +4,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from exporter.settings import ConfigError
-from exporter.web.config import CIPHER_SUITES, HEADERS, WebConfig, read
-from exporter.web.tls import server_context
+from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.web.config import CIPHER_SUITES, HEADERS, WebConfig, read
+from mlops_exporter.web.tls import server_context
 from tests.certificates import Authority
 from tests.requirements import require_program
 

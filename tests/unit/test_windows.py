@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.windows import PANES, Window
+from mlops_exporter.counting.windows import PANES, Window
 
 START = 1_800_000_000.0
 

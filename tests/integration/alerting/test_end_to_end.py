@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import yaml
 
-from exporter.config import read
-from exporter.demo.feeder import Feeder
-from exporter.demo.run import CONFIG
-from exporter.service import Options, Service
+from mlops_exporter.demo.feeder import Feeder
+from mlops_exporter.demo.run import CONFIG
+from mlops_exporter.service.configuration import read
+from mlops_exporter.service.service import Options, Service
 from prometheus.source.render import rule_files
 from tests.integration.alerting.alertmanager import SHIPPED, Inbox, Notification, local, receiving, running_alertmanager
 from tests.integration.alerting.hastened import hastened

@@ -13,11 +13,12 @@ import pytest
 import yaml
 from scipy.special import ndtri
 
-from exporter.config import ModelSettings, read
-from exporter.demo.feeder import Feeder
-from exporter.demo.run import CONFIG
-from exporter.profile.profile import Profile
-from exporter.service import Options, Service
+from mlops_exporter.demo.feeder import Feeder
+from mlops_exporter.demo.run import CONFIG
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.service.configuration import read
+from mlops_exporter.service.service import Options, Service
+from mlops_exporter.settings.models import ModelSettings
 from prometheus.source.render import RECORDS, rule_files
 from prometheus.source.thresholds import THRESHOLDS
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job

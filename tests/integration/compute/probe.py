@@ -10,11 +10,11 @@ import sys
 import time
 from typing import Any
 
-from exporter.compute.gpu import GpuCollector, GpuSampler, GpuSnapshot
-from exporter.compute.nvidia import NvidiaDriver
-from exporter.compute.sampler import Compute
-from exporter.compute.settings import ComputeSettings
-from exporter.compute.snapshots import Published
+from mlops_exporter.compute.gpu import GpuCollector, GpuSampler, GpuSnapshot
+from mlops_exporter.compute.nvidia import NvidiaDriver
+from mlops_exporter.compute.sampler import Compute
+from mlops_exporter.compute.snapshots import Published
+from mlops_exporter.settings.compute import ComputeSettings
 from tests.series import collect
 
 

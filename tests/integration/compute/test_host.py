@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.compute.memory import MemorySampler
-from exporter.compute.sampler import Compute
-from exporter.compute.settings import ComputeSettings
+from mlops_exporter.compute.memory import MemorySampler
+from mlops_exporter.compute.sampler import Compute
+from mlops_exporter.settings.compute import ComputeSettings
 from tests.integration.compute.fake_gpu import Machine
 from tests.requirements import require_program
 from tests.series import collect

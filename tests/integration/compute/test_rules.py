@@ -2,7 +2,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from exporter.catalogue import all_metrics
+from mlops_exporter.exposition.catalogue import all_metrics
 from tests.requirements import require_program
 
 PROMETHEUS = Path(__file__).parents[3] / "prometheus"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from exporter.compute.sampler import Compute
-from exporter.compute.settings import ComputeSettings
+from mlops_exporter.compute.sampler import Compute
+from mlops_exporter.settings.compute import ComputeSettings
 from tests.series import collect
 
 LABELS = '{workload="w",phase="serving"}'

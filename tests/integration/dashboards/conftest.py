@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.demo.run import CONFIG
+from mlops_exporter.demo.run import CONFIG
 from tests.integration.compute.fake_gpu import A100, build_library
 from tests.integration.exporter import ENVIRONMENT, running_exporter, write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job

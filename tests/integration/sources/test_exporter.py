@@ -16,8 +16,8 @@ import yaml
 from confluent_kafka import Producer
 from redis import Redis
 
-from exporter import demo
-from exporter.cli import main
+from mlops_exporter import demo
+from mlops_exporter.cli import main
 from tests.integration.prometheus import eventually, free_port
 from tests.integration.sources.brokers import KafkaBroker, RedisServer
 
@@ -40,7 +40,7 @@ def exporter(
     config = {"models": models, "sources": sources, **settings}
     (directory / "mlops-exporter.yml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "exporter", "run", f"--config.file={directory / 'mlops-exporter.yml'}"]
+    command = [sys.executable, "-m", "mlops_exporter", "run", f"--config.file={directory / 'mlops-exporter.yml'}"]
     with (
         (directory / "exporter.log").open("wb") as log,
         subprocess.Popen(

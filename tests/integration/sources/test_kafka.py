@@ -10,8 +10,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from exporter.config import KafkaSettings
-from exporter.sources.kafka import KafkaSource
+from mlops_exporter.settings.sources import KafkaSettings
+from mlops_exporter.sources.kafka import KafkaSource
 from tests.integration.prometheus import free_port
 from tests.integration.sources.brokers import KafkaBroker
 from tests.sink import RecordingSink, event, running, until

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from exporter.config import RedisSettings
-from exporter.sources.redis import RedisSource
+from mlops_exporter.settings.sources import RedisSettings
+from mlops_exporter.sources.redis import RedisSource
 from tests.integration.sources.brokers import RedisServer
 from tests.sink import RecordingSink, event, running, until
 
@@ -31,8 +31,8 @@ def client(server: RedisServer) -> Iterator[Redis]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.sources.base.RETRY_SECONDS", (0.1, 0.5))
-    monkeypatch.setattr("exporter.sources.redis.LAG_SECONDS", 0.1)
+    monkeypatch.setattr("mlops_exporter.sources.base.RETRY_SECONDS", (0.1, 0.5))
+    monkeypatch.setattr("mlops_exporter.sources.redis.LAG_SECONDS", 0.1)
 
 
 def source(server: RedisServer, **settings: object) -> RedisSource:

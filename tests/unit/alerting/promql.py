@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import promql_parser as promql
 
-from exporter.catalogue import Metric, all_metrics
+from mlops_exporter.exposition.catalogue import Metric, all_metrics
 
 TARGET_LABELS = frozenset({"job", "instance"})
 OPTIONAL_TARGET_LABELS = frozenset({"pod"})  # where Prometheus discovers pods

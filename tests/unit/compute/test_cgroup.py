@@ -3,8 +3,8 @@ from typing import Literal
 
 import pytest
 
-from exporter.compute import cgroup
-from exporter.compute.cgroup import Hierarchy, Stall, Throttling
+from mlops_exporter.compute import cgroup
+from mlops_exporter.compute.cgroup import Hierarchy, Stall, Throttling
 from tests.unit.compute.trees import GIB, V1_CONTAINER, V1_HOST, V2_CONTAINER, V2_SERVICE_ON_HOST, plant
 
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.compute.advice import Advice, Demand, advise_gpus, advise_host
-from exporter.compute.cost import CostCollector, CostSampler, Meter, ResourceSnapshot, pool
-from exporter.compute.cpu import CpuSnapshot
-from exporter.compute.gpu import GpuIdentity, GpuProcess, GpuReading, GpuShare, GpuSnapshot, share_of
-from exporter.compute.memory import MemorySnapshot
-from exporter.compute.settings import AdviceSettings, CostSettings
-from exporter.compute.snapshots import Published
-from exporter.compute.usage import UsageWindow
+from mlops_exporter.compute.advice import Advice, Demand, advise_gpus, advise_host
+from mlops_exporter.compute.cost import CostCollector, CostSampler, Meter, ResourceSnapshot, pool
+from mlops_exporter.compute.cpu import CpuSnapshot
+from mlops_exporter.compute.gpu import GpuIdentity, GpuProcess, GpuReading, GpuShare, GpuSnapshot, share_of
+from mlops_exporter.compute.memory import MemorySnapshot
+from mlops_exporter.compute.snapshots import Published
+from mlops_exporter.compute.usage import UsageWindow
+from mlops_exporter.settings.compute import AdviceSettings, CostSettings
 from tests.series import collect
 
 RULE = AdviceSettings()

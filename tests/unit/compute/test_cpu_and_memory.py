@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.compute import cgroup
-from exporter.compute.cpu import CpuCollector, CpuSampler, CpuSnapshot, parse_stat
-from exporter.compute.memory import MemoryCollector, MemorySampler, MemorySnapshot, PressureCollector
-from exporter.compute.snapshots import NoSnapshotError, Published, StaleSnapshotError
-from exporter.samples import Collector
+from mlops_exporter.compute import cgroup
+from mlops_exporter.compute.cpu import CpuCollector, CpuSampler, CpuSnapshot, parse_stat
+from mlops_exporter.compute.memory import MemoryCollector, MemorySampler, MemorySnapshot, PressureCollector
+from mlops_exporter.compute.snapshots import NoSnapshotError, Published, StaleSnapshotError
+from mlops_exporter.exposition.samples import Collector
 from tests.series import collect
 from tests.unit.compute.trees import GIB, HOST, V1_CONTAINER, V2_CONTAINER, plant
 

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from exporter.compute.gpu import Driver, DriverError, GpuCollector, GpuIdentity, GpuReading, GpuSampler, GpuSnapshot
-from exporter.compute.sampler import Compute
-from exporter.compute.settings import ComputeSettings
-from exporter.compute.snapshots import NoSnapshotError, Published
-from exporter.samples import Collector
+from mlops_exporter.compute.gpu import (
+    Driver,
+    DriverError,
+    GpuCollector,
+    GpuIdentity,
+    GpuReading,
+    GpuSampler,
+    GpuSnapshot,
+)
+from mlops_exporter.compute.sampler import Compute
+from mlops_exporter.compute.snapshots import NoSnapshotError, Published
+from mlops_exporter.exposition.samples import Collector
+from mlops_exporter.settings.compute import ComputeSettings
 from tests.series import collect
 from tests.unit.compute.trees import HOST, plant
 

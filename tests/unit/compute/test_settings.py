@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from exporter.compute.settings import ComputeSettings
+from mlops_exporter.settings.compute import ComputeSettings
 
 
 def workload(**more: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from exporter.compute import procfs
-from exporter.compute.settings import ComputeSettings
-from exporter.compute.workloads import ProcessStat, Tally, WorkloadSampler, WorkloadSnapshot, parse_process_stat
+from mlops_exporter.compute import procfs
+from mlops_exporter.compute.workloads import ProcessStat, Tally, WorkloadSampler, WorkloadSnapshot, parse_process_stat
+from mlops_exporter.settings.compute import ComputeSettings
 
 TICKS = os.sysconf("SC_CLK_TCK")
 BOOTED = 1000.0  # seconds since boot when the sampler starts

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.sources import file as file_source
-from exporter.sources.file import IDLE_SECONDS, ROTATED_SECONDS, FileSource, Tail
-from exporter.sources.lines import MALFORMED
+from mlops_exporter.sources import file as file_source
+from mlops_exporter.sources.file import IDLE_SECONDS, ROTATED_SECONDS, FileSource, Tail
+from mlops_exporter.sources.lines import MALFORMED
 from tests.sink import RecordingSink, event, events, running, until
 
 

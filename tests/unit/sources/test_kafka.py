@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from exporter.config import KafkaSettings
-from exporter.sources.kafka import KafkaSource, client_settings
+from mlops_exporter.settings.sources import KafkaSettings
+from mlops_exporter.sources.kafka import KafkaSource, check_settings, client_settings
 from tests.sink import RecordingSink, event, running, until
 
 QUICK: dict[str, str | int | float | bool] = {
@@ -74,7 +74,7 @@ def test_messages_are_delivered_and_committed_once_durable(cluster: Cluster) -> 
 
 
 def test_nothing_is_committed_before_it_is_durable(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.sources.kafka.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("mlops_exporter.sources.kafka.STOP_SECONDS", 0.2)
     sink = RecordingSink()
     sink.refusals = 1_000_000
 
@@ -169,7 +169,7 @@ def test_without_a_broker_it_is_down_says_why_and_recovers(caplog: pytest.LogCap
         await until(lambda: "refused" in (source.health.error or ""))
         assert source.health.lag_events is None
 
-    with caplog.at_level(logging.WARNING, "exporter.sources.kafka"):
+    with caplog.at_level(logging.WARNING, "mlops_exporter.sources.kafka"):
         asyncio.run(running(source, sink, story))
     assert not source.health.up
 
@@ -185,7 +185,7 @@ def test_without_a_broker_it_is_down_says_why_and_recovers(caplog: pytest.LogCap
 )
 def test_settings_are_judged_by_librdkafka(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        KafkaSettings(bootstrap_servers="127.0.0.1:1", topics=["events"], settings=settings)
+        check_settings(KafkaSettings(bootstrap_servers="127.0.0.1:1", topics=["events"], settings=settings))
 
 
 def test_tls_and_sasl_pass_through_and_secrets_come_from_files(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from exporter.sources import lines
-from exporter.sources.lines import MALFORMED, lines_of, ndjson
+from mlops_exporter.sources import lines
+from mlops_exporter.sources.lines import MALFORMED, lines_of, ndjson
 
 A, B = b'{"model":"m","id":1}', b'{"model":"m","id":2}'
 

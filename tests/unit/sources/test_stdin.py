@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.sources import stdin
-from exporter.sources.lines import MALFORMED
-from exporter.sources.stdin import StdinSource
+from mlops_exporter.sources import stdin
+from mlops_exporter.sources.lines import MALFORMED
+from mlops_exporter.sources.stdin import StdinSource
 from tests.sink import RecordingSink, events, running, until
 
 

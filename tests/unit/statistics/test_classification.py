@@ -10,9 +10,9 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 from sklearn import metrics
 
-from exporter.profile.build import score_edges
-from exporter.statistics import classification
-from exporter.statistics.intervals import Estimate, wilson
+from mlops_exporter.profiling.build import score_edges
+from mlops_exporter.statistics import classification
+from mlops_exporter.statistics.intervals import Estimate, wilson
 
 F64 = NDArray[np.float64]
 Labels = NDArray[np.int_]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from exporter.statistics import classification
+from mlops_exporter.statistics import classification
 from tests.simulations import coverage
 
 WINDOWS = 4_000

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, ks_2samp, wasserstein_distance
 
-from exporter.statistics import drift
+from mlops_exporter.statistics import drift
 
 F64 = NDArray[np.float64]
 

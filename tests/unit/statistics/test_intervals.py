@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from exporter.statistics.intervals import Z, delta_multinomial, mean_from_sums, normal, wilson
+from mlops_exporter.statistics.intervals import Z, delta_multinomial, mean_from_sums, normal, wilson
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))

@@ -6,8 +6,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from exporter.statistics import regression
-from exporter.statistics.regression import moments, split
+from mlops_exporter.statistics import regression
+from mlops_exporter.statistics.regression import moments, split
 
 F64 = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from numpy.typing import NDArray
 from scipy.special import chdtri
 from scipy.stats import kstwobign, norm
 
-from exporter.statistics import thresholds
-from exporter.statistics.thresholds import Statistic
+from mlops_exporter.statistics import thresholds
+from mlops_exporter.statistics.thresholds import Statistic
 from tests.simulations import false_alarms
 from tests.simulations.false_alarms import COARSE, FINE, SKEWED
 

@@ -1,0 +1,526 @@
+"""The command line: `mlops-exporter COMMAND`. Every flag of `run` has a twin in the environment."""
+
+import argparse
+import functools
+import glob
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from mlops_exporter import __version__, logs
+from mlops_exporter.demo import run as demo
+from mlops_exporter.doctor import findings
+from mlops_exporter.doctor.examination import Subject, examine
+from mlops_exporter.events.reasons import REASONS
+from mlops_exporter.ingest.store import StoreError
+from mlops_exporter.logs import Notice
+from mlops_exporter.profile import show
+from mlops_exporter.profile.profile import ProfileError, load, save
+from mlops_exporter.profiling.build import BuildError, Request, build
+from mlops_exporter.profiling.readers import TableError
+from mlops_exporter.replay.run import ReplayError, replay
+from mlops_exporter.replay.run import Request as ReplayRequest
+from mlops_exporter.service import configuration as config
+from mlops_exporter.service import healthcheck, service
+from mlops_exporter.service.healthcheck import Access
+from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.settings.durations import format_duration, parse_duration
+from mlops_exporter.web import config as web_config
+from mlops_exporter.web.server import ListenError
+from mlops_exporter.web.tls import server_context
+
+DEFAULT_ADDRESS = ":10042"
+
+_ON, _OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+_COLLECTORS = (
+    "model",
+    "data",
+    "groups",
+    "estimation",
+    "multivariate",
+    "change",
+    "challenge",
+    "intake",
+    "cloudevents",
+    "state",
+    "cpu",
+    "memory",
+    "pressure",
+    "workloads",
+    "gpu",
+    "cost",
+)
+
+Default = TypeVar("Default", bound=str | None)
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    if options.command is not _run:
+        _accept_hang_up()
+    try:
+        return int(options.command(options))
+    except (ConfigError, BuildError, ProfileError, TableError, ListenError, ReplayError, StoreError) as error:
+        print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    notices = logs.configure(options.log_level, options.log_format).notices
+    hung_up = _remember_hang_up()
+    settings, profiles = config.read(options.config_file)
+    _warn_as_root()
+    chosen = replace(
+        _service_options(options, notices),
+        config_file=options.config_file,
+        lifecycle=options.web_enable_lifecycle,
+        hung_up=hung_up,
+    )
+    service.run(settings, profiles, chosen)
+    return 0
+
+
+def _remember_hang_up() -> Callable[[], bool]:
+    """Let SIGHUP be remembered rather than end the process, until the service heeds it."""
+    seen = threading.Event()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: seen.set())
+    _accept_hang_up()
+    return seen.is_set
+
+
+def _accept_hang_up() -> None:
+    """Let SIGHUP come that `exporter.__main__` has kept waiting."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def _demo(options: argparse.Namespace) -> int:
+    notices = logs.configure(options.log_level, options.log_format).notices
+    settings, profiles = config.read(demo.CONFIG)
+    _warn_as_root()
+    print(demo.introduction(options.web_listen_address[0]), flush=True)
+    feed = functools.partial(demo.feed, speed=options.demo_speed)
+    service.run(settings, profiles, _service_options(options, notices), feed)
+    return 0
+
+
+def _warn_as_root() -> None:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        _log.warning("running as root, which is not needed: use an unprivileged user")
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings, profiles = config.read(options.config_file)
+    for model in settings.models:
+        print(f"{model.name}: {model.task}, {len(profiles[model.name].features)} features, profile {model.profile}")
+    print(f"{options.config_file}: good, {len(settings.models)} models")
+    if options.web_config_file is not None:
+        tls = web_config.read(options.web_config_file).tls_server_config
+        if tls is not None:
+            server_context(tls)
+        print(f"{options.web_config_file}: good, {'with' if tls else 'without'} TLS")
+    return 0
+
+
+def _profile_build(options: argparse.Namespace) -> int:
+    scores = options.scores if options.score is None else {"positive": options.score}
+    profile, notes = build(
+        Request(
+            data=options.data,
+            task=options.task,
+            label=options.label,
+            prediction=options.prediction,
+            scores=scores,
+            positive=options.positive,
+            threshold=options.threshold,
+            features=options.features,
+            exclude=options.exclude,
+            categorical=options.categorical,
+            groups=options.groups,
+            importances=options.importances,
+            bins=options.bins,
+            model_version=options.model_version,
+        )
+    )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    save(profile, options.output)
+    print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features; profile show prints it")
+    return 0
+
+
+def _profile_show(options: argparse.Namespace) -> int:
+    print(show.describe(load(options.profile)))
+    return 0
+
+
+def _healthcheck(options: argparse.Namespace) -> int:
+    try:
+        healthy, answer = healthcheck.check(
+            Access(
+                options.web_listen_address[0],
+                options.web_config_file,
+                options.credentials_file,
+                options.client_cert_file,
+            )
+        )
+    except OSError as error:
+        healthy, answer = False, str(error)
+    print(answer, file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    logging.getLogger("mlops_exporter").addHandler(logging.NullHandler())  # what is wrong is a finding, not a log line
+    found = examine(
+        Subject(
+            options.config_file,
+            tuple(options.web_listen_address),
+            options.web_telemetry_path,
+            options.web_config_file,
+            options.credentials_file,
+            options.client_cert_file,
+            options.prometheus_url,
+        )
+    )
+    if options.json:
+        print(findings.as_json(found))
+    else:
+        on_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns
+        print("\n".join(findings.for_terminal(found, width) if on_terminal else findings.as_lines(found)))
+    return int(any(finding.verdict == "problem" for finding in found))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    settings, profiles = config.read(options.config_file)
+    paths = [Path(path) for pattern in options.events for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    if not paths:
+        raise ReplayError(f"no file matches {', '.join(options.events)}")
+    labels = {"job": "mlops-exporter", "instance": "replay", **dict(options.label)}
+    done = replay(ReplayRequest(paths, options.output, options.step, options.lateness, labels), settings, profiles)
+    for reason, count in done.refused.items():
+        print(f"note: {count} events refused as {reason}: {REASONS[reason]}", file=sys.stderr)
+    if done.late:
+        print(
+            f"note: {done.late} events were more than --lateness={format_duration(options.lateness)} out of order; "
+            "they are counted, but from a later sample on than their time",
+            file=sys.stderr,
+        )
+    begin, end = (
+        datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds") for moment in (done.begin, done.end)
+    )
+    print(
+        f"{options.output}: {done.accepted} events, {done.samples} samples of {done.series} series, {begin} to {end}\n"
+        f"next: promtool tsdb create-blocks-from openmetrics {options.output} DIRECTORY"
+    )
+    return 0
+
+
+def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence[Notice]]) -> service.Options:
+    off = {name for name in _COLLECTORS if not getattr(options, f"collector_{name}")}
+    return service.Options(
+        tuple(options.web_listen_address),
+        options.web_telemetry_path,
+        frozenset(off),
+        web_config=options.web_config_file,
+        max_requests=options.web_max_requests,
+        notices=notices,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\ntry {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mlops-exporter", description="Prometheus exporter for machine-learning models in production."
+    )
+    parser.add_argument("--version", action="version", version=f"mlops-exporter {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    run = commands.add_parser("run", help="run the exporter")
+    _flag(run, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
+    _add_serving(run)
+    _switch(run, "--web.enable-lifecycle", False, "reload the configuration at POST /-/reload, too; SIGHUP always does")
+    run.set_defaults(command=_run)
+
+    demonstration = commands.add_parser("demo", help="run the exporter on bundled data replayed as live traffic")
+    _add_serving(demonstration)
+    _flag(demonstration, "--demo.speed", "1", "how many times as fast as usual the traffic passes", type_=_speed)
+    demonstration.set_defaults(command=_demo)
+
+    check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
+    check.add_argument("config_file", type=Path)
+    _add_web_config(check)
+    check.set_defaults(command=_check)
+
+    profile = commands.add_parser("profile", help="build or show a reference profile")
+    kinds = profile.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_build(kinds.add_parser("build", help="build a profile from a table of reference data"))
+    shown = kinds.add_parser("show", help="print a profile readably")
+    shown.add_argument("profile", type=Path)
+    shown.set_defaults(command=_profile_show)
+
+    history = commands.add_parser("replay", help="turn past events into the metrics that they would have made")
+    _flag(history, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
+    _add_replay(history)
+
+    health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
+    _add_access(health)
+    health.set_defaults(command=_healthcheck)
+
+    doctor = commands.add_parser("doctor", help="find out why there is no data, or what else is wrong; changes nothing")
+    _flag(doctor, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
+    _add_access(doctor)
+    _flag(doctor, "--web.telemetry-path", "/metrics", "path under which the metrics are")
+    _flag(doctor, "--prometheus.url", None, "Prometheus whose scrape and rules are examined")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    _add_address(parser)
+    _add_web_config(parser)
+    _flag(parser, "--web.telemetry-path", "/metrics", "path under which the metrics are")
+    _flag(parser, "--web.max-requests", "40", "scrapes at one time, 0 for any number", type_=_count)
+    _flag(
+        parser,
+        "--log.level",
+        "info",
+        "least severe level that is logged",
+        choices=["debug", "info", "warning", "error"],
+    )
+    _flag(parser, "--log.format", "logfmt", "format of the log lines", choices=["logfmt", "json"])
+    for name in _COLLECTORS:
+        _switch(parser, f"--collector.{name}", True, f"switch the collector {name} on or off")
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    _add_address(parser)
+    _add_web_config(parser)
+    _flag(parser, "--credentials.file", None, "file with USER:PASSWORD, where basic_auth_users are set", type_=Path)
+    _flag(parser, "--client.cert-file", None, "PEM file with certificate and key, where clients need one", type_=Path)
+
+
+def _add_web_config(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "--web.config.file", None, "TLS, passwords, headers and rate limit", type_=Path)
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--web.listen-address",
+        dest="web_listen_address",
+        action=_Repeated,
+        default=_environment("--web.listen-address", DEFAULT_ADDRESS).split(","),
+        metavar="HOST:PORT",
+        help=f"address to listen on, may be repeated (default {DEFAULT_ADDRESS}; MLOPS_EXPORTER_WEB_LISTEN_ADDRESS)",
+    )
+
+
+class _Repeated(argparse.Action):
+    """Collect repeated values; the first one given replaces the default."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        given = [] if getattr(namespace, self.dest) is self.default else getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*given, values])
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="CSV, NDJSON (either with .gz) or Parquet file")
+    parser.add_argument("--task", choices=["binary", "multiclass", "regression"], required=True)
+    parser.add_argument("--label", metavar="COLUMN", help="column of the true class or number")
+    parser.add_argument("--prediction", metavar="COLUMN", help="column of the predicted class or number")
+    scores = parser.add_mutually_exclusive_group()
+    scores.add_argument("--score", metavar="COLUMN", help="column of the positive class's probability (binary)")
+    scores.add_argument(
+        "--scores",
+        type=_class_columns,
+        default={},
+        metavar="CLASS=COLUMN,…",
+        help="column of each class's probability (multiclass)",
+    )
+    parser.add_argument("--positive", metavar="CLASS", help="the positive class (binary)")
+    parser.add_argument(
+        "--threshold", type=_probability, default=0.5, help="score from which on positive is predicted (default 0.5)"
+    )
+    parser.add_argument(
+        "--features", type=_names, default=(), metavar="A,B", help="feature columns (default: the rest)"
+    )
+    parser.add_argument("--exclude", type=_names, default=(), metavar="A,B", help="columns that are no features")
+    parser.add_argument(
+        "--categorical", type=_names, default=(), metavar="A,B", help="features whose numbers are codes"
+    )
+    parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
+    parser.add_argument(
+        "--importances",
+        type=_weights,
+        default={},
+        metavar="A=0.5,B=0.3",
+        help="how much each feature matters to the model (default: from an additive model of its outputs)",
+    )
+    parser.add_argument(
+        "--bins", type=_bins, default=10, help="exported bins per numeric feature (2 to 50, default 10)"
+    )
+    parser.add_argument("--model-version", default="default", help="version of the model that the profile is for")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.set_defaults(command=_profile_build)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--events",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="NDJSON files, also .gz, or patterns for them; each in order of ts",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="OpenMetrics file to write")
+    parser.add_argument("--step", type=_span, default=60.0, help="time between samples (default 1m)")
+    parser.add_argument(
+        "--lateness", type=_span, default=300.0, help="by how much a file may be out of order (default 5m)"
+    )
+    parser.add_argument(
+        "--label",
+        type=_label,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="label of every series, as a scrape would add (default job=mlops-exporter and instance=replay)",
+    )
+    parser.set_defaults(command=_replay)
+
+
+def _span(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write 1s or more")
+    return seconds
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name):
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=VALUE, the name of letters, digits and _")
+    return name, value
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 0 to 1")
+    return value
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0 and up to 100")
+    return speed
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _class_columns(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _names(text)]
+    if not all(separator and name and column for name, separator, column in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}: write CLASS=COLUMN,CLASS=COLUMN,…")
+    return {name: column for name, _, column in pairs}
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of 0 or more")
+    return int(text)
+
+
+def _weights(text: str) -> dict[str, float]:
+    try:
+        weights = {name: float(weight) for name, weight in _class_columns(text).items()}
+    except ValueError:
+        weights = {}
+    if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: write FEATURE=NUMBER,FEATURE=NUMBER,… with numbers of 0 or more")
+    return weights
+
+
+def _bins(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= 50:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 2 to 50")
+    return int(text)
+
+
+def _flag(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    default: str | None,
+    help_: str,
+    *,
+    type_: Callable[[str], Any] = str,
+    choices: list[str] | None = None,
+) -> None:
+    """Add a flag whose default may come from the environment; argparse turns it into its type, and reports it."""
+    value = _environment(flag, default)
+    if choices is not None and value not in choices:
+        parser.error(f"{_variable(flag)}: {value!r} is none of {', '.join(choices)}")
+    parser.add_argument(
+        flag,
+        dest=_destination(flag),
+        type=type_,
+        default=value,
+        choices=choices,
+        help=f"{help_} ({'' if default is None else f'default {default}; '}{_variable(flag)})",
+    )
+
+
+def _switch(parser: argparse.ArgumentParser, flag: str, default: bool, help_: str) -> None:
+    """Add a flag with its opposite (`--no-…`), whose default may come from the environment."""
+    value = _environment(flag, str(default)).lower()
+    if value not in _ON | _OFF:
+        parser.error(f"{_variable(flag)}: {value!r} is neither true nor false")
+    parser.add_argument(
+        flag,
+        dest=_destination(flag),
+        action=argparse.BooleanOptionalAction,
+        default=value in _ON,
+        help=help_,
+    )
+
+
+def _destination(flag: str) -> str:
+    return flag.lstrip("-").replace(".", "_").replace("-", "_")
+
+
+def _variable(flag: str) -> str:
+    return f"MLOPS_EXPORTER_{_destination(flag).upper()}"
+
+
+def _environment(flag: str, default: Default) -> str | Default:
+    return os.environ.get(_variable(flag), default)

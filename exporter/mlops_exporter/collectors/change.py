@@ -1,0 +1,35 @@
+"""Changes in a model's streams to samples."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from mlops_exporter.collectors.family import Family
+from mlops_exporter.counting.change import DETECTORS
+from mlops_exporter.counting.model import Model
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.samples import Samples
+
+
+class ChangeCollector:
+    """Evidence of change and detected changes, of every model whose profile knows its streams."""
+
+    name = "change"
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._models = models
+        self._families: dict[tuple[str, str], Family] = {}
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        for model in self._models:
+            threshold = math.log(1 / model.settings.change.false_alarm_probability)
+            for name, version in model.versions.items():
+                if version.changes is None or not version.changes.streams:
+                    continue
+                family = self._families.setdefault((model.name, name), Family(model.name, name))
+                streams = version.changes.streams
+                evidence = [monitor.log_evidence for monitor in streams.values()]
+                yield family(catalogue.CHANGE_EVIDENCE, evidence, streams)
+                yield family(catalogue.CHANGE_EVIDENCE_THRESHOLD, [threshold] * len(streams), streams)
+                changes = [monitor.detectors[name].changes for monitor in streams.values() for name in DETECTORS]
+                yield family(catalogue.CHANGES_DETECTED, changes, streams, DETECTORS)

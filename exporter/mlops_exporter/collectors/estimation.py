@@ -1,0 +1,81 @@
+"""Estimated performance to samples, and its gap to the realised one."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mlops_exporter.collectors.family import Family
+from mlops_exporter.counting.estimation import ClassEstimation, LossEstimation
+from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.version import Version
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.judging.performance import Sums, metrics_of
+from mlops_exporter.settings.durations import format_duration
+from mlops_exporter.statistics.estimation import gap
+from mlops_exporter.statistics.intervals import Estimate
+
+
+class EstimationCollector:
+    """Performance without labels, of every model whose profile allows it."""
+
+    name = "estimation"
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._models = [(model, model.estimation) for model in models if model.estimation is not None]
+        self._families: dict[tuple[str, str], Family] = {}
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        for model, estimation in self._models:
+            for name, version in model.versions.items():
+                family = self._families.setdefault((model.name, name), Family(model.name, name))
+                yield from _counters(family, model, estimation, version)
+                yield from _rolling(family, model, estimation, version, now)
+
+
+def _counters(
+    family: Family, model: Model, estimation: ClassEstimation | LossEstimation, version: Version
+) -> Iterator[Samples]:
+    cells = version.lifetime[model.layout.cells_of(estimation)]
+    if isinstance(estimation, ClassEstimation):
+        classes = model.profile.classes
+        yield family(catalogue.EXPECTED_CONFUSION, estimation.expected_confusion(cells), classes, classes)
+    else:
+        absolute, squared = estimation.loss_sums(cells)
+        yield family(catalogue.EXPECTED_ABSOLUTE_ERROR_SUM, [absolute])
+        yield family(catalogue.EXPECTED_SQUARED_ERROR_SUM, [squared])
+
+
+def _rolling(
+    family: Family, model: Model, estimation: ClassEstimation | LossEstimation, version: Version, now: float
+) -> Iterator[Samples]:
+    windows = [format_duration(length) for length in model.settings.windows]
+    layout, least = model.layout, model.settings.min_samples.performance
+    totals = version.totals(now)
+    realised = Sums(layout, totals)
+    metrics = metrics_of(layout)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimates = estimation.estimate(totals[:, layout.cells_of(estimation)], realised.confusion)
+        gaps = [gap(metrics[name](realised).value, estimate) for name, estimate in estimates.labelled.items()]
+    for names, found, n in (
+        (_ESTIMATED, list(estimates.predictions.values()), totals[:, layout.predictions.start]),
+        (_GAP, gaps, realised.labels),
+    ):
+        enough = (n >= least)[:, np.newaxis]
+        for metric, values in zip(names, _columns(found), strict=True):
+            yield family(metric, np.where(enough, values, np.nan), windows, estimation.metrics)
+
+
+def _columns(estimates: Sequence[Estimate]) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """Yield values, lower and upper limits of several metrics, (W, metrics) each."""
+    for parts in zip(*estimates, strict=True):
+        yield np.stack(parts, axis=-1)
+
+
+_ESTIMATED = (
+    catalogue.PERFORMANCE_ESTIMATED,
+    catalogue.PERFORMANCE_ESTIMATED_LOWER,
+    catalogue.PERFORMANCE_ESTIMATED_UPPER,
+)
+_GAP = (catalogue.PERFORMANCE_GAP, catalogue.PERFORMANCE_GAP_LOWER, catalogue.PERFORMANCE_GAP_UPPER)

@@ -1,0 +1,112 @@
+"""Groups of people to samples: sizes, selection, performance and fairness of every attribute."""
+
+from collections.abc import Iterator, Sequence
+
+from mlops_exporter.collectors.family import Family
+from mlops_exporter.counting.groups import GroupCounts
+from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.version import Version
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.judging.fairness import Floats, evaluate, favourable_code, metrics_of
+from mlops_exporter.judging.performance import metrics_of as performance_metrics_of
+from mlops_exporter.settings.durations import format_duration
+from mlops_exporter.settings.models import FairnessSettings
+from mlops_exporter.statistics import regression
+
+
+class GroupCollector:
+    """Fairness of every model for which attributes are configured."""
+
+    name = "groups"
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._models = [model for model in models if model.group_counts is not None]
+        self._benchmarks = [sample for model in self._models for sample in _benchmarks(model)]
+        self._views: dict[tuple[str, str], list[_AttributeView]] = {}
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        yield from self._benchmarks
+        for model in self._models:
+            for version in model.versions.values():
+                views = self._views.get((model.name, version.name))
+                if views is None:
+                    views = self._views[model.name, version.name] = _views(model, version)
+                cells = model.layout.cells_of(views[0].counts)
+                lifetime, totals = version.lifetime[cells], version.totals(now)[:, cells]
+                for view in views:
+                    yield from view.counters(lifetime)
+                    yield from view.rolling(totals)
+
+
+def _benchmarks(model: Model) -> Iterator[Samples]:
+    assert model.settings.fairness is not None
+    benchmarks, family = model.settings.fairness.benchmarks, Family(model.name)
+    minima = {name: benchmark.min for name, benchmark in benchmarks.items() if benchmark.min is not None}
+    maxima = {name: benchmark.max for name, benchmark in benchmarks.items() if benchmark.max is not None}
+    yield family(catalogue.FAIRNESS_BENCHMARK_MIN, minima.values(), minima)
+    yield family(catalogue.FAIRNESS_BENCHMARK_MAX, maxima.values(), maxima)
+
+
+def _views(model: Model, version: Version) -> "list[_AttributeView]":
+    counts, settings = model.group_counts, model.settings.fairness
+    assert counts is not None
+    assert settings is not None
+    windows = [format_duration(length) for length in model.settings.windows]
+    return [
+        _AttributeView(counts, index, settings, Family(model.name, version.name, name), windows)
+        for index, name in enumerate(counts.attributes.names)
+    ]
+
+
+class _AttributeView:
+    def __init__(
+        self, counts: GroupCounts, index: int, settings: FairnessSettings, family: Family, windows: list[str]
+    ) -> None:
+        self.counts = counts
+        self._index = index
+        self._family = family
+        self._windows = windows
+        self._groups = counts.attributes.groups[index]
+        self._minimum = settings.min_group_size
+        profile = counts.layout.profile
+        self._favourable = favourable_code(settings.favourable, profile)
+        self._classes = profile.classes
+        self._performance = performance_metrics_of(counts.layout)
+        self._fairness = metrics_of(profile, self._favourable)
+
+    def counters(self, lifetime: Floats) -> Iterator[Samples]:
+        family, layout, groups = self._family, self.counts.layout, self._groups
+        sums = self.counts.sums(lifetime, self._index)
+        if self._classes:
+            k = len(self._classes)
+            predicted = sums[:, layout.prediction][:, :k]
+            yield family(catalogue.GROUP_PREDICTIONS, predicted, groups, self._classes)
+            yield family(catalogue.GROUP_CONFUSION, sums[:, layout.confusion], groups, self._classes, self._classes)
+            return
+        yield family(catalogue.GROUP_PREDICTIONS, sums[:, layout.predictions], groups, [""])
+        yield family(catalogue.GROUP_LABELS, sums[:, layout.labels], groups)
+        moments = sums[:, layout.moments]
+        yield family(catalogue.GROUP_ABSOLUTE_ERROR_SUM, regression.split(moments).absolute, groups)
+        yield family(catalogue.GROUP_OVERPREDICTION_SUM, regression.overprediction_sum(moments), groups)
+        yield family(catalogue.GROUP_UNDERPREDICTION_SUM, regression.underprediction_sum(moments), groups)
+
+    def rolling(self, totals: Floats) -> Iterator[Samples]:
+        family, windows, groups = self._family, self._windows, self._groups
+        found = evaluate(self.counts, totals, self._index, self._favourable, self._minimum)
+        yield family(catalogue.GROUP_WINDOW_PREDICTIONS, found.predictions, windows, groups)
+        yield family(catalogue.GROUP_WINDOW_LABELS, found.labels, windows, groups)
+        if self._favourable is not None:
+            for metric, values in zip(_SELECTION, found.selection, strict=True):
+                yield family(metric, values, windows, groups)
+        for metric, values in zip(_PERFORMANCE, found.performance, strict=True):
+            yield family(metric, values, windows, groups, self._performance)
+        if self._fairness:
+            for metric, values in zip(_FAIRNESS, found.fairness, strict=True):
+                yield family(metric, values, windows, self._fairness)
+
+
+_SELECTION = (catalogue.GROUP_SELECTION, catalogue.GROUP_SELECTION_LOWER, catalogue.GROUP_SELECTION_UPPER)
+_PERFORMANCE = (catalogue.GROUP_PERFORMANCE, catalogue.GROUP_PERFORMANCE_LOWER, catalogue.GROUP_PERFORMANCE_UPPER)
+_FAIRNESS = (catalogue.FAIRNESS, catalogue.FAIRNESS_LOWER, catalogue.FAIRNESS_UPPER)

@@ -1,0 +1,83 @@
+"""What came in, and what became of it and of the state."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.collectors.family import Family, or_absent
+from mlops_exporter.events.reasons import REASONS
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.journal import Faults, Journal
+from mlops_exporter.settings.loading import Loading
+from mlops_exporter.sources.base import Health, Source
+from mlops_exporter.sources.kserve import KServe
+
+Floats = NDArray[np.float64]
+
+
+class IntakeCollector:
+    """What came in, from where, and what was refused."""
+
+    name = "intake"
+
+    def __init__(self, intake: Intake, pulling: Mapping[str, Source], loading: Callable[[], Loading]) -> None:
+        self._intake = intake
+        self._pulling = pulling
+        self._loading = loading
+        self._family = Family()
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        family, sources = self._family, self._intake.sources
+        counts = sources.values()
+        yield family(catalogue.EVENTS, [count.accepted for count in counts], sources)
+        rejected = [number for count in counts for number in count.rejected.values()]
+        yield family(catalogue.EVENTS_REJECTED, rejected, sources, REASONS)
+        yield family(catalogue.EVENTS_LATE, [count.late for count in counts], sources)
+        health = [self._pulling[name].health if name in self._pulling else Health(True) for name in sources]
+        yield family(catalogue.SOURCE_UP, [float(source.up) for source in health], sources)
+        yield family(catalogue.SOURCE_LAG, [or_absent(source.lag_events) for source in health], sources)
+        yield family(catalogue.SOURCE_LAST_EVENT, [or_absent(count.last_event) for count in counts], sources)
+        yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
+        yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])
+        loading = self._loading()
+        yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [float(loading.error is None)])
+        yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [loading.loaded])
+
+
+class CloudEventCollector:
+    """What became of the CloudEvents of KServe's inference logger."""
+
+    name = "cloudevents"
+
+    def __init__(self, source: str, kserve: KServe) -> None:
+        self._kserve = kserve
+        self._family = Family(source)
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        counts = self._kserve.counts
+        yield self._family(catalogue.CLOUD_EVENTS, counts.values(), counts)
+        yield self._family(catalogue.CLOUD_EVENTS_WAITING, [self._kserve.waiting])
+
+
+class StateCollector:
+    """Checkpoints, and what went wrong with the state."""
+
+    name = "state"
+
+    def __init__(self, faults: Faults, journal: Callable[[], Journal | None]) -> None:
+        self._faults = faults
+        self._journal = journal
+        self._family = Family()
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        faults, journal = self._faults.counts, self._journal()
+        yield self._family(catalogue.STATE_ERRORS, faults.values(), faults)
+        if journal is not None:
+            yield self._family(catalogue.CHECKPOINT_LAST_SUCCESS, [or_absent(journal.last_checkpoint)])
+            yield self._family(catalogue.CHECKPOINT_DURATION, [or_absent(journal.checkpoint_seconds)])

@@ -1,0 +1,137 @@
+"""Performance, its sample sizes and the sums behind it, for every model and version."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.collectors.family import Family, Versions, or_absent
+from mlops_exporter.counting.ledger import CALIBRATION_BINS
+from mlops_exporter.counting.model import Model
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.judging.benchmarks import benchmark_bounds
+from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
+from mlops_exporter.settings.durations import format_duration
+from mlops_exporter.statistics import regression
+
+Floats = NDArray[np.float64]
+
+
+class ModelCollector:
+    """Performance, its sample sizes and sufficient statistics, for every model and version."""
+
+    name = "model"
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._views = [_ModelView(model) for model in models]
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        for view in self._views:
+            yield from view.collect(now)
+
+
+class _ModelView:
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._family = Family(model.name)
+        self._versions = Versions(model)
+        self._windows = [format_duration(length) for length in model.settings.windows]
+        self._metrics = metrics_of(model.layout)
+        self._class_metrics = class_metrics_of(model.layout)
+        minima = {name: limit[0] for name, limit in benchmark_bounds(model).items() if limit[0] is not None}
+        maxima = {name: limit[1] for name, limit in benchmark_bounds(model).items() if limit[1] is not None}
+        self._benchmarks = [
+            self._family(catalogue.BENCHMARK_MIN, minima.values(), minima),
+            self._family(catalogue.BENCHMARK_MAX, maxima.values(), maxima),
+        ]
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        yield from self._benchmarks
+        model = self._model
+        yield self._family(catalogue.LABELS_UNMATCHED, [model.labels_unmatched])
+        yield self._family(catalogue.LABELS_DUPLICATE, [model.labels_duplicate])
+        yield self._family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
+        yield self._family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
+        yield self._family(catalogue.PENDING_LABELS, [model.join.waiting_labels])
+        if count := self._versions.update():
+            yield from self._lifetimes(count)
+            coverage = [version.label_coverage(now, model.settings.label_delay) for version in self._versions]
+            yield self._versions.family(catalogue.LABEL_COVERAGE, np.array(coverage), self._windows)
+            yield from self._rolling(count, self._versions.totals(now))
+
+    def _lifetimes(self, count: int) -> Iterator[Samples]:
+        versions, layout, profile = self._versions, self._model.layout, self._model.profile
+        family, provenance = versions.family, profile.provenance
+        always = np.ones(count)
+        yield family(catalogue.MODEL_INFO, always, [profile.task], [self._model.digest], [provenance.model_version])
+        yield family(catalogue.PROFILE_TIMESTAMP, always * _timestamp(provenance.created))
+        if profile.task == "binary":
+            yield family(catalogue.POSITIVE_CLASS, always, [profile.positive])
+        ledgers = versions.lifetimes()
+        yield family(catalogue.PREDICTIONS, ledgers[:, layout.predictions])
+        yield family(catalogue.PREDICTION_FAILURES, ledgers[:, layout.failures])
+        yield family(catalogue.PREDICTION_LATENCY, _histogram(ledgers[:, layout.latency]))
+        yield family(catalogue.LAST_PREDICTION, [or_absent(version.last_prediction) for version in versions])
+        yield family(catalogue.LAST_LABEL, [or_absent(version.last_label) for version in versions])
+        yield family(catalogue.LABELS, ledgers[:, layout.labels])
+        yield family(catalogue.PREDICTIONS_UNLABELLED, [version.unlabelled for version in versions])
+        pending = [self._model.waiting_predictions(version.name) for version in versions]
+        yield family(catalogue.PENDING_PREDICTIONS, pending)
+        yield family(catalogue.LABEL_DELAY, _histogram(ledgers[:, layout.label_delay]))
+        reference = profile.performance
+        yield family(catalogue.PERFORMANCE_REFERENCE, [*reference.values()] * count, reference)
+        if profile.task == "regression":
+            yield from self._errors(ledgers[:, layout.moments])
+        else:
+            yield family(catalogue.CONFUSION, ledgers[:, layout.confusion], profile.classes, profile.classes)
+        if layout.score_columns:
+            bins = [f"{edge / CALIBRATION_BINS:g}" for edge in range(1, CALIBRATION_BINS + 1)]
+            counts, positives, scores = np.split(ledgers[:, layout.calibration], 3, axis=1)
+            yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
+            yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
+            yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
+
+    def _errors(self, moments: Floats) -> Iterator[Samples]:
+        family, kept = self._versions.family, regression.split(moments)
+        yield family(catalogue.ABSOLUTE_ERROR_SUM, kept.absolute)
+        yield family(catalogue.SQUARED_ERROR_SUM, kept.error2)
+        yield family(catalogue.OVERPREDICTION_SUM, regression.overprediction_sum(moments))
+        yield family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
+
+    def _rolling(self, count: int, totals: Floats) -> Iterator[Samples]:
+        family, layout, windows = self._versions.family, self._model.layout, self._windows
+        sums = Sums(layout, totals)
+        yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows * count, windows)
+        yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
+        yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
+        enough = sums.labels >= self._model.settings.min_samples.performance
+        with np.errstate(divide="ignore", invalid="ignore"):
+            estimates = [metric(sums) for metric in self._metrics.values()]
+            by_class = [metric(sums).value for metric in self._class_metrics.values()]
+        for metric, parts in zip(
+            (catalogue.PERFORMANCE, catalogue.PERFORMANCE_LOWER, catalogue.PERFORMANCE_UPPER),
+            zip(*estimates, strict=True),
+            strict=True,
+        ):
+            values = np.where(enough[:, None], np.stack(parts, axis=-1), np.nan)
+            yield family(metric, values, windows, self._metrics)
+        if by_class:
+            values = np.where(enough[:, None, None], np.stack(by_class, axis=-1), np.nan)
+            yield family(catalogue.CLASS_PERFORMANCE, values, windows, self._model.profile.classes, self._class_metrics)
+
+
+def _histogram(cells: Floats) -> Floats:
+    """Turn histograms of ledgers, (..., [bucket counts, sum]), into cumulative buckets, sum, count."""
+    cumulative = np.cumsum(cells[..., :-1], axis=-1)
+    return np.concatenate([cumulative, cells[..., -1:], cumulative[..., -1:]], axis=-1)
+
+
+def _timestamp(created: str) -> float:
+    """Unix seconds of an ISO 8601 time; NaN where it is none."""
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return np.nan

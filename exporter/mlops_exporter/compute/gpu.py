@@ -1,0 +1,321 @@
+"""GPUs of any vendor: what a vendor's driver is asked for, and how that becomes series.
+
+A second vendor is one new file: a class with the three methods of `Driver`, named in `sampler.DRIVERS`.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from mlops_exporter.compute.histogram import RatioHistogram
+from mlops_exporter.compute.snapshots import Published, StaleSnapshotError
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.catalogue import Metric
+from mlops_exporter.exposition.samples import Rows, Samples
+
+THROTTLE_REASONS = (
+    "sw_power_cap",
+    "hw_slowdown",
+    "sync_boost",
+    "sw_thermal_slowdown",
+    "hw_thermal_slowdown",
+    "hw_power_brake_slowdown",
+)
+
+
+class DriverError(Exception):
+    """The driver does not answer at all. `reason` is short, in lower case with underscores."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A compute process on a GPU, by the host's process id; utilisation is of this GPU, 0 to 1."""
+
+    pid: int
+    memory_bytes: int | None
+    utilization: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuIdentity:
+    """What does not change while a GPU is there: `index` and `uuid` name it, `mig` the instance on it if it is one."""
+
+    index: str
+    uuid: str
+    mig: str = ""
+    name: str = ""
+    pci_bus_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One GPU or MIG instance at one sample, in base units, ratios 0 to 1. None is what the GPU does not give.
+
+    `unavailable` says why, by field name. `up` is False for a GPU that did not answer at all.
+    """
+
+    identity: GpuIdentity
+    up: bool = True
+    utilization: float | None = None
+    memory_utilization: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    energy: float | None = None
+    temperature: float | None = None
+    sm_clock: float | None = None
+    memory_clock: float | None = None
+    throttled: frozenset[str] | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    pcie_received: int | None = None
+    pcie_transmitted: int | None = None
+    nvlink_received: int | None = None
+    nvlink_transmitted: int | None = None
+    xids: Mapping[int, int] = field(default_factory=dict)
+    processes: tuple[GpuProcess, ...] | None = None
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+
+class Driver(Protocol):
+    """A vendor's driver. Its methods are called from one thread and may block as long as the driver does."""
+
+    vendor: str
+
+    def open(self) -> str:
+        """Load the vendor's library and return the driver's version. Raises DriverError."""
+        ...
+
+    def read(self) -> Sequence[GpuReading]:
+        """Read every GPU, a lost one included. Raises DriverError when the driver has gone."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back, so that `open` may load a newer library. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GpuShare:
+    """What some processes have of the GPUs; None where no GPU says."""
+
+    memory_bytes: int | None
+    utilization: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSnapshot:
+    """All GPUs of one vendor at one sample. `error` is None while the driver answers."""
+
+    vendor: str
+    error: str | None = None
+    driver_version: str = ""
+    readings: tuple[GpuReading, ...] = ()
+    histograms: tuple[tuple[float, ...], ...] = ()
+
+
+def share_of(pids: Collection[int], readings: Iterable[GpuReading]) -> GpuShare:
+    """Return the memory that `pids` hold, and the mean over the GPUs they are on of the compute time they use."""
+    readings = [reading for reading in readings if reading.processes is not None]
+    if not pids or not readings:
+        return GpuShare(None, None)
+    memory: list[int | None] = []
+    utilizations: list[float] = []
+    for reading in readings:
+        mine = [process for process in reading.processes or () if process.pid in pids]
+        memory += [process.memory_bytes for process in mine]
+        known = [process.utilization for process in mine if process.utilization is not None]
+        if known:
+            utilizations.append(min(sum(known), 1.0))
+    held = [size for size in memory if size is not None]
+    return GpuShare(
+        sum(held) if len(held) == len(memory) else None,
+        sum(utilizations) / len(utilizations) if utilizations else None,
+    )
+
+
+class GpuSampler:
+    """Reads one driver, opens it again when it or a GPU is gone, and keeps the histograms.
+
+    Reopening backs off from one second to a minute; GPUs that answer are read all the while.
+    """
+
+    _LONGEST_WAIT = 60.0
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._version: str | None = None
+        self._reason = "not_opened"
+        self._wait = 1.0
+        self._next_open = 0.0
+        self._histograms: dict[str, RatioHistogram] = {}
+
+    def sample(self, now: float) -> GpuSnapshot:
+        """Take a sample at `now` (monotonic seconds). The driver's failures are in the snapshot."""
+        vendor = self._driver.vendor
+        if self._version is None and now < self._next_open:
+            return GpuSnapshot(vendor, self._reason)
+        try:
+            if self._version is None:
+                self._version = self._driver.open()
+            readings = tuple(self._driver.read())
+        except DriverError as error:
+            self._reopen_later(now, error.reason)
+            return GpuSnapshot(vendor, error.reason)
+        version = self._version
+        if all(reading.up for reading in readings):
+            self._wait = 1.0
+            self._next_open = 0.0
+        elif not self._next_open:
+            self._next_open = now + self._wait
+        elif now >= self._next_open:
+            self._reopen_later(now, "gpu_lost")
+            self._next_open = 0.0  # at the next sample
+        return GpuSnapshot(vendor, None, version, readings, tuple(self._observe(reading) for reading in readings))
+
+    def _reopen_later(self, now: float, reason: str) -> None:
+        self._driver.close()
+        self._version = None
+        self._reason = reason
+        self._next_open = now + self._wait
+        self._wait = min(2 * self._wait, self._LONGEST_WAIT)
+
+    def _observe(self, reading: GpuReading) -> tuple[float, ...]:
+        if reading.utilization is None:
+            return ()
+        histogram = self._histograms.setdefault(reading.identity.uuid, RatioHistogram(catalogue.GPU_UTILIZATION))
+        histogram.observe(reading.utilization)
+        return histogram.values()
+
+
+_GAUGES: tuple[tuple[Metric, str], ...] = (
+    (catalogue.GPU_UTILIZATION_RATIO, "utilization"),
+    (catalogue.GPU_MEMORY_UTILIZATION_RATIO, "memory_utilization"),
+    (catalogue.GPU_MEMORY_USED_BYTES, "memory_used"),
+    (catalogue.GPU_MEMORY_TOTAL_BYTES, "memory_total"),
+    (catalogue.GPU_POWER_WATTS, "power"),
+    (catalogue.GPU_POWER_LIMIT_WATTS, "power_limit"),
+    (catalogue.GPU_ENERGY_JOULES, "energy"),
+    (catalogue.GPU_TEMPERATURE_CELSIUS, "temperature"),
+)
+
+_LABELLED: tuple[tuple[Metric, tuple[tuple[str, str], ...]], ...] = (
+    (catalogue.GPU_CLOCK_HERTZ, (("sm", "sm_clock"), ("memory", "memory_clock"))),
+    (catalogue.GPU_ECC_ERRORS, (("corrected", "ecc_corrected"), ("uncorrected", "ecc_uncorrected"))),
+    (catalogue.GPU_PCIE_BYTES, (("receive", "pcie_received"), ("transmit", "pcie_transmitted"))),
+    (catalogue.GPU_NVLINK_BYTES, (("receive", "nvlink_received"), ("transmit", "nvlink_transmitted"))),
+)
+
+Labels = tuple[str, ...]
+
+
+class GpuCollector:
+    """Samples of every vendor's latest snapshot. Label sets are rendered again only when they change."""
+
+    name = "gpu"
+
+    def __init__(self, published: Sequence[tuple[str, Published[GpuSnapshot]]]) -> None:
+        self._published = published
+        self._rows: dict[str, tuple[tuple[Labels, ...], Rows]] = {}
+
+    def collect(self, now: float) -> Iterable[Samples]:
+        """Return the latest samples; a driver that hangs is one that does not answer, its error `timeout`."""
+        snapshots = [snapshot for vendor, published in self._published if (snapshot := _latest(vendor, published))]
+        yield self._samples(
+            catalogue.GPU_DRIVER_UP, [((snapshot.vendor,), float(snapshot.error is None)) for snapshot in snapshots]
+        )
+        yield self._samples(
+            catalogue.GPU_DRIVER_ERROR,
+            [((snapshot.vendor, snapshot.error), 1.0) for snapshot in snapshots if snapshot.error],
+        )
+        gpus = [(snapshot, reading) for snapshot in snapshots for reading in snapshot.readings]
+        if not gpus:
+            return
+        labelled = [(_labels(reading), reading) for _, reading in gpus]
+        yield self._samples(catalogue.GPU_UP, [(labels, float(reading.up)) for labels, reading in labelled])
+        yield self._samples(catalogue.GPU_INFO, [(_info(snapshot, reading), 1.0) for snapshot, reading in gpus])
+        yield self._many(
+            catalogue.GPU_FIELD_UNAVAILABLE,
+            labelled,
+            lambda reading: dict.fromkeys(reading.unavailable.items(), 1),
+        )
+        for metric, name in _GAUGES:
+            yield self._samples(metric, [(labels, getattr(reading, name)) for labels, reading in labelled])
+        yield self._histogram(snapshots)
+        for metric, fields in _LABELLED:
+            yield self._samples(
+                metric,
+                [((*labels, value), getattr(reading, name)) for labels, reading in labelled for value, name in fields],
+            )
+        yield self._many(
+            catalogue.GPU_THROTTLED,
+            labelled,
+            lambda reading: (
+                {}
+                if reading.throttled is None
+                else {(reason,): reason in reading.throttled for reason in THROTTLE_REASONS}
+            ),
+        )
+        yield self._many(
+            catalogue.GPU_XID_ERRORS, labelled, lambda reading: {(str(xid),): n for xid, n in reading.xids.items()}
+        )
+        yield self._many(
+            catalogue.GPU_PROCESS_MEMORY_BYTES,
+            labelled,
+            lambda reading: {(str(process.pid),): process.memory_bytes for process in reading.processes or ()},
+        )
+
+    def _many(
+        self,
+        metric: Metric,
+        labelled: Sequence[tuple[Labels, GpuReading]],
+        values: Callable[[GpuReading], Mapping[Labels, float | None]],
+    ) -> Samples:
+        return self._samples(
+            metric,
+            [((*labels, *more), value) for labels, reading in labelled for more, value in values(reading).items()],
+        )
+
+    def _histogram(self, snapshots: Sequence[GpuSnapshot]) -> Samples:
+        observed = [
+            (_labels(reading), values)
+            for snapshot in snapshots
+            for reading, values in zip(snapshot.readings, snapshot.histograms, strict=True)
+            if values
+        ]
+        rows = self._rows_of(catalogue.GPU_UTILIZATION, tuple(labels for labels, _ in observed))
+        return Samples(rows, np.array([value for _, values in observed for value in values], dtype=np.float64))
+
+    def _samples(self, metric: Metric, series: Sequence[tuple[Labels, float | None]]) -> Samples:
+        rows = self._rows_of(metric, tuple(labels for labels, _ in series))
+        return Samples(rows, np.array([value for _, value in series], dtype=np.float64))
+
+    def _rows_of(self, metric: Metric, labels: tuple[Labels, ...]) -> Rows:
+        known = self._rows.get(metric.name)
+        if known is None or known[0] != labels:
+            known = self._rows[metric.name] = (labels, Rows(metric, labels))
+        return known[1]
+
+
+def _latest(vendor: str, published: Published[GpuSnapshot]) -> GpuSnapshot | None:
+    try:
+        return published.get()
+    except StaleSnapshotError:
+        return GpuSnapshot(vendor, "timeout")
+
+
+def _labels(reading: GpuReading) -> Labels:
+    identity = reading.identity
+    return (identity.index, identity.uuid, identity.mig)
+
+
+def _info(snapshot: GpuSnapshot, reading: GpuReading) -> Labels:
+    identity = reading.identity
+    return (*_labels(reading), snapshot.vendor, identity.name, snapshot.driver_version, identity.pci_bus_id)

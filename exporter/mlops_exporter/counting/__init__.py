@@ -1,0 +1,1 @@
+"""Counts the events of models: sums, nothing but sums."""

@@ -1,0 +1,216 @@
+"""Champion and challenger: two versions of a model that answer the same requests, compared on the same labels.
+
+Both predict under the same id. What each made of an event is kept until the other's is there too; then only sums of
+the pair remain.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.join import Join
+from mlops_exporter.counting.keys import Keys, KeyTable
+from mlops_exporter.counting.ledger import Outputs
+from mlops_exporter.counting.windows import PANES, Window
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.statistics import comparison
+from mlops_exporter.statistics.intervals import Estimate
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+_WIDER_BINS = 32
+"""Bins of a score where both versions' are counted together, for how the two rank alike."""
+
+_RATE, _MEAN, _ROOT = comparison.rate_difference, comparison.mean_difference, comparison.root_difference
+_CLASSES: dict[str, Callable[[Floats, Floats], Estimate]] = {"accuracy": _RATE}
+_SCORES: dict[str, Callable[[Floats, Floats], Estimate]] = {**_CLASSES, "brier_score": _MEAN, "log_loss": _MEAN}
+_NUMBERS: dict[str, Callable[[Floats, Floats], Estimate]] = {"mae": _MEAN, "rmse": _ROOT}
+
+
+class Challenge:
+    """Paired comparison of two versions. `join` brings the challenger's predictions and their labels together."""
+
+    def __init__(
+        self, profile: Profile, champion: str, challenger: str, windows: Sequence[float], limit: int, join: Join
+    ) -> None:
+        self.champion, self.challenger = champion, challenger
+        self.join = join
+        self._profile = profile
+        self._metrics = _NUMBERS if not profile.classes else _SCORES if profile.has_scores else _CLASSES
+        self._ranking = Ranking(profile.score_edges) if profile.task == "binary" and profile.has_scores else None
+        self._means = 1 + comparison.CELLS * len(self._metrics)
+        cells = self._means + (self._ranking.cells if self._ranking else 0)
+        self._windows = [Window(length, cells) for length in windows]
+        self._pane_width = min(windows) / PANES
+        self._limit = limit
+        self._clear()
+
+    def _clear(self) -> None:
+        self._table = KeyTable()
+        self._keys = np.zeros(self._limit, np.uint64)  # a ring: the oldest event gives way
+        self._values = np.full((self._limit, 2, len(self.metrics)), np.nan)
+        self._next = 0
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics compared."""
+        return [*self._metrics, *(["roc_auc"] if self._ranking else [])]
+
+    def add(self, keys: Keys, sides: Ints, times: Floats, outputs: Outputs, labels: Floats) -> None:
+        """Take labelled predictions in; `sides` are 0 for the champion's and 1 for the challenger's."""
+        values = _values(self._profile, outputs, labels)
+        if self._ranking:
+            values = np.column_stack([values, self._ranking.places(outputs.scores[:, 0], labels)])
+        usable = ~np.isnan(values).any(axis=1)
+        for side in (0, 1):
+            mine = np.flatnonzero(usable & (sides == side))
+            mine = mine[np.unique(keys[mine], return_index=True)[1]]
+            rows = self._table.find(keys[mine])
+            met = rows >= 0
+            waiting = self._values[rows[met], 1 - side]
+            complete = ~np.isnan(waiting).any(axis=1)
+            at = np.flatnonzero(met)[complete]
+            pair = [waiting[complete], values[mine[at]]]
+            self._count(times[mine[at]], *(pair if side else pair[::-1]))
+            self._forget(rows[at])
+            fresh = mine[~met]
+            self._wait(keys[fresh], side, values[fresh])
+
+    def _wait(self, keys: Keys, side: int, values: Floats) -> None:
+        for start in range(0, len(keys), self._limit):
+            part = keys[start : start + self._limit]
+            rows = (self._next + np.arange(len(part))) % self._limit
+            self._next = int((self._next + len(part)) % self._limit)
+            self._forget(rows[self._keys[rows] != 0])
+            self._keys[rows] = part
+            self._values[rows] = np.nan
+            self._values[rows, side] = values[start : start + self._limit]
+            self._table.insert(part, rows.astype(np.int32))
+
+    def _forget(self, rows: NDArray[np.int32] | Ints) -> None:
+        if len(rows):
+            self._table.remove(self._keys[rows])
+            self._keys[rows] = 0
+
+    def _count(self, times: Floats, champion: Floats, challenger: Floats) -> None:
+        panes = np.floor(times / self._pane_width)
+        for pane in np.unique(panes):
+            mine = panes == pane
+            compared = len(self._metrics)
+            sums = comparison.sums(champion[mine, :compared].T, challenger[mine, :compared].T)
+            ranks = self._ranking.sums(champion[mine, -1], challenger[mine, -1]) if self._ranking else np.empty(0)
+            for window in self._windows:
+                window.add(np.concatenate([[mine.sum()], sums.ravel(), ranks]), (float(pane) + 0.5) * self._pane_width)
+
+    def compare(self, now: float, min_samples: int) -> tuple[Floats, Estimate]:
+        """Return the number of pairs, (W,), and challenger less champion by metric, (W, metrics)."""
+        totals = np.stack([window.total(now) for window in self._windows])
+        n = totals[:, 0]
+        sums = totals[:, 1 : self._means].reshape(len(n), -1, comparison.CELLS)
+        enough = np.where(n >= min_samples, n, np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = [difference(enough, sums[:, i]) for i, difference in enumerate(self._metrics.values())]
+            if self._ranking:
+                ranks = np.where(np.isnan(enough)[:, np.newaxis], 0.0, totals[:, self._means :])
+                found.append(self._ranking.difference(ranks))
+        return n, Estimate(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
+
+    def forget_after(self, now: float) -> bool:
+        """Empty the panes that a clock which was ahead has made; returns whether there were any."""
+        return sum(window.forget_after(now) for window in self._windows) > 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {
+            "versions": f"{self.champion} {self.challenger}",
+            "metrics": self.metrics,
+            "join": self.join.state(),
+            "windows": {f"{window.length:g}": window.state() for window in self._windows},
+            "keys": self._keys[self._keys != 0],
+            "values": self._values[self._keys != 0],
+        }
+
+    def take_over(self, former: "Challenge", outputs: Sequence[int], *, elsewhere: bool) -> None:
+        """Go on from a former comparison of the same two versions, which takes no events any more."""
+        if (former.champion, former.challenger) == (self.champion, self.challenger):
+            self.join.take_over(former.join, outputs, elsewhere=elsewhere)
+            self._restore_pairs(former.state())
+
+    def restore(self, state: dict[str, Any], outputs: Sequence[int], *, elsewhere: bool) -> None:
+        """Take over a state of the same two versions; `outputs` and `elsewhere` as `Join.restore` takes them."""
+        if state.get("versions") == f"{self.champion} {self.challenger}":
+            self.join.restore(state["join"], outputs, elsewhere=elsewhere)
+            self._restore_pairs(state)
+
+    def _restore_pairs(self, state: dict[str, Any]) -> None:
+        if state.get("metrics") != self.metrics:  # as of a release that compared others
+            return
+        for window in self._windows:
+            if f"{window.length:g}" in state["windows"]:
+                window.restore(state["windows"][f"{window.length:g}"])
+        self._clear()
+        keys, values = state["keys"][-self._limit :], state["values"][-self._limit :]
+        rows = np.arange(len(keys))
+        self._keys[rows], self._values[rows] = keys, values
+        self._table.insert(keys, rows.astype(np.int32))
+        self._next = len(keys) % self._limit
+
+
+class Ranking:
+    """What the paired difference in ROC AUC needs: histograms of either version's scores, and a wider one of both.
+
+    `edges` are those of the scores' finest bins.
+    """
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self._edges = np.array(edges)
+        self._wider = min(_WIDER_BINS, len(edges) + 1)
+        self._width = -(-(len(edges) + 1) // self._wider)
+        self._bins = self._wider * self._width
+        self.cells = 2 * (2 * self._bins + self._wider**2)
+
+    def places(self, scores: Floats, labels: Floats) -> Floats:
+        """Return where events lie in a version's histogram, (n,): its bin and its class in one; NaN without a score."""
+        places = 2.0 * np.searchsorted(self._edges, scores, side="right") + labels
+        return np.where(np.isnan(scores), np.nan, places)
+
+    def sums(self, champion: Floats, challenger: Floats) -> Floats:
+        """Count pairs by their places, (cells,)."""
+        places = [side.astype(np.intp) for side in (champion, challenger)]
+        one, other = (place // (2 * self._width) for place in places)
+        both = (one * self._wider + other) * 2 + places[0] % 2
+        sizes = 2 * self._bins, 2 * self._bins, 2 * self._wider**2
+        return np.concatenate(
+            [np.bincount(place, minlength=size) for place, size in zip([*places, both], sizes, strict=True)],
+            dtype=np.float64,
+        )
+
+    def difference(self, sums: Floats) -> Estimate:
+        """Return the challenger's area less the champion's from sums, (W, cells)."""
+        one, other, both = np.split(sums, [2 * self._bins, 4 * self._bins], axis=-1)
+        shape = (len(sums), self._bins, 2)
+        together = both.reshape(len(sums), self._wider, self._wider, 2)
+        return comparison.roc_auc_difference(one.reshape(shape), other.reshape(shape), together)
+
+
+def _values(profile: Profile, outputs: Outputs, labels: Floats) -> Floats:
+    """Return what is compared of each event, (n, metrics); NaN where the model said nothing."""
+    if not profile.classes:
+        error = outputs.prediction - labels
+        return np.stack([np.abs(error), np.square(error)], axis=1)
+    right = np.where(np.isnan(outputs.prediction), np.nan, outputs.prediction == labels)
+    if not profile.has_scores:
+        return right[:, np.newaxis]
+    actual = labels.astype(np.intp)
+    scores = outputs.scores
+    if scores.shape[1] == 1:
+        likelihood = np.where(actual == 1, scores[:, 0], 1 - scores[:, 0])
+        squared = np.square(1 - likelihood)
+    else:
+        likelihood = scores[np.arange(len(actual)), actual]
+        squared = np.square(scores - (actual[:, np.newaxis] == np.arange(scores.shape[1]))).sum(axis=1)
+    floor = np.finfo(np.float64).eps
+    return np.stack([right, squared, -np.log(np.clip(likelihood, floor, 1 - floor))], axis=1)

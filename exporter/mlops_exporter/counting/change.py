@@ -1,0 +1,104 @@
+"""Watches the streams of a model version for changes as they happen.
+
+What is kept here is no sum: it belongs to this replica and to the order in which its events came, not to the ledger.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.ledger import Outputs
+from mlops_exporter.counting.streams import Stream, values
+from mlops_exporter.profile.fitted import StreamReference
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.settings.models import ChangeSettings
+from mlops_exporter.statistics.sequential import Adwin, ChangeEvidence, Detector, PageHinkley
+
+DETECTORS = ("adwin", "page_hinkley")
+
+Floats = NDArray[np.float64]
+
+_Z = 3.0902323061678132  # 99.9 % quantile of the standard normal distribution
+_SLACK = 3.0  # how far evidence may rise above its threshold, so that it can fall again
+
+
+class StreamMonitor:
+    """Evidence of change and change detectors on one stream. Errors are watched for a rise, scores both ways."""
+
+    def __init__(self, reference: StreamReference, settings: ChangeSettings, *, both: bool) -> None:
+        low, high = _reference_range(reference)
+        most = math.log(1 / settings.false_alarm_probability) + _SLACK
+        self._evidence = [ChangeEvidence(min(high + settings.tolerance, 1.0), "up", most=most)]
+        if both:
+            self._evidence.append(ChangeEvidence(max(low - settings.tolerance, 0.0), "down", most=most))
+        self.detectors: dict[str, Adwin | PageHinkley] = {
+            "adwin": Adwin(),
+            "page_hinkley": PageHinkley("both" if both else "up"),
+        }
+        evidence = {f"evidence {number}": part for number, part in enumerate(self._evidence)}
+        self._parts: dict[str, Detector] = {**evidence, **self.detectors}
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of the evidence of a change, the mean of both directions' evidence."""
+        found = [evidence.log_evidence for evidence in self._evidence]
+        return float(np.logaddexp.reduce(found)) - math.log(len(found))
+
+    def update(self, numbers: Floats) -> None:
+        """Read further numbers."""
+        for part in self._parts.values():
+            part.update(numbers)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {name: part.state() for name, part in self._parts.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, as far as it knows the parts."""
+        for name, part in self._parts.items():
+            if name in state:
+                part.restore(state[name])
+
+
+class ChangeMonitor:
+    """The monitors of all streams of a model version."""
+
+    def __init__(self, profile: Profile, settings: ChangeSettings) -> None:
+        self._profile = profile
+        self._rule = [settings.false_alarm_probability, settings.tolerance]
+        self.streams: dict[Stream, StreamMonitor] = {
+            name: StreamMonitor(reference, settings, both=name == "score")
+            for name, reference in profile.streams.items()
+        }
+
+    def observe(self, stream: Stream, outputs: Outputs, labels: Floats) -> None:
+        """Read further outputs, with their labels where the stream is that of the errors."""
+        if stream in self.streams:
+            reference = self._profile.streams[stream]
+            scale = (reference.offset, reference.scale)
+            self.streams[stream].update(values(self._profile, stream, scale, outputs, labels))
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {"rule": self._rule, **{name: monitor.state() for name, monitor in self.streams.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same settings: evidence by one rule says nothing by another."""
+        if state.get("rule") != self._rule:
+            return
+        for name, monitor in self.streams.items():
+            if name in state:
+                monitor.restore(state[name])
+
+
+def _reference_range(reference: StreamReference) -> tuple[float, float]:
+    """Return where the mean of the reference's population lies with 99.8 %: Wilson's interval.
+
+    Of all numbers in [0, 1] with that mean, zeros and ones vary most, so that the interval holds for any.
+    """
+    n, mean = reference.rows, reference.mean
+    centre = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2))
+    return max(centre - half, 0.0), min(centre + half, 1.0)

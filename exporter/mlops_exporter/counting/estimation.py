@@ -1,0 +1,215 @@
+"""Estimated performance of a model: what is summed of predictions whose label is unknown, and what follows from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.ledger import Outputs, Terms
+from mlops_exporter.counting.multivariate import Vectors
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.statistics import classification, estimation
+from mlops_exporter.statistics.intervals import Estimate
+
+CLASS_METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc")
+ERROR_METRICS = ("mae", "rmse")
+
+_CLIP = 3.0  # standard deviations of the prediction, beyond which its parabola is not followed
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_] | np.bool_
+
+
+class Estimates(NamedTuple):
+    """Estimates by metric, of all predictions and of the labelled ones alone."""
+
+    predictions: dict[str, Estimate]
+    labelled: dict[str, Estimate]
+
+
+class ClassEstimation:
+    """The part of the ledger for confidence-based estimation (CBPE).
+
+    Twice, for all predictions and for labelled ones: Σ p and Σ p (1 − p) by predicted and actual class, and how many
+    fell into each bin of each score.
+    """
+
+    metrics = CLASS_METRICS
+    name = "estimation"
+
+    def __init__(self, profile: Profile) -> None:
+        calibrator = profile.calibrator
+        assert calibrator is not None
+        self._probabilities = np.array(calibrator.probabilities)
+        self._reference = np.array(calibrator.counts, np.float64)
+        self._edges = np.array(profile.score_edges)
+        self._k = len(profile.classes)
+        self._columns, self._bins = self._probabilities.shape
+        if self._columns == 1:
+            of_bins = self.calibrated(np.arange(self._bins)[:, np.newaxis])
+            self._by_bin = np.stack([of_bins, of_bins * (1 - of_bins)])  # (2, bins, K)
+        self._half = 2 * self._k**2 + self._columns * self._bins
+        self.cells = 2 * self._half
+
+    def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
+        """Add predictions."""
+        self._count(cells[: self._half], outputs)
+
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
+        """Add labelled predictions, whose labels are not looked at."""
+        self._count(cells[self._half :], outputs)
+
+    def _count(self, cells: Floats, outputs: Outputs) -> None:
+        known = np.flatnonzero(~(np.isnan(outputs.prediction) | np.isnan(outputs.scores[:, 0])))
+        predicted = outputs.prediction[known].astype(np.intp)
+        bins = np.searchsorted(self._edges, outputs.scores[known], side="right")
+        columns, k = np.arange(self._columns), self._k
+        if self._columns == 1:  # then a histogram says all
+            joint = np.bincount(predicted * self._bins + bins[:, 0], minlength=k * self._bins).reshape(k, self._bins)
+            cells[: 2 * k * k] += (joint @ self._by_bin).ravel()
+            cells[2 * k * k :] += joint.sum(axis=0)
+            return
+        probability = self.calibrated(bins)
+        spread = probability * (1 - probability)
+        place = (predicted[:, np.newaxis] * k + np.arange(k)).ravel()
+        cells[: k * k] += np.bincount(place, probability.ravel(), k * k)
+        cells[k * k : 2 * k * k] += np.bincount(place, spread.ravel(), k * k)
+        cells[2 * k * k :] += np.bincount((columns * self._bins + bins).ravel(), minlength=self._columns * self._bins)
+
+    def calibrated(self, bins: Ints) -> Floats:
+        """Return calibrated probabilities of all classes, (n, K), from the bins of the scores, (n, columns)."""
+        probability = self._probabilities[np.arange(self._columns), bins]
+        if self._columns == 1:
+            return np.concatenate([1 - probability, probability], axis=1)
+        total = probability.sum(1, keepdims=True)
+        return np.where(total > 0, probability / np.where(total > 0, total, 1.0), 1 / self._k)
+
+    def expected_confusion(self, cells: Floats) -> Floats:
+        """Return the expected confusion matrix of all predictions, (..., K, K), from the section's cells."""
+        return cells[..., : self._k**2].reshape(*cells.shape[:-1], self._k, self._k)
+
+    def estimate(self, cells: Floats, confusion: Floats) -> Estimates:
+        """Estimate every metric from the section's cells, (W, cells).
+
+        `confusion` is the realised one, (W, K, K): macro averages of labelled predictions leave out the classes that
+        the realised averages leave out, since a rare class without a label would make a gap by its absence alone.
+        """
+        occurred = confusion.sum(-2) > 0
+        in_f1 = occurred | (confusion.sum(-1) > 0)
+        return Estimates(
+            self._estimate(cells[..., : self._half], {}),
+            self._estimate(cells[..., self._half :], {"recall": occurred, "f1": in_f1}),
+        )
+
+    def _estimate(self, cells: Floats, averaged: Mapping[str, Flags]) -> dict[str, Estimate]:
+        k, leading = self._k, cells.shape[:-1]
+        expected = self.expected_confusion(cells)
+        histogram = cells[..., 2 * k * k :].reshape(*leading, self._columns, self._bins)
+        inflation = estimation.inflation(histogram, self._probabilities, self._reference).mean(-1)
+        variance = cells[..., k * k : 2 * k * k].reshape(*leading, k, k) * inflation[..., np.newaxis, np.newaxis]
+        by_class = {
+            "precision": estimation.precision(expected, variance),
+            "recall": estimation.recall(expected, variance),
+            "f1": estimation.f1(expected, variance),
+            "roc_auc": classification.roc_auc(
+                np.stack([histogram * (1 - self._probabilities), histogram * self._probabilities], axis=-1)
+            ),
+        }
+        reduced = {
+            name: Estimate(*(part[..., -1] for part in found))
+            if k == 2
+            else estimation.macro(found, averaged.get(name, np.True_))
+            for name, found in by_class.items()
+        }
+        return {"accuracy": estimation.accuracy(expected, variance), **reduced}
+
+
+class LossEstimation:
+    """The part of the ledger for direct loss estimation: n, Σ expected |error|, Σ expected error²; twice, as above."""
+
+    metrics = ERROR_METRICS
+    name = "estimation"
+    cells = 6
+
+    def __init__(self, profile: Profile) -> None:
+        assert profile.losses is not None
+        self._model = profile.losses
+        self._coefficients = np.array(profile.losses.coefficients)
+        if profile.vectors is not None:
+            features, maps = len(profile.vectors.features), 2 * profile.vectors.fourier.frequencies
+            of_values, of_maps = np.split(self._coefficients[-(features + maps) :].T, [features], axis=1)
+            self._of_vectors = (
+                of_values.astype(np.float32),
+                (of_maps * np.sqrt(maps / 2)).astype(np.float32),
+            )
+
+    def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
+        """Add predictions."""
+        self._count(cells[:3], outputs)
+
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
+        """Add labelled predictions, whose labels are not looked at."""
+        self._count(cells[3:], outputs)
+
+    def _count(self, cells: Floats, outputs: Outputs) -> None:
+        losses = outputs.losses[~np.isnan(outputs.losses[:, 0])]
+        cells += (len(losses), *losses.sum(axis=0))
+
+    def expected(self, prediction: Floats, rows: Ints, vectors: Vectors | None) -> Floats:
+        """Return the expected |error| and error² of predictions, (n, 2); NaN where there is nothing to go by.
+
+        `vectors` are the features of `rows`; None for a model without numeric features.
+        """
+        losses = np.full((len(prediction), 2), np.nan)
+        if vectors is None:
+            rows = np.arange(len(prediction))
+        known = np.flatnonzero(~np.isnan(prediction[rows]))
+        rows = rows[known]
+        base = _base(prediction[rows], self._model.prediction_mean, self._model.prediction_scale)
+        expected = base @ self._coefficients[: base.shape[1]]
+        if vectors is not None:
+            mine = vectors.of(known)
+            for part, coefficients in zip(mine, self._of_vectors, strict=True):
+                expected += (coefficients @ part).T
+        losses[rows] = np.maximum(expected, 0.0)
+        return losses
+
+    def loss_sums(self, cells: Floats) -> Floats:
+        """Return the expected Σ |error| and Σ error² of all predictions, (..., 2), from the section's cells."""
+        return cells[..., 1:3]
+
+    def estimate(self, cells: Floats, confusion: Floats) -> Estimates:
+        """Estimate every metric from the section's cells, (W, cells); there are no classes in `confusion`."""
+        return Estimates(self._estimate(cells[..., :3]), self._estimate(cells[..., 3:]))
+
+    def _estimate(self, cells: Floats) -> dict[str, Estimate]:
+        n, absolute, squared = np.moveaxis(cells, -1, 0)
+        return {
+            "mae": estimation.mean_loss(n, absolute, squared, self._model.rows),
+            "rmse": estimation.root_mean_loss(n, squared, self._model.kurtosis, self._model.rows),
+        }
+
+
+def _base(prediction: Floats, mean: float, scale: float) -> Floats:
+    centred = np.clip((prediction - mean) / scale, -_CLIP, _CLIP)
+    return np.stack([np.ones_like(centred), centred, centred**2], axis=1)
+
+
+def design(prediction: Floats, mean: float, scale: float, vectors: Vectors | None) -> Floats:
+    """Return what expected losses are linear in, (n, columns): 1, the prediction, its square, the features, their map.
+
+    The map's columns are scaled to the range [-1, 1].
+    """
+    base = _base(prediction, mean, scale)
+    if vectors is None:
+        return base
+    return np.column_stack([base, vectors.values.T, vectors.maps.T * np.sqrt(len(vectors.maps) / 2)])
+
+
+def estimation_of(profile: Profile) -> ClassEstimation | LossEstimation | None:
+    """Return how performance can be estimated with that profile, if it can."""
+    if profile.calibrator is not None:
+        return ClassEstimation(profile)
+    return LossEstimation(profile) if profile.losses is not None else None

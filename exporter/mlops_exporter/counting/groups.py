@@ -1,0 +1,124 @@
+"""Fairness of a model: what is counted of each group, and how the groups compare.
+
+A group's part of the ledger is laid out like the whole model's without features, so that a group has every metric that
+its task has.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.ledger import Layout, Outputs, Terms
+from mlops_exporter.events.attributes import Attributes
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
+from mlops_exporter.profile.profile import Profile
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+_SCORE_BINS_SKIPPED = 4  # of the model's score bins per bin of a group: groups are smaller, and many
+
+
+class GroupCounts:
+    """The part of the ledger that holds what is counted of each group of each attribute."""
+
+    def __init__(self, attributes: Attributes, profile: Profile) -> None:
+        self.attributes = attributes
+        self.layout = Layout(_of_a_group(profile))
+        self.name = f"groups {_digest((attributes.names, attributes.groups))}"
+        self.columns = [
+            f"group {_digest((name, groups))}" for name, groups in zip(attributes.names, attributes.groups, strict=True)
+        ]
+        """Names of the group codes in a table of outputs, one for each attribute."""
+        sizes = [len(groups) for groups in attributes.groups]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self.cells = int(self._starts[-1]) * self.layout.size
+        self._within = _cells_of_a_group(Layout(profile), self.layout)
+
+    def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
+        """Add predictions to the cells of their groups."""
+        ledgers = cells.reshape(-1, self.layout.size)
+        counts = self.layout.prediction
+        decided = np.flatnonzero(~np.isnan(outputs.prediction))
+        groups = self._codes(outputs.groups[decided])
+        size = len(ledgers)
+        for column in groups:
+            ledgers[:, self.layout.predictions.start] += np.bincount(column, minlength=size)
+            if counts.stop > counts.start:
+                k = len(self.layout.profile.classes)
+                both = column * k + outputs.prediction[decided].astype(np.intp)
+                ledgers[:, counts.start : counts.start + k] += np.bincount(both, minlength=size * k).reshape(size, k)
+
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
+        """Add labelled predictions to the cells of their groups."""
+        columns = self._codes(outputs.groups)
+        if self.layout.profile.task == "regression":
+            ledgers = cells.reshape(-1, self.layout.size)
+            for column in columns:
+                order = np.argsort(column, kind="stable")
+                present, starts = np.unique(column[order], return_index=True)
+                for group, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+                    self.layout.count_labels(ledgers[group], outputs.rows(rows), labels[rows], np.empty(0))
+            return
+        size = self.layout.size
+        for term in terms:
+            within, weights = self._within[term.cells], term.weights.ravel()
+            for column in columns:
+                place = column[term.rows] * size + within
+                cells += np.bincount(place.ravel(), weights, minlength=len(cells))
+        for column in columns:
+            cells[self.layout.labels.start :: size] += np.bincount(column, minlength=len(cells) // size)
+
+    def _codes(self, groups: Floats) -> Ints:
+        """Return the groups of events, (n, A), as places among those of all attributes, (A, n)."""
+        unknown = np.diff(self._starts) - 1
+        known = np.where(np.isnan(groups), unknown, np.minimum(groups, unknown))
+        return np.transpose(known.astype(np.intp) + self._starts[:-1])
+
+    def sums(self, cells: Floats, attribute: int) -> Floats:
+        """Return the ledgers of an attribute's groups, (..., G, group cells), from the section's cells (..., cells)."""
+        ledgers = cells.reshape(*cells.shape[:-1], -1, self.layout.size)
+        return ledgers[..., self._starts[attribute] : self._starts[attribute + 1], :]
+
+
+def _cells_of_a_group(model: Layout, group: Layout) -> Ints:
+    """Return, for every cell that a label adds to in a model's ledger, the cell of a group's: score bins are merged."""
+    cells = np.zeros(model.size, np.intp)
+    for name in ("confusion", "calibration", "probability_losses"):
+        cells[getattr(model, name)] = np.arange(*getattr(group, name).indices(group.size))
+    of_scores, bins = group.score_by_class, len(group.profile.score_edges) + 1
+    column, score, actual = np.indices((model.score_columns, len(model.profile.score_edges) + 1, 2))
+    merged = (column * bins + score // _score_bins_merged(model.profile)) * 2 + actual
+    cells[model.score_by_class] = of_scores.start + merged.ravel()
+    return cells
+
+
+def _score_bins_merged(profile: Profile) -> int:
+    """Return how many score bins of a model are one of a group's; a model with few keeps them."""
+    return _SCORE_BINS_SKIPPED if len(profile.score_edges) >= _SCORE_BINS_SKIPPED else 1
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+
+
+def _of_a_group(profile: Profile) -> Profile:
+    """Return a profile without features, whose ledger holds what is counted of one group."""
+    label = profile.label
+    if isinstance(label, NumericVariable):  # its mean alone is of use: the point about which sums are taken
+        low, high = label.mean - 1.0, label.mean + 1.0
+        label = NumericVariable([low, high], [0], [0] * 5, [label.mean], label.mean, label.standard_deviation)
+    classes, merged = profile.classes, _score_bins_merged(profile)
+    return Profile(
+        schema=profile.schema,
+        task=profile.task,
+        rows=0,
+        provenance=profile.provenance,
+        features={},
+        classes=classes,
+        score_edges=profile.score_edges[merged - 1 :: merged],
+        prediction=CategoricalVariable(classes, [0] * (len(classes) + 3)) if classes else None,
+        label=label if profile.task == "regression" else None,
+    )

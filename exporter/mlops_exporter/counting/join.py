@@ -1,0 +1,440 @@
+"""Brings predictions and labels of one model together by id, in any order, each counted once.
+
+A record is in one of three states: a prediction that waits for its label, a label that came before its prediction, or
+a pair that is remembered so that a repeated event is recognised and a corrected label finds what it corrects. All
+work is on batches, in NumPy columns: see `keys` for the look-up by id.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.keys import Keys, KeyTable, lengthened
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+Rows = NDArray[np.int32] | NDArray[np.intp]
+Entries = NDArray[np.void]
+Predicate = Callable[[Entries], Flags]
+
+FREE, PREDICTED, LABELLED, PAIRED = range(4)
+
+CLOSED = np.inf
+"""The label of a prediction for which none is expected, since it failed."""
+
+_FIRST_ROWS = 1 << 20
+"""Rows that are there from the start: what has never been touched takes no memory, and growing takes a while."""
+
+_ENTRY = np.dtype([("row", np.int32), ("stamp", np.uint32)])
+
+
+class Pairs(NamedTuple):
+    """Predictions with their labels. `old_labels` are NaN unless the label corrects an earlier one.
+
+    `keys` are those of the ids, 0 for an event without id.
+    """
+
+    versions: Ints
+    prediction_times: Floats
+    label_times: Floats
+    outputs: Floats
+    labels: Floats
+    old_labels: Floats
+    keys: Keys
+
+
+class GivenUp(NamedTuple):
+    """What waited in vain: versions of predictions without label, and the number of labels without prediction."""
+
+    versions: Ints
+    labels: int
+
+    def __add__(self, other: object) -> "GivenUp":
+        if not isinstance(other, GivenUp):
+            return NotImplemented
+        return GivenUp(np.concatenate([self.versions, other.versions]), self.labels + other.labels)
+
+
+class Predicted(NamedTuple):
+    """What became of predictions: which are new, which of those found their label waiting, and these pairs."""
+
+    fresh: Flags
+    met: Ints
+    pairs: Pairs
+    given_up: GivenUp
+
+
+class Labelled(NamedTuple):
+    """What became of labels: pairs, new or corrected, and how many said nothing new."""
+
+    pairs: Pairs
+    duplicates: int
+    given_up: GivenUp
+
+
+_KEPT = ("keys", "states", "stamps", "versions", "prediction_times", "label_times", "labels", "outputs")
+
+
+class _Records:
+    """Columns of records; a row belongs to one id until it is freed. `stamps` count a row's tenants."""
+
+    def __init__(self, width: int) -> None:
+        self.keys = np.zeros(0, np.uint64)
+        self.states = np.zeros(0, np.uint8)
+        self.stamps = np.zeros(0, np.uint32)
+        self.versions = np.zeros(0, np.int16)
+        self.prediction_times = np.zeros(0)
+        self.label_times = np.zeros(0)
+        self.labels = np.zeros(0)
+        self.outputs = np.zeros((0, width))
+        self.free = np.zeros(0, np.int32)  # a stack of the rows that have become free, `free_count` high
+        self.free_count = 0
+        self.used = 0
+        """So many rows have ever had a tenant."""
+
+    @property
+    def room(self) -> int:
+        """How many rows can be taken."""
+        return len(self.keys) - self.used + self.free_count
+
+    def grow(self, size: int) -> None:
+        """Lengthen every column to `size` rows."""
+        for name, column in vars(self).items():
+            if isinstance(column, np.ndarray):
+                setattr(self, name, lengthened(column[: self.used], size))
+
+    def state(self) -> dict[str, Any]:
+        """Return the columns up to the last row with a tenant."""
+        tenants = np.flatnonzero(self.states[: self.used])
+        end = int(tenants[-1]) + 1 if len(tenants) else 0
+        return {name: getattr(self, name)[:end] for name in _KEPT}
+
+    def restore(self, state: dict[str, Any], outputs: Sequence[int]) -> None:
+        """Take columns over into empty ones; `outputs` are the stored columns of outputs, -1 for an absent one."""
+        self.grow(len(state["keys"]))
+        for name in _KEPT[:-1]:
+            getattr(self, name)[:] = state[name]
+        self.outputs = _columns(state["outputs"], outputs)
+        self.used = len(self.keys)
+        self.release(np.flatnonzero(self.states == FREE)[::-1])
+
+    def rearranged(self, outputs: Sequence[int]) -> "_Records":
+        """Return the same records with other columns of outputs, labels of their own, and all else in common."""
+        records = copy(self)
+        size = len(self.keys)
+        records.outputs = lengthened(_columns(self.outputs[: self.used], outputs), size)
+        records.labels = lengthened(self.labels[: self.used], size)
+        return records
+
+    def close(self) -> None:
+        """See to it that no label of a pair is corrected any more."""
+        self.labels[self.states == PAIRED] = CLOSED
+
+    def take(self, count: int) -> NDArray[np.int32]:
+        """Return free rows, of which there must be `count`."""
+        again = min(count, self.free_count)
+        self.free_count -= again
+        fresh = np.arange(self.used, self.used + count - again, dtype=np.int32)
+        self.used += len(fresh)
+        return np.concatenate([self.free[self.free_count : self.free_count + again], fresh])
+
+    def release(self, rows: Rows) -> None:
+        """Free rows."""
+        self.free[self.free_count : self.free_count + len(rows)] = rows
+        self.free_count += len(rows)
+
+
+class Join:
+    """The records of one model. `width` is the number of outputs kept of a prediction, `versions` how many there are.
+
+    At most `limit` predictions and labels wait, none longer than `time_to_live` seconds of event time; `remembered`
+    pairs are known again, the oldest are forgotten first.
+    """
+
+    def __init__(self, width: int, versions: int, time_to_live: float, limit: int, remembered: int) -> None:
+        self._time_to_live = time_to_live
+        self._limit = limit
+        self._remembered = remembered
+        self._table = KeyTable()
+        self._records = _Records(width)
+        self._waiting = _Queue()
+        self._pairs = _Queue()
+        self.waiting_predictions = np.zeros(versions, np.intp)
+        """Predictions that wait for their label, by version."""
+        self.waiting_labels = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of live arrays: to be written before the next event is taken."""
+        return {
+            "records": self._records.state(),
+            "waiting": self._waiting.entries.view(np.int64),
+            "pairs": self._pairs.entries.view(np.int64),
+        }
+
+    def take_over(self, former: "Join", outputs: Sequence[int], *, elsewhere: bool) -> None:
+        """Go on from another join, whose records are shared: only one of the two may take events from now on.
+
+        `outputs` and `elsewhere` as in `restore`.
+        """
+        self._table, self._waiting, self._pairs = former._table, former._waiting, former._pairs
+        self._records = former._records
+        if elsewhere or list(outputs) != list(range(former._records.outputs.shape[1])):
+            self._records = former._records.rearranged(outputs)
+        if elsewhere:
+            self._records.close()
+        self.waiting_predictions = former.waiting_predictions.copy()
+        self.waiting_labels = former.waiting_labels
+
+    def hold_versions(self, count: int) -> None:
+        """Make room for so many versions at least."""
+        missing = max(count - len(self.waiting_predictions), 0)
+        self.waiting_predictions = np.pad(self.waiting_predictions, (0, missing))
+
+    def restore(self, state: dict[str, Any], outputs: Sequence[int], *, elsewhere: bool = False) -> None:
+        """Take over the records of `state`, into an empty join.
+
+        `outputs` says, of each output kept here, which column of the stored ones it is: -1 for none, it is then NaN.
+        `elsewhere` tells that pairs were counted in a ledger laid out otherwise, where no label can be corrected.
+        """
+        records = self._records
+        records.restore(state["records"], outputs)
+        if elsewhere:
+            records.close()
+        rows = np.flatnonzero(records.states)
+        self._table.insert(records.keys[rows], rows.astype(np.int32))
+        self._waiting.restore(state["waiting"])
+        self._pairs.restore(state["pairs"])
+        self.waiting_predictions = self._by_version(np.flatnonzero(records.states == PREDICTED))
+        self.waiting_labels = int(np.count_nonzero(records.states == LABELLED))
+
+    def predict(self, keys: Keys, times: Floats, versions: Ints, outputs: Floats, labels: Floats) -> Predicted:
+        """Take predictions in.
+
+        `labels` are NaN where the label is to come, CLOSED where none is expected. A prediction that comes with its
+        label is remembered and not among the returned pairs, unless another label was waiting for it.
+        """
+        records = self._records
+        rows = self._table.find(keys)
+        first = np.zeros(len(keys), np.bool_)
+        first[_first_of_each(keys)] = True
+        absent = first & (rows < 0)
+        waited = first & (rows >= 0)
+        if waited.any():
+            waited[waited] = records.states[rows[waited]] == LABELLED
+
+        at = np.flatnonzero(absent)
+        new = self._allocate(keys[at])
+        paired = ~np.isnan(labels[at])
+        self._write_prediction(new, times[at], versions[at], outputs.take(at, axis=0))
+        records.labels[new] = labels[at]
+        records.label_times[new] = times[at]
+        records.states[new] = np.where(paired, PAIRED, PREDICTED)
+        self._pairs.push(new[paired], records.stamps)
+        self._waiting.push(new[~paired], records.stamps)
+        self.waiting_predictions += self._by_version(new[~paired])
+
+        met = np.flatnonzero(waited)
+        self._write_prediction(rows[met], times[met], versions[met], outputs.take(met, axis=0))
+        self.waiting_labels -= len(met)
+        pairs = self._pair(rows[met])
+        return Predicted(absent | waited, met, pairs, self._shrink())
+
+    def label(self, keys: Keys, times: Floats, labels: Floats) -> Labelled:
+        """Take labels in that came without their prediction."""
+        parts = [self._read(np.zeros(0, np.intp), np.zeros(0))]
+        duplicates = 0
+        while len(keys):
+            first = _first_of_each(keys)
+            pairs, repeated = self._label_once(keys[first], times[first], labels[first])
+            parts.append(pairs)
+            duplicates += repeated
+            later = np.ones(len(keys), np.bool_)
+            later[first] = False
+            keys, times, labels = keys[later], times[later], labels[later]
+        return Labelled(_concatenate(parts), duplicates, self._shrink())
+
+    def _label_once(self, keys: Keys, times: Floats, labels: Floats) -> tuple[Pairs, int]:
+        """Take labels in whose keys differ from each other."""
+        records = self._records
+        rows = self._table.find(keys)
+        at = np.flatnonzero(rows < 0)
+        new = self._allocate(keys[at])
+        records.states[new] = LABELLED
+        records.labels[new] = labels[at]
+        records.label_times[new] = times[at]
+        self._waiting.push(new, records.stamps)
+        self.waiting_labels += len(new)
+
+        known = np.ones(len(keys), np.bool_)
+        known[at] = False
+        at = np.flatnonzero(known)
+        old = rows[at]
+        states, before = records.states[old], records.labels[old]
+        waits = states == PREDICTED
+        changed = ~waits & (before != labels[at]) & (before != CLOSED)
+        records.labels[old[waits | changed]] = labels[at[waits | changed]]
+        records.label_times[old[waits]] = times[at[waits]]
+        self.waiting_predictions -= self._by_version(old[waits])
+        corrected = changed & (states == PAIRED)
+        pairs = [self._pair(old[waits]), self._read(old[corrected], before[corrected])]
+        return _concatenate(pairs), int(np.count_nonzero(~waits & ~changed))
+
+    def expire(self, now: float) -> GivenUp:
+        """Give up what has waited longer than the time to live."""
+        return self._give_up(self._waiting.take_while(lambda entries: self._is_stale(entries, now)))
+
+    def _is_stale(self, entries: Entries, now: float) -> Flags:
+        rows = entries["row"]
+        born = np.where(
+            self._records.states[rows] == LABELLED,
+            self._records.label_times[rows],
+            self._records.prediction_times[rows],
+        )
+        stale: Flags = ~self._still_waits(entries) | (born + self._time_to_live < now)
+        return stale
+
+    def _still_waits(self, entries: Entries) -> Flags:
+        states = self._records.states[entries["row"]]
+        same = self._records.stamps[entries["row"]] == entries["stamp"]
+        waits: Flags = same & ((states == PREDICTED) | (states == LABELLED))
+        return waits
+
+    def _shrink(self) -> GivenUp:
+        """Forget the oldest pairs and give up the oldest waiting records beyond the limits."""
+        forgotten = self._pairs.take(len(self._pairs) - self._remembered)["row"]
+        self._release(forgotten)
+        if len(self._waiting) > 2 * self._waiting_now() + 65536:
+            self._waiting.keep(self._still_waits)
+        given_up = GivenUp(np.zeros(0, np.intp), 0)
+        while (excess := self._waiting_now() - self._limit) > 0:
+            given_up += self._give_up(self._waiting.take(excess))
+        return given_up
+
+    def _waiting_now(self) -> int:
+        return int(self.waiting_predictions.sum()) + self.waiting_labels
+
+    def _by_version(self, rows: Rows) -> Ints:
+        return np.bincount(self._records.versions[rows], minlength=len(self.waiting_predictions))
+
+    def _give_up(self, entries: Entries) -> GivenUp:
+        rows = entries["row"][self._still_waits(entries)]
+        predicted = self._records.states[rows] == PREDICTED
+        versions = self._records.versions[rows[predicted]].astype(np.intp)
+        labels = len(rows) - len(versions)
+        self.waiting_predictions -= self._by_version(rows[predicted])
+        self.waiting_labels -= labels
+        self._release(rows)
+        return GivenUp(versions, labels)
+
+    def _pair(self, rows: Rows) -> Pairs:
+        """Mark records as paired and return them."""
+        self._records.states[rows] = PAIRED
+        self._pairs.push(rows, self._records.stamps)
+        return self._read(rows, np.full(len(rows), np.nan))
+
+    def _read(self, rows: Rows, old_labels: Floats) -> Pairs:
+        records = self._records
+        return Pairs(
+            records.versions[rows].astype(np.intp),
+            records.prediction_times[rows],
+            records.label_times[rows],
+            records.outputs.take(rows, axis=0),
+            records.labels[rows],
+            old_labels,
+            records.keys[rows],
+        )
+
+    def _write_prediction(self, rows: Rows, times: Floats, versions: Ints, outputs: Floats) -> None:
+        self._records.prediction_times[rows] = times
+        self._records.versions[rows] = versions
+        self._records.outputs[rows] = outputs
+
+    def _allocate(self, keys: Keys) -> NDArray[np.int32]:
+        """Take free rows for new keys, each with a stamp that tells it from the row's earlier tenants."""
+        records = self._records
+        if records.room < len(keys):
+            size = len(records.keys)
+            most = max(self._limit + self._remembered, size) + len(keys)
+            records.grow(min(max(4 * size, size + len(keys), _FIRST_ROWS), most))
+        rows = records.take(len(keys))
+        records.keys[rows] = keys
+        records.stamps[rows] += np.uint32(1)
+        self._table.insert(keys, rows)
+        return rows
+
+    def _release(self, rows: Rows) -> None:
+        if len(rows):
+            self._table.remove(self._records.keys[rows])
+            self._records.states[rows] = FREE
+            self._records.release(rows)
+
+
+class _Queue:
+    """Rows in the order in which they came, with their stamps."""
+
+    def __init__(self) -> None:
+        self._entries = np.zeros(256, _ENTRY)
+        self._head = self._tail = 0
+
+    def __len__(self) -> int:
+        return self._tail - self._head
+
+    @property
+    def entries(self) -> Entries:
+        """All entries, oldest first."""
+        return self._entries[self._head : self._tail]
+
+    def restore(self, entries: NDArray[np.int64]) -> None:
+        """Take entries over."""
+        self._entries = entries.view(_ENTRY)
+        self._head, self._tail = 0, len(self._entries)
+
+    def push(self, rows: Rows, stamps: NDArray[np.uint32]) -> None:
+        """Append rows."""
+        if self._tail + len(rows) > len(self._entries):
+            live = self.entries
+            self._entries = lengthened(live, max(256, 4 * (len(live) + len(rows))))
+            self._head, self._tail = 0, len(live)
+        entries = self._entries[self._tail : self._tail + len(rows)]
+        entries["row"] = rows
+        entries["stamp"] = stamps[rows]
+        self._tail += len(rows)
+
+    def take(self, count: int) -> Entries:
+        """Remove and return the oldest `count` entries, none when that is negative."""
+        taken = self._entries[self._head : self._head + min(max(count, 0), len(self))].copy()
+        self._head += len(taken)
+        return taken
+
+    def take_while(self, wanted: Predicate) -> Entries:
+        """Remove and return the oldest entries up to the first that is not wanted, at most 65,536."""
+        entries = self._entries[self._head : min(self._head + 65536, self._tail)]
+        unwanted = np.flatnonzero(~wanted(entries))
+        return self.take(int(unwanted[0]) if len(unwanted) else len(entries))
+
+    def keep(self, wanted: Predicate) -> None:
+        """Drop the entries that are not wanted."""
+        self._entries = self.entries[wanted(self.entries)]
+        self._head, self._tail = 0, len(self._entries)
+
+
+def _columns(table: Floats, columns: Sequence[int]) -> Floats:
+    """Return these columns of a table, NaN for -1."""
+    result = np.full((len(table), len(columns)), np.nan)
+    for here, there in enumerate(columns):
+        if there >= 0:
+            result[:, here] = table[:, there]
+    return result
+
+
+def _first_of_each(keys: Keys) -> Ints:
+    """Return the index of the first occurrence of each key."""
+    return np.unique(keys, return_index=True)[1]
+
+
+def _concatenate(parts: list[Pairs]) -> Pairs:
+    return Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

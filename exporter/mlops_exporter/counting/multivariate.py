@@ -1,0 +1,97 @@
+"""Multivariate drift of a model: how features become vectors, what of them is summed, and how windows compare."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.profile.fitted import VectorReference
+from mlops_exporter.statistics import multivariate
+
+MAX_FEATURES = 64
+"""Numeric features that are looked at together, the first ones; the sums grow with their square."""
+
+FREQUENCIES = 64
+SEED = 42
+
+_CLIP = 5.0  # standard deviations, so that one outlier does not make a window
+
+STATISTICS = ("mmd", "pca_reconstruction")
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.intp]
+
+
+class Vectors(NamedTuple):
+    """Standardised features (F, n), and their Fourier maps (D, n)."""
+
+    values: Singles
+    maps: Singles
+
+    def of(self, events: Ints) -> "Vectors":
+        """Return those of some events."""
+        return self if len(events) == self.values.shape[1] else Vectors(self.values[:, events], self.maps[:, events])
+
+
+class VectorMap:
+    """Makes vectors of features: `chosen` are rows of the feature array. Single precision, for speed."""
+
+    def __init__(
+        self, chosen: Sequence[int], means: Sequence[float], scales: Sequence[float], frequencies: Floats
+    ) -> None:
+        self._chosen = np.array(chosen, np.intp)
+        self._means = np.array(means, np.float64)[:, np.newaxis]
+        self._scales = np.minimum(scales, np.finfo(np.float32).max).astype(np.float32)[:, np.newaxis]
+        self._frequencies = frequencies.astype(np.float32)
+
+    @classmethod
+    def of(cls, reference: VectorReference, names: Sequence[str]) -> "VectorMap":
+        """Return the map of a profile; `names` are the rows of the feature array."""
+        fourier = reference.fourier
+        frequencies = multivariate.frequencies(
+            fourier.seed, len(reference.features), fourier.frequencies, fourier.bandwidth
+        )
+        return cls([names.index(name) for name in reference.features], reference.means, reference.scales, frequencies)
+
+    def __call__(self, numeric: Floats | Singles) -> Vectors:
+        """Turn numeric features, (features, n), to vectors; what is missing or invalid becomes the mean."""
+        chosen = numeric if len(self._chosen) == len(numeric) else numeric[self._chosen]
+        with np.errstate(over="ignore", invalid="ignore"):  # what a single float cannot hold counts as missing
+            values = np.subtract(chosen, self._means, dtype=np.float32, casting="same_kind")
+            values /= self._scales
+        values[~np.isfinite(values)] = 0.0
+        np.clip(values, -_CLIP, _CLIP, out=values)
+        return Vectors(values, multivariate.fourier_map(values, self._frequencies))
+
+
+class Sums(NamedTuple):
+    """Sums of vectors: n (...), Σ map (..., D), Σ x xᵀ (..., F, F)."""
+
+    n: Floats
+    maps: Floats
+    outer: Floats
+
+
+class VectorCounts:
+    """The part of the ledger that holds sums of vectors: n, the maps, the upper triangle of the outer products."""
+
+    def __init__(self, reference: VectorReference) -> None:
+        self._maps = 2 * reference.fourier.frequencies
+        self._features = len(reference.features)
+        self._triangle = np.triu_indices(self._features)
+        self.cells = 1 + self._maps + len(self._triangle[0])
+
+    def count(self, cells: Floats, vectors: Vectors) -> None:
+        """Add vectors to the section's cells."""
+        cells[0] += vectors.values.shape[1]
+        cells[1 : 1 + self._maps] += vectors.maps.sum(axis=1)
+        cells[1 + self._maps :] += (vectors.values @ vectors.values.T)[self._triangle]
+
+    def sums(self, cells: Floats) -> Sums:
+        """Take the section's cells, (..., cells), apart."""
+        outer = np.zeros((*cells.shape[:-1], self._features, self._features))
+        outer[..., self._triangle[0], self._triangle[1]] = cells[..., 1 + self._maps :]
+        outer[..., self._triangle[1], self._triangle[0]] = cells[..., 1 + self._maps :]
+        return Sums(cells[..., 0], cells[..., 1 : 1 + self._maps], outer)

@@ -1,0 +1,494 @@
+"""Arrow IPC streams: events that come as columns already, taken without any Python per event and feature.
+
+Columns are named like the members of the event: `model`, `version`, `id`, `ts`, `prediction`, `score` (binary) or the
+struct `scores` (multiclass), `label`, `latency_seconds`, `error`; groups are the members of the struct `groups`, or
+columns like `groups.sex`; features are the members of the struct `features`, or the columns of any other name. `model`
+and `version` may instead be metadata of the schema, for all rows.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features
+from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
+from mlops_exporter.events.schema import DEFAULT_VERSION, SUM_TOLERANCE, Schema, numeric_groups, read_version
+from mlops_exporter.profile.bins import CategoricalVariable
+from mlops_exporter.profile.values import INVALID, Codes, canonical
+
+_ENVELOPE = frozenset(
+    {
+        *("model", "version", "id", "ts", "features", "groups"),
+        *("prediction", "score", "scores", "label", "latency_seconds", "error"),
+    }
+)
+_RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
+
+# Absent, null and dictionary columns may claim any number of rows; these bound the memory that they can ask for.
+_BYTES_PER_ROW = 4
+_FEATURES_PER_BYTE = 4
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+
+
+class _WrongTypeError(Exception):
+    """A column has a type that its name does not allow, or the stream is not what it must be."""
+
+
+_UNREADABLE = (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error)
+
+
+def decode(body: bytes, schemas: Mapping[str, Schema], now: float, decoded: Decoded) -> None:
+    """Decode a stream into `decoded`; rows count from 1. `now` is Unix seconds.
+
+    Where the stream cannot be read on, that row is refused as `bad_arrow`; the record batches before it are taken.
+    """
+    features = max(len(schema.profile.features) for schema in schemas.values())
+    limit = len(body) // max(_BYTES_PER_ROW, features // _FEATURES_PER_BYTE)
+    batches: list[Any] = []
+    rows = 0
+    try:
+        _refuse_compression(body)
+        with pa.ipc.open_stream(body) as reader:
+            for batch in reader:
+                batch.validate(full=True)
+                if rows + batch.num_rows > limit:
+                    raise _WrongTypeError
+                rows += batch.num_rows
+                batches.append(batch)
+    except _UNREADABLE:
+        decoded.refused.append((rows + 1, "bad_arrow"))
+    if rows:
+        try:
+            table = pa.Table.from_batches(batches).combine_chunks()
+            columns = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
+            constants = {key: value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
+            _take(columns, constants, np.arange(1, rows + 1), schemas, now, decoded)
+        except _UNREADABLE:
+            decoded.refused.append((1, "bad_arrow"))
+
+
+def _take(
+    columns: Mapping[str, Any],
+    constants: Mapping[bytes, str],
+    lines: NDArray[np.int_],
+    schemas: Mapping[str, Schema],
+    now: float,
+    decoded: Decoded,
+) -> None:
+    """Sort rows by model and turn them to columns."""
+    if "model" in columns:
+        models, which = _distinct(columns["model"])
+    else:
+        models, which = [constants.get(b"model")], np.zeros(len(lines), np.intp)
+    taken = Decoded()
+    for code in np.unique(which).tolist():
+        name = models[code] if code >= 0 else None
+        schema = schemas.get(name) if isinstance(name, str) else None
+        mine = which == code
+        if schema is None:
+            reason: Reason = "missing_model" if name is None else "unknown_model"
+            taken.refused += ((line, reason) for line in lines[mine].tolist())
+            continue
+        ours = columns
+        if not mine.all():
+            chosen = pa.array(mine)
+            ours = {name: column.filter(chosen) for name, column in columns.items()}
+        _Rows(schema, ours, lines[mine], constants.get(b"version"), now).take(taken)
+    for name, (rows,) in taken.parts.items():
+        decoded.add(name, rows)
+    decoded.refused += taken.refused
+
+
+class _Rows:
+    """Rows of one model. `faults` collects what is wrong with which rows; the first fault of a row is its reason."""
+
+    def __init__(
+        self, schema: Schema, columns: Mapping[str, Any], lines: NDArray[np.int_], version: str | None, now: float
+    ) -> None:
+        self._schema = schema
+        self._columns = columns
+        self._lines = lines
+        self._version = version
+        self._now = now
+        self._faults: list[tuple[Reason, Flags]] = []
+
+    def take(self, decoded: Decoded) -> None:
+        """Add the good rows to `decoded`, and the refusals of the others."""
+        n = len(self._lines)
+        present, encoded = self._features()
+        times = self._times()
+        versions = self._versions()
+        predictions, labels = self._outcomes("prediction"), self._outcomes("label")
+        scores = self._scores()
+        latencies = self._numbers("latency_seconds")
+        self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & (latencies <= LONGEST_LATENCY)))
+        ids, errors, groups = self._ids(), self._texts("error"), self._groups()
+        predicts = present | ~np.isnan(predictions)
+        if scores.shape[1]:
+            predicts |= ~np.isnan(scores[:, 0])
+        if errors is not None:
+            predicts |= errors != None  # noqa: E711 - of each element
+        if not predicts.all():
+            versions[~predicts] = None
+            self._refuse("nothing_to_count", ~predicts & np.isnan(labels))
+            self._refuse("missing_id", ~predicts if ids is None else ~predicts & (ids == None))  # noqa: E711
+        good = self._good(decoded)
+        kept: Any = slice(None) if good is None else good
+        count = n if good is None else int(np.count_nonzero(good))
+        if not count:
+            return
+        if good is not None:
+            of_present = good[present]
+            present, encoded = present[good], encoded.of(of_present.tolist())
+        decoded.add(
+            self._schema.model,
+            Columns(
+                features=Features(present.tolist(), encoded),
+                lines=range(self._lines[0], self._lines[0] + n) if good is None else self._lines[good].tolist(),
+                ids=[None] * count if ids is None else ids[kept].tolist(),
+                times=times[kept],
+                versions=versions[kept].tolist(),
+                groups=groups[kept],
+                scores=self._scores_column(scores[kept]),
+                predictions=predictions[kept],
+                labels=labels[kept],
+                latencies=latencies[kept],
+                errors=[None] * count if errors is None else errors[kept].tolist(),
+            ),
+        )
+
+    def _refuse(self, reason: Reason, rows: Flags) -> None:
+        if rows.any():
+            self._faults.append((reason, rows))
+
+    def _good(self, decoded: Decoded) -> Flags | None:
+        """Note the refused rows; returns which others there are, None when all are good."""
+        if not self._faults:
+            return None
+        good = np.ones(len(self._lines), np.bool_)
+        for reason, rows in self._faults:
+            decoded.refused += ((line, reason) for line in self._lines[rows & good].tolist())
+            good &= ~rows
+        return good
+
+    def _features(self) -> tuple[Flags, Encoded]:
+        """Return which rows have features, and the values of those."""
+        n = len(self._lines)
+        nested = self._columns.get("features")
+        if nested is None:
+            columns = {name: column for name, column in self._columns.items() if name not in _ENVELOPE}
+            features = self._schema.profile.features
+            present = np.full(n, any(name in features or name in self._schema.profile.embeddings for name in columns))
+        elif pa.types.is_struct(nested.type):
+            present = _valid(nested)
+            columns = _members(nested)
+        else:
+            raise _WrongTypeError
+        numeric = np.empty((len(self._schema.numeric), n))
+        codes = np.empty((len(self._schema.categorical), n), np.intp)
+        rows, cells, tables = iter(numeric), iter(codes), iter(self._schema.codes)
+        for name, variable in self._schema.profile.features.items():
+            column = columns.get(name)
+            if isinstance(variable, CategoricalVariable):
+                table = next(tables)
+                cell = next(cells)
+                if column is None:
+                    cell[:] = table[None]
+                else:
+                    cell[:] = _codes(column, table)
+            else:
+                row = next(rows)
+                if column is None:
+                    row[:] = np.nan
+                elif not _is_number(column.type):
+                    row[:] = np.where(_valid(column), np.inf, np.nan)
+                else:
+                    row[:] = _floats(column)
+                    row[row == -np.inf] = np.inf
+        vectors = [
+            _vectors(columns.get(name), n, embedding.dimensions)
+            for name, embedding in self._schema.profile.embeddings.items()
+        ]
+        encoded = Encoded(numeric, codes, np.concatenate(vectors) if vectors else np.empty((0, n), np.float32))
+        return present, encoded if present.all() else encoded.of(present.tolist())
+
+    def _groups(self) -> Ints:
+        """Return the group codes of each row, (n, attributes in `groups`)."""
+        nested = self._columns.get("groups")
+        members: dict[str, Any] = {}
+        if nested is not None and self._schema.attributes is not None:
+            if pa.types.is_struct(nested.type):
+                members = _members(nested)
+            else:
+                self._refuse("bad_groups", _valid(nested))
+        codes = []
+        for attribute in self._schema.group_attributes:
+            column = members.get(attribute.name, self._columns.get(f"groups.{attribute.name}"))
+            if column is None:
+                codes.append(np.full(len(self._lines), attribute.unknown))
+            elif attribute.edges:
+                known = _is_number(column.type)
+                numbers = _floats(column) if known else np.full(len(column), np.nan)
+                codes.append(numeric_groups(numbers, attribute))
+            else:
+                variable = self._schema.profile.groups[attribute.name]
+                codes.append(np.minimum(_codes(column, variable.codes), attribute.unknown))
+        return np.stack(codes, axis=1) if codes else np.empty((len(self._lines), 0), np.intp)
+
+    def _times(self) -> Floats:
+        n = len(self._lines)
+        column = self._columns.get("ts")
+        if column is None or pa.types.is_null(column.type):
+            return np.full(n, self._now)
+        given = _valid(column)
+        if pa.types.is_timestamp(column.type):
+            if column.type.tz is None:  # whose noon?
+                self._refuse("bad_timestamp", given)
+                return np.full(n, self._now)
+            times = _floats(column.cast(pa.int64())) / {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+        else:
+            times = self._numbers("ts")
+            self._refuse("bad_timestamp", given & ~(times >= 0))
+        self._refuse("future_timestamp", given & (times > self._now + CLOCK_SKEW_SECONDS))
+        return np.where(given, np.minimum(times, self._now), self._now)
+
+    def _versions(self) -> NDArray[np.object_]:
+        """Return each row's version."""
+        column = self._columns.get("version")
+        values: Sequence[Any] = [self._version]
+        which = np.zeros(len(self._lines), np.intp)
+        if column is not None:
+            values, which = _distinct(column)
+        names = np.full(len(values) + 1, DEFAULT_VERSION, np.object_)  # the last for null
+        bad = np.zeros(len(names), np.bool_)
+        for index, value in enumerate(values):
+            try:
+                names[index] = read_version(value) or DEFAULT_VERSION
+            except Refused:
+                bad[index] = True
+        self._refuse("bad_version", bad[which])
+        versions: NDArray[np.object_] = names[which]
+        return versions
+
+    def _outcomes(self, name: str) -> Floats:
+        """Return class codes or numbers, NaN where absent."""
+        column = self._columns.get(name)
+        if column is None:
+            return np.full(len(self._lines), np.nan)
+        if self._schema.profile.task == "regression":
+            numbers = self._numbers(name)
+            reason: Reason = "bad_label" if name == "label" else "bad_prediction"
+            self._refuse(reason, abs(numbers) > self._schema.largest_outcome)
+            return numbers
+        values, which = _distinct(column)
+        table = self._schema.classes
+        codes = np.array([*(table[canonical(value)] for value in values), table[None]], np.float64)
+        self._refuse("unknown_class", (codes == table.other)[which])
+        return np.where(codes == table[None], np.nan, codes)[which]
+
+    def _scores(self) -> Floats:
+        """Return probabilities (n, columns), NaN where absent."""
+        profile = self._schema.profile
+        n = len(self._lines)
+        if profile.task == "regression":
+            return np.empty((n, 0))
+        if profile.task == "binary":
+            scores = self._numbers("score")[:, None]
+        elif (column := self._columns.get("scores")) is None or pa.types.is_null(column.type):
+            scores = np.full((n, 1), np.nan)
+        elif pa.types.is_struct(column.type):
+            members = _members(column)
+            if not all(_is_number(member.type) for member in members.values()):
+                raise _WrongTypeError
+            given = _valid(column)
+            scores = np.zeros((n, len(profile.classes)))
+            for index, name in enumerate(profile.classes):
+                if name in members:
+                    scores[:, index] = np.nan_to_num(_floats(members[name]), nan=0.0)
+            scores[~given] = np.nan
+            if not members.keys() <= set(profile.classes):
+                self._refuse("bad_score", given)
+            self._refuse("bad_score", given & (abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE))
+        else:
+            raise _WrongTypeError
+        outside: Flags = (scores < 0) | (scores > 1)
+        self._refuse("bad_score", np.logical_or.reduce(outside, axis=1))
+        return scores
+
+    def _scores_column(self, scores: Floats) -> list[Any] | Floats:
+        """Return scores as the schema takes them: probabilities, or (multiclass) None or a tuple of them."""
+        if self._schema.profile.task == "binary":
+            return scores[:, 0]
+        if self._schema.profile.task == "regression" or scores.shape[1] == 1:
+            return [None] * len(scores)
+        absent = np.isnan(scores[:, 0]).tolist()
+        return [None if lacking else tuple(row) for lacking, row in zip(absent, scores.tolist(), strict=True)]
+
+    def _numbers(self, name: str) -> Floats:
+        """Return the numbers of a column, NaN where null or where there is no such column."""
+        column = self._columns.get(name)
+        if column is None or pa.types.is_null(column.type):
+            return np.full(len(self._lines), np.nan)
+        if not _is_number(column.type):
+            raise _WrongTypeError
+        return _floats(column)
+
+    def _ids(self) -> NDArray[np.object_] | None:
+        column = self._columns.get("id")
+        if column is not None and pa.types.is_integer(column.type):
+            column = column.cast(pa.string())
+        ids = self._texts("id", column)
+        if ids is not None:
+            lengths = pc.utf8_length(_plain(column)).fill_null(1).to_numpy(zero_copy_only=False)
+            self._refuse("bad_id", (lengths < 1) | (lengths > MAX_ID_LENGTH))
+        return ids
+
+    def _texts(self, name: str, column: Any = None) -> NDArray[np.object_] | None:
+        """Return the strings of a column, None where null; None as a whole when there is no such column."""
+        column = self._columns.get(name) if column is None else column
+        if column is None or pa.types.is_null(column.type):
+            return None
+        column = _plain(column)
+        if not _is_string(column.type):
+            raise _WrongTypeError
+        texts: NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
+        return texts
+
+
+def _valid(column: Any) -> Flags:
+    valid: Flags = column.is_valid().to_numpy(zero_copy_only=False)
+    return valid
+
+
+def _floats(column: Any) -> Floats:
+    """Return a column of numbers as float64, NaN where null."""
+    floats: Floats = _plain(column).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return floats
+
+
+def _distinct(column: Any) -> tuple[list[Any], Ints]:
+    """Return the distinct values of a column of categories, and the index of each row's, -1 where null."""
+    if pa.types.is_null(column.type):
+        return [], np.full(len(column), -1)
+    if not _is_category(column.type):
+        raise _WrongTypeError
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    which = column.indices.cast(pa.int64()).fill_null(-1).to_numpy()
+    return column.dictionary.to_pylist(), which
+
+
+def _codes(column: Any, table: Codes) -> Ints:
+    """Return the codes of a column of categories; what is none is invalid."""
+    if not _is_category(column.type):
+        return np.where(_valid(column), table[INVALID], table[None])
+    values, which = _distinct(column)
+    return np.array([*(table[canonical(value)] for value in values), table[None]], np.intp)[which]
+
+
+def _vectors(column: Any, rows: int, dimensions: int) -> NDArray[np.float32]:
+    """Return vectors as columns, (dimensions, rows); NaN for what is no list of so many finite numbers."""
+    vectors = np.full((dimensions, rows), np.nan, np.float32)
+    if column is None or not _is_list(column.type) or not _is_number(column.type.value_type):
+        return vectors
+    fit: Flags = (pc.list_value_length(column).fill_null(-1)).to_numpy(zero_copy_only=False) == dimensions
+    flat = (column if fit.all() else column.filter(pa.array(fit))).flatten()
+    with np.errstate(over="ignore"):
+        found = _floats(flat).astype(np.float32).reshape(-1, dimensions).T
+    vectors[:, fit] = np.where(np.isfinite(found).all(axis=0), found, np.float32(np.nan))
+    return vectors
+
+
+def _members(column: Any) -> dict[str, Any]:
+    """Return the members of a struct by name, null where the struct is."""
+    names = [column.type.field(index).name for index in range(column.type.num_fields)]
+    return dict(zip(names, column.flatten(), strict=True))
+
+
+def _plain(column: Any) -> Any:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _value_type(type_: Any) -> Any:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
+def _is_string(type_: Any) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
+
+
+def _is_number(type_: Any) -> bool:
+    type_ = _value_type(type_)
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
+
+
+def _is_list(type_: Any) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
+
+
+def _is_category(type_: Any) -> bool:
+    type_ = _value_type(type_)
+    plain = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_)
+    return bool(_is_string(type_) or plain or pa.types.is_null(type_))
+
+
+def _refuse_compression(body: bytes) -> None:
+    """Raise _WrongTypeError when a message has compressed buffers: there is no telling how far they would expand.
+
+    Each message is a continuation marker, the size of its header, the header (a FlatBuffers table) and its body.
+    """
+    position = 0
+    while position + 8 <= len(body):
+        marker, size = struct.unpack_from("<Ii", body, position)
+        if marker != 0xFFFFFFFF or size < 0:
+            raise _WrongTypeError
+        if size == 0:
+            return
+        header = body[position + 8 : position + 8 + size]
+        message = struct.unpack_from("<I", header)[0]
+        (kind,) = _field(header, message, 1, "<B") or (0,)
+        if kind in (_RECORD_BATCH, _DICTIONARY_BATCH):
+            table = _table(header, message, 2)
+            if kind == _DICTIONARY_BATCH:
+                table = _table(header, table, 1)
+            if _field(header, table, 3, "<I") is not None:
+                raise _WrongTypeError
+        (length,) = _field(header, message, 3, "<q") or (0,)
+        if length < 0:
+            raise _WrongTypeError
+        position += 8 + size + length
+
+
+def _field(buffer: bytes, table: int, number: int, layout: str) -> tuple[int, ...] | None:
+    """Return a field of a FlatBuffers table, None where absent; raises struct.error beyond the buffer."""
+    place = _place(buffer, table, number)
+    return None if place is None else struct.unpack_from(layout, buffer, place)
+
+
+def _table(buffer: bytes, table: int, number: int) -> int:
+    """Return the position of the table that a field refers to."""
+    place = _place(buffer, table, number)
+    if place is None:
+        raise _WrongTypeError
+    offset: int = struct.unpack_from("<I", buffer, place)[0]
+    return place + offset
+
+
+def _place(buffer: bytes, table: int, number: int) -> int | None:
+    virtual = table - struct.unpack_from("<i", buffer, table)[0]
+    if virtual < 0:
+        raise _WrongTypeError
+    size = struct.unpack_from("<H", buffer, virtual)[0]
+    slot = 4 + 2 * number
+    if slot + 2 > size:
+        return None
+    offset: int = struct.unpack_from("<H", buffer, virtual + slot)[0]
+    return table + offset if offset else None

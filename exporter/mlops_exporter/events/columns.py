@@ -1,0 +1,166 @@
+"""Events as columns: one list or array per field, for many events of one model at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain, compress
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.events.reasons import Reason
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+class Encoded(NamedTuple):
+    """Feature values of n events: numbers (F, n), NaN missing and infinity invalid, and category codes (C, n).
+
+    `vectors` are the embeddings one below the other, (all their dimensions, n); NaN missing or invalid.
+    """
+
+    numeric: NDArray[np.float64]
+    codes: NDArray[np.intp]
+    vectors: NDArray[np.float32]
+
+    def of(self, events: list[bool]) -> "Encoded":
+        """Return the values of the events whose flag is set."""
+        return Encoded(self.numeric[:, events], self.codes[:, events], self.vectors[:, events])
+
+
+class Encoder(Protocol):
+    """Turns decoded features to arrays, as the schema of a model does."""
+
+    def encode(self, features: Sequence[Any]) -> Encoded:
+        """Return the values of decoded features as arrays."""
+        ...
+
+
+class Features:
+    """The feature values of events, of those that have any in order.
+
+    Large chunks are encoded at once, while they are in the cache; the odd single event waits as the decoder left it
+    until many can be encoded together.
+    """
+
+    __slots__ = ("_parts", "present")
+
+    def __init__(self, present: list[bool], *parts: "Encoded | list[Any]") -> None:
+        self.present = present
+        self._parts = parts
+
+    @classmethod
+    def joined(cls, several: Sequence["Features"]) -> "Features":
+        """Return the values of all events in order."""
+        parts = chain.from_iterable(each._parts for each in several)
+        return cls(list(chain.from_iterable(each.present for each in several)), *parts)
+
+    def take_in(self, other: "Features") -> bool:
+        """Append the values of other events if those of both wait to be encoded; False when they do not."""
+        (waiting, *more), (others, *others_more) = self._parts, other._parts
+        if more or others_more or not (isinstance(waiting, list) and isinstance(others, list)):
+            return False
+        self.present += other.present
+        waiting += others
+        return True
+
+    @property
+    def flags(self) -> NDArray[np.bool_]:
+        """Which events have features."""
+        return np.frombuffer(bytes(self.present), np.bool_)
+
+    def keep(self, kept: list[bool], encoder: Encoder) -> "Features":
+        """Return the values of the events whose flag is set."""
+        columns = list(compress(kept, self.present))
+        return Features(list(compress(self.present, kept)), self.encoded(encoder).of(columns))
+
+    def encoded(self, encoder: Encoder) -> Encoded:
+        """Return the values as arrays."""
+        parts = [encoder.encode(part) if isinstance(part, list) else part for part in self._parts]
+        if len(parts) == 1:
+            return parts[0]
+        return Encoded(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
+
+
+@dataclass(slots=True)
+class Columns:
+    """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
+
+    `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` the codes of what events
+    say, (n, attributes), `scores` a probability (binary) or a decoded struct of them (multiclass); `predictions` and
+    `labels` are class codes or numbers. None is absent; `versions` is None for a label alone, which belongs to the
+    version of its prediction.
+    """
+
+    features: Features
+    lines: Sequence[int]
+    ids: list[str | int | None]
+    times: "list[float] | Floats"
+    versions: list[str | None]
+    groups: Ints
+    scores: "list[Any] | Floats"
+    predictions: "list[float | None] | Floats"
+    labels: "list[float | None] | Floats"
+    latencies: "list[float | None] | Floats"
+    errors: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def take_in(self, other: "Columns") -> bool:
+        """Append the events of `other` if both are few; False when they are not."""
+        if not self.features.take_in(other.features):
+            return False
+        self.groups = np.concatenate([self.groups, other.groups])
+        for name in self.__slots__:
+            if name not in ("features", "groups"):
+                getattr(self, name).extend(getattr(other, name))
+        return True
+
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"]) -> "Columns":
+        """Return the events of all parts in order."""
+        if len(parts) == 1:
+            return parts[0]
+        features = Features.joined([part.features for part in parts])
+        names = [name for name in cls.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names}
+        return cls(features=features, groups=np.concatenate([part.groups for part in parts]), **lists)
+
+    def older_than(self, time: float) -> int:
+        """Return how many events are older."""
+        if isinstance(self.times, list):
+            return sum(each < time for each in self.times) if min(self.times, default=time) < time else 0
+        return int(np.count_nonzero(self.times < time))
+
+    def keep(self, kept: list[bool], encoder: Encoder) -> "Columns":
+        """Return the events whose flag is set."""
+        names = [name for name in self.__slots__ if name not in ("features", "groups")]
+        lists = {name: list(compress(getattr(self, name), kept)) for name in names}
+        return Columns(features=self.features.keep(kept, encoder), groups=self.groups[kept], **lists)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """The outcome of one body: valid events per model, in parts as they were decoded; (line, reason) of the others.
+
+    Lines count from 1.
+    """
+
+    parts: dict[str, list[Columns]] = field(default_factory=dict)
+    refused: list[tuple[int, Reason]] = field(default_factory=list)
+
+    @property
+    def columns(self) -> dict[str, Columns]:
+        """The valid events of each model."""
+        return {model: Columns.joined(parts) for model, parts in self.parts.items()}
+
+    @property
+    def accepted(self) -> int:
+        """Number of valid events."""
+        return sum(map(len, chain.from_iterable(self.parts.values())))
+
+    def add(self, model: str, columns: Columns) -> None:
+        """Take in valid events."""
+        self.parts.setdefault(model, []).append(columns)

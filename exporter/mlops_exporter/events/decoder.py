@@ -1,0 +1,224 @@
+"""Decode events to columns: JSON text in, plain Python lists per model out, every bad event refused with its reason.
+
+The fast way is one msgspec decoder for all models, whose types are made from the profiles and told apart by the tag
+`model`; it decodes and validates a chunk of lines in C. A chunk that it refuses is decoded line by line, and a line
+that it refuses is read leniently by hand, which either repairs it (a number where a category is expected, NaN) or
+finds the reason.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import compress
+from typing import Any, Union
+
+import msgspec
+import numpy as np
+
+from mlops_exporter.events.columns import Decoded
+from mlops_exporter.events.reasons import Refused
+from mlops_exporter.events.schema import Schema
+
+CHUNK_BYTES = 256 * 1024
+"""Text decoded at a time: less makes more calls, more leaves the cache."""
+
+ARROW_STREAM = b"\xff\xff\xff\xff"
+"""How an Arrow IPC stream begins, and no JSON does."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Decoder:
+    """Decodes bodies whose events may be of any configured model."""
+
+    def __init__(self, schemas: Sequence[Schema]) -> None:
+        self._schemas = {schema.model: schema for schema in schemas}
+        self._by_type = {schema.event: schema for schema in schemas}
+        union: Any = Union[tuple(schema.event for schema in schemas)]  # noqa: UP007 - made at run time
+        self._events = msgspec.json.Decoder(union)
+        self._array = msgspec.json.Decoder(list[union])
+
+    def decode(self, body: bytes, now: float) -> Decoded:
+        """Decode a body: NDJSON, one JSON array, one JSON object over several lines, or an Arrow IPC stream.
+
+        `now` is Unix seconds.
+        """
+        decoded = Decoded()
+        for _ in self.decode_steps(body, now, decoded):
+            pass
+        return decoded
+
+    def decode_steps(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
+        """Decode into `decoded`, pausing after each chunk so that a caller can let others run."""
+        if body.startswith(ARROW_STREAM):
+            self._decode_arrow(body, now, decoded)
+            return
+        body = body.removeprefix(_BYTE_ORDER_MARK)
+        start = body.lstrip()[:1]
+        if start == b"[":
+            events = self._array_elements(body)
+            if events is not None:
+                yield from self._decode_array(events, now, decoded)
+                return
+        elif start == b"{" and self._decode_single(body, now, decoded):
+            return
+        line = 1
+        for chunk in _chunks(body):
+            line += self._decode_lines(chunk, line, now, decoded)
+            yield
+
+    def _decode_arrow(self, body: bytes, now: float, decoded: Decoded) -> None:
+        try:
+            from mlops_exporter.events import arrow  # needs pyarrow, which is optional and slow to load
+        except ImportError:
+            decoded.refused.append((1, "bad_arrow"))
+            return
+        arrow.decode(body, self._schemas, now, decoded)
+
+    def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
+        """Take a body that is one object printed over several lines; False when it is not."""
+        text = body.lstrip()
+        end = text.find(b"\n")
+        first = text[:end].rstrip()
+        if end < 0 or (first.endswith(b"}") and _is_json(first)):
+            return False  # the usual case, decided without a copy of the body
+        if not text[end:].strip() or not _is_json(body):
+            return False
+        self._decode_one(body, 1, now, decoded)
+        return True
+
+    def _decode_lines(self, chunk: bytes | memoryview, first_line: int, now: float, decoded: Decoded) -> int:
+        """Decode whole lines; returns how many there were."""
+        data = bytes(chunk)
+        count, regular = _lines_of(data)
+        events = None
+        if regular:
+            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                events = self._events.decode_lines(data)
+        if events is None or len(events) != count:
+            for offset, line in enumerate(data.split(b"\n")[:count]):
+                if line.strip():
+                    self._decode_one(line, first_line + offset, now, decoded)
+        else:
+            self._take(events, range(first_line, first_line + count), now, decoded)
+        return count
+
+    def _array_elements(self, body: bytes) -> list[Any] | None:
+        """Return the decoded events of an array, or its JSON values where one needs repair; None when it is none."""
+        try:
+            events: list[Any] = self._array.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            try:
+                values = _parse(body)
+            except Refused:
+                return None
+            return values if isinstance(values, list) else None
+        return events
+
+    def _decode_array(self, events: list[Any], now: float, decoded: Decoded) -> Iterator[None]:
+        if events and type(events[0]) in self._by_type:
+            self._take(events, range(1, len(events) + 1), now, decoded)
+        else:
+            for number, value in enumerate(events, 1):
+                self._repair_one(value, number, now, decoded)
+                if number % 256 == 0:
+                    yield
+        yield
+
+    def _decode_one(self, line: bytes, number: int, now: float, decoded: Decoded) -> None:
+        try:
+            event = self._events.decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            try:
+                value = _parse(line)
+            except Refused as refused:
+                decoded.refused.append((number, refused.reason))
+            else:
+                self._repair_one(value, number, now, decoded)
+        else:
+            self._take([event], [number], now, decoded)
+
+    def _repair_one(self, value: Any, number: int, now: float, decoded: Decoded) -> None:
+        try:
+            event = self._repair(value)
+        except Refused as refused:
+            decoded.refused.append((number, refused.reason))
+        else:
+            self._take([event], [number], now, decoded)
+
+    def _repair(self, event: Any) -> Any:
+        if not isinstance(event, dict):
+            raise Refused("not_an_object")
+        model = event.get("model")
+        if model is None:
+            raise Refused("missing_model")
+        schema = self._schemas.get(model) if isinstance(model, str) else None
+        if schema is None:
+            raise Refused("unknown_model")
+        return schema.repair(event)
+
+    def _take(self, events: Sequence[Any], lines: Sequence[int], now: float, decoded: Decoded) -> None:
+        """Sort decoded events by model and turn them to columns."""
+        kinds = set(map(type, events))
+        for kind in kinds:
+            schema = self._by_type[kind]
+            if len(kinds) == 1:
+                columns, refused = schema.columns(events, lines, now)
+            else:
+                ours = [type(event) is kind for event in events]
+                columns, refused = schema.columns(list(compress(events, ours)), list(compress(lines, ours)), now)
+            decoded.refused.extend(refused)
+            if len(columns):
+                decoded.add(schema.model, columns)
+
+
+def _parse(text: bytes) -> Any:
+    """Return a JSON value as lenient as it gets: with NaN and infinities, damaged UTF-8 replaced.
+
+    Raises Refused.
+    """
+    try:
+        return json.loads(text.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        raise Refused("malformed_json") from None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _parse(text)
+    except Refused:
+        return False
+    return True
+
+
+def _lines_of(data: bytes) -> tuple[int, bool]:
+    """Return the number of lines, and whether each begins with { and those before the last end with }.
+
+    No JSON value goes on from } to {, so no value then spans lines. The decoder of lines would let it, and would let
+    several values share a line.
+    """
+    if data.find(b"\n", 0, len(data) - 1) < 0:
+        return 1, True
+    text = np.frombuffer(data, np.uint8)
+    (ends,) = (text == ord("\n")).nonzero()
+    count = len(ends) + (not data.endswith(b"\n"))
+    last = text[ends - 1].tobytes()
+    if b"\r" in last:
+        last = bytes(text[end - 2] if byte == ord("\r") else byte for end, byte in zip(ends, last, strict=True))
+    starts = text[ends[: count - 1] + 1].tobytes()
+    regular = data.startswith(b"{") and last.count(b"}") == len(last) and starts.count(b"{") == len(starts)
+    return count, regular
+
+
+def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
+    """Cut a body at line ends into chunks that stay in the cache. A longer line is a chunk of its own."""
+    if len(body) <= CHUNK_BYTES:
+        if body.strip():
+            yield body
+        return
+    view = memoryview(body)
+    start = 0
+    while start < len(body):
+        end = body.rfind(b"\n", start, start + CHUNK_BYTES) + 1 or body.find(b"\n", start) + 1 or len(body)
+        yield view[start:end]
+        start = end

@@ -1,0 +1,95 @@
+"""Why an event is refused, in words that say what would be right."""
+
+from typing import Final, Literal
+
+CLOCK_SKEW_SECONDS = 300.0
+"""How far ahead of this clock a `ts` may be; it then counts as now."""
+
+MAX_ID_LENGTH = 256
+
+# Beyond these a number says nothing, and would take the digits of every later one from the sums it enters.
+LONGEST_LATENCY = 1e6
+"""Seconds."""
+
+Reason = Literal[
+    "malformed_json",
+    "not_an_object",
+    "missing_model",
+    "unknown_model",
+    "forbidden_model",
+    "missing_id",
+    "bad_id",
+    "bad_version",
+    "too_many_versions",
+    "bad_timestamp",
+    "future_timestamp",
+    "bad_features",
+    "bad_groups",
+    "bad_score",
+    "bad_prediction",
+    "bad_label",
+    "unknown_class",
+    "bad_latency",
+    "bad_error",
+    "nothing_to_count",
+    "bad_cloud_event",
+    "unknown_cloud_event_type",
+    "bad_payload",
+    "unnamed_columns",
+    "unmapped_outputs",
+    "rows_differ",
+    "bad_arrow",
+    "unauthorized",
+    "unsupported_type",
+    "body_too_large",
+    "body_stalled",
+    "bad_gzip",
+]
+
+REASONS: Final[dict[Reason, str]] = {
+    "malformed_json": "the line is not JSON",
+    "not_an_object": "the JSON value is not an object",
+    "missing_model": "there is no `model`",
+    "unknown_model": "`model` is not in the configuration",
+    "forbidden_model": "the token of the sender does not open `model`",
+    "missing_id": "a label without a prediction in the same event has no `id` to find its prediction by",
+    "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor an integer",
+    "bad_version": "`version` is neither a string of 1 to 64 characters nor a number",
+    "too_many_versions": "the model already has as many versions as `limits.versions` allows, all of them in use",
+    "bad_timestamp": "`ts` is neither RFC 3339 with a time zone nor Unix seconds",
+    "future_timestamp": f"`ts` is more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock "
+    "(milliseconds instead of seconds?)",
+    "bad_features": "`features` is not an object",
+    "bad_groups": "`groups` is not an object",
+    "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
+    "to 1, or name a class that the profile lacks",
+    "bad_prediction": "`prediction` is not a number within a thousand times the reference's largest (regression), or "
+    "not a class",
+    "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a class",
+    "unknown_class": "`prediction` or `label` is a class that the profile lacks",
+    "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
+    "bad_error": "`error` is not a string",
+    "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
+    "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
+    "unknown_cloud_event_type": "the CloudEvent's `type` is not org.kubeflow.serving.inference.request or .response",
+    "bad_payload": "the CloudEvent's data is neither the V1 nor the V2 inference protocol, or the shapes of its "
+    "tensors do not fit each other or their data",
+    "unnamed_columns": "the rows are lists, and `kserve.models.NAME.features` does not name just as many columns",
+    "unmapped_outputs": "the response has several outputs or vectors, and `kserve.models.NAME.outputs` does not say "
+    "which is the prediction, the score, or the scores (one per class)",
+    "rows_differ": "request and response of this id have different numbers of rows",
+    "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
+    "unauthorized": "the request lacks a valid token (one for each body, as of here)",
+    "unsupported_type": "the body is of a type or coding that is not taken",
+    "body_too_large": "the body is over `limits.body_bytes`, before or after decompression",
+    "body_stalled": "the body stopped coming",
+    "bad_gzip": "the body is damaged gzip, or cut short",
+}
+
+
+class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
+    """One event is refused."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason

@@ -1,0 +1,492 @@
+"""How the events of one model are typed, from its profile, and how one that is odd is read by hand."""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import chain, compress
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from msgspec.structs import astuple
+from numpy.typing import NDArray
+
+from mlops_exporter.events.attributes import Attribute, Attributes
+from mlops_exporter.events.columns import Columns, Encoded, Features
+from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, encode
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.values import INVALID, Category, Codes, canonical, floats
+from mlops_exporter.profile.vectors import to_vectors
+
+Ints = NDArray[np.intp]
+Floats = NDArray[np.float64]
+
+OUTCOME_RANGE = 1000.0
+"""How many times the largest number of the reference a prediction or label of a regression may be."""
+
+DEFAULT_VERSION = "default"
+
+
+_INTEGER = Annotated[int, Meta(ge=-(10**18), le=10**18)]  # any other one is read by hand, whatever its length
+_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER
+_VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
+_TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
+_PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
+
+_ENCODED_AT_ONCE = 32
+"""From so many events on, encoding them at once is worth the overhead of NumPy calls."""
+
+SUM_TOLERANCE = 0.01
+"""How far from 1 the probabilities of all classes may add up, after rounding by the model server."""
+
+
+class Schema:
+    """How the events of one model are typed, from its profile: the decoder's type and the codes of its classes."""
+
+    def __init__(self, model: str, profile: Profile, attributes: Attributes | None = None) -> None:
+        self.model = model
+        self.profile = profile
+        self.attributes = attributes
+        self.numeric: list[str] = []
+        self.categorical: list[str] = []
+        self._decoded: list[int] = []
+        """Which of the categorical features the typed decoder turns into codes."""
+        self.codes: list[Codes] = []
+        fields: list[tuple[str, Any, None]] = []
+        renamed: dict[str, str] = {}
+        for number, (name, variable) in enumerate(profile.features.items()):
+            attribute = f"f{number}"
+            renamed[attribute] = name
+            if isinstance(variable, CategoricalVariable):
+                if variable.codes.only_texts:
+                    self._decoded.append(len(self.categorical))
+                    fields.append((attribute, Category.of(variable.codes) | None, None))
+                else:
+                    fields.append((attribute, _category_type(variable.codes), None))
+                self.categorical.append(attribute)
+                self.codes.append(variable.codes)
+            else:
+                self.numeric.append(attribute)
+                fields.append((attribute, float | None, None))
+        self._missing = np.array([[self.codes[row][None]] for row in self._decoded]).reshape(-1, 1)
+        embeddings = {f"e{number}": name for number, name in enumerate(profile.embeddings)}
+        renamed |= embeddings
+        fields += ((attribute, list[float] | None, None) for attribute in embeddings)
+        self._embeddings = list(embeddings)
+        self._feature_names = renamed
+        self._places = {attribute: place for place, attribute in enumerate(renamed)}
+        self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
+
+        carried = [a for a in attributes.carried.values() if a.from_groups] if attributes else []
+        carried.sort(key=lambda attribute: len(attribute.edges) > 0)
+        self._group_fields = {f"g{i}": a for i, a in enumerate(carried)}  # numeric ones last
+        self._group_codes_of = [
+            (attrgetter(name), _group_table(a)) for name, a in self._group_fields.items() if not a.edges
+        ]
+        self._groups = msgspec.defstruct(
+            "Groups",
+            [
+                (name, float | None if a.edges else _category_type(profile.groups[a.name].codes), None)
+                for name, a in self._group_fields.items()
+            ],
+            rename={name: a.name for name, a in self._group_fields.items()},
+            gc=False,
+        )
+
+        k = len(profile.classes)
+        self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1)
+        self._scores: type[msgspec.Struct] | None = None
+        score_type: Any = _PROBABILITY | None if profile.task == "binary" else None
+        if profile.task == "multiclass":
+            renamed = {f"p{number}": name for number, name in enumerate(profile.classes)}
+            self._scores = msgspec.defstruct(
+                "Scores",
+                [(attribute, _PROBABILITY, 0.0) for attribute in renamed],
+                rename=renamed,
+                gc=False,
+                forbid_unknown_fields=True,
+            )
+            score_type = self._scores | None
+        self.largest_outcome = _largest_outcome(profile)
+        number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
+        outcome_type: Any = number_type | None if profile.task == "regression" else _category_type(self.classes)
+        self.event = msgspec.defstruct(
+            "Event",
+            [
+                ("id", _ID | None, None),
+                ("ts", _TIME | None, None),
+                ("version", _VERSION | None, None),
+                ("features", self._features | None, None),
+                ("groups", self._groups | None, None),
+                ("scores", score_type, None),
+                ("prediction", outcome_type, None),
+                ("label", outcome_type, None),
+                ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
+                ("error", str | None, None),
+            ],
+            tag_field="model",
+            tag=model,
+            rename={"scores": "score"} if profile.task == "binary" else None,
+            gc=False,
+        )
+
+    def columns(
+        self, events: Sequence[Any], lines: Sequence[int], now: float
+    ) -> tuple[Columns, list[tuple[int, Reason]]]:
+        """Return decoded events as columns, and those refused that typing alone could not tell."""
+        ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
+            list, zip(*map(astuple, events), strict=True)
+        )
+        columns = Columns(
+            self._features_of(features),
+            list(lines),
+            ids,
+            times,
+            _versions(versions),
+            self._group_codes(groups),
+            scores,
+            predictions,
+            labels,
+            latencies,
+            errors,
+        )
+        return self._check(columns, now)
+
+    def _check(self, columns: Columns, now: float) -> tuple[Columns, list[tuple[int, Reason]]]:
+        """Encode the classes, and refuse events row by row only if some column as a whole shows a fault."""
+        reasons: dict[int, Reason] = {}
+        if not _all_before(columns.times, now):
+            given: Iterable[Any] = columns.times
+            columns.times = [now if t is None else t if type(t) is float else t.timestamp() for t in given]
+            for row, time in enumerate(columns.times):
+                if time > now + CLOCK_SKEW_SECONDS:
+                    reasons[row] = "future_timestamp"
+                elif time > now:
+                    columns.times[row] = now
+        if self.profile.task != "regression":
+            unknown, missing = self.classes.other, self.classes[None]
+            for outcomes in (columns.predictions, columns.labels):
+                codes: list[int | None] = list(map(self.classes.__getitem__, outcomes))
+                which = set(codes)
+                if unknown in which:
+                    reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
+                outcomes[:] = [None if code == missing else code for code in codes] if missing in which else codes
+        if not all(columns.features.present):
+            for row in range(len(columns)):
+                predicts = (
+                    columns.features.present[row]
+                    or columns.predictions[row] is not None
+                    or columns.scores[row] is not None
+                    or columns.errors[row] is not None
+                )
+                if predicts:
+                    continue
+                columns.versions[row] = None
+                if columns.labels[row] is None:
+                    reasons.setdefault(row, "nothing_to_count")
+                elif columns.ids[row] is None:
+                    reasons.setdefault(row, "missing_id")
+        if self._scores is not None:
+            for row, scores in enumerate(columns.scores):
+                if scores is not None and abs(sum(astuple(scores)) - 1) > SUM_TOLERANCE:
+                    reasons.setdefault(row, "bad_score")
+        if not reasons:
+            return columns, []
+        refused = [(columns.lines[row], reason) for row, reason in sorted(reasons.items())]
+        return columns.keep([row not in reasons for row in range(len(columns))], self), refused
+
+    def _features_of(self, features: list[Any]) -> Features:
+        """Return the features of events, None where an event has none."""
+        present = [True] * len(features)
+        try:
+            if len(features) >= _ENCODED_AT_ONCE:
+                return Features(present, self.encode(features))
+        except TypeError:  # of None
+            pass
+        present = [values is not None for values in features]
+        values = features if all(present) else list(compress(features, present))
+        return Features(present, self.encode(values) if len(values) >= _ENCODED_AT_ONCE else values)
+
+    def encode(self, features: Sequence[Any]) -> Encoded:
+        """Return the values of decoded features as arrays."""
+        n = len(features)
+        values = list(zip(*map(astuple, features), strict=True)) or [()] * len(self._places)
+        names = [*self.numeric, *(self.categorical[row] for row in self._decoded)]
+        numbers = floats(*(values[self._places[name]] for name in names)).reshape(len(names), n)
+        decoded = numbers[len(self.numeric) :]
+        codes = np.empty((len(self.categorical), n), np.intp)
+        codes[self._decoded] = np.where(np.isnan(decoded), self._missing, decoded)
+        for row, (name, table) in enumerate(zip(self.categorical, self.codes, strict=True)):
+            if row not in self._decoded:
+                codes[row] = encode(values[self._places[name]], table)
+        parts = [
+            to_vectors(values[self._places[name]], embedding.dimensions)
+            for name, embedding in zip(self._embeddings, self.profile.embeddings.values(), strict=True)
+        ]
+        return Encoded(
+            numbers[: len(self.numeric)],
+            codes,
+            np.concatenate(parts) if parts else np.empty((0, n), np.float32),
+        )
+
+    def group_array(self, columns: Columns, features: Encoded) -> NDArray[np.float64]:
+        """Return the group codes of all events, (n, attributes); `features` are those of the events that have any."""
+        n = len(columns)
+        if self.attributes is None:
+            return np.empty((n, 0))
+        featured = np.flatnonzero(columns.features.flags)
+        carried: dict[str, NDArray[np.intp]] = {}
+        names = list(self.profile.features)
+        for attribute in self.attributes.carried.values():
+            group = np.full(n, attribute.unknown)
+            if attribute.from_features:
+                field = f"f{names.index(attribute.name)}"
+                group[featured] = (
+                    numeric_groups(features.numeric[self.numeric.index(field)], attribute)
+                    if attribute.edges
+                    else np.minimum(features.codes[self.categorical.index(field)], attribute.unknown)
+                )
+            carried[attribute.name] = group
+        for group, attribute in zip(columns.groups.T, self._group_fields.values(), strict=True):
+            by_features = carried[attribute.name]
+            carried[attribute.name] = (
+                np.where(group < attribute.unknown, group, by_features) if attribute.from_features else group
+            )
+        return self.attributes.codes(carried, n).astype(np.float64)
+
+    @property
+    def group_attributes(self) -> list[Attribute]:
+        """The attributes that `groups` of an event may carry, in the order of their codes."""
+        return list(self._group_fields.values())
+
+    def _group_codes(self, groups: Sequence[Any]) -> Ints:
+        """Return the codes of what decoded `groups` of events say, (n, attributes in them); of None, unknown."""
+        if not self._group_fields:
+            return np.empty((len(groups), 0), np.intp)
+        if not all(groups):
+            given = [values for values in groups if values is not None]
+            codes = np.tile([attribute.unknown for attribute in self.group_attributes], (len(groups), 1))
+            codes[[values is not None for values in groups]] = self._group_codes(given)
+            return codes
+        texts = chain.from_iterable([map(table.__getitem__, map(get, groups)) for get, table in self._group_codes_of])
+        shape = (len(self._group_codes_of), len(groups))
+        codes = np.fromiter(texts, np.intp, math.prod(shape)).reshape(shape)
+        numbers = [
+            numeric_groups(floats(list(map(attrgetter(name), groups))), attribute)
+            for name, attribute in self._group_fields.items()
+            if attribute.edges
+        ]
+        return (np.concatenate([codes, numbers]) if numbers else codes).T
+
+    def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
+        """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
+        if self._scores is None:
+            return floats(scores)[:, None]
+        absent = (math.nan,) * len(self.profile.classes)
+        rows = (absent if s is None else s if type(s) is tuple else astuple(s) for s in scores)
+        return np.array(list(rows))
+
+    def repair(self, event: dict[str, Any]) -> Any:
+        """Make an event from an object that the typed decoder refused; raises Refused with the reason."""
+        features = event.get("features")
+        if features is not None and not isinstance(features, dict):
+            raise Refused("bad_features")
+        return self.event(
+            id=_identifier(event.get("id")),
+            ts=_time(event.get("ts")),
+            version=read_version(event.get("version")),
+            features=None if features is None else self._repaired_features(features),
+            groups=self.read_groups(event.get("groups")),
+            scores=self._repaired_scores(event),
+            prediction=self._outcome(event.get("prediction"), "bad_prediction"),
+            label=self._outcome(event.get("label"), "bad_label"),
+            latency_seconds=_latency(event.get("latency_seconds")),
+            error=_error(event.get("error")),
+        )
+
+    def _repaired_features(self, features: dict[str, Any]) -> Any:
+        values: dict[str, object] = {}
+        for attribute in self.numeric:
+            value = features.get(self._feature_names[attribute])
+            values[attribute] = math.inf if not (value is None or _is_number(value)) else _finite_or(value, math.inf)
+        for row, (attribute, codes) in enumerate(zip(self.categorical, self.codes, strict=True)):
+            value = features.get(self._feature_names[attribute])
+            try:
+                category: object = canonical(value)
+            except TypeError:
+                category = INVALID
+            values[attribute] = float(codes[category]) if row in self._decoded else category
+        for number, name in enumerate(self.profile.embeddings):
+            value = features.get(name)
+            values[f"e{number}"] = value if isinstance(value, list) and all(map(_is_number, value)) else None
+        return self._features(**values)
+
+    def read_groups(self, groups: Any) -> Any:
+        """Return the typed groups of an object; raises Refused."""
+        if groups is None:
+            return None
+        if not isinstance(groups, dict):
+            raise Refused("bad_groups")
+        values: dict[str, object] = {}
+        for name, attribute in self._group_fields.items():
+            value = groups.get(attribute.name)
+            if attribute.edges:
+                values[name] = _finite_or(value, math.nan) if _is_number(value) else None
+            else:
+                try:
+                    values[name] = canonical(value)
+                except TypeError:
+                    values[name] = INVALID
+        return self._groups(**values)
+
+    def _repaired_scores(self, event: dict[str, Any]) -> Any:
+        if self.profile.task == "binary":
+            return _probability(event.get("score"))
+        scores = event.get("scores")
+        if self._scores is None or scores is None:
+            return None
+        if not isinstance(scores, dict):
+            raise Refused("bad_score")
+        attributes = dict(zip(self.profile.classes, self._scores.__struct_fields__, strict=True))
+        try:
+            return self._scores(**{attributes[name]: _probability(value) or 0.0 for name, value in scores.items()})
+        except KeyError:
+            raise Refused("bad_score") from None
+
+    def _outcome(self, value: Any, reason: Reason) -> float | str | None:
+        if self.profile.task != "regression":
+            try:
+                return canonical(value)
+            except TypeError:
+                raise Refused(reason) from None
+        if value is not None and not _is_number(value):
+            raise Refused(reason)
+        number = _finite_or(value, math.inf)
+        if number is not None and abs(number) > self.largest_outcome:
+            raise Refused(reason)
+        return number
+
+
+def _versions(values: list[str | int | None]) -> list[str | None]:
+    """Return versions as text; the usual case is that all are the same."""
+    first = values[0]
+    if values.count(first) == len(values):
+        return [DEFAULT_VERSION if first is None else str(first)] * len(values)
+    return [DEFAULT_VERSION if value is None else str(value) for value in values]
+
+
+def _all_before(times: Iterable[Any], now: float) -> bool:
+    """Return whether all times are numbers, and none later than `now`."""
+    try:
+        return bool(max(times) <= now)
+    except TypeError:
+        return False
+
+
+def _largest_outcome(profile: Profile) -> float:
+    """Return the bound of a regression's predictions and labels."""
+    known = [variable for variable in (profile.prediction, profile.label) if isinstance(variable, NumericVariable)]
+    return OUTCOME_RANGE * max((abs(edge) for variable in known for edge in variable.edges), default=1e9)
+
+
+def _category_type(codes: Codes) -> Any:
+    """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
+    return bool | str | None if codes.holds_booleans else str | int | float | None
+
+
+def _group_table(attribute: Attribute) -> Codes:
+    """Return the code of each group of a categorical attribute by the values that mean it."""
+    *categories, _, _ = attribute.groups
+    unknown = attribute.unknown
+    return Codes(categories, other=unknown - 1, invalid=unknown, missing=unknown)
+
+
+def numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
+    """Return the range of each number; what is missing or infinite is unknown."""
+    groups = np.searchsorted(attribute.edges, values, side="right")
+    return np.where(np.isfinite(values), groups, attribute.unknown)
+
+
+def _is_number(value: object) -> Any:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite_or(value: Any, otherwise: float) -> float | None:
+    """Return a number as float, None for None and NaN, `otherwise` where it is infinite or beyond a float."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return otherwise
+    return None if math.isnan(number) else number if math.isfinite(number) else otherwise
+
+
+def _identifier(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str) or not 0 < len(str(value)) <= MAX_ID_LENGTH:
+        raise Refused("bad_id")
+    return _encodable(str(value), "bad_id")
+
+
+def read_version(value: object) -> str | None:
+    """Return a version as text, None for null; raises Refused."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Refused("bad_version")
+    text = value if isinstance(value, str) else canonical(value)
+    if text is None or not 0 < len(text) <= 64:
+        raise Refused("bad_version")
+    return _encodable(text, "bad_version")
+
+
+def _encodable(text: str, reason: Reason) -> str:
+    """Return text that is valid Unicode: JSON may escape half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(reason) from None
+    return text
+
+
+def _time(value: object) -> datetime | float | None:
+    try:
+        time: datetime | float | None = msgspec.convert(value, _TIME | None)
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
+        raise Refused("bad_timestamp") from None
+    if isinstance(time, float) and math.isnan(time):
+        raise Refused("bad_timestamp")
+    return time
+
+
+def _latency(value: object) -> float | None:
+    if value is None:
+        return None
+    if not _is_number(value):
+        raise Refused("bad_latency")
+    latency = _finite_or(value, -1.0)
+    if latency is not None and not 0 <= latency <= LONGEST_LATENCY:
+        raise Refused("bad_latency")
+    return latency
+
+
+def _error(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Refused("bad_error")
+    return value
+
+
+def _probability(value: object) -> float | None:
+    if value is None:
+        return None
+    if not _is_number(value):
+        raise Refused("bad_score")
+    probability = _finite_or(value, -1.0)
+    if probability is not None and not 0 <= probability <= 1:
+        raise Refused("bad_score")
+    return probability

@@ -1,0 +1,1 @@
+"""Exposition: what is shown, and how it is written."""

@@ -1,0 +1,1249 @@
+"""Every metric as data: the one list from which exposition, documentation and contract tests are made.
+
+Nothing here computes a value. Collectors refer to a metric by the constants below, so that a misspelt name is a type
+error rather than a series nobody looks for.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mlops_exporter.counting import buckets
+
+MetricType = Literal["counter", "gauge", "histogram"]
+Pillar = Literal["model", "data", "compute", "exporter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family: `name` as a query writes it, so counters carry their `_total`.
+
+    `labels` are the label names in exposition order. `buckets` are a histogram's upper bounds without +Inf.
+    """
+
+    name: str
+    type: MetricType
+    pillar: Pillar
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """Name in OpenMetrics `# TYPE` lines, where a counter's family lacks the `_total` of its samples."""
+        return self.name.removesuffix("_total") if self.type == "counter" else self.name
+
+
+_metrics: dict[str, Metric] = {}
+
+
+def _metric(
+    name: str,
+    type_: MetricType,
+    pillar: Pillar,
+    labels: str,
+    help_: str,
+    bounds: tuple[float, ...] = (),
+) -> Metric:
+    if name in _metrics:
+        raise ValueError(f"metric {name} is in the catalogue twice")
+    metric = Metric(name, type_, pillar, help_, tuple(labels.split()), bounds)
+    _metrics[name] = metric
+    return metric
+
+
+_MODEL = "model version"
+_WINDOW = "model version window"
+
+# --- the model -------------------------------------------------------------------------------------------------------
+MODEL_INFO = _metric(
+    "ml_model_info",
+    "gauge",
+    "model",
+    f"{_MODEL} task profile_hash profile_version",
+    "Always 1; names the task and the reference profile (its digest and the model version it was made for).",
+)
+WINDOW_SECONDS = _metric(
+    "ml_model_window_seconds",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Length of the window.",
+)
+POSITIVE_CLASS = _metric(
+    "ml_model_positive_class",
+    "gauge",
+    "model",
+    f"{_MODEL} class",
+    "Always 1; names the class that precision, recall and f1 of a binary model are about.",
+)
+PROFILE_TIMESTAMP = _metric(
+    "ml_model_profile_timestamp_seconds",
+    "gauge",
+    "model",
+    _MODEL,
+    "When the reference profile was built; absent where the profile does not say.",
+)
+PREDICTIONS = _metric(
+    "ml_model_predictions_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Predictions received, failed ones included.",
+)
+PREDICTION_FAILURES = _metric(
+    "ml_model_prediction_failures_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Predictions received with an error.",
+)
+PREDICTION_LATENCY = _metric(
+    "ml_model_prediction_latency_seconds",
+    "histogram",
+    "model",
+    _MODEL,
+    "Time that the model server took for a prediction, as its events tell.",
+    buckets.LATENCY,
+)
+LAST_PREDICTION = _metric(
+    "ml_model_last_prediction_timestamp_seconds",
+    "gauge",
+    "model",
+    _MODEL,
+    "Time of the newest prediction, by its own ts.",
+)
+LAST_LABEL = _metric(
+    "ml_model_last_label_timestamp_seconds",
+    "gauge",
+    "model",
+    _MODEL,
+    "Time of the newest label, by its own ts.",
+)
+LABELS = _metric(
+    "ml_model_labels_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Labels that found their prediction (or came with it).",
+)
+LABELS_UNMATCHED = _metric(
+    "ml_model_labels_unmatched_total",
+    "counter",
+    "model",
+    "model",
+    "Labels whose prediction never came within label_ttl (or within limits.pending_predictions).",
+)
+LABELS_DUPLICATE = _metric(
+    "ml_model_labels_duplicate_total",
+    "counter",
+    "model",
+    "model",
+    "Labels received again with the same value; counted once everywhere else.",
+)
+LABELS_CORRECTED = _metric(
+    "ml_model_labels_corrected_total",
+    "counter",
+    "model",
+    "model",
+    "Labels received again with another value: windows move to the new value, counters keep the first.",
+)
+PREDICTIONS_DUPLICATE = _metric(
+    "ml_model_predictions_duplicate_total",
+    "counter",
+    "model",
+    "model",
+    "Predictions received again with a known id; counted once everywhere else.",
+)
+PENDING_LABELS = _metric(
+    "ml_model_pending_labels",
+    "gauge",
+    "model",
+    "model",
+    "Labels that came before their prediction and wait for it.",
+)
+LABEL_COVERAGE = _metric(
+    "ml_model_label_coverage_ratio",
+    "gauge",
+    "model",
+    f"{_MODEL} window",
+    "Share of predictions that have their label, among those made in the window that ended label_delay ago; "
+    "absent when there are none.",
+)
+PREDICTIONS_UNLABELLED = _metric(
+    "ml_model_predictions_unlabelled_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Predictions given up waiting for a label: older than label_ttl, or beyond limits.pending_predictions.",
+)
+PENDING_PREDICTIONS = _metric(
+    "ml_model_pending_predictions",
+    "gauge",
+    "model",
+    _MODEL,
+    "Predictions waiting for their label.",
+)
+LABEL_DELAY = _metric(
+    "ml_model_label_delay_seconds",
+    "histogram",
+    "model",
+    _MODEL,
+    "Time from a prediction to its label, by their own ts.",
+    buckets.LABEL_DELAY,
+)
+WINDOW_PREDICTIONS = _metric(
+    "ml_model_window_predictions",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Predictions in the window.",
+)
+WINDOW_LABELS = _metric(
+    "ml_model_window_labels",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Labels in the window: the sample size of the performance over it.",
+)
+PERFORMANCE = _metric(
+    "ml_model_performance",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Performance over the window's labels; absent below min_samples.performance labels or where it is undefined.",
+)
+PERFORMANCE_LOWER = _metric(
+    "ml_model_performance_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the 95 % confidence interval of ml_model_performance.",
+)
+PERFORMANCE_UPPER = _metric(
+    "ml_model_performance_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the 95 % confidence interval of ml_model_performance.",
+)
+CLASS_PERFORMANCE = _metric(
+    "ml_model_class_performance",
+    "gauge",
+    "model",
+    f"{_WINDOW} class metric",
+    "Performance of one class against all others over the window's labels (multiclass).",
+)
+PERFORMANCE_REFERENCE = _metric(
+    "ml_model_performance_reference",
+    "gauge",
+    "model",
+    f"{_MODEL} metric",
+    "Performance on the reference data, from the profile.",
+)
+BENCHMARK_MIN = _metric(
+    "ml_model_benchmark_min",
+    "gauge",
+    "model",
+    "model metric",
+    "Lowest performance agreed on: min, or the reference less max_drop.",
+)
+BENCHMARK_MAX = _metric(
+    "ml_model_benchmark_max",
+    "gauge",
+    "model",
+    "model metric",
+    "Highest performance (of an error) agreed on: max, or the reference plus max_increase.",
+)
+CONFUSION = _metric(
+    "ml_model_confusion_total",
+    "counter",
+    "model",
+    f"{_MODEL} predicted actual",
+    "Labelled predictions by predicted and actual class.",
+)
+CALIBRATION_PREDICTIONS = _metric(
+    "ml_model_calibration_predictions_total",
+    "counter",
+    "model",
+    f"{_MODEL} bin",
+    "Labelled predictions by bin of their score (multiclass: of the top score); bin is its upper edge.",
+)
+CALIBRATION_POSITIVES = _metric(
+    "ml_model_calibration_positives_total",
+    "counter",
+    "model",
+    f"{_MODEL} bin",
+    "Labelled predictions whose label was positive (multiclass: whose top class was right), by bin of their score.",
+)
+CALIBRATION_SCORE_SUM = _metric(
+    "ml_model_calibration_score_sum_total",
+    "counter",
+    "model",
+    f"{_MODEL} bin",
+    "Sum of the scores of labelled predictions by bin of their score.",
+)
+ABSOLUTE_ERROR_SUM = _metric(
+    "ml_model_absolute_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of |prediction - label| (regression).",
+)
+SQUARED_ERROR_SUM = _metric(
+    "ml_model_squared_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of (prediction - label)^2 (regression).",
+)
+OVERPREDICTION_SUM = _metric(
+    "ml_model_overprediction_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of prediction - label where the prediction was higher (regression).",
+)
+UNDERPREDICTION_SUM = _metric(
+    "ml_model_underprediction_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of label - prediction where the prediction was lower (regression).",
+)
+
+# --- the data --------------------------------------------------------------------------------------------------------
+FEATURE_VALUES = _metric(
+    "ml_feature_values_total",
+    "counter",
+    "data",
+    f"{_MODEL} feature bin range",
+    "Feature values by reference bin; the outermost numeric bins are open-ended.",
+)
+FEATURE_OUT_OF_RANGE = _metric(
+    "ml_feature_out_of_range_total",
+    "counter",
+    "data",
+    f"{_MODEL} feature",
+    "Numeric feature values below the lowest or above the highest of the reference.",
+)
+FEATURE_REFERENCE = _metric(
+    "ml_feature_reference_ratio",
+    "gauge",
+    "data",
+    f"{_MODEL} feature bin range",
+    "Share of the reference data in the bin.",
+)
+FEATURE_REFERENCE_VALUES = _metric(
+    "ml_feature_reference_values",
+    "gauge",
+    "data",
+    f"{_MODEL} feature",
+    "Values of the feature in the reference data, missing and invalid ones included: with "
+    "ml_feature_reference_ratio it gives the reference counts.",
+)
+FEATURE_DRIFT = _metric(
+    "ml_feature_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "Distance of the window's values from the reference. psi, js and hellinger add 1/2 to every bin on both sides; "
+    "wasserstein is in reference standard deviations. Missing and invalid values are left out.",
+)
+FEATURE_DRIFT_THRESHOLD = _metric(
+    "ml_feature_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "What ml_feature_drift exceeds without drift at the false_alarm_rate, at the window's sample size, and at least "
+    "min_effect.",
+)
+PREDICTION_DRIFT = _metric(
+    "ml_prediction_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Distance of the window's scores (without scores: predictions) from the reference.",
+)
+PREDICTION_DRIFT_THRESHOLD = _metric(
+    "ml_prediction_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "What ml_prediction_drift exceeds without drift at the false_alarm_rate, and at least min_effect.",
+)
+LABEL_DRIFT = _metric(
+    "ml_label_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Distance of the window's labels from the reference.",
+)
+LABEL_DRIFT_THRESHOLD = _metric(
+    "ml_label_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "What ml_label_drift exceeds without drift at the false_alarm_rate, and at least min_effect.",
+)
+MODEL_FEATURES = _metric(
+    "ml_model_features",
+    "gauge",
+    "data",
+    _MODEL,
+    "Features in the profile.",
+)
+DRIFTED_FEATURES = _metric(
+    "ml_model_drifted_features",
+    "gauge",
+    "data",
+    _WINDOW,
+    "Features with a statistic above its threshold; absent while no feature has min_samples.drift values.",
+)
+DRIFTED_FEATURES_CONTROLLED = _metric(
+    "ml_model_drifted_features_controlled",
+    "gauge",
+    "data",
+    _WINDOW,
+    "Those of ml_model_drifted_features that stand out among all features: with no drift anywhere it exceeds 0 at the "
+    "false_alarm_rate at most, however many features there are (Benjamini-Hochberg).",
+)
+FEATURE_IMPORTANCE = _metric(
+    "ml_feature_importance_ratio",
+    "gauge",
+    "data",
+    f"{_MODEL} feature",
+    "Share of the feature in the model's decisions, from the profile.",
+)
+WEIGHTED_DRIFT = _metric(
+    "ml_model_weighted_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Mean of ml_feature_drift over the features, weighted by their importance to the model.",
+)
+FEATURE_MISSING = _metric(
+    "ml_feature_missing_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's values that are absent, null or NaN.",
+)
+FEATURE_INVALID = _metric(
+    "ml_feature_invalid_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's values that are of the wrong type or infinite.",
+)
+FEATURE_OUT_OF_RANGE_RATIO = _metric(
+    "ml_feature_out_of_range_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's valid values outside the reference's range (numeric).",
+)
+FEATURE_UNSEEN = _metric(
+    "ml_feature_unseen_category_ratio",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature",
+    "Share of the window's valid values whose category the profile does not list (categorical).",
+)
+
+# --- estimated performance -------------------------------------------------------------------------------------------
+PERFORMANCE_ESTIMATED = _metric(
+    "ml_model_performance_estimated",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Performance to be expected of the window's predictions before their labels are in; blind to concept drift.",
+)
+PERFORMANCE_ESTIMATED_LOWER = _metric(
+    "ml_model_performance_estimated_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the range in which 95 % of realised values fall, if the labels still follow the reference's law.",
+)
+PERFORMANCE_ESTIMATED_UPPER = _metric(
+    "ml_model_performance_estimated_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the range in which 95 % of realised values fall, if the labels still follow the reference's law.",
+)
+PERFORMANCE_GAP = _metric(
+    "ml_model_performance_gap",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Realised minus estimated performance of the window's labelled predictions: away from 0, the relation of label "
+    "and features has changed (concept drift).",
+)
+PERFORMANCE_GAP_LOWER = _metric(
+    "ml_model_performance_gap_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Lower end of the 95 % interval of ml_model_performance_gap.",
+)
+PERFORMANCE_GAP_UPPER = _metric(
+    "ml_model_performance_gap_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} metric",
+    "Upper end of the 95 % interval of ml_model_performance_gap.",
+)
+EXPECTED_CONFUSION = _metric(
+    "ml_model_expected_confusion_total",
+    "counter",
+    "model",
+    f"{_MODEL} predicted actual",
+    "Sum of the calibrated probabilities of each class by predicted class: the expected confusion matrix.",
+)
+EXPECTED_ABSOLUTE_ERROR_SUM = _metric(
+    "ml_model_expected_absolute_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of the absolute errors to be expected of all predictions (regression).",
+)
+EXPECTED_SQUARED_ERROR_SUM = _metric(
+    "ml_model_expected_squared_error_sum_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Sum of the squared errors to be expected of all predictions (regression).",
+)
+
+# --- change as it happens --------------------------------------------------------------------------------------------
+CHANGE_EVIDENCE = _metric(
+    "ml_model_change_evidence",
+    "gauge",
+    "model",
+    f"{_MODEL} stream",
+    "Natural logarithm of the anytime-valid evidence that the mean of the errors has risen, or that of the scores has "
+    "moved, from the reference; may be looked at as often as one likes.",
+)
+CHANGE_EVIDENCE_THRESHOLD = _metric(
+    "ml_model_change_evidence_threshold",
+    "gauge",
+    "model",
+    f"{_MODEL} stream",
+    "What ml_model_change_evidence ever reaches without a change with change.false_alarm_probability at most.",
+)
+CHANGES_DETECTED = _metric(
+    "ml_model_changes_detected_total",
+    "counter",
+    "model",
+    f"{_MODEL} stream detector",
+    "Changes found in the stream by ADWIN and by the Page-Hinkley test, whose false-alarm rate is not controlled.",
+)
+
+# --- champion and challenger -----------------------------------------------------------------------------------------
+_CHALLENGE = "model champion challenger window"
+CHALLENGER_WINDOW_PAIRS = _metric(
+    "ml_challenger_window_pairs",
+    "gauge",
+    "model",
+    _CHALLENGE,
+    "Labelled events in the window that both versions predicted.",
+)
+CHALLENGER_DIFFERENCE = _metric(
+    "ml_challenger_difference",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "The challenger's metric less the champion's on the same events: above 0 the challenger has more accuracy, or a "
+    "larger loss.",
+)
+CHALLENGER_DIFFERENCE_LOWER = _metric(
+    "ml_challenger_difference_lower",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "Lower end of the 95 % confidence interval of ml_challenger_difference.",
+)
+CHALLENGER_DIFFERENCE_UPPER = _metric(
+    "ml_challenger_difference_upper",
+    "gauge",
+    "model",
+    f"{_CHALLENGE} metric",
+    "Upper end of the 95 % confidence interval of ml_challenger_difference.",
+)
+
+# --- groups of people ------------------------------------------------------------------------------------------------
+_GROUP = "model version attribute group"
+_GROUP_WINDOW = "model version attribute window group"
+GROUP_PREDICTIONS = _metric(
+    "ml_group_predictions_total",
+    "counter",
+    "model",
+    f"{_GROUP} predicted",
+    "Predictions by group and predicted class (empty for regression). The group unknown has no value for the "
+    "attribute, other one that the reference lacks.",
+)
+GROUP_CONFUSION = _metric(
+    "ml_group_confusion_total",
+    "counter",
+    "model",
+    f"{_GROUP} predicted actual",
+    "Labelled predictions by group, predicted and actual class.",
+)
+GROUP_LABELS = _metric(
+    "ml_group_labels_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Labelled predictions by group.",
+)
+GROUP_ABSOLUTE_ERROR_SUM = _metric(
+    "ml_group_absolute_error_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of |prediction - label| by group (regression).",
+)
+GROUP_OVERPREDICTION_SUM = _metric(
+    "ml_group_overprediction_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of prediction - label by group where the prediction was higher (regression).",
+)
+GROUP_UNDERPREDICTION_SUM = _metric(
+    "ml_group_underprediction_sum_total",
+    "counter",
+    "model",
+    _GROUP,
+    "Sum of label - prediction by group where the prediction was lower (regression).",
+)
+GROUP_WINDOW_PREDICTIONS = _metric(
+    "ml_group_window_predictions",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Predictions of the group in the window.",
+)
+GROUP_WINDOW_LABELS = _metric(
+    "ml_group_window_labels",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Labels of the group in the window: the sample size of its performance.",
+)
+GROUP_SELECTION = _metric(
+    "ml_group_selection_ratio",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Share of the group's predictions that are favourable; absent below fairness.min_group_size predictions.",
+)
+GROUP_SELECTION_LOWER = _metric(
+    "ml_group_selection_ratio_lower",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Lower end of the 95 % confidence interval of ml_group_selection_ratio.",
+)
+GROUP_SELECTION_UPPER = _metric(
+    "ml_group_selection_ratio_upper",
+    "gauge",
+    "model",
+    _GROUP_WINDOW,
+    "Upper end of the 95 % confidence interval of ml_group_selection_ratio.",
+)
+GROUP_PERFORMANCE = _metric(
+    "ml_group_performance",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Performance over the group's labels in the window; absent below fairness.min_group_size labels.",
+)
+GROUP_PERFORMANCE_LOWER = _metric(
+    "ml_group_performance_lower",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Lower end of the 95 % confidence interval of ml_group_performance.",
+)
+GROUP_PERFORMANCE_UPPER = _metric(
+    "ml_group_performance_upper",
+    "gauge",
+    "model",
+    f"{_GROUP_WINDOW} metric",
+    "Upper end of the 95 % confidence interval of ml_group_performance.",
+)
+FAIRNESS = _metric(
+    "ml_fairness",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Difference (or ratio) between the two groups furthest apart, of those with fairness.min_group_size events.",
+)
+FAIRNESS_LOWER = _metric(
+    "ml_fairness_lower",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Lower end of the 95 % confidence interval of ml_fairness, which allows for the number of groups.",
+)
+FAIRNESS_UPPER = _metric(
+    "ml_fairness_upper",
+    "gauge",
+    "model",
+    "model version attribute window metric",
+    "Upper end of the 95 % confidence interval of ml_fairness, which allows for the number of groups.",
+)
+FAIRNESS_BENCHMARK_MIN = _metric(
+    "ml_fairness_benchmark_min",
+    "gauge",
+    "model",
+    "model metric",
+    "Lowest value of ml_fairness agreed on, for every attribute.",
+)
+FAIRNESS_BENCHMARK_MAX = _metric(
+    "ml_fairness_benchmark_max",
+    "gauge",
+    "model",
+    "model metric",
+    "Highest value of ml_fairness agreed on, for every attribute.",
+)
+
+# --- the joint distribution ------------------------------------------------------------------------------------------
+DATA_DRIFT = _metric(
+    "ml_data_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "Distance of the joint distribution of the numeric features from the reference: mmd with a Gaussian kernel; "
+    "pca_reconstruction, the relative change of the mean squared reconstruction error. Missing values count as means.",
+)
+DATA_DRIFT_THRESHOLD = _metric(
+    "ml_data_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} statistic",
+    "What ml_data_drift exceeds without drift at the false_alarm_rate, and at least multivariate.min_effect.",
+)
+
+EMBEDDING_DRIFT = _metric(
+    "ml_feature_embedding_drift",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "Distance of a vector-valued feature from the reference: mmd with a Gaussian kernel; cosine, 1 less the cosine "
+    "between the mean vectors; norm, change of the mean length in reference standard deviations.",
+)
+EMBEDDING_DRIFT_THRESHOLD = _metric(
+    "ml_feature_embedding_drift_threshold",
+    "gauge",
+    "data",
+    f"{_WINDOW} feature statistic",
+    "What ml_feature_embedding_drift exceeds without drift at the false_alarm_rate; mmd at least min_effect.",
+)
+
+# --- compute ---------------------------------------------------------------------------------------------------------
+_TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_GPU = "gpu uuid mig"
+
+COMPUTE_INFO = _metric(
+    "ml_compute_info",
+    "gauge",
+    "compute",
+    "scope",
+    "Whose CPU and memory are watched, always 1: scope is host, or cgroup inside a container.",
+)
+COMPUTE_CPU_UTILIZATION_RATIO = _metric(
+    "ml_compute_cpu_utilization_ratio",
+    "gauge",
+    "compute",
+    "",
+    "Share of the usable CPU cores that was busy during the last sampling interval.",
+)
+COMPUTE_CPU_UTILIZATION = _metric(
+    "ml_compute_cpu_utilization",
+    "histogram",
+    "compute",
+    "",
+    "CPU utilization ratio sampled every interval, so that peaks between two scrapes are kept.",
+    _TENTHS,
+)
+COMPUTE_CPU_SECONDS = _metric(
+    "ml_compute_cpu_seconds_total",
+    "counter",
+    "compute",
+    "",
+    "CPU seconds used by the host since boot, or by the container since its start.",
+)
+COMPUTE_CPU_CORES = _metric(
+    "ml_compute_cpu_cores",
+    "gauge",
+    "compute",
+    "",
+    "CPU cores that may be used: the smallest of online CPUs, cpuset and quota.",
+)
+COMPUTE_CPU_PERIODS = _metric(
+    "ml_compute_cpu_periods_total",
+    "counter",
+    "compute",
+    "",
+    "Periods in which the cgroup's CPU quota was enforced.",
+)
+COMPUTE_CPU_THROTTLED_PERIODS = _metric(
+    "ml_compute_cpu_throttled_periods_total",
+    "counter",
+    "compute",
+    "",
+    "Periods in which the cgroup had used up its CPU quota and was throttled.",
+)
+COMPUTE_CPU_THROTTLED_SECONDS = _metric(
+    "ml_compute_cpu_throttled_seconds_total",
+    "counter",
+    "compute",
+    "",
+    "Seconds for which the cgroup was throttled by its CPU quota, summed over its cores.",
+)
+COMPUTE_LOAD_AVERAGE = _metric(
+    "ml_compute_load_average",
+    "gauge",
+    "compute",
+    "window",
+    "Load average of the whole host as its kernel keeps it, also inside a container.",
+)
+COMPUTE_MEMORY_USED_BYTES = _metric(
+    "ml_compute_memory_used_bytes",
+    "gauge",
+    "compute",
+    "",
+    "Memory in use: total less available on a host, usage less inactive file cache in a cgroup.",
+)
+COMPUTE_MEMORY_TOTAL_BYTES = _metric(
+    "ml_compute_memory_total_bytes",
+    "gauge",
+    "compute",
+    "",
+    "Memory that may be used: the smaller of the host's memory and the cgroup's limit.",
+)
+COMPUTE_MEMORY_UTILIZATION = _metric(
+    "ml_compute_memory_utilization",
+    "histogram",
+    "compute",
+    "",
+    "Used share of the usable memory sampled every interval, so that peaks between two scrapes are kept.",
+    _TENTHS,
+)
+COMPUTE_PRESSURE_SECONDS = _metric(
+    "ml_compute_pressure_seconds_total",
+    "counter",
+    "compute",
+    "resource kind",
+    "Seconds in which some or all (kind some or full) tasks waited for the resource, from pressure stall information.",
+)
+WORKLOAD_PROCESSES = _metric(
+    "ml_workload_processes",
+    "gauge",
+    "compute",
+    "workload phase",
+    "Running processes of the workload.",
+)
+WORKLOAD_PROCESSES_STARTED = _metric(
+    "ml_workload_processes_started_total",
+    "counter",
+    "compute",
+    "workload phase",
+    "Processes of the workload seen to start since the exporter watches it.",
+)
+WORKLOAD_START_TIME_SECONDS = _metric(
+    "ml_workload_start_time_seconds",
+    "gauge",
+    "compute",
+    "workload phase",
+    "Unix time at which the oldest running process of the workload started.",
+)
+WORKLOAD_CPU_SECONDS = _metric(
+    "ml_workload_cpu_seconds_total",
+    "counter",
+    "compute",
+    "workload phase",
+    "CPU seconds used by the workload's processes, ended ones included, since the exporter watches it.",
+)
+WORKLOAD_MEMORY_BYTES = _metric(
+    "ml_workload_memory_bytes",
+    "gauge",
+    "compute",
+    "workload phase",
+    "Resident memory summed over the workload's processes, so that shared pages count once per process.",
+)
+WORKLOAD_THREADS = _metric(
+    "ml_workload_threads",
+    "gauge",
+    "compute",
+    "workload phase",
+    "Threads of the workload's processes.",
+)
+WORKLOAD_OPEN_FILES = _metric(
+    "ml_workload_open_files",
+    "gauge",
+    "compute",
+    "workload phase",
+    "Open file descriptors of the workload's processes; absent where the exporter may not see them.",
+)
+WORKLOAD_READ_BYTES = _metric(
+    "ml_workload_read_bytes_total",
+    "counter",
+    "compute",
+    "workload phase",
+    "Bytes that the workload's processes made storage read; absent where the exporter may not read it.",
+)
+WORKLOAD_WRITTEN_BYTES = _metric(
+    "ml_workload_written_bytes_total",
+    "counter",
+    "compute",
+    "workload phase",
+    "Bytes that the workload's processes made storage write; absent where the exporter may not read it.",
+)
+WORKLOAD_GPU_MEMORY_BYTES = _metric(
+    "ml_workload_gpu_memory_bytes",
+    "gauge",
+    "compute",
+    "workload phase",
+    "GPU memory held by the workload's processes, summed over GPUs.",
+)
+WORKLOAD_GPU_UTILIZATION_RATIO = _metric(
+    "ml_workload_gpu_utilization_ratio",
+    "gauge",
+    "compute",
+    "workload phase",
+    "Share of the compute time of the GPUs that the workload's processes run on, used by them.",
+)
+GPU_DRIVER_UP = _metric(
+    "ml_gpu_driver_up",
+    "gauge",
+    "compute",
+    "vendor",
+    "Whether the GPU driver answers: 1 yes, 0 no (ml_gpu_driver_error says why).",
+)
+GPU_DRIVER_ERROR = _metric(
+    "ml_gpu_driver_error",
+    "gauge",
+    "compute",
+    "vendor error",
+    "Why the GPU driver does not answer, always 1: library_not_found means that no driver is installed.",
+)
+GPU_UP = _metric(
+    "ml_gpu_up",
+    "gauge",
+    "compute",
+    _GPU,
+    "Whether the GPU answered at the last sample: 1 yes, 0 no.",
+)
+GPU_INFO = _metric(
+    "ml_gpu_info",
+    "gauge",
+    "compute",
+    f"{_GPU} vendor name driver_version pci_bus_id",
+    "What the GPU or MIG instance is, always 1; label mig is empty for a whole GPU.",
+)
+GPU_FIELD_UNAVAILABLE = _metric(
+    "ml_gpu_field_unavailable",
+    "gauge",
+    "compute",
+    f"{_GPU} field reason",
+    "A field that the GPU does not give, and the driver's reason, always 1; field all means that the GPU is lost.",
+)
+GPU_UTILIZATION_RATIO = _metric(
+    "ml_gpu_utilization_ratio",
+    "gauge",
+    "compute",
+    _GPU,
+    "Share of time in which a kernel ran on the GPU during the driver's last sampling period.",
+)
+GPU_UTILIZATION = _metric(
+    "ml_gpu_utilization",
+    "histogram",
+    "compute",
+    _GPU,
+    "GPU utilization ratio sampled every interval, so that peaks between two scrapes are kept.",
+    _TENTHS,
+)
+GPU_MEMORY_UTILIZATION_RATIO = _metric(
+    "ml_gpu_memory_utilization_ratio",
+    "gauge",
+    "compute",
+    _GPU,
+    "Share of time in which GPU memory was read or written during the driver's last sampling period.",
+)
+GPU_MEMORY_USED_BYTES = _metric(
+    "ml_gpu_memory_used_bytes", "gauge", "compute", _GPU, "GPU memory allocated, without what the driver reserves."
+)
+GPU_MEMORY_TOTAL_BYTES = _metric("ml_gpu_memory_total_bytes", "gauge", "compute", _GPU, "GPU memory in all.")
+GPU_POWER_WATTS = _metric("ml_gpu_power_watts", "gauge", "compute", _GPU, "Power drawn by the GPU.")
+GPU_POWER_LIMIT_WATTS = _metric(
+    "ml_gpu_power_limit_watts", "gauge", "compute", _GPU, "Power limit that the driver enforces on the GPU."
+)
+GPU_ENERGY_JOULES = _metric(
+    "ml_gpu_energy_joules_total", "counter", "compute", _GPU, "Energy used by the GPU since its driver was loaded."
+)
+GPU_TEMPERATURE_CELSIUS = _metric("ml_gpu_temperature_celsius", "gauge", "compute", _GPU, "Temperature of the GPU.")
+GPU_CLOCK_HERTZ = _metric(
+    "ml_gpu_clock_hertz", "gauge", "compute", f"{_GPU} clock", "Current clock rate of the GPU's domain sm or memory."
+)
+GPU_THROTTLED = _metric(
+    "ml_gpu_throttled",
+    "gauge",
+    "compute",
+    f"{_GPU} reason",
+    "Whether the GPU's clocks are held down for this reason: 1 yes, 0 no.",
+)
+GPU_ECC_ERRORS = _metric(
+    "ml_gpu_ecc_errors_total",
+    "counter",
+    "compute",
+    f"{_GPU} type",
+    "Memory errors over the GPU's lifetime, corrected or uncorrected.",
+)
+GPU_XID_ERRORS = _metric(
+    "ml_gpu_xid_errors_total",
+    "counter",
+    "compute",
+    f"{_GPU} xid",
+    "Critical XID events of the GPU since the exporter started, by the driver's XID number.",
+)
+GPU_PCIE_BYTES = _metric(
+    "ml_gpu_pcie_bytes_total", "counter", "compute", f"{_GPU} direction", "Bytes over PCIe, receive or transmit."
+)
+GPU_NVLINK_BYTES = _metric(
+    "ml_gpu_nvlink_bytes_total",
+    "counter",
+    "compute",
+    f"{_GPU} direction",
+    "Bytes over all NVLinks, receive or transmit.",
+)
+GPU_PROCESS_MEMORY_BYTES = _metric(
+    "ml_gpu_process_memory_bytes",
+    "gauge",
+    "compute",
+    f"{_GPU} pid",
+    "GPU memory held by a compute process; pid is the driver's, of the host's process namespace.",
+)
+COMPUTE_COST_PER_HOUR = _metric(
+    "ml_compute_cost_per_hour",
+    "gauge",
+    "compute",
+    "resource currency",
+    "Configured price per hour of the resource: the host, or all its GPUs.",
+)
+COMPUTE_COST = _metric(
+    "ml_compute_cost_total",
+    "counter",
+    "compute",
+    "resource currency",
+    "Cost of the resource since the exporter started.",
+)
+COMPUTE_IDLE_COST = _metric(
+    "ml_compute_idle_cost_total",
+    "counter",
+    "compute",
+    "resource currency",
+    "Cost of the unused share of the resource since the exporter started: price times time times (1 - utilization).",
+)
+COMPUTE_ADVICE = _metric(
+    "ml_compute_advice",
+    "gauge",
+    "compute",
+    "resource advice",
+    "Whether this is the right-sizing advice: 1 for one of scale_down, keep and scale_out, 0 for the others.",
+)
+COMPUTE_ADVICE_CAPACITY_RATIO = _metric(
+    "ml_compute_advice_capacity_ratio",
+    "gauge",
+    "compute",
+    "resource",
+    "Advised capacity over the present one: 0.5 is half of it.",
+)
+COMPUTE_ADVICE_SAVING_PER_HOUR = _metric(
+    "ml_compute_advice_saving_per_hour",
+    "gauge",
+    "compute",
+    "resource currency",
+    "Price per hour saved by following the advice; negative where it costs more.",
+)
+COMPUTE_ADVICE_UTILIZATION_P95_RATIO = _metric(
+    "ml_compute_advice_utilization_p95_ratio",
+    "gauge",
+    "compute",
+    "resource",
+    "95th percentile of the utilization on which the advice rests, in steps of 0.01.",
+)
+COMPUTE_ADVICE_MEMORY_MAX_RATIO = _metric(
+    "ml_compute_advice_memory_max_ratio",
+    "gauge",
+    "compute",
+    "resource",
+    "Largest used share of memory on which the advice rests.",
+)
+COMPUTE_ADVICE_OBSERVED_SECONDS = _metric(
+    "ml_compute_advice_observed_seconds",
+    "gauge",
+    "compute",
+    "resource",
+    "Time observed within the advice window; below the configured minimum there is no advice.",
+)
+
+# --- the exporter ----------------------------------------------------------------------------------------------------
+EVENTS = _metric(
+    "ml_exporter_events_total",
+    "counter",
+    "exporter",
+    "source",
+    "Events accepted.",
+)
+EVENTS_REJECTED = _metric(
+    "ml_exporter_events_rejected_total",
+    "counter",
+    "exporter",
+    "source reason",
+    "Events refused, by reason.",
+)
+EVENTS_LATE = _metric(
+    "ml_exporter_events_late_total",
+    "counter",
+    "exporter",
+    "source",
+    "Accepted events older than the model's longest window: counted in totals, in no window.",
+)
+SOURCE_UP = _metric(
+    "ml_exporter_source_up",
+    "gauge",
+    "exporter",
+    "source",
+    "Whether the source can deliver events.",
+)
+SOURCE_LAG = _metric(
+    "ml_exporter_source_lag_events",
+    "gauge",
+    "exporter",
+    "source",
+    "Events that wait where the source pulls them from (files: an estimate); absent when unknown or pushed.",
+)
+SOURCE_LAST_EVENT = _metric(
+    "ml_exporter_source_last_event_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "source",
+    "Arrival time of the source's newest accepted event; absent before the first.",
+)
+CLOUD_EVENTS = _metric(
+    "ml_exporter_cloud_events_total",
+    "counter",
+    "exporter",
+    "source outcome",
+    "Requests and responses of KServe's inference logger, by what became of them; joined counts both halves.",
+)
+CLOUD_EVENTS_WAITING = _metric(
+    "ml_exporter_cloud_events_waiting",
+    "gauge",
+    "exporter",
+    "source",
+    "Requests and responses that wait for their other half.",
+)
+QUEUE_EVENTS = _metric(
+    "ml_exporter_queue_events",
+    "gauge",
+    "exporter",
+    "",
+    "Events received and not yet counted.",
+)
+QUEUE_CAPACITY = _metric(
+    "ml_exporter_queue_capacity_events",
+    "gauge",
+    "exporter",
+    "",
+    "Events that may wait; beyond it senders get 429.",
+)
+STATE_ERRORS = _metric(
+    "ml_exporter_state_errors_total",
+    "counter",
+    "exporter",
+    "fault",
+    "Times that the state could not be read or written, by kind of fault.",
+)
+CHECKPOINT_LAST_SUCCESS = _metric(
+    "ml_exporter_checkpoint_last_success_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "When the last checkpoint was finished; absent before the first and without state.path.",
+)
+CHECKPOINT_DURATION = _metric(
+    "ml_exporter_checkpoint_duration_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "How long the last checkpoint took.",
+)
+CONFIG_RELOAD_SUCCESSFUL = _metric(
+    "ml_exporter_config_last_reload_successful",
+    "gauge",
+    "exporter",
+    "",
+    "Whether the configuration was loaded without error the last time.",
+)
+CONFIG_RELOAD_TIMESTAMP = _metric(
+    "ml_exporter_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "",
+    "When the configuration was last loaded without error.",
+)
+
+
+def all_metrics() -> tuple[Metric, ...]:
+    """Return every metric, in exposition order."""
+    return tuple(_metrics.values())
+
+
+EXPORTER_BUILD_INFO = _metric(
+    "ml_exporter_build_info",
+    "gauge",
+    "exporter",
+    "version pythonversion",
+    "Version of the exporter and of the Python that runs it. The value is always 1.",
+)
+EXPORTER_SERIES = _metric(
+    "ml_exporter_series",
+    "gauge",
+    "exporter",
+    "",
+    "Series in this scrape.",
+)
+EXPORTER_SERIES_LIMIT = _metric(
+    "ml_exporter_series_limit",
+    "gauge",
+    "exporter",
+    "",
+    "Series that a scrape may have, from limits.series; the finest detail is left out where there could be more.",
+)
+EXPORTER_SERIES_DROPPED = _metric(
+    "ml_exporter_series_dropped",
+    "gauge",
+    "exporter",
+    "detail",
+    "Series that have a value and are left out of this scrape because of the limit; detail is bins, groups, classes or "
+    "features, left out in this order.",
+)
+EXPORTER_COLLECTOR_DURATION = _metric(
+    "ml_exporter_collector_duration_seconds",
+    "gauge",
+    "exporter",
+    "collector",
+    "Time that the collector took to produce its samples for this scrape.",
+)
+EXPORTER_COLLECTOR_SUCCESS = _metric(
+    "ml_exporter_collector_success",
+    "gauge",
+    "exporter",
+    "collector",
+    "1 if the collector produced its samples for this scrape, 0 if it failed and they are absent.",
+)

@@ -1,0 +1,49 @@
+"""The source behind `POST /v1/events`: tells formats apart and hands every one to the intake as events."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from mlops_exporter.events.decoder import ARROW_STREAM
+from mlops_exporter.events.reasons import Reason
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
+from mlops_exporter.sources.kserve import KServe, is_cloud_event
+
+KSERVE = "kserve"
+"""Name of KServe's format in the journal, and of what waits in the checkpoint."""
+
+
+class HttpSource:
+    """Bodies that were posted, under the source's name. `kserve` holds the CloudEvents that wait."""
+
+    def __init__(self, name: str, intake: Intake, kserve: KServe) -> None:
+        self.kserve = kserve
+        self.name = name
+        self._intake = intake
+        intake.translators[KSERVE] = kserve
+        self.ensure_room: Callable[[], None] = intake.ensure_room
+
+    async def submit(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> IntakeResult:
+        """Take the events of `body`, which arrived at `arrived` (Unix seconds); raises QueueFullError.
+
+        Of CloudEvents the result counts the events that they became, so one that waits for its other half counts
+        nothing yet; `errors` number the CloudEvents. Events of models other than `models` are refused; None allows all.
+        """
+        if is_cloud_event(content):
+            return await self._intake.translate(self.name, KSERVE, self.kserve.read(content, body, models), arrived)
+        if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
+            self._intake.refuse(self.name, ["bad_arrow"])
+            return IntakeResult(0, 1, [(1, "bad_arrow")])
+        return await self._intake.submit(self.name, body, arrived, models=models)
+
+    def refuse(self, reason: Reason) -> None:
+        """Account for a body that was refused unread, as one event."""
+        self._intake.refuse(self.name, [reason])
+
+    async def expire(self, now: float) -> None:
+        """Count the CloudEvents that have waited too long for their other half; when the queue is full, later."""
+        if (expiry := self.kserve.expiry(now)) is not None:
+            with suppress(QueueFullError):
+                await self._intake.translate(self.name, KSERVE, expiry, now)

@@ -1,0 +1,361 @@
+"""Takes in batches of events: decodes at once, so that the sender hears what was refused, and counts in larger batches.
+
+Counting one event through NumPy costs as much as counting fifty, so decoded events are gathered over requests until
+there are many, a moment has passed, or somebody wants to see them.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from mlops_exporter.counting.model import Model
+from mlops_exporter.events.columns import Columns, Decoded
+from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
+from mlops_exporter.events.reasons import REASONS, Reason
+from mlops_exporter.ingest.journal import Journal
+from mlops_exporter.ingest.store import Entry
+from mlops_exporter.settings.models import Limits
+from mlops_exporter.sources.base import IntakeResult, QueueFullError, Translated, UnavailableError
+
+BATCH_EVENTS = 2048
+BATCH_SECONDS = 0.1
+BUSY_BATCHES = 16
+
+TYPICAL_EVENT_BYTES = 256
+"""By which the events in a body are estimated before it is decoded."""
+
+INTAKE_STATE = "intake"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SourceCounts:
+    """What one source has delivered. `last_event` is an arrival time, None before the first accepted event."""
+
+    accepted: int = 0
+    late: int = 0
+    rejected: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    last_event: float | None = None
+
+
+class Translator(Protocol):
+    """Makes events of bodies in another format, and remembers between bodies: so it reads them as journalled, once."""
+
+    def translate(self, body: bytes, arrived: float) -> Translated:
+        """Return the events of a body that arrived at `arrived` (Unix seconds); never fails."""
+        ...
+
+    def state(self) -> bytes:
+        """Return what `restore` needs."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a state."""
+        ...
+
+
+class Intake:
+    """Decodes bodies and counts their events in the models. For the event loop alone.
+
+    With a journal, a body counts once it is durable there.
+    """
+
+    def __init__(
+        self, models: Iterable[Model], sources: Iterable[str], limits: Limits, seed: int | None = None
+    ) -> None:
+        self.models = {model.name: model for model in models}
+        self.sources = {name: SourceCounts() for name in sources}
+        self.capacity = limits.queue_events
+        self.closed: str | None = None
+        """Why no body is taken now."""
+        self.translators: dict[str, Translator] = {}
+        """By the names of their formats."""
+        self._journal: Journal | None = None
+        self._decoder = Decoder([model.schema for model in self.models.values()])
+        self._queued = 0
+        self._gathered: dict[str, list[Columns]] = {}
+        self._gathered_events = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._filled: deque[float] = deque(maxlen=BUSY_BATCHES)
+        self._changes = 0
+        self._frozen = False
+        self._positions: dict[str, bytes] = {}
+        self._seed = secrets.randbits(63) if seed is None else seed
+        for model in self.models.values():
+            model.seed = self._seed
+
+    def keep_in(self, journal: Journal) -> None:
+        """Make every body durable in a journal from now on."""
+        self._journal = journal
+
+    @property
+    def seed(self) -> int:
+        """Seed of the hash of ids."""
+        return self._seed
+
+    def prepare(self, following: "Intake", renamed: Collection[str]) -> None:
+        """Let `following`, which has taken nothing yet, know of the sources what is known here, all but `renamed`.
+
+        Positions are kept of sources that it lacks, too: one that comes back goes on where it was.
+        """
+        following.sources = {name: self.sources.get(name, counts) for name, counts in following.sources.items()}
+        following._positions = {name: at for name, at in self._positions.items() if name not in renamed}
+
+    def become(self, following: "Intake") -> None:
+        """Go on with the models, sources, limits and translators of one that was `prepare`d; what is frozen stays so.
+
+        Bodies that were decoded for the former models and are not yet counted are decoded again.
+        """
+        self.models, self.sources, self.translators = following.models, following.sources, following.translators
+        self.capacity = following.capacity
+        self._decoder = following._decoder
+        self._positions = following._positions
+        self._changes += 1
+
+    @property
+    def waiting(self) -> int:
+        """Number of events received and not yet counted (of bodies, an estimate)."""
+        return self._queued + self._gathered_events
+
+    @property
+    def busy(self) -> bool:
+        """Whether events pour in: so many batches were full within the last second."""
+        return len(self._filled) == BUSY_BATCHES and time.monotonic() - self._filled[0] < 1.0
+
+    @property
+    def generation(self) -> int:
+        """A number that changes with every change of a count; what is gathered is counted first."""
+        self.flush()
+        return self._changes
+
+    def position(self, source: str) -> bytes | None:
+        """Return the position that came with the last counted body of a source."""
+        return self._positions.get(source)
+
+    def ensure_room(self) -> None:
+        """Raise QueueFullError when no further body can be taken now."""
+        if self.closed is not None:
+            raise UnavailableError(self.closed)
+        if self._queued >= self.capacity:
+            raise QueueFullError(1.0)
+
+    async def submit(
+        self,
+        source: str,
+        body: bytes,
+        arrived: float,
+        position: bytes | None = None,
+        *,
+        models: frozenset[str] | None = None,
+    ) -> IntakeResult:
+        """Take the events of `body`, which arrived at `arrived` (Unix seconds); returns once they are durable.
+
+        Events of models other than `models` are refused; None allows all.
+        Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
+        """
+        events = self._reserve(body)
+        try:
+            decoder, decoded = self._decoder, Decoded()
+            for _ in decoder.decode_steps(body, arrived, decoded):
+                if len(body) > CHUNK_BYTES:
+                    await asyncio.sleep(0)
+            if decoder is not self._decoder:
+                decoder, decoded = self._decoder, self._decoder.decode(body, arrived)
+            self._admit(decoded, arrived, models)
+            result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
+            if self._journal is None:
+                self._take(source, decoded, arrived, position)
+            else:
+                entry = Entry(0, source, arrived, body, position, None if models is None else "\n".join(models))
+                count = partial(self._take_durable, entry, decoder, decoded)
+                await self._journal.commit(source, body, arrived, position, count, models)
+            return result
+        finally:
+            self._queued -= events
+
+    def _take_durable(self, entry: Entry, decoder: Decoder, decoded: Decoded) -> None:
+        """Count a body that became durable; if `decoder` is a former one, as a restart would."""
+        if decoder is self._decoder:
+            self._take(entry.source, decoded, entry.arrived, entry.position)
+        else:
+            self.replay(entry)
+
+    async def translate(self, source: str, form: str, body: bytes, arrived: float) -> IntakeResult:
+        """Take what the translator of a format makes of a body; returns once it is durable and counted.
+
+        `errors` number the parts of the body. Raises QueueFullError, having taken nothing.
+        """
+        events = self._reserve(body)
+        try:
+            done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
+            translator = self.translators[form]
+
+            def count() -> None:
+                result = self._take_translated(source, translator, body, arrived)
+                if not done.done():  # its sender may have gone
+                    done.set_result(result)
+
+            if self._journal is None:
+                count()
+            else:
+                await self._journal.commit(source, body, arrived, None, count, form=form)
+            return await done
+        finally:
+            self._queued -= events
+
+    def _reserve(self, body: bytes) -> int:
+        """Return the room in the queue that a body takes, having taken it; raises QueueFullError."""
+        if self.closed is not None:
+            raise UnavailableError(self.closed)
+        events = 1 + len(body) // TYPICAL_EVENT_BYTES
+        if self._queued and self._queued + events > self.capacity:
+            raise QueueFullError(1.0)
+        self._queued += events
+        return events
+
+    def replay(self, entry: Entry) -> None:
+        """Count a body that is in the journal already."""
+        if entry.format is not None:
+            translator = self.translators.get(entry.format)
+            if translator is None:
+                _log.warning("a body of format %s is lost: no source takes that format any more", entry.format)
+            else:
+                self._take_translated(entry.source, translator, entry.body, entry.arrived)
+            return
+        decoded = self._decoder.decode(entry.body, entry.arrived)
+        self._admit(decoded, entry.arrived, entry.scope)
+        self._take(entry.source, decoded, entry.arrived, entry.position)
+
+    def freeze(self) -> None:
+        """Count what is gathered, and then leave all counts as they are until `thaw`."""
+        self.flush()
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Let counts change again."""
+        self._frozen = False
+
+    def refuse(self, source: str, reasons: Iterable[Reason]) -> None:
+        """Account for what a source refused before it could become an event."""
+        for reason in reasons:
+            self._counts_of(source).rejected[reason] += 1
+            self._changes += 1
+
+    def flush(self) -> None:
+        """Count what is gathered."""
+        if self._frozen:
+            return
+        gathered, self._gathered, self._gathered_events = self._gathered, {}, 0
+        for name, parts in gathered.items():
+            self.models[name].count(Columns.joined(parts))
+
+    def expire(self, now: float) -> None:
+        """Give up predictions that have waited too long for their label."""
+        if self._frozen:
+            return
+        for model in self.models.values():
+            self._changes += model.expire(now)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, by name of the part: trees of live arrays, to be written while frozen."""
+        sources = {
+            name: {"accepted": c.accepted, "late": c.late, "rejected": c.rejected, "last_event": c.last_event}
+            for name, c in self.sources.items()
+        }
+        intake = {"sources": sources, "positions": self._positions, "seed": self._seed}
+        return {
+            INTAKE_STATE: intake,
+            **{model.state_name: model.state() for model in self.models.values()},
+            **{name: translator.state() for name, translator in self.translators.items()},
+        }
+
+    def restore(self, read: Callable[[str], Any]) -> None:
+        """Take over the parts of a state that `read` gives by their names, None for those it lacks."""
+        intake = read(INTAKE_STATE)
+        if intake is not None:
+            self._seed = intake["seed"]
+            self._positions = intake["positions"]
+            for name, stored in intake["sources"].items():
+                counts = self._counts_of(name)
+                counts.accepted, counts.late, counts.last_event = (
+                    stored["accepted"], stored["late"], stored["last_event"]
+                )  # fmt: skip
+                counts.rejected.update(stored["rejected"])
+        for model in self.models.values():
+            model.seed = self._seed
+            state = read(model.state_name)
+            if state is not None:
+                model.restore(state)
+        for name, translator in self.translators.items():
+            if (state := read(name)) is not None:
+                translator.restore(state)
+        self._changes += 1
+
+    def _admit(self, decoded: Decoded, arrived: float, models: frozenset[str] | None) -> None:
+        """Refuse events of other models than `models`, and of more versions than a model may have."""
+        for name in () if models is None else decoded.parts.keys() - models:
+            for columns in decoded.parts.pop(name):
+                decoded.refused += ((line, "forbidden_model") for line in columns.lines)
+        for name, parts in decoded.parts.items():
+            model = self.models[name]
+            for place, columns in enumerate(parts):
+                if overflow := model.admit(set(columns.versions), arrived):
+                    fits = [version not in overflow for version in columns.versions]
+                    decoded.refused += (
+                        (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
+                    )
+                    parts[place] = columns.keep(fits, model.schema)
+
+    def _counts_of(self, source: str) -> SourceCounts:
+        """Return the counts of a source; those of one that is not configured any more are shown nowhere."""
+        return self.sources.get(source) or SourceCounts()
+
+    def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> None:
+        """Account for decoded events and gather them."""
+        counts = self._counts_of(source)
+        accepted = decoded.accepted
+        for name, parts in decoded.parts.items():
+            horizon = arrived - self.models[name].horizon
+            counts.late += sum(columns.older_than(horizon) for columns in parts)
+            gathered = self._gathered.setdefault(name, [])
+            for columns in parts:
+                if not (gathered and gathered[-1].take_in(columns)):
+                    gathered.append(columns)
+        self._gathered_events += accepted
+        for _, reason in decoded.refused:
+            counts.rejected[reason] += 1
+        if accepted:
+            counts.accepted += accepted
+            counts.last_event = arrived
+        if position is not None:
+            self._positions[source] = position
+        self._changes += 1
+        if self._gathered_events >= BATCH_EVENTS:
+            self._filled.append(time.monotonic())
+            self.flush()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        if accepted and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self.flush()
+
+    def _take_translated(self, source: str, translator: Translator, body: bytes, arrived: float) -> IntakeResult:
+        """Account for a body in another format and gather its events."""
+        translated = translator.translate(body, arrived)
+        decoded = self._decoder.decode(b"\n".join(translated.lines), arrived)
+        self._admit(decoded, arrived, None)
+        self.refuse(source, (reason for _, reason in translated.refused))
+        self._take(source, decoded, arrived, None)
+        errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
+        return IntakeResult(decoded.accepted, len(errors), sorted(errors))

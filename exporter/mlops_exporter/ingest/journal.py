@@ -1,0 +1,287 @@
+"""Group commit and checkpoints: makes bodies durable together, in a thread, while the event loop goes on.
+
+All bodies that arrive while one transaction is under way share the next. Bodies are counted only when durable, in
+the order of the journal; so what is counted is at any moment what the journal holds up to some entry. A checkpoint
+writes the counts of such a moment without copying them: they are left as they are until it is finished.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar, get_args
+
+from mlops_exporter.ingest.store import Entry, Fault, Store, StoreError, pack
+from mlops_exporter.sources.base import UnavailableError
+
+CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_BYTES = 256 * 1024 * 1024
+"""A checkpoint is due after so much time or so many bytes in the journal (and twice its own size)."""
+
+DEFERRED_BYTES = 64 * 1024 * 1024
+"""Bodies made durable during one checkpoint; further ones wait for its end."""
+
+ROOM_BYTES = 2 * DEFERRED_BYTES
+"""Kept free beside the next checkpoint, for what is made durable while it is written, and for SQLite's log."""
+
+RETRY_SECONDS = 5.0
+"""Until a checkpoint that failed is tried again for the journal's length: it costs as much as one that succeeds."""
+
+SMALL_JOURNAL_BYTES = 8 * 1024 * 1024
+"""Too little to be dropped early for the room that it takes."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Faults:
+    """What went wrong with the state: how often, by kind, and what is wrong now."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Fault, int] = dict.fromkeys(get_args(Fault), 0)
+        self.current: StoreError | None = None
+
+    def note(self, error: StoreError, consequence: str) -> None:
+        """Count a fault, and log it when it is another than the last."""
+        self.counts[error.fault] += 1
+        if self.current is None or self.current.fault != error.fault:
+            _log.error("%s: %s", consequence, error)
+        self.current = error
+
+    def clear(self) -> None:
+        """Note that all is well again."""
+        if self.current is not None:
+            _log.info("the state can be written again")
+        self.current = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    source: str
+    body: bytes
+    arrived: float
+    position: bytes | None
+    models: frozenset[str] | None
+    form: str | None
+    count: Callable[[], None]
+    done: "asyncio.Future[None]"
+
+
+class Counts(Protocol):
+    """What is checkpointed."""
+
+    def freeze(self) -> None:
+        """Leave everything as it is until `thaw`."""
+
+    def thaw(self) -> None:
+        """Let everything change again."""
+
+    def state(self) -> dict[str, Any]:
+        """Return trees of live arrays, by name."""
+        ...
+
+
+class Change(Protocol):
+    """What replaces what is counted, as a whole."""
+
+    def state(self) -> dict[str, Any]:
+        """Return trees of live arrays, by name, to go on from; the counts are frozen."""
+
+    def apply(self) -> None:
+        """Count by it from now on; the counts are frozen still."""
+
+
+class Journal:
+    """Makes bodies durable in a store, and checkpoints the counts."""
+
+    def __init__(self, store: Store, counts: Counts, faults: Faults) -> None:
+        faults.clear()
+        self._faults = faults
+        self._store = store
+        self._counts = counts
+        self._deferred: list[Callable[[], None]] | None = None
+        self._deferred_bytes = 0
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._waiting: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._changes: list[tuple[Change, asyncio.Future[None]]] = []
+        self._bytes = 0
+        self._room: int | None = None
+        self._retry_at = 0.0
+        self._checkpoint_bytes = store.checkpoint_bytes()
+        self.last_checkpoint: float | None = None
+        self.checkpoint_seconds: float | None = None
+
+    async def commit(
+        self,
+        source: str,
+        body: bytes,
+        arrived: float,
+        position: bytes | None,
+        count: Callable[[], None],
+        models: frozenset[str] | None = None,
+        form: str | None = None,
+    ) -> None:
+        """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable.
+
+        `models` are those that its sender may write, None for all; `form` is the format that needs a translator.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(source, body, arrived, position, models, form, count, done))
+        self._wake.set()
+        await done
+
+    async def run(self) -> None:
+        """Commit and checkpoint until `stop`, which must not be replaced by cancelling: a commit would lose its end."""
+        checkpointed = time.monotonic()
+        while not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECKPOINT_SECONDS / 4):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self._commit_waiting()
+            while self._changes:
+                await self._change(*self._changes.pop(0))
+                checkpointed = time.monotonic()
+            aged = time.monotonic() - checkpointed > CHECKPOINT_SECONDS
+            if self._long() or (aged and self._bytes):
+                await self.checkpoint()
+                checkpointed = time.monotonic()
+        await self._commit_waiting()
+        await self.checkpoint()
+        await self._in_thread(self._store.close)
+        self._thread.shutdown()
+
+    def _long(self) -> bool:
+        """Tell whether the journal is long enough, or the disk full enough, for a checkpoint to drop it."""
+        if time.monotonic() < self._retry_at:
+            return False
+        if self._room is not None and self._room < self._checkpoint_bytes + ROOM_BYTES:
+            return self._bytes > SMALL_JOURNAL_BYTES
+        return self._bytes > max(CHECKPOINT_BYTES, 2 * self._checkpoint_bytes)
+
+    async def read(self, name: str) -> Any:
+        """Return a part as it was last checkpointed, None when there is none; raises StoreError."""
+        return await self._in_thread(partial(self._store.read, name))
+
+    async def change(self, change: Change) -> None:
+        """Make `change`, once a checkpoint of what it goes on from is durable; raises StoreError, nothing changed.
+
+        So whatever is in the journal is to be counted by what the checkpoint beside it belongs to.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changes.append((change, done))
+        self._wake.set()
+        await done
+
+    async def _change(self, change: Change, done: "asyncio.Future[None]") -> None:
+        try:
+            await self.checkpoint(change)
+        except Exception as error:  # whatever it is must not end the journal
+            if not done.done():
+                done.set_exception(error)
+        else:
+            if not done.done():
+                done.set_result(None)
+
+    def stop(self) -> None:
+        """Let `run` commit what waits, write a last checkpoint, close the store, and end."""
+        self._stopping = True
+        self._wake.set()
+
+    async def checkpoint(self, change: Change | None = None) -> None:
+        """Write all state as it is now. Bodies go on being made durable meanwhile, and are counted afterwards.
+
+        With a `change`, write its state and then apply it; raises StoreError when that cannot be.
+        """
+        started = time.monotonic()
+        sequence = self._store.sequence
+        journalled, self._bytes = self._bytes, 0
+        self._counts.freeze()
+        self._deferred, self._deferred_bytes = [], 0
+        try:
+            self._checkpoint_bytes = await self._write((change or self._counts).state(), sequence)
+        except Exception as error:
+            self._bytes += journalled
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            if isinstance(error, StoreError):
+                self._faults.note(error, "checkpoint failed, the journal goes on")
+            if change is not None or not isinstance(error, StoreError):
+                raise
+        else:
+            if change is not None:
+                change.apply()
+            self.last_checkpoint = time.time()
+            self.checkpoint_seconds = time.monotonic() - started
+        finally:
+            self._counts.thaw()
+            deferred, self._deferred, self._deferred_bytes = self._deferred, None, 0
+            for count in deferred:
+                count()
+
+    async def _write(self, parts: dict[str, Any], sequence: int) -> int:
+        """Write parts as the current checkpoint; returns their size in bytes."""
+        generation = self._store.begin_checkpoint()
+        size = 0
+        try:
+            for name, tree in parts.items():
+                for number, piece in enumerate(pack(tree)):
+                    await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
+                    size += len(piece)
+                    await self._commit_waiting()
+            await self._in_thread(partial(self._store.finish_checkpoint, list(parts), generation, sequence))
+        except StoreError:
+            with contextlib.suppress(StoreError):  # its pieces must not fill the disk; at the latest a start drops them
+                await self._in_thread(partial(self._store.abandon_checkpoint, generation))
+            raise
+        return size
+
+    async def _commit_waiting(self) -> None:
+        if not self._waiting or self._deferred_bytes > DEFERRED_BYTES:
+            return
+        group, self._waiting = self._waiting, []
+        first = self._store.sequence + 1
+        entries = [
+            Entry(
+                first + i,
+                w.source,
+                w.arrived,
+                w.body,
+                w.position,
+                None if w.models is None else "\n".join(w.models),
+                w.form,
+            )
+            for i, w in enumerate(group)
+        ]
+        try:
+            await self._in_thread(partial(self._append, entries))
+        except StoreError as error:
+            self._faults.note(error, "nothing can be made durable")
+            for waiting in group:
+                if not waiting.done.done():
+                    waiting.done.set_exception(UnavailableError(f"not durable: {error}"))
+            return
+        self._faults.clear()
+        self._store.sequence += len(group)
+        for waiting in group:
+            self._bytes += len(waiting.body)
+            if self._deferred is None:
+                waiting.count()
+            else:
+                self._deferred.append(waiting.count)
+                self._deferred_bytes += len(waiting.body)
+            if not waiting.done.done():  # its sender may have gone
+                waiting.done.set_result(None)
+
+    def _append(self, entries: list[Entry]) -> None:
+        self._room = self._store.room()
+        self._store.append(entries)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

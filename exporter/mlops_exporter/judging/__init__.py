@@ -1,0 +1,1 @@
+"""What sums mean: performance, drift, fairness, benchmarks, status."""

@@ -1,0 +1,144 @@
+"""Drift of a model's windows against its profile: which cells each statistic compares, and from where it alarms."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.ledger import Layout
+from mlops_exporter.profile.bins import NumericVariable, Variable
+from mlops_exporter.settings.models import DriftSettings
+from mlops_exporter.statistics import discovery, drift, thresholds
+from mlops_exporter.statistics.thresholds import Statistic
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+class Bins(NamedTuple):
+    """Bins of several variables, as sums of neighbouring ledger cells, with their reference counts.
+
+    `cells` (C+..,) are the first ledger cells for one summation, `kept` those of its results that are bins, `starts`
+    (S,) each variable's first bin.
+    """
+
+    cells: Ints
+    kept: Ints
+    starts: Ints
+    reference: Floats
+    positions: Floats
+
+    def counts(self, totals: Floats) -> Floats:
+        """Sum ledgers, (..., cells), to bins, (..., C)."""
+        return np.add.reduceat(totals, self.cells, axis=-1)[..., self.kept]
+
+
+class Drift(NamedTuple):
+    """Value and threshold by statistic, (W, variables) each, and one p-value of all statistics; NaN for none."""
+
+    values: dict[str, Floats]
+    thresholds: dict[str, Floats]
+    p_values: Floats
+
+
+class Comparison:
+    """Compares windows of one model with its profile. `names` are the variables: features, then outcomes."""
+
+    def __init__(self, layout: Layout, settings: DriftSettings, min_samples: int) -> None:
+        profile = layout.profile
+        self._settings = settings
+        self._min_samples = min_samples
+        variables: dict[str, tuple[slice, Variable]] = {
+            name: (section, profile.features[name]) for name, section in layout.features.items()
+        }
+        self.features = len(variables)
+        outcomes = {"prediction": (layout.prediction, profile.prediction), "label": (layout.label, profile.label)}
+        if profile.score is not None:
+            outcomes["prediction"] = (layout.score, profile.score)
+        self.outcomes: dict[str, int] = {}
+        for name, (section, variable) in outcomes.items():
+            if variable is not None:
+                self.outcomes[name] = len(variables)
+                variables[f"outcome {name}"] = (section, variable)
+        self._exported = _bins(list(variables.values()), fine=False)
+        numeric = [(section, v) for section, v in variables.values() if isinstance(v, NumericVariable)]
+        self._numeric = np.array([isinstance(v, NumericVariable) for _, v in variables.values()], np.bool_)
+        self._fine = _bins(numeric, fine=True) if numeric else None
+        coefficients: dict[Statistic, Floats] = {}
+        for bins in (self._exported, self._fine):
+            if bins is not None:
+                compared = [statistic for statistic in settings.statistics if self._bins_of(statistic) is bins]
+                coefficients |= thresholds.coefficients(
+                    compared, bins.reference, bins.starts, bins.positions, settings.false_alarm_rate
+                )
+        self._coefficients = {name: coefficients[name] for name in settings.statistics if name in coefficients}
+
+    def _bins_of(self, statistic: str) -> Bins | None:
+        return self._fine if statistic in _ON_FINE_BINS else self._exported
+
+    def compare(self, totals: Floats) -> Drift:
+        """Compare sums of ledgers, (W, cells), with the reference."""
+        values: dict[str, Floats] = {}
+        limits: dict[str, Floats] = {}
+        p_values: list[Floats] = []
+        alpha = self._settings.false_alarm_rate
+        for statistic, coefficients in self._coefficients.items():
+            bins = self._bins_of(statistic)
+            assert bins is not None
+            counts = bins.counts(totals)
+            n = drift.totals(counts, bins.starts)
+            enough = n >= self._min_samples
+            value = np.where(enough, _STATISTICS[statistic](counts, bins), np.nan)
+            critical = thresholds.critical_value(statistic, coefficients, n, drift.totals(bins.reference, bins.starts))
+            limit = np.where(enough, np.maximum(critical, self._settings.min_effect.get(statistic, 0.0)), np.nan)
+            values[statistic] = self._among_all(value, bins)
+            limits[statistic] = self._among_all(limit, bins)
+            p = discovery.p_values(statistic, value / critical, drift.sizes(bins.starts, len(bins.reference)), alpha)
+            p_values.append(self._among_all(p, bins))
+        return Drift(values, limits, discovery.combined(np.stack(p_values, axis=-1)))
+
+    def _among_all(self, values: Floats, bins: Bins) -> Floats:
+        """Spread what only numeric variables have over all variables."""
+        if bins is self._exported:
+            return values
+        spread = np.full((*values.shape[:-1], len(self._numeric)), np.nan)
+        spread[..., self._numeric] = values
+        return spread
+
+
+_STATISTICS: dict[str, Callable[[Floats, Bins], Floats]] = {
+    "psi": lambda counts, bins: drift.psi(counts, bins.reference, bins.starts),
+    "js": lambda counts, bins: drift.js(counts, bins.reference, bins.starts),
+    "hellinger": lambda counts, bins: drift.hellinger(counts, bins.reference, bins.starts),
+    "tvd": lambda counts, bins: drift.tvd(counts, bins.reference, bins.starts),
+    "ks": lambda counts, bins: drift.ks(counts, bins.reference, bins.starts),
+    "wasserstein": lambda counts, bins: drift.wasserstein(counts, bins.reference, bins.starts, bins.positions),
+}
+_ON_FINE_BINS = frozenset({"ks", "wasserstein"})
+
+
+def _bins(variables: Sequence[tuple[slice, Variable]], *, fine: bool) -> Bins:
+    """Lay out the bins of variables that lie in ascending order in the ledger; valid values only."""
+    cells: list[int] = []
+    kept: list[int] = []
+    starts: list[int] = []
+    reference: list[float] = []
+    positions: list[float] = []
+    for section, variable in variables:
+        starts.append(len(kept))
+        begins = variable.fine_starts if fine and isinstance(variable, NumericVariable) else variable.exported_starts
+        kept += range(len(cells), len(cells) + len(begins))
+        cells += (section.start + begin for begin in begins)
+        cells.append(section.stop - 2)  # what follows, invalid and missing among it, is summed and dropped
+        reference += np.add.reduceat(variable.counts[:-2], begins).tolist()
+        if isinstance(variable, NumericVariable) and fine:
+            scale = variable.standard_deviation or 1.0
+            positions += ((position - variable.mean) / scale for position in variable.positions)
+    return Bins(
+        np.array(cells, np.intp),
+        np.array(kept, np.intp),
+        np.array(starts, np.intp),
+        np.array(reference, np.float64),
+        np.array(positions, np.float64),
+    )

@@ -1,0 +1,53 @@
+"""Drift of the joint distribution of features: how windows of summed vectors compare with the profile."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.multivariate import STATISTICS, Sums
+from mlops_exporter.profile.fitted import VectorReference
+from mlops_exporter.statistics import multivariate
+
+Floats = NDArray[np.float64]
+
+
+class VectorDrift:
+    """Compares windows with the profile. `min_effect` by statistic: what no threshold falls below."""
+
+    def __init__(
+        self, reference: VectorReference, false_alarm_rate: float, min_effect: dict[str, float], min_samples: int
+    ) -> None:
+        self._reference = reference
+        self._alpha = false_alarm_rate
+        self._min_effect = np.array([min_effect.get(statistic, 0.0) for statistic in STATISTICS])
+        self._min_samples = min_samples
+        self._mean = np.array(reference.fourier.mean)
+        self._coefficient = multivariate.mmd_coefficient(np.array(reference.fourier.eigenvalues), false_alarm_rate)
+        features = len(reference.features)
+        moments = np.zeros((features, features))
+        moments[np.triu_indices(features)] = reference.second_moments
+        moments = np.triu(moments) + np.triu(moments, 1).T
+        self._components = multivariate.principal_components(moments, reference.explained)
+        left_out = reference.error_mean / (np.trace(moments) or 1.0)
+        self._error_mean = reference.error_mean if left_out > multivariate.LEAST_LEFT_OUT / 2 else np.nan
+
+    def compare(self, sums: Sums) -> tuple[Floats, Floats]:
+        """Return values and thresholds, (W, statistics); NaN below the least sample size."""
+        reference, n = self._reference, sums.n
+        enough = (n >= self._min_samples)[:, np.newaxis]
+        error = multivariate.reconstruction_error(n, sums.outer, self._components)
+        values = [multivariate.mmd(n, sums.maps, self._mean), np.abs(error / self._error_mean - 1)]
+        limits = [
+            multivariate.mmd_threshold(self._coefficient, n, reference.fourier.rows),
+            multivariate.mean_threshold(
+                n,
+                self._error_mean,
+                reference.error_variance,
+                reference.error_skewness,
+                reference.fourier.rows,
+                self._alpha,
+            ),
+        ]
+        return (
+            np.where(enough, np.stack(values, -1), np.nan),
+            np.where(enough, np.maximum(np.stack(limits, -1), self._min_effect), np.nan),
+        )

@@ -1,0 +1,1 @@
+"""Makes profiles from tables."""

@@ -1,0 +1,1 @@
+"""The running exporter: its parts, their start and their reload."""

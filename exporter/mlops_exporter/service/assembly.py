@@ -1,0 +1,210 @@
+"""Everything that follows from one configuration: models, sources, collectors and routes.
+
+A reload makes the next assembly beside the one in force, of whatever of that can go on, and puts it in its place.
+"""
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mlops_exporter.collectors.data import DataCollector
+from mlops_exporter.collectors.intake import CloudEventCollector, IntakeCollector, StateCollector
+from mlops_exporter.collectors.models import model_collectors
+from mlops_exporter.compute.sampler import Watch
+from mlops_exporter.counting.model import Model
+from mlops_exporter.exposition.budget import Budget
+from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.exposition.samples import Collector
+from mlops_exporter.ingest.http import KSERVE, HttpSource
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.journal import Faults, Journal
+from mlops_exporter.judging.drift import Comparison
+from mlops_exporter.judging.status import Observer, Report
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.loading import Loading
+from mlops_exporter.settings.models import ModelSettings
+from mlops_exporter.settings.sources import HttpSource as HttpSettings
+from mlops_exporter.sources.base import Source
+from mlops_exporter.sources.kserve import KServe
+from mlops_exporter.sources.pulling import make
+from mlops_exporter.web.app import App, Application
+from mlops_exporter.web.tokens import Tokens
+
+
+class Service(Protocol):
+    """What of the running exporter an assembly shows."""
+
+    @property
+    def faults(self) -> Faults: ...  # noqa: D102
+    @property
+    def journal(self) -> Journal | None: ...  # noqa: D102
+    @property
+    def loading(self) -> Loading: ...  # noqa: D102
+    def generation(self) -> Hashable:
+        """Return what is the same as long as every sample is."""
+        ...
+
+    def status(self) -> Report:
+        """Return how everything is."""
+        ...
+
+    def ready(self) -> str | None:
+        """Return None when events are taken, otherwise the reason why not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What no reload changes. `reload` is what `POST /-/reload` does, None when that is off."""
+
+    service: Service
+    telemetry_path: str
+    max_requests: int
+    collectors_off: frozenset[str]
+    reload: Callable[[], Awaitable[None]] | None
+    config_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts. `intake` is what the running intake is, or is to become; `guarded` are the paths that need a token."""
+
+    config: Config
+    models: dict[str, Model]
+    intake: Intake
+    comparisons: dict[str, Comparison]
+    observers: dict[str, Observer]
+    watch: Watch
+    http: HttpSource | None
+    pulling: dict[str, Source]
+    registry: Registry
+    app: Application
+    guarded: frozenset[str]
+
+
+def assemble(
+    fixed: Fixed,
+    config: Config,
+    profiles: Mapping[str, Profile],
+    watch: Watch,
+    former: Assembly | None = None,
+    running: Intake | None = None,
+) -> Assembly:
+    """Make the parts, of those of the `former` assembly that stay as they are, and for its `running` intake.
+
+    Nothing of the former one changes. Raises ConfigError for a token file that became useless meanwhile.
+    """
+    models = {settings.name: _model(settings, profiles[settings.name], config, former) for settings in config.models}
+    names = [source.name for source in config.sources]
+    intake = Intake(models.values(), names, config.limits, None if running is None else running.seed)
+    running = running or intake
+    http = _http(config, profiles, running, former)
+    if http is not None:
+        intake.translators[KSERVE] = http.kserve
+    pulling = _pulling(config, former)
+    data = DataCollector(list(models.values()), _known_comparisons(models, former))
+    collectors = _collectors(fixed, list(models.values()), data, running, http, pulling, watch)
+    registry = Registry(
+        [collector for collector in collectors if collector.name not in fixed.collectors_off],
+        fixed.service.generation,
+        budget=Budget(config.limits.series),
+    )
+    settings = _http_settings(config)
+    tokens = [] if settings is None else settings.tokens
+    app = App(
+        registry,
+        http,
+        fixed.service,
+        reload=fixed.reload,
+        telemetry_path=fixed.telemetry_path,
+        body_limit=config.limits.body_bytes,
+        tokens=Tokens(tokens) if tokens else None,
+        max_requests=fixed.max_requests,
+    )
+    observers = {
+        name: former.observers[name]
+        if former is not None and former.models.get(name) is model
+        else Observer(model, data.comparisons[name])
+        for name, model in models.items()
+    }
+    guarded = frozenset({"/v1/events"} if tokens else ())
+    return Assembly(config, models, intake, data.comparisons, observers, watch, http, pulling, registry, app, guarded)
+
+
+def _model(settings: ModelSettings, profile: Profile, config: Config, former: Assembly | None) -> Model:
+    """Return the former model when nothing of it changes, and otherwise a new one, which is empty yet."""
+    known = None if former is None else former.models.get(settings.name)
+    if known is None or former is None or former.config.limits != config.limits or known.profile != profile:
+        return Model(settings, profile, config.limits)
+    same = settings.model_copy(update={"profile": known.settings.profile}) == known.settings
+    return known if same else Model(settings, profile, config.limits)
+
+
+def _known_comparisons(models: Mapping[str, Model], former: Assembly | None) -> dict[str, Comparison]:
+    """Return the comparisons that the same profile and the same settings make again."""
+    return {
+        name: former.comparisons[name]
+        for name, model in models.items()
+        if former is not None
+        and (known := former.models.get(name)) is not None
+        and known.digest == model.digest
+        and known.settings.drift == model.settings.drift
+        and known.settings.min_samples == model.settings.min_samples
+    }
+
+
+def _http_settings(config: Config) -> HttpSettings | None:
+    return next((source.http for source in config.sources if source.http is not None), None)
+
+
+def _http(
+    config: Config, profiles: Mapping[str, Profile], running: Intake, former: Assembly | None
+) -> HttpSource | None:
+    """Return the source behind `POST /v1/events`; what waits in a former one waits on."""
+    for source in config.sources:
+        if source.http is not None:
+            known = None if former is None else former.http
+            kserve = KServe(source.http.kserve, profiles) if known is None else known.kserve
+            return HttpSource(source.name, running, kserve)
+    return None
+
+
+def renew_kserve(assembly: Assembly) -> None:
+    """Let the CloudEvents that wait, wait by the settings of this assembly."""
+    settings = _http_settings(assembly.config)
+    if assembly.http is not None and settings is not None:
+        profiles = {name: model.profile for name, model in assembly.models.items()}
+        assembly.http.kserve.renew(settings.kserve, profiles)
+
+
+def _pulling(config: Config, former: Assembly | None) -> dict[str, Source]:
+    """Return the pulling sources, the former ones of which that did not change."""
+    unchanged = [] if former is None else former.config.sources
+    pulling: dict[str, Source] = {}
+    for settings in config.sources:
+        known = former.pulling.get(settings.name) if former is not None and settings in unchanged else None
+        source = known or make(settings)
+        if source is not None:
+            pulling[settings.name] = source
+    return pulling
+
+
+def _collectors(
+    fixed: Fixed,
+    models: list[Model],
+    data: DataCollector,
+    intake: Intake,
+    http: HttpSource | None,
+    pulling: dict[str, Source],
+    watch: Watch,
+) -> list[Collector]:
+    service = fixed.service
+    return [
+        *model_collectors(models, data),
+        IntakeCollector(intake, pulling, lambda: service.loading),
+        *([CloudEventCollector(http.name, http.kserve)] if http is not None else []),
+        StateCollector(service.faults, lambda: service.journal),
+        *watch.collectors,
+    ]

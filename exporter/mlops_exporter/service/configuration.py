@@ -1,0 +1,172 @@
+"""Reads a configuration and holds it against the world: profiles, tokens, installed extras, every fault at its line."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mlops_exporter.events.attributes import Attributes
+from mlops_exporter.judging.performance import METRICS, RANGES
+from mlops_exporter.profile.bins import CategoricalVariable
+from mlops_exporter.profile.profile import Profile, ProfileError, load
+from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.document import ConfigError, Document, Location, near_or_all
+from mlops_exporter.settings.models import Benchmark, FairnessSettings, Limits, ModelSettings
+from mlops_exporter.settings.sources import KafkaSettings
+from mlops_exporter.web.tokens import read_token
+
+
+def read(path: Path) -> tuple[Config, dict[str, Profile]]:
+    """Read and validate a configuration and the profiles that it names; raises ConfigError with all faults."""
+    document = Document.read(path, example="the key models")
+    faults = document.duplicate_keys()
+    profiles = _profiles(document, faults)
+    try:
+        config = Config.model_validate(document.content, context={"directory": path.parent})
+    except ValidationError as error:
+        raise ConfigError(faults + document.describe(error, Config)) from None
+    faults += [document.fault(location, fault) for location, fault in _unusable(config)]
+    for index, model in enumerate(config.models):
+        if model.name in profiles:
+            found = _mismatches(model, profiles[model.name], config.limits)
+            faults += [document.fault(("models", index, key), fault) for key, fault in found]
+    faults += [document.fault(location, fault) for location, fault in _kserve_mismatches(config, profiles)]
+    if faults:
+        raise ConfigError(faults)
+    return config, profiles
+
+
+def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
+    """Yield place and fault of what may be written, but cannot be used here: metrics, tokens, extras, the broker's."""
+    for index, model in enumerate(config.models):
+        for metric, benchmark in model.benchmarks.items():
+            place: Location = ("models", index, "benchmarks", metric)
+            if metric not in METRICS[model.task]:
+                yield place, f"not a metric of a {model.task} model; {near_or_all(metric, METRICS[model.task])}"
+            elif metric in RANGES:
+                for key, fault in _impossible(benchmark, *RANGES[metric]):
+                    yield (*place, key), fault
+    for index, source in enumerate(config.sources):
+        for number, token in enumerate(source.http.tokens if source.http else ()):
+            try:
+                read_token(token.file)
+            except ConfigError as error:
+                yield ("sources", index, "http", "tokens", number, "file"), str(error)
+        if source.redis and not find_spec("redis"):
+            yield ("sources", index, "redis"), _NEEDS.format("redis", "redis")
+        for keys, fault in _kafka_faults(source.kafka) if source.kafka else ():
+            yield ("sources", index, "kafka", *keys), fault
+
+
+_NEEDS = "needs the Python package {}: pip install 'mlops-exporter[{}]'"
+
+
+def _kafka_faults(settings: KafkaSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not find_spec("confluent_kafka"):
+        yield (), _NEEDS.format("confluent_kafka", "kafka")
+        return
+    from mlops_exporter.sources.kafka import check_settings
+
+    try:
+        check_settings(settings)
+    except ValueError as error:
+        yield ("settings",), str(error)
+
+
+def _impossible(benchmark: Benchmark, low: float, high: float) -> Iterator[tuple[str, str]]:
+    """Yield which value makes no sense for what lies between `low` and `high`, as a percentage does not."""
+    for name, lowest, highest in (
+        ("min", low, high),
+        ("max", low, high),
+        ("max_drop", 0.0, high - low),
+        ("max_increase", 0.0, high - low),
+    ):
+        value = getattr(benchmark, name)
+        if value is not None and not lowest <= value <= highest:
+            yield name, f"{value:g} must lie between {lowest:g} and {highest:g}"
+
+
+def _profiles(document: Document, faults: list[str]) -> dict[str, Profile]:
+    """Load the profiles that the models name, whatever else may be wrong with the configuration."""
+    profiles = {}
+    models = document.content.get("models")
+    for index, model in enumerate(models if isinstance(models, list) else []):
+        file = model.get("profile") if isinstance(model, dict) else None
+        if not isinstance(file, str):
+            continue
+        try:
+            profiles[str(model.get("name"))] = load(document.path.parent / file)
+        except ProfileError as error:
+            faults.append(document.fault(("models", index, "profile"), str(error)))
+    return profiles
+
+
+def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Iterator[tuple[str, str]]:
+    """Yield key and fault where a model's settings do not fit its profile."""
+    if model.task != profile.task:
+        yield "task", f"{model.task!r}, but the profile is for {profile.task!r}"
+        return
+    if model.positive is not None and model.positive != profile.positive:
+        yield (
+            "positive",
+            (
+                f"{model.positive!r}, but the profile was built with {profile.positive!r}; "
+                f"build it again with --positive {model.positive}"
+            ),
+        )
+    if model.fairness is not None:
+        yield from (("fairness", fault) for fault in _unfair(model.fairness, profile, limits))
+    yield from (("profile", fault) for fault in _oversize(profile, limits))
+    for metric, benchmark in model.benchmarks.items():
+        relative = benchmark.max_drop is not None or benchmark.max_increase is not None
+        if relative and metric not in profile.performance:
+            yield (
+                "benchmarks",
+                (
+                    f"{metric}: max_drop and max_increase need the reference {metric}, which the profile lacks; "
+                    "build it with label and prediction (or score), or give min or max"
+                ),
+            )
+
+
+def _oversize(profile: Profile, limits: Limits) -> Iterator[str]:
+    """Yield where a profile asks for more sums than the limits allow."""
+    variables = [*profile.features.items(), *profile.groups.items()]
+    categories = {name: len(v.categories) for name, v in variables if isinstance(v, CategoricalVariable)}
+    sizes = [("features", "", len(profile.features)), ("classes", "", len(profile.classes))]
+    for kind, of, size in sizes + [("categories", f" of {name}", size) for name, size in categories.items()]:
+        limit = getattr(limits, kind)
+        if size > limit:
+            yield f"has {size} {kind}{of}, more than limits.{kind} of {limit}: build it with fewer, or raise the limit"
+
+
+def _unfair(settings: FairnessSettings, profile: Profile, limits: Limits) -> Iterator[str]:
+    """Yield what does not fit between the settings of fairness and a profile."""
+    try:
+        Attributes(settings.edges, profile, limits.groups)
+    except ValueError as error:
+        yield f"attributes: {error}"
+    if settings.favourable is not None and settings.favourable not in profile.classes:
+        yield f"favourable: {settings.favourable!r} is no class; the classes are {', '.join(profile.classes) or 'none'}"
+    regression = profile.task == "regression"
+    for metric in settings.benchmarks:
+        if regression != (metric in ("mae_difference", "bias_difference")):
+            yield f"benchmarks: {profile.task} has no {metric}"
+
+
+def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield place and fault where KServe's mapping names a model or a class that is not there."""
+    names = [model.name for model in config.models]
+    for index, source in enumerate(config.sources):
+        for service, mapping in (source.http.kserve.models if source.http else {}).items():
+            place = ("sources", index, "http", "kserve", "models", service)
+            model = mapping.model or service.rpartition("/")[2]
+            if model not in names:
+                yield place, f"{service}: model {model!r} is not among models: {', '.join(names)}"
+            elif mapping.classes and sorted(mapping.classes) != sorted(profiles[model].classes):
+                yield (
+                    (*place, "classes"),
+                    f"{service}: classes must be those of the profile, in the order of the model's output: "
+                    f"{', '.join(profiles[model].classes) or 'none'}",
+                )

@@ -1,0 +1,44 @@
+"""The whole configuration file: what may be written in it."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from mlops_exporter.settings.compute import ComputeSettings
+from mlops_exporter.settings.document import Settings as _Settings
+from mlops_exporter.settings.models import Limits, ModelSettings
+from mlops_exporter.settings.sources import HttpSource, RelativePath, SourceSettings
+
+
+class StateSettings(_Settings):
+    """Where state is kept, so that nothing acknowledged is lost."""
+
+    path: RelativePath
+
+
+class Config(_Settings):
+    """The whole configuration."""
+
+    state: StateSettings | None = None
+    models: Annotated[list[ModelSettings], Field(min_length=1)]
+    sources: list[SourceSettings] = [SourceSettings(name="push", http=HttpSource())]
+    compute: ComputeSettings = ComputeSettings()
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Config":
+        for kind, names in (("models", [m.name for m in self.models]), ("sources", [s.name for s in self.sources])):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind}: every name once, but these are there twice: {', '.join(twice)}")
+        if sum(source.http is not None for source in self.sources) > 1:
+            raise ValueError("sources: one http source at most, since all share /v1/events")
+        known = {model.name for model in self.models}
+        for token in (token for source in self.sources if source.http for token in source.http.tokens):
+            if unknown := sorted(set(token.models or ()) - known):
+                raise ValueError(
+                    f"tokens: no model is named {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                )
+        if sum(source.stdin is not None for source in self.sources) > 1:
+            raise ValueError("sources: one stdin source at most, since there is one standard input")
+        return self

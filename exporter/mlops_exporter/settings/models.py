@@ -1,0 +1,243 @@
+"""What may be written of a model."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from mlops_exporter.profile.profile import Task
+from mlops_exporter.profile.values import canonical
+from mlops_exporter.settings.document import Settings as _Settings
+from mlops_exporter.settings.durations import Duration
+from mlops_exporter.statistics.thresholds import SMALLEST_ALPHA
+
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:/-]*"
+
+Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+
+
+class Benchmark(_Settings):
+    """The values that a metric must keep: absolute, or against the profile's own performance."""
+
+    min: float | None = None
+    max: float | None = None
+    max_drop: Annotated[float, Field(ge=0)] | None = None
+    max_increase: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Benchmark":
+        if not self.model_fields_set:
+            raise ValueError("a benchmark needs min, max, max_drop or max_increase")
+        if {"min", "max_drop"} <= self.model_fields_set or {"max", "max_increase"} <= self.model_fields_set:
+            raise ValueError("give min or max_drop, and max or max_increase, not both of a kind")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min is {self.min:g} and max {self.max:g}: nothing lies between them")
+        return self
+
+
+class DriftSettings(_Settings):
+    """Which drift statistics are exported and when they count as drift."""
+
+    statistics: list[Statistic] = ["psi", "js", "ks"]
+    false_alarm_rate: Annotated[float, Field(ge=SMALLEST_ALPHA, le=0.2)] = 0.01
+    min_effect: dict[Statistic, Annotated[float, Field(ge=0)]] = {"psi": 0.1, "js": 0.1, "ks": 0.1}
+
+
+class AttributeSettings(_Settings):
+    """A sensitive attribute: a name, or names joined by `*` for their intersection; `edges` cut a numeric one."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    edges: Annotated[list[float], Field(max_length=50)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("edges")
+    @classmethod
+    def _edges_ascend(cls, edges: list[float]) -> list[float]:
+        if edges != sorted(set(edges)):
+            raise ValueError("edges must ascend")
+        return edges
+
+
+FairnessMetric = Literal[
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equal_opportunity_difference",
+    "mae_difference",
+    "bias_difference",
+]
+
+
+class FairnessBenchmark(_Settings):
+    """The values that a measure of fairness must keep."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FairnessBenchmark":
+        if not self.model_fields_set:
+            raise ValueError("a benchmark needs min or max")
+        return self
+
+
+class FairnessSettings(_Settings):
+    """Whose treatment is compared. Groups below `min_group_size` are exported by size alone."""
+
+    attributes: Annotated[list[AttributeSettings], Field(min_length=1, max_length=20)]
+    favourable: str | None = None
+    min_group_size: Annotated[int, Field(ge=2)] = 30
+    benchmarks: dict[FairnessMetric, FairnessBenchmark] = {}
+
+    @property
+    def edges(self) -> dict[str, list[float]]:
+        """Edges by attribute; none for a categorical one."""
+        return {attribute.name: attribute.edges for attribute in self.attributes}
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _benchmarks_are_possible(
+        cls, benchmarks: dict[FairnessMetric, FairnessBenchmark]
+    ) -> dict[FairnessMetric, FairnessBenchmark]:
+        for metric, benchmark in benchmarks.items():
+            highest = math.inf if metric in ("mae_difference", "bias_difference") else 1.0
+            for value in (benchmark.min, benchmark.max):
+                if value is not None and not 0.0 <= value <= highest:
+                    raise ValueError(f"{metric}: {value:g} must lie between 0 and {highest:g}")
+        return benchmarks
+
+    @field_validator("favourable", mode="before")
+    @classmethod
+    def _favourable_is_a_class(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float | bool) else value
+
+    @field_validator("attributes")
+    @classmethod
+    def _attributes_differ(cls, attributes: list[AttributeSettings]) -> list[AttributeSettings]:
+        names = [attribute.name for attribute in attributes]
+        if len(set(names)) != len(names):
+            raise ValueError("every attribute once")
+        if any(attribute.edges and "*" in attribute.name for attribute in attributes):
+            raise ValueError("an intersection has no edges of its own; give them to its attributes")
+        return attributes
+
+
+class EstimationSettings(_Settings):
+    """Performance estimated before the labels are in."""
+
+    enabled: bool = True
+
+
+class MultivariateSettings(_Settings):
+    """Drift of the joint distribution of the numeric features; the rate of false alarms is the drift's."""
+
+    enabled: bool = True
+    min_effect: dict[Literal["mmd", "pca_reconstruction"], Annotated[float, Field(ge=0)]] = {
+        "mmd": 0.05,
+        "pca_reconstruction": 0.1,
+    }
+
+
+class ChangeSettings(_Settings):
+    """Changes of errors and scores as they happen; changes of a mean in [0, 1] up to `tolerance` are let pass."""
+
+    enabled: bool = True
+    false_alarm_probability: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    tolerance: Annotated[float, Field(ge=0, le=0.5)] = 0.01
+
+
+class ChallengeSettings(_Settings):
+    """Two versions that predict the same events under the same ids."""
+
+    champion: Annotated[str, Field(min_length=1, max_length=64)]
+    challenger: Annotated[str, Field(min_length=1, max_length=64)]
+
+    @field_validator("champion", "challenger", mode="before")
+    @classmethod
+    def _is_a_version(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float) else value
+
+    @model_validator(mode="after")
+    def _differ(self) -> "ChallengeSettings":
+        if self.champion == self.challenger:
+            raise ValueError("champion and challenger must be two versions")
+        return self
+
+
+class MinSamples(_Settings):
+    """Sample sizes below which no performance and no drift is exported."""
+
+    performance: Annotated[int, Field(ge=1)] = 30
+    drift: Annotated[int, Field(ge=10)] = 100
+
+
+class ModelSettings(_Settings):
+    """One watched model."""
+
+    name: Annotated[str, Field(pattern=f"^{MODEL_NAME}$", max_length=128)]
+    task: Task
+    profile: Path
+    windows: Annotated[list[Duration], Field(min_length=1, max_length=8)] = [900.0, 3600.0, 86400.0]
+    positive: str | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    performance_time: Literal["label", "prediction"] = "label"
+    label_delay: Duration = 7 * 86400.0
+    label_ttl: Duration = 30 * 86400.0
+    benchmarks: dict[str, Benchmark] = {}
+    drift: DriftSettings = DriftSettings()
+    min_samples: MinSamples = MinSamples()
+    fairness: FairnessSettings | None = None
+    estimation: EstimationSettings = EstimationSettings()
+    multivariate: MultivariateSettings = MultivariateSettings()
+    change: ChangeSettings = ChangeSettings()
+    challenge: ChallengeSettings | None = None
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _positive_is_a_class(cls, value: object) -> object:
+        return canonical(value) if isinstance(value, str | int | float | bool) else value
+
+    @field_validator("windows")
+    @classmethod
+    def _windows_differ(cls, windows: list[float]) -> list[float]:
+        if len(set(windows)) != len(windows) or min(windows) < 1:
+            raise ValueError("windows must differ from each other and last 1s or longer")
+        return sorted(windows)
+
+    @model_validator(mode="after")
+    def _label_delay_fits(self) -> "ModelSettings":
+        if "label_delay" not in self.model_fields_set and self.label_delay > self.label_ttl:
+            return self.model_copy(update={"label_delay": self.label_ttl})
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> "ModelSettings":
+        if self.label_delay > self.label_ttl:
+            raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
+        if self.positive is not None and self.task != "binary":
+            raise ValueError(f"positive: only a binary model has a positive class, not a {self.task} one")
+        return self
+
+
+DEFAULT_SERIES = 20_000
+
+
+class Limits(_Settings):
+    """Bounds that keep memory, work and series finite whatever comes in."""
+
+    series: Annotated[int, Field(ge=1000)] = DEFAULT_SERIES
+    pending_predictions: Annotated[int, Field(ge=1)] = 10_000_000
+    remembered_labels: Annotated[int, Field(ge=0)] = 1_000_000
+    versions: Annotated[int, Field(ge=1, le=1000)] = 16
+    features: Annotated[int, Field(ge=1)] = 5000
+    categories: Annotated[int, Field(ge=1)] = 1000
+    classes: Annotated[int, Field(ge=2)] = 200
+    groups: Annotated[int, Field(ge=2)] = 200
+    queue_events: Annotated[int, Field(ge=1)] = 100_000
+    body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024

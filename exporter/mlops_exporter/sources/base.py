@@ -1,0 +1,166 @@
+"""The interface between sources and the intake.
+
+A source runs until it is cancelled, delivers bodies (NDJSON, or whatever the intake decodes), and learns that a body
+is durable when `deliver` returns: only then may it acknowledge. The position it passes along is stored with the
+events in one transaction, so after a crash it goes on exactly where the last durable body ended.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from mlops_exporter.events.reasons import Reason
+
+BATCH_EVENTS = 1000
+"""Events that a source gathers to one body."""
+
+BATCH_SECONDS = 0.1
+"""How long a source waits for more events before it delivers what it has."""
+
+STOP_SECONDS = 5.0
+"""How long a cancelled source may take to finish the body at hand."""
+
+RETRY_SECONDS = (0.5, 30.0)
+"""Shortest and longest pause before a broken connection is tried again; it doubles from one to the other."""
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+class QueueFullError(Exception):
+    """The intake has no room; `retry_after` is the number of seconds after which to try again."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"the queue is full: send again after {retry_after:g} s")
+        self.retry_after = retry_after
+
+
+class UnavailableError(QueueFullError):
+    """The intake cannot make anything durable now; the message says why."""
+
+    def __init__(self, reason: str, retry_after: float = 5.0) -> None:
+        Exception.__init__(self, reason)
+        self.retry_after = retry_after
+
+
+class IntakeResult(NamedTuple):
+    """What became of a body. `errors` describes refused events as (line, reason)."""
+
+    accepted: int
+    rejected: int = 0
+    errors: Sequence[tuple[int, str]] = ()
+
+
+@dataclass(slots=True)
+class Translated:
+    """What a body in another format says, as events.
+
+    `lines` are NDJSON events, `origins` the number (from 1) in the body of what each came of, `refused` the numbers
+    and reasons of what was refused.
+    """
+
+    lines: list[bytes] = field(default_factory=list)
+    origins: list[int] = field(default_factory=list)
+    refused: list[tuple[int, Reason]] = field(default_factory=list)
+
+
+ARROW_TYPE = "application/vnd.apache.arrow.stream"
+
+
+class Content(NamedTuple):
+    """What a request says of its body: media type (lower case) and attributes of a CloudEvent (its `ce-…` headers)."""
+
+    type: str = "application/x-ndjson"
+    attributes: Mapping[str, str] = MappingProxyType({})
+
+
+class Sink(Protocol):
+    """What a source delivers to."""
+
+    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+        """Take the events of a body, which arrived at `arrived` (Unix seconds); returns once they are durable.
+
+        Raises QueueFullError, having taken nothing.
+        """
+        ...
+
+    def position(self, source: str) -> bytes | None:
+        """Return the position that was stored with the last durable body of a source, None when there is none."""
+        ...
+
+
+class Health(NamedTuple):
+    """Whether a source can deliver, how many events are known to wait beyond it, and what is wrong if it is not up."""
+
+    up: bool
+    lag_events: float | None = None
+    error: str | None = None
+
+
+class Source(Protocol):
+    """A pulling source. `health` may be asked at any time."""
+
+    name: str
+    health: Health
+
+    async def run(self, sink: Sink) -> None:
+        """Deliver events until cancelled; a broken connection is tried again, and shows in `health` meanwhile."""
+        ...
+
+
+async def deliver(sink: Sink, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+    """Submit a body, waiting while the intake is full: what was pulled must not be lost."""
+    while True:
+        try:
+            return await finish(sink.submit(source, body, arrived, position))
+        except QueueFullError as full:
+            await asyncio.sleep(full.retry_after)
+
+
+async def finish(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await `work` to its end even when cancelled meanwhile, for STOP_SECONDS at most; the cancellation comes after."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        _, unfinished = await asyncio.wait({task}, timeout=STOP_SECONDS)
+        if unfinished:
+            task.cancel()
+            await asyncio.wait({task})
+        raise
+
+
+def stay_cancelled() -> None:
+    """Raise CancelledError when this task was cancelled and a library has kept that to itself."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def persist(
+    source: Source, attempt: Callable[[], Awaitable[None]], faults: tuple[type[Exception], ...], traceback: bool = False
+) -> None:
+    """Run `attempt` until it returns, and again after each of `faults`, pausing longer and longer until it is up.
+
+    A fault shows in the source's health, and is logged when it is another one than before.
+    """
+    shortest, longest = RETRY_SECONDS
+    pause = shortest
+    while True:
+        try:
+            return await attempt()
+        except faults as fault:
+            if source.health.up:
+                pause = shortest
+            error = f"{type(fault).__name__}: {fault}"
+            if error != source.health.error:
+                _log.warning("source %s is down and will be tried again: %s", source.name, error, exc_info=traceback)
+            source.health = Health(False, None, error)
+        stay_cancelled()
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # nosec B311: not all exporters at once
+        pause = min(2 * pause, longest)

@@ -1,0 +1,436 @@
+"""KServe's inference logger: CloudEvents in, this product's own events out.
+
+The logger sends the request and the response of one inference as two CloudEvents that share an id and differ in type.
+Whichever comes first waits here for the other; together they are one event per row. Payloads are those of the
+inference protocols V1 (`instances`, `predictions`) and V2 (`inputs`, `outputs`).
+"""
+
+import base64
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from mlops_exporter.events.reasons import Reason, Refused
+from mlops_exporter.events.schema import DEFAULT_VERSION
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.settings.sources import KServeModel, KServeSettings
+from mlops_exporter.sources.base import Content, Translated
+
+Kind = Literal["request", "response"]
+Outcome = Literal["joined", "request_alone", "response_alone", "evicted", "duplicate", "ignored"]
+
+OUTCOMES: Final[dict[Outcome, str]] = {
+    "joined": "its other half was there, and both became events",
+    "request_alone": "a request whose response did not come within `wait`: counted by its features alone",
+    "response_alone": "a response whose request did not come within `wait`: counted by its prediction alone",
+    "evicted": "counted alone before its time, because too many others wait",
+    "duplicate": "the same id and type came before: dropped",
+    "ignored": "from another component than the mapping names (a transformer, an explainer): dropped",
+}
+
+_KINDS: Final[dict[str, Kind]] = {
+    "org.kubeflow.serving.inference.request": "request",
+    "org.kubeflow.serving.inference.response": "response",
+}
+_STRUCTURED = "application/cloudevents+json"
+_BATCHED = "application/cloudevents-batch+json"
+_UNMAPPED = KServeModel()
+_ALONE: Final[dict[Kind, Outcome]] = {"request": "request_alone", "response": "response_alone"}
+
+_Key = tuple[str, str, str]
+_Row = dict[str, Any]
+
+
+class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A request or response, the `number`th CloudEvent (from 1) of its body.
+
+    `key` is model, version and id; `rows` are the members that it gives to the event of each row, as JSON objects.
+    """
+
+    key: _Key
+    kind: Kind
+    time: str | None
+    number: int
+    rows: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        return sum(map(len, self.rows))
+
+
+class Reading(msgspec.Struct, array_like=True):
+    """A body of CloudEvents as it is journalled: what it says by itself, whatever came before.
+
+    `refused` are the numbers and reasons of CloudEvents that cannot be used, `ignored` is how many need not be. First
+    of all, halves that arrived at `expired` or before are given out alone.
+    """
+
+    halves: list[Half] = []
+    refused: list[tuple[int, Reason]] = []
+    ignored: int = 0
+    expired: float = -math.inf
+
+
+class _Waiting(NamedTuple):
+    """A half that arrived at `arrived` (Unix seconds)."""
+
+    half: Half
+    arrived: float
+
+
+class _State(msgspec.Struct, array_like=True):
+    """As it is stored: halves that wait as (kind, time, arrived, rows) by their keys, and what is remembered."""
+
+    waiting: list[tuple[_Key, tuple[Kind, str | None, float, list[bytes]]]]
+    remembered: list[tuple[str, str, str, Kind]]
+    counts: dict[Outcome, int] = {}
+
+
+def is_cloud_event(content: Content) -> bool:
+    """Return whether a body holds CloudEvents: structured, batched, or binary (its attributes in headers)."""
+    return content.type in (_STRUCTURED, _BATCHED) or "type" in content.attributes
+
+
+class KServe:
+    """Joins requests and responses. For the event loop alone; `counts` say what became of every CloudEvent taken.
+
+    What depends on one body alone is done by `read`, and what depends on those before it by `translate`, which a
+    restart repeats in the order of the journal.
+    """
+
+    def __init__(self, settings: KServeSettings, profiles: Mapping[str, Profile]) -> None:
+        self._settings = settings
+        self._profiles = profiles
+        self._waiting: dict[_Key, _Waiting] = {}
+        self._waiting_bytes = 0
+        self._remembered: dict[tuple[str, str, str, Kind], None] = {}
+        self.counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+
+    def renew(self, settings: KServeSettings, profiles: Mapping[str, Profile]) -> None:
+        """Go on with other settings; what waits, waits by them."""
+        self._settings = settings
+        self._profiles = profiles
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests and responses that wait for their other half."""
+        return len(self._waiting)
+
+    def read(self, content: Content, body: bytes, models: frozenset[str] | None = None) -> bytes:
+        """Return a body of CloudEvents, of `models` only unless that is None, as `translate` takes it."""
+        reading = Reading([], [])
+        try:
+            for number, event in enumerate(_cloud_events(content, body), 1):
+                try:
+                    half = self._read_one(event, number, models)
+                except Refused as refused:
+                    reading.refused.append((number, refused.reason))
+                else:
+                    if half is None:
+                        reading.ignored += 1
+                    else:
+                        reading.halves.append(half)
+        except Refused as refused:
+            reading.refused.append((1, refused.reason))
+        return msgspec.msgpack.encode(reading)
+
+    def translate(self, body: bytes, arrived: float) -> Translated:
+        """Take what `read` or `expiry` returned, at `arrived` (Unix seconds)."""
+        made = Translated()
+        reading = msgspec.msgpack.decode(body, type=Reading)
+        while (oldest := self._oldest(reading.expired)) is not None:
+            self._give_alone(oldest, _ALONE[self._waiting[oldest].half.kind], 1, made)
+        made.refused += reading.refused
+        self.counts["ignored"] += reading.ignored
+        for half in reading.halves:
+            try:
+                self._join(half, arrived, made)
+            except Refused as refused:
+                made.refused.append((half.number, refused.reason))
+        made.refused.sort()
+        return made
+
+    def expiry(self, now: float) -> bytes | None:
+        """Return for `translate` that halves have waited long enough by `now`, None when there are none."""
+        expired = now - self._settings.wait
+        return None if self._oldest(expired) is None else msgspec.msgpack.encode(Reading(expired=expired))
+
+    def state(self) -> bytes:
+        """Return what waits, what is remembered and what was counted, for `restore` after a restart."""
+        waiting = [(key, (w.half.kind, w.half.time, w.arrived, w.half.rows)) for key, w in self._waiting.items()]
+        return msgspec.msgpack.encode((waiting, list(self._remembered), self.counts))
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a `state`."""
+        stored = msgspec.msgpack.decode(state, type=_State)
+        self._waiting = {
+            key: _Waiting(Half(key, kind, time, 1, rows), arrived)
+            for key, (kind, time, arrived, rows) in stored.waiting
+        }
+        self._waiting_bytes = sum(waiting.half.size for waiting in self._waiting.values())
+        self._remembered = dict.fromkeys(stored.remembered)
+        self.counts.update(stored.counts)
+
+    def _read_one(self, event: "_CloudEvent | Reason", number: int, models: frozenset[str] | None) -> Half | None:
+        """Return a half, None for a component that does not matter; raises Refused."""
+        if isinstance(event, str):
+            raise Refused(event)
+        kind = _KINDS.get(event.attributes["type"])
+        if kind is None:
+            raise Refused("unknown_cloud_event_type")
+        service, namespace = event.attributes["inferenceservicename"], event.attributes.get("namespace", "")
+        mappings = self._settings.models
+        mapping = mappings.get(f"{namespace}/{service}") or mappings.get(service) or _UNMAPPED
+        model = mapping.model or service
+        if models is not None and model not in models:
+            raise Refused("forbidden_model")
+        profile = self._profiles.get(model)
+        if profile is None:
+            raise Refused("unknown_model")
+        if event.attributes.get("component", mapping.component) != mapping.component:
+            return None
+        key = (model, event.attributes.get(mapping.version) or DEFAULT_VERSION, event.attributes["id"])
+        if kind == "request":
+            rows: list[_Row] = [{"features": features} for features in _request(event.data, mapping)]
+        else:
+            rows = _response(event.data, mapping, profile)
+        return Half(key, kind, event.attributes.get("time"), number, [_encode(row) for row in rows])
+
+    def _join(self, half: Half, arrived: float, made: Translated) -> None:
+        key = half.key
+        if (*key, half.kind) in self._remembered:
+            self.counts["duplicate"] += 1
+            return
+        waiting = self._waiting.get(key)
+        if waiting is not None and len(waiting.half.rows) != len(half.rows):
+            raise Refused("rows_differ")
+        self._remember((*key, half.kind))
+        if waiting is None:
+            self._wait(half, arrived, made)
+            return
+        other = self._stop_waiting(key)
+        request, response = (half, other) if half.kind == "request" else (other, half)
+        joined = [_merged(asked, answered) for asked, answered in zip(request.rows, response.rows, strict=True)]
+        _give(key, request.time or response.time, joined, half.number, made)
+        self.counts["joined"] += 2
+
+    def _wait(self, half: Half, arrived: float, made: Translated) -> None:
+        self._waiting[half.key] = _Waiting(half, arrived)
+        self._waiting_bytes += half.size
+        settings = self._settings
+        while len(self._waiting) > settings.waiting_events or self._waiting_bytes > settings.waiting_bytes:
+            self._give_alone(next(iter(self._waiting)), "evicted", half.number, made)
+
+    def _oldest(self, time: float) -> _Key | None:
+        """Return the key of what has waited longest, if it arrived at `time` or before."""
+        key = next(iter(self._waiting), None)
+        return None if key is None or self._waiting[key].arrived > time else key
+
+    def _give_alone(self, key: _Key, outcome: Outcome, number: int, made: Translated) -> None:
+        half = self._stop_waiting(key)
+        _give(key, half.time, half.rows, number, made)
+        self.counts[outcome] += 1
+
+    def _stop_waiting(self, key: _Key) -> Half:
+        half = self._waiting.pop(key).half
+        self._waiting_bytes -= half.size
+        return half
+
+    def _remember(self, half: tuple[str, str, str, Kind]) -> None:
+        self._remembered[half] = None
+        if len(self._remembered) > self._settings.remembered_events:
+            del self._remembered[next(iter(self._remembered))]
+
+
+def _merged(first: bytes, second: bytes) -> bytes:
+    """Return one JSON object with the members of two."""
+    return first[:-1] + b"," + second[1:]
+
+
+def _give(key: _Key, time: str | None, rows: Sequence[bytes], number: int, made: Translated) -> None:
+    """Turn rows into lines. A single row keeps the CloudEvent's id, several have `id/0`, `id/1`, …."""
+    model, version, identifier = key
+    for row, members in enumerate(rows):
+        event = {"model": model, "version": version, "id": identifier if len(rows) == 1 else f"{identifier}/{row}"}
+        if time is not None:
+            event["ts"] = time
+        made.lines.append(_merged(msgspec.json.encode(event), members))
+        made.origins.append(number)
+
+
+class _CloudEvent(NamedTuple):
+    """Attributes (required ones and extensions) and data of a CloudEvent."""
+
+    attributes: Mapping[str, str]
+    data: Any
+
+
+def _cloud_events(content: Content, body: bytes) -> Iterator[_CloudEvent | Reason]:
+    """Yield the CloudEvents of a body, or why one is none. Raises Refused when the body as a whole cannot be read."""
+    value = _parse(body)
+    if content.type == _BATCHED:
+        if not isinstance(value, list):
+            raise Refused("not_an_object")
+        for event in value:
+            try:
+                yield _structured(event)
+            except Refused as refused:
+                yield refused.reason
+    elif content.type == _STRUCTURED:
+        yield _structured(value)
+    else:
+        yield _checked(content.attributes, value)
+
+
+def _structured(event: Any) -> _CloudEvent:
+    if not isinstance(event, dict):
+        raise Refused("not_an_object")
+    data = event.get("data")
+    if "data_base64" in event:
+        try:
+            data = base64.b64decode(event["data_base64"], validate=True)
+        except (TypeError, ValueError):
+            raise Refused("bad_cloud_event") from None
+    if isinstance(data, bytes | str):  # a string, too, is what some brokers make of JSON
+        data = _parse(data)
+    return _checked({name: value for name, value in event.items() if isinstance(value, str)}, data)
+
+
+def _checked(attributes: Mapping[str, str], data: Any) -> _CloudEvent:
+    if not all(attributes.get(name) for name in ("id", "type", "inferenceservicename")) or data is None:
+        raise Refused("bad_cloud_event")
+    try:
+        "".join(attributes.values()).encode()
+    except UnicodeEncodeError:  # JSON may escape half a surrogate pair
+        raise Refused("bad_cloud_event") from None
+    return _CloudEvent(attributes, data)
+
+
+def _request(payload: Any, mapping: KServeModel) -> list[_Row]:
+    """Return the features of each row of a request."""
+    payload = _members(payload)
+    if isinstance(instances := payload.get("instances"), list):
+        return [_named(instance, mapping.features) for instance in instances]
+    columns: dict[str, list[Any]] = {}
+    for name, width, values in _tensors(payload.get("inputs")):
+        if width == 1:
+            columns[name] = values
+        elif width == len(mapping.features):
+            columns.update((feature, values[column::width]) for column, feature in enumerate(mapping.features))
+        else:
+            raise Refused("unnamed_columns")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _named(instance: Any, names: Sequence[str]) -> _Row:
+    if isinstance(instance, dict):
+        return {name: _single(value) for name, value in instance.items()}
+    values = instance if isinstance(instance, list) else [instance]
+    if len(values) != len(names):
+        raise Refused("unnamed_columns")
+    return dict(zip(names, values, strict=True))
+
+
+def _response(payload: Any, mapping: KServeModel, profile: Profile) -> list[_Row]:
+    """Return what the model said of each row, as members of an event."""
+    payload = _members(payload)
+    if isinstance(predictions := payload.get("predictions"), list):
+        rows = [row if isinstance(row, dict) else {"predictions": row} for row in predictions]
+    else:
+        outputs = {
+            name: values if width == 1 else [values[start : start + width] for start in range(0, len(values), width)]
+            for name, width, values in _tensors(payload.get("outputs"))
+        }
+        rows = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
+    return [_said(row, mapping, profile) for row in rows]
+
+
+def _said(outputs: Mapping[str, Any], mapping: KServeModel, profile: Profile) -> _Row:
+    """Return one row's outputs as `prediction`, `score` and `scores`."""
+    roles = mapping.outputs or (dict.fromkeys(outputs, "prediction") if len(outputs) == 1 else {})
+    members: _Row = {}
+    for name, role in roles.items():
+        if name not in outputs:
+            continue
+        value = _single(outputs[name])
+        if role == "scores":
+            classes = mapping.classes or profile.classes
+            if not isinstance(value, list) or len(value) != len(classes):
+                raise Refused("unmapped_outputs")
+            scores = dict(zip(classes, value, strict=True))
+            members.update({"score": scores[profile.positive]} if profile.task == "binary" else {"scores": scores})
+        elif isinstance(value, list):
+            raise Refused("unmapped_outputs")
+        else:
+            members[role] = value
+    if not members:
+        raise Refused("unmapped_outputs")
+    return members
+
+
+def _tensors(tensors: Any) -> list[tuple[str, int, list[Any]]]:
+    """Return name, width (values per row) and row-major values of the tensors of one V2 payload."""
+    if not isinstance(tensors, list) or not tensors:
+        raise Refused("bad_payload")
+    read = []
+    for tensor in tensors:
+        if not isinstance(tensor, dict) or not isinstance(name := tensor.get("name"), str):
+            raise Refused("bad_payload")
+        shape, data = tensor.get("shape"), tensor.get("data")
+        if not isinstance(shape, list) or not shape or not all(type(size) is int and size >= 0 for size in shape):
+            raise Refused("bad_payload")
+        values = _flat(data, len(shape)) if isinstance(data, list) else []
+        width = math.prod(shape[1:])
+        if not width or len(values) != shape[0] * width:
+            raise Refused("bad_payload")
+        read.append((name, width, values))
+    if len({len(values) // width for _, width, values in read}) > 1:
+        raise Refused("bad_payload")
+    return read
+
+
+def _flat(data: list[Any], dimensions: int) -> list[Any]:
+    """Return the values of a tensor whose data may be nested as its shape is, or flat already."""
+    for _ in range(dimensions - 1):
+        if not all(isinstance(row, list) for row in data):
+            break
+        data = list(chain.from_iterable(data))
+    return data
+
+
+def _single(value: Any) -> Any:
+    """Return the only value of a list of one; anything else as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _members(payload: Any) -> dict[str, Any]:
+    if not isinstance(payload, dict):
+        raise Refused("bad_payload")
+    return payload
+
+
+def _parse(data: bytes | str) -> Any:
+    """Return a JSON value; with NaN and infinities, which JSON lacks and Python servers send."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise Refused("malformed_json") from None
+
+
+def _encode(event: _Row) -> bytes:
+    try:
+        return msgspec.json.encode(event)
+    except (ValueError, OverflowError, RecursionError):
+        pass
+    try:
+        return json.dumps(event).encode()  # takes half a surrogate pair, and integers beyond 64 bits
+    except RecursionError:
+        raise Refused("malformed_json") from None

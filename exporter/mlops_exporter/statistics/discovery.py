@@ -1,0 +1,60 @@
+"""Many tests at once: which of hundreds of features have drifted, and how much those matter.
+
+A drift statistic is judged by its ratio to the critical value for the rate α. That ratio is continued to rarer events
+by the law that the statistic has in large samples, so that the p-value is α where the ratio is 1.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtrc, chdtri, kolmogi, kolmogorov, ndtr, ndtri
+
+from mlops_exporter.statistics import F64
+from mlops_exporter.statistics.thresholds import Statistic
+
+Flags = NDArray[np.bool_]
+
+
+def p_values(statistic: Statistic, ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+    """Return p-values, (..., S), of statistics with that `ratio` to their critical value; `bins`, (S,), how many each.
+
+    psi, js² and hellinger² follow a χ² with one degree of freedom less than bins, ks Kolmogorov's law; the tail of tvd
+    and wasserstein is taken to be normal.
+    """
+    degrees = np.maximum(bins - 1, 1)
+    if statistic in ("psi", "js", "hellinger"):
+        scale = ratio if statistic == "psi" else ratio**2
+        return np.asarray(chdtrc(degrees, scale * chdtri(degrees, alpha)), np.float64)
+    if statistic == "ks":
+        return np.asarray(kolmogorov(ratio * kolmogi(alpha)), np.float64)
+    return np.asarray(2 * ndtr(ratio * ndtri(alpha / 2)), np.float64)
+
+
+def combined(p: F64) -> F64:
+    """Return one p-value for several tests of the same feature, (..., S, tests) to (..., S), by Bonferroni.
+
+    NaN where none was made.
+    """
+    made = (~np.isnan(p)).sum(-1)
+    smallest = np.fmin.reduce(p, axis=-1, initial=1.0)
+    return np.where(made > 0, np.minimum(smallest * made, 1.0), np.nan)
+
+
+def discoveries(p: F64, rate: float) -> Flags:
+    """Return which of the tests, (..., S), stand out with a false-discovery rate of at most `rate`.
+
+    Benjamini and Hochberg (1995, J. R. Stat. Soc. B 57(1)): valid for independent or positively dependent tests. If
+    nothing has drifted, the probability that anything stands out is `rate`. NaN takes no part.
+    """
+    tests = (~np.isnan(p)).sum(-1, keepdims=True)
+    ordered = np.sort(p, axis=-1)  # NaN last
+    line = rate * np.arange(1, p.shape[-1] + 1) / np.maximum(tests, 1)
+    limit = np.fmax.reduce(np.where(ordered <= line, ordered, np.nan), axis=-1, initial=-1.0, keepdims=True)
+    return np.asarray(p <= limit)
+
+
+def weighted_mean(values: F64, weights: F64) -> F64:
+    """Mean of the values, (..., S), by the features' importances, (S,), among those that have a value; else NaN."""
+    known = ~np.isnan(values)
+    total = (known * weights).sum(-1)
+    mean: F64 = np.where(known, values * weights, 0.0).sum(-1) / np.where(total > 0, total, np.nan)
+    return mean

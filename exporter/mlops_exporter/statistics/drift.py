@@ -1,0 +1,107 @@
+"""How far the binned distribution of a window is from that of the reference: one short function per statistic.
+
+The bins of many variables lie one behind the other on one flat axis of C cells. `starts`, shape (S,), strictly
+ascending from 0, holds the first cell of each of the S variables; the last variable ends with the axis. All functions
+take `current` of shape (..., C), `reference` of shape (C,) and give (..., S). A variable without a single count on
+either side is NaN.
+
+Ratios and logarithms need no bin to be empty: `psi`, `js` and `hellinger` first add 1/2 to every bin on both sides.
+`ks`, `tvd` and `wasserstein` use the plain proportions.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.statistics import F64
+
+Starts = NDArray[np.intp]
+
+PSEUDOCOUNT = 0.5
+
+
+def totals(counts: F64, starts: Starts) -> F64:
+    """Sum the cells of each variable: (..., C) to (..., S)."""
+    result: F64 = np.add.reduceat(counts, starts, axis=-1)
+    return result
+
+
+def sizes(starts: Starts, cells: int) -> NDArray[np.intp]:
+    """Return the number of cells of each variable, (S,)."""
+    return np.diff(starts, append=cells)
+
+
+def proportions(counts: F64, starts: Starts, pseudocount: float = 0.0) -> F64:
+    """Share of each cell in its variable, (..., C), after adding `pseudocount` to every cell; NaN without counts."""
+    bins = sizes(starts, counts.shape[-1])
+    total = totals(counts, starts)
+    scale = np.where(total > 0, total + pseudocount * bins, np.nan)
+    shares: F64 = (counts + pseudocount) / np.repeat(scale, bins, axis=-1)
+    return shares
+
+
+def psi(current: F64, reference: F64, starts: Starts) -> F64:
+    """Return the population stability index, Σ (p − q) ln(p / q), in nats, ≥ 0.
+
+    It is Jeffreys' symmetric divergence (Jeffreys 1946, Proc. R. Soc. A 186); credit scoring gave it its name
+    (Siddiqi 2006, Credit Risk Scorecards).
+    """
+    p = proportions(current, starts, PSEUDOCOUNT)
+    q = proportions(reference, starts, PSEUDOCOUNT)
+    return totals((p - q) * np.log(p / q), starts)
+
+
+def js(current: F64, reference: F64, starts: Starts) -> F64:
+    """Jensen–Shannon distance with base-2 logarithms: the square root of the divergence, in [0, 1].
+
+    Lin 1991, IEEE Trans. Inf. Theory 37(1); a metric by Endres and Schindelin 2003, IEEE Trans. Inf. Theory 49(7).
+    """
+    p = proportions(current, starts, PSEUDOCOUNT)
+    q = proportions(reference, starts, PSEUDOCOUNT)
+    middle = (p + q) / 2
+    divergence = totals(p * np.log2(p / middle) + q * np.log2(q / middle), starts) / 2
+    return np.sqrt(np.maximum(divergence, 0.0))
+
+
+def hellinger(current: F64, reference: F64, starts: Starts) -> F64:
+    """Hellinger distance √(½ Σ (√p − √q)²), in [0, 1] (Hellinger 1909, J. reine angew. Math. 136)."""
+    p = proportions(current, starts, PSEUDOCOUNT)
+    q = proportions(reference, starts, PSEUDOCOUNT)
+    return np.sqrt(totals((np.sqrt(p) - np.sqrt(q)) ** 2, starts) / 2)
+
+
+def tvd(current: F64, reference: F64, starts: Starts) -> F64:
+    """Total variation distance ½ Σ |p − q|, in [0, 1]: the share that would have to change its bin."""
+    return totals(np.abs(proportions(current, starts) - proportions(reference, starts)), starts) / 2
+
+
+def ks(current: F64, reference: F64, starts: Starts) -> F64:
+    """Kolmogorov–Smirnov distance max |P − Q| of the cumulative shares at the bin edges, in [0, 1].
+
+    For ordered bins. It never exceeds the distance of the raw samples and falls short by at most one bin's share.
+    """
+    distance, defined = _cumulative_distance(current, reference, starts)
+    return np.where(defined, np.maximum.reduceat(distance, starts, axis=-1), np.nan)
+
+
+def wasserstein(current: F64, reference: F64, starts: Starts, positions: F64) -> F64:
+    """First Wasserstein (earth mover's) distance of the binned distributions, in the unit of `positions`, ≥ 0.
+
+    `positions`, shape (C,), ascending within a variable: where a bin's mass is taken to lie. In units of the
+    reference's standard deviation the distance compares between variables.
+    """
+    distance, defined = _cumulative_distance(current, reference, starts)
+    gaps = np.diff(positions, append=0.0)
+    gaps[starts[1:] - 1] = 0.0
+    gaps[-1:] = 0.0
+    return np.where(defined, totals(distance * gaps, starts), np.nan)
+
+
+def _cumulative_distance(current: F64, reference: F64, starts: Starts) -> tuple[F64, NDArray[np.bool_]]:
+    """|P − Q| at each bin's upper edge, (..., C), and which variables are defined, (..., S).
+
+    One running sum serves all variables, as the differences within each sum to 0.
+    """
+    difference = proportions(current, starts) - proportions(reference, starts)
+    undefined = np.isnan(difference)
+    difference[undefined] = 0.0
+    return np.abs(np.cumsum(difference, axis=-1)), ~undefined[..., starts]

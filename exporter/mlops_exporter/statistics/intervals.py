@@ -1,0 +1,109 @@
+"""Confidence intervals at one level, 95 %, shared by all metrics."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit, logit, stdtrit
+
+from mlops_exporter.statistics import F64
+
+Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+
+
+class Estimate(NamedTuple):
+    """A value and its 95 % interval, arrays of one shape. NaN where it cannot be computed."""
+
+    value: F64
+    lower: F64
+    upper: F64
+
+
+def wilson(successes: F64, n: F64) -> Estimate:
+    """Share `successes / n` with Wilson's score interval (Wilson 1927, JASA 22(158)); NaN for n = 0."""
+    n = np.where(n > 0, n, np.nan)
+    share = successes / n
+    shrink = 1 / (1 + Z**2 / n)
+    centre = (share + Z**2 / (2 * n)) * shrink
+    half = Z * shrink * np.sqrt(np.maximum(share * (1 - share), 0.0) / n + Z**2 / (4 * n**2))
+    # Rounding must not put a share of 0 or 1 outside its own interval.
+    return Estimate(share, np.minimum(centre - half, share).clip(0.0), np.maximum(centre + half, share).clip(None, 1.0))
+
+
+def normal(
+    value: F64, variance: F64, low: float = -np.inf, high: float = np.inf, degrees: F64 | float = np.inf
+) -> Estimate:
+    """`value` ± Z·√`variance`, the variance being that of the value itself, cut to the range [low, high].
+
+    By Student's t where the variance has so few `degrees` of freedom that it matters.
+    """
+    half = (Z if isinstance(degrees, float) else quantile(degrees)) * np.sqrt(np.maximum(variance, 0.0))
+    value = np.clip(value, low, high)  # which rounding may have left
+    return Estimate(value, np.maximum(value - half, low), np.minimum(value + half, high))
+
+
+def log_normal(value: F64, variance: F64) -> Estimate:
+    """Interval of a quantity ≥ 0, symmetric on the log scale, which skewed variances and ratios prefer."""
+    factor = np.exp(Z * np.sqrt(variance) / np.where(value > 0, value, 1.0))
+    return Estimate(value, value / factor, value * factor)
+
+
+def quantile(degrees: F64) -> F64:
+    """97.5 % quantile of Student's t for a variance estimated with so many degrees of freedom; NaN counts as many."""
+    limit = np.asarray(stdtrit(np.where(degrees > 0, degrees, np.inf), 0.975), np.float64)
+    return np.where(np.isnan(limit), Z, limit)
+
+
+def degrees_of_freedom(first: F64, second: F64, n_first: F64, n_second: F64) -> F64:
+    """Of the sum of two variances of means, of `n_*` values each (Satterthwaite 1946, Biometrics Bull. 2(6))."""
+    degrees: F64 = (first + second) ** 2 / (first**2 / (n_first - 1) + second**2 / (n_second - 1))
+    return degrees
+
+
+def logit_normal(value: F64, variance: F64, trials: F64, degrees: F64) -> Estimate:
+    """Interval of a quantity in [0, 1], symmetric in its log-odds, which keeps it inside and follows its skewness.
+
+    The variance has so many `degrees` of freedom. Where it is 0 or unknown, as of a perfect value, Wilson's interval of
+    a share of `trials` stands in: a finite window is never certain.
+    """
+    usable = (variance > 0) & (value > 0) & (value < 1)
+    inside = np.where(usable, value, 0.5)
+    half = quantile(degrees) * np.sqrt(np.where(usable, variance, 0.0)) / (inside * (1 - inside))
+    fallback = wilson(value * trials, trials)
+    lower = np.where(usable, expit(logit(inside) - half), fallback.lower)
+    return Estimate(value, lower, np.where(usable, expit(logit(inside) + half), fallback.upper))
+
+
+def mean_of_independent(parts: Estimate) -> Estimate:
+    """Mean over the last axis of independent estimates, leaving out NaN; all NaN give NaN.
+
+    The distances from value to limit add up as squares on either side (MOVER: Zou and Donner 2008, Stat. Med. 27(10)).
+    """
+    count = (~np.isnan(parts.value)).sum(-1)
+    count = np.where(count > 0, count, np.nan)
+    value = np.nansum(parts.value, -1) / count
+    below = np.sqrt(np.nansum((parts.value - parts.lower) ** 2, -1)) / count
+    above = np.sqrt(np.nansum((parts.upper - parts.value) ** 2, -1)) / count
+    return Estimate(value, value - below, value + above)
+
+
+def mean_and_variance(n: F64, total: F64, total_of_squares: F64) -> tuple[F64, F64]:
+    """Mean of x and the variance of that mean, from Σx and Σx². NaN for n = 0; no variance for n = 1."""
+    n = np.where(n > 0, n, np.nan)
+    mean = total / n
+    return mean, np.maximum(total_of_squares / n - mean**2, 0.0) / np.where(n > 1, n - 1, np.nan)
+
+
+def mean_from_sums(n: F64, total: F64, total_of_squares: F64, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """Mean with the central limit theorem's interval, from Σx and Σx²."""
+    return normal(*mean_and_variance(n, total, total_of_squares), low, high)
+
+
+def delta_multinomial(probabilities: F64, gradient: F64, n: F64, axes: tuple[int, ...]) -> F64:
+    """Variance of a smooth function of multinomial shares from `n` draws, by the delta method.
+
+    (Σ p g² − (Σ p g)²) / n over the cell `axes`, where g is the function's gradient in the shares p
+    (Agresti 2013, Categorical Data Analysis, section 16.1).
+    """
+    weighted = probabilities * gradient
+    variance: F64 = np.maximum((weighted * gradient).sum(axes) - weighted.sum(axes) ** 2, 0.0)
+    return variance / n

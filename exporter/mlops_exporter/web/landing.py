@@ -1,0 +1,206 @@
+"""The page at `/`: what an operator wants to know at night with nothing but a browser, the worst first."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from mlops_exporter.judging.status import HISTORY_SECONDS, VERDICTS, Headline, ModelState, Report, SourceState, Verdict
+from mlops_exporter.logs import Notice
+from mlops_exporter.web.page import page, table
+
+_WIDTH, _HEIGHT = 240.0, 48.0
+
+# Sign, words and colour: the colour never speaks alone.
+_VERDICTS: dict[Verdict, tuple[str, str, str]] = {
+    "failing": ("✖", "Misses its benchmark", "bad"),
+    "silent": ("◌", "No predictions", "bad"),
+    "suspect": ("⚠", "May be failing", "warn"),
+    "unfair": ("≠", "Treats groups unlike", "warn"),
+    "drifting": ("▲", "Drifting", "warn"),
+    "unknown": ("?", "Performance unknown", "warn"),
+    "good": ("✔", "Good", "good"),
+}
+
+
+def landing_page(report: Report, telemetry_path: str) -> str:
+    """Return the HTML page."""
+    state = "Ready" if report.not_ready is None else f"Not ready: {report.not_ready}"
+    tone = "good" if report.not_ready is None else "bad"
+    links = ((telemetry_path, "Metrics"), ("/api/v1/status", "Status as JSON"), ("/docs", "What the metrics mean"))
+    return page(
+        "mlops-exporter",
+        f"""<header>
+<h1>mlops-exporter</h1>
+<nav aria-label="Pages">{"".join(f'<a href="{escape(path)}">{name}</a> ' for path, name in links)}</nav>
+<p id="renewal" class="bad" role="status"></p>
+</header>
+<main>
+<p><span class="{tone}">{escape(state)}</span>, version {escape(report.version)},
+up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p>
+{_configuration(report)}
+<h2>Models</h2>
+{_models(report.models, report.time)}
+<h2>Sources</h2>
+{_sources(report.sources, report.time)}
+<h2>Last warnings and errors</h2>
+{_errors(report.errors, report.time)}
+</main>""",
+    )
+
+
+def _configuration(report: Report) -> str:
+    loading = report.configuration
+    if loading is None:
+        return ""
+    loaded = f"Configuration loaded {_ago(loading.loaded, report.time)}"
+    if loading.error is None:
+        return f'<p class="quiet">{loaded}.</p>'
+    return (
+        f'<p><span class="bad">Last reload failed</span>: {escape(loading.error)}</p>\n<p>{loaded} stays in force.</p>'
+    )
+
+
+def _models(models: Sequence[ModelState], now: float) -> str:
+    if not models:
+        return '<p class="quiet">No events yet. Send some to <code>/v1/events</code>, or see the sources.</p>'
+    worst_first = sorted(models, key=lambda model: (VERDICTS.index(model.state), model.model, model.version))
+    return f'<ul class="models">\n{"".join(_model(model, now) for model in worst_first)}</ul>'
+
+
+def _model(model: ModelState, now: float) -> str:
+    sign, words, tone = _VERDICTS[model.state]
+    reasons = "".join(f"<p>{escape(reason)}</p>" for reason in model.reasons)
+    drift = f"{_number(len(model.drifted))} of {model.features}" if model.features else "no features"
+    coverage = (
+        "none is due yet"
+        if model.label_coverage is None
+        else f"{model.label_coverage:.1%} in {escape(model.performance.window)}"
+    )
+    return f"""<li>
+<h3>{escape(model.model)} <span class="quiet">version {escape(model.version)}, {escape(model.task)}</span></h3>
+<p class="state {tone}"><span aria-hidden="true">{sign}</span> {words}</p>
+{reasons}
+{_headline(model.performance)}
+<dl>
+<dt>Drifted</dt><dd>{drift}</dd>
+<dt>Predictions</dt><dd>{_number(model.predictions)}, last {_ago(model.last_prediction, now)}</dd>
+<dt>Labels</dt><dd>{_number(model.labels)}, last {_ago(model.last_label, now)}</dd>
+<dt>Labelled in time</dt><dd>{coverage}</dd>
+<dt>Waiting for labels</dt><dd>{_number(model.pending)}, given up {_number(model.unlabelled)}</dd>
+</dl>
+</li>
+"""
+
+
+def _headline(headline: Headline) -> str:
+    name = escape(headline.metric.replace("_", " "))
+    if headline.value is None or headline.lower is None or headline.upper is None:
+        return f'<p class="quiet">{name}: too few labels</p>'
+    agreed = "".join(
+        f", {words} {bound:.4g} agreed"
+        for words, bound in (("at least", headline.minimum), ("at most", headline.maximum))
+        if bound is not None
+    )
+    return (
+        f'<p>{name} <span class="number">{headline.value:.4g}</span> '
+        f'<span class="quiet">{headline.lower:.4g} to {headline.upper:.4g} in {escape(headline.window)}{agreed}</span>'
+        f"</p>\n{_sparkline(headline)}"
+    )
+
+
+def _sparkline(headline: Headline) -> str:
+    """Draw the history, with the benchmark as a dashed line; gaps stay gaps."""
+    known = [value for value in headline.history if value is not None]
+    if len(known) < 2:
+        return ""
+    bounds = [bound for bound in (headline.minimum, headline.maximum) if bound is not None]
+    low, high = min(known + bounds), max(known + bounds)
+    scale = (_HEIGHT - 4) / (high - low or 1.0)
+    step = _WIDTH / (len(headline.history) - 1)
+
+    def y(value: float) -> float:
+        return _HEIGHT - 2 - (value - low) * scale
+
+    curve, pen = "", "M"
+    for index, value in enumerate(headline.history):
+        if value is not None:
+            curve += f"{pen}{index * step:.1f} {y(value):.1f}"
+        pen = "M" if value is None else "L"
+    lines = "".join(
+        f'<line class="agreed" x1="0" x2="{_WIDTH:g}" y1="{y(bound):.1f}" y2="{y(bound):.1f}"/>' for bound in bounds
+    )
+    said = (
+        f"{headline.metric} over the last {duration(len(headline.history) * HISTORY_SECONDS)}: from {known[0]:.4g} to "
+        f"{known[-1]:.4g}, lowest {min(known):.4g}, highest {max(known):.4g}"
+    )
+    return (
+        f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none">'
+        f'{lines}<path class="curve" d="{curve}"/></svg>'
+    )
+
+
+def _sources(sources: Sequence[SourceState], now: float) -> str:
+    return table(
+        "Sources",
+        ["Source", "State", "Lag (events)", "Accepted", "Rejected", "Late", "Last event"],
+        [
+            [
+                escape(source.source),
+                '<span class="good">up</span>'
+                if source.up
+                else f'<span class="bad">down</span> {escape(source.error or "")}',
+                "–" if source.lag_events is None else _number(source.lag_events),
+                _number(source.accepted),
+                _number(source.rejected)
+                + "".join(f"<br>{_number(n)} {escape(why)}" for why, n in [*source.rejected_by_reason.items()][:3]),
+                _number(source.late),
+                _ago(source.last_event, now),
+            ]
+            for source in sources
+        ],
+    )
+
+
+def _errors(errors: Sequence[Notice], now: float) -> str:
+    if not errors:
+        return '<p class="quiet">None since the start.</p>'
+    return table(
+        "Last warnings and errors",
+        ["When", "Level", "Times", "What"],
+        [
+            [
+                _ago(error.last, now),
+                f'<span class="{"warn" if error.level == "warn" else "bad"}">{escape(error.level)}</span>',
+                _number(error.count),
+                escape(error.message),
+            ]
+            for error in errors
+        ],
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def _clock(time: float) -> str:
+    moment = datetime.fromtimestamp(time, UTC)
+    return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}">{moment:%Y-%m-%d %H:%M:%S} UTC</time>'
+
+
+def _ago(time: float | None, now: float) -> str:
+    if time is None:
+        return "never"
+    moment = datetime.fromtimestamp(time, UTC)
+    return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}">{duration(max(now - time, 0))} ago</time>'
+
+
+def duration(seconds: float) -> str:
+    """Return the two largest units of a duration, as `3 d 4 h`."""
+    rest = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or (parts and len(parts) < 2):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
