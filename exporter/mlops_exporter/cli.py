@@ -3,6 +3,7 @@
 import argparse
 import functools
 import glob
+import json
 import logging
 import os
 import re
@@ -32,6 +33,7 @@ from mlops_exporter.replay.run import Request as ReplayRequest
 from mlops_exporter.service import configuration as config
 from mlops_exporter.service import healthcheck, service
 from mlops_exporter.service.healthcheck import Access
+from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.durations import format_duration, parse_duration
 from mlops_exporter.web import config as web_config
@@ -124,6 +126,9 @@ def _warn_as_root() -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.schema:
+        print(json.dumps(Config.model_json_schema(), indent=2))
+        return 0
     settings, profiles = config.read(options.config_file)
     for model in settings.models:
         print(f"{model.name}: {model.task}, {len(profiles[model.name].features)} features, profile {model.profile}")
@@ -267,7 +272,8 @@ def _parser() -> argparse.ArgumentParser:
     demonstration.set_defaults(command=_demo)
 
     check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
-    check.add_argument("config_file", type=Path)
+    check.add_argument("config_file", type=Path, nargs="?", default=Path("mlops-exporter.yml"))
+    check.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration, for editors")
     _add_web_config(check)
     check.set_defaults(command=_check)
 

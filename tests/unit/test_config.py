@@ -2,9 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
+import yaml
 
+from mlops_exporter import cli, demo
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
 from mlops_exporter.profile.profile import Profile, Provenance, save
 from mlops_exporter.service import configuration as config
@@ -12,6 +16,7 @@ from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.models import ModelSettings
 from tests import golden
+from tests.documents import settings_by_path
 
 CLASSES = CategoricalVariable(["0", "1"], [5, 5, 0, 0, 0])
 NUMBERS = NumericVariable([0.0, 1.0, 2.0], [0, 1], [0, 5, 5, 0, 0, 0], [0.5, 1.5], 1.0, 0.5)
@@ -258,3 +263,25 @@ def test_limits_on_what_a_profile_brings(directory: Path) -> None:
             )
         ),
     ]
+
+
+def test_every_key_says_what_it_is_for() -> None:
+    for title, settings in settings_by_path("", Config):
+        for name, field in settings.model_fields.items():
+            assert field.description, f"{title}.{name}: give its Field a description"
+
+
+def test_the_schema_for_editors_judges_as_the_reader_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "--schema"]) == 0
+    schema: Any = jsonschema_rs.validator_for(json.loads(capsys.readouterr().out))
+    for text in (FULL, (Path(demo.__file__).parent / "mlops-exporter.yml").read_text()):
+        assert not list(schema.iter_errors(yaml.safe_load(text)))
+    for name in ("unknown key", "a duration without a unit", "text for a number"):
+        assert not schema.is_valid(yaml.safe_load(MISWRITTEN[name])), name
+
+
+MISWRITTEN = {
+    "unknown key": "models: [{name: m, task: binary, profile: p.json, benchmark: {}}]",
+    "a duration without a unit": "models: [{name: m, task: binary, profile: p.json, windows: [15]}]",
+    "text for a number": "models: [{name: m, task: binary, profile: p.json, threshold: half}]",
+}

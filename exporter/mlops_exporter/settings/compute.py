@@ -44,13 +44,20 @@ class WorkloadSettings(Settings):
     Descendants of a found process belong to the workload too, unless another workload finds them itself.
     """
 
-    name: Annotated[str, Field(min_length=1)]
-    phase: Literal["training", "serving"]
-    match: Annotated[str, AfterValidator(_valid_pattern)] | None = None
-    """Regular expression searched for in the command line, arguments joined by single spaces."""
-    pid_file: Annotated[Path, AfterValidator(_absolute_path)] | None = None
-    cgroup: Annotated[str, AfterValidator(_absolute_cgroup)] | None = None
-    """Path below the cgroup mount point; cgroups below it are included."""
+    name: Annotated[str, Field(min_length=1, description="`workload` of its series.")]
+    phase: Annotated[Literal["training", "serving"], Field(description="What the processes do.")]
+    match: Annotated[
+        Annotated[str, AfterValidator(_valid_pattern)] | None,
+        Field(description="Regular expression searched for in the command line, arguments joined by single spaces."),
+    ] = None
+    pid_file: Annotated[
+        Annotated[Path, AfterValidator(_absolute_path)] | None,
+        Field(description="File with the process id, by its path from the root."),
+    ] = None
+    cgroup: Annotated[
+        Annotated[str, AfterValidator(_absolute_cgroup)] | None,
+        Field(description="Path below the cgroup mount point; cgroups below it are included."),
+    ] = None
 
     @model_validator(mode="after")
     def _exactly_one_way_to_find_it(self) -> "WorkloadSettings":
@@ -64,22 +71,22 @@ class WorkloadSettings(Settings):
 class CostSettings(Settings):
     """Prices per hour. A resource without a price has no cost series."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code, such as USD")]
-    host_per_hour: Price | None = None
-    gpu_per_hour: Price | None = None
-    """Price of one whole GPU."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code, such as USD.")]
+    host_per_hour: Annotated[Price | None, Field(description="Price of the host.")] = None
+    gpu_per_hour: Annotated[Price | None, Field(description="Price of one whole GPU.")] = None
 
 
 class AdviceSettings(Settings):
     """Parameters of the right-sizing rule in `exporter.compute.advice`."""
 
-    window: Annotated[Duration, Field(ge=60)] = 86_400.0
-    min_observed: Annotated[Duration, Field(ge=0)] = 3_600.0
-    """Time observed before any advice is given."""
-    target: Annotated[float, Field(gt=0, lt=1)] = 0.7
-    """The p95 utilisation that a resized resource should have."""
-    scale_out_above: Annotated[float, Field(gt=0, lt=1)] = 0.85
-    """The p95 utilisation above which there is too little."""
+    window: Annotated[Duration, Field(ge=60, description="Time that advice rests on.")] = 86_400.0
+    min_observed: Annotated[Duration, Field(ge=0, description="Time observed before any advice is given.")] = 3_600.0
+    target: Annotated[
+        float, Field(gt=0, lt=1, description="The p95 utilisation that a resized resource should have.")
+    ] = 0.7
+    scale_out_above: Annotated[
+        float, Field(gt=0, lt=1, description="The p95 utilisation above which there is too little.")
+    ] = 0.85
 
     @model_validator(mode="after")
     def _consistent(self) -> "AdviceSettings":
@@ -96,14 +103,20 @@ class AdviceSettings(Settings):
 class ComputeSettings(Settings):
     """What is watched, how often, and at what price."""
 
-    interval: Annotated[Duration, Field(ge=0.1, le=60)] = 1.0
-    scope: Literal["auto", "host", "cgroup"] = "auto"
-    """Whose CPU and memory: the host's, this process's cgroup's, or the cgroup's in a container and else the host's."""
-    root: Path = Path("/")
-    """Where the watched system's /proc and /sys are mounted, such as /host in a container that watches its host."""
-    workloads: tuple[WorkloadSettings, ...] = ()
-    cost: CostSettings | None = None
-    advice: AdviceSettings = AdviceSettings()
+    interval: Annotated[Duration, Field(ge=0.1, le=60, description="Time between two samples.")] = 1.0
+    scope: Annotated[
+        Literal["auto", "host", "cgroup"],
+        Field(description="Whose CPU and memory; `auto` is the cgroup's in a container and else the host's."),
+    ] = "auto"
+    root: Annotated[
+        Path,
+        Field(description="Where the watched system's /proc and /sys are mounted, such as /host in a container."),
+    ] = Path("/")
+    workloads: Annotated[
+        tuple[WorkloadSettings, ...], Field(description="Processes that are watched under a name.")
+    ] = ()
+    cost: Annotated[CostSettings | None, Field(description="Prices; without them there is no cost.")] = None
+    advice: Annotated[AdviceSettings, Field(description="When to scale down or out.")] = AdviceSettings()
 
     @model_validator(mode="after")
     def _names_differ(self) -> "ComputeSettings":

@@ -13,17 +13,24 @@ from mlops_exporter.settings.sources import HttpSource, RelativePath, SourceSett
 class StateSettings(_Settings):
     """Where state is kept, so that nothing acknowledged is lost."""
 
-    path: RelativePath
+    path: Annotated[RelativePath, Field(description="Directory of the journal and the checkpoints.")]
 
 
 class Config(_Settings):
     """The whole configuration."""
 
-    state: StateSettings | None = None
-    models: Annotated[list[ModelSettings], Field(min_length=1)]
-    sources: list[SourceSettings] = [SourceSettings(name="push", http=HttpSource())]
-    compute: ComputeSettings = ComputeSettings()
-    limits: Limits = Limits()
+    state: Annotated[
+        StateSettings | None,
+        Field(description="Where counts and waiting predictions survive a restart; without it they live in memory."),
+    ] = None
+    models: Annotated[list[ModelSettings], Field(min_length=1, description="What is watched.")]
+    sources: Annotated[list[SourceSettings], Field(description="Where events come from.")] = [
+        SourceSettings(name="push", http=HttpSource())
+    ]
+    compute: Annotated[ComputeSettings, Field(description="Whether CPU and GPU are used well, and what they cost.")] = (
+        ComputeSettings()
+    )
+    limits: Annotated[Limits, Field(description="Bounds on memory and work.")] = Limits()
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Config":

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _UNITS_MS = {
     "y": 365 * 24 * 3_600_000,
@@ -59,5 +59,10 @@ def _seconds(value: object) -> float:
     return parse_duration(value)
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), PlainSerializer(format_duration, when_used="json")]
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    PlainSerializer(format_duration, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": f"^(?=.){_PATTERN.pattern}$|^0$"}, mode="validation"),
+]
 """Seconds in the program, a Prometheus duration such as `15m` in the configuration."""

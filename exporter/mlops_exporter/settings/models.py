@@ -2,9 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.profile.values import canonical
@@ -14,6 +14,9 @@ from mlops_exporter.statistics.thresholds import SMALLEST_ALPHA
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:/-]*"
 
+Scalar = str | int | float | bool
+"""What a class may be written as."""
+
 Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
@@ -21,10 +24,15 @@ STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 class Benchmark(_Settings):
     """The values that a metric must keep: absolute, or against the profile's own performance."""
 
-    min: float | None = None
-    max: float | None = None
-    max_drop: Annotated[float, Field(ge=0)] | None = None
-    max_increase: Annotated[float, Field(ge=0)] | None = None
+    min: Annotated[float | None, Field(description="Lowest value.")] = None
+    max: Annotated[float | None, Field(description="Highest value.")] = None
+    max_drop: Annotated[
+        Annotated[float, Field(ge=0)] | None, Field(description="How far the value may lie below the profile's own.")
+    ] = None
+    max_increase: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Field(description="How far the value may lie above the profile's own (errors)."),
+    ] = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "Benchmark":
@@ -40,16 +48,40 @@ class Benchmark(_Settings):
 class DriftSettings(_Settings):
     """Which drift statistics are exported and when they count as drift."""
 
-    statistics: list[Statistic] = ["psi", "js", "ks"]
-    false_alarm_rate: Annotated[float, Field(ge=SMALLEST_ALPHA, le=0.2)] = 0.01
-    min_effect: dict[Statistic, Annotated[float, Field(ge=0)]] = {"psi": 0.1, "js": 0.1, "ks": 0.1}
+    statistics: Annotated[list[Statistic], Field(description="Which are exported.")] = ["psi", "js", "ks"]
+    false_alarm_rate: Annotated[
+        float,
+        Field(ge=SMALLEST_ALPHA, le=0.2, description="Share of windows without drift that may exceed the threshold."),
+    ] = 0.01
+    min_effect: Annotated[
+        dict[Statistic, Annotated[float, Field(ge=0)]],
+        Field(description="Least value that counts as drift, however large the sample."),
+    ] = {"psi": 0.1, "js": 0.1, "ks": 0.1}
+
+
+def _or_its_name(schema: dict[str, Any]) -> None:
+    """Let a schema of a mapping with a name take the name alone."""
+    mapping = dict(schema)
+    schema.clear()
+    schema.update(title=mapping.pop("title"), anyOf=[{"type": "string"}, mapping])
 
 
 class AttributeSettings(_Settings):
     """A sensitive attribute: a name, or names joined by `*` for their intersection; `edges` cut a numeric one."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    edges: Annotated[list[float], Field(max_length=50)] = []
+    model_config = ConfigDict(json_schema_extra=_or_its_name)
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="In the events' `groups` or among the features; `*` joins attributes.",
+        ),
+    ]
+    edges: Annotated[
+        list[float], Field(max_length=50, description="Where a numeric attribute is cut into groups.")
+    ] = []
 
     @model_validator(mode="before")
     @classmethod
@@ -77,8 +109,8 @@ FairnessMetric = Literal[
 class FairnessBenchmark(_Settings):
     """The values that a measure of fairness must keep."""
 
-    min: float | None = None
-    max: float | None = None
+    min: Annotated[float | None, Field(description="Lowest value.")] = None
+    max: Annotated[float | None, Field(description="Highest value.")] = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "FairnessBenchmark":
@@ -90,10 +122,23 @@ class FairnessBenchmark(_Settings):
 class FairnessSettings(_Settings):
     """Whose treatment is compared. Groups below `min_group_size` are exported by size alone."""
 
-    attributes: Annotated[list[AttributeSettings], Field(min_length=1, max_length=20)]
-    favourable: str | None = None
-    min_group_size: Annotated[int, Field(ge=2)] = 30
-    benchmarks: dict[FairnessMetric, FairnessBenchmark] = {}
+    attributes: Annotated[
+        list[AttributeSettings],
+        Field(
+            min_length=1,
+            max_length=20,
+            description="Attributes: a name, `{name: age, edges: [25, 40]}`, or an intersection `sex*age`.",
+        ),
+    ]
+    favourable: Annotated[str | None, Field(description="The class that people want; by default the positive one.")] = (
+        None
+    )
+    min_group_size: Annotated[
+        int, Field(ge=2, description="Events below which a group is exported by its size alone.")
+    ] = 30
+    benchmarks: Annotated[
+        dict[FairnessMetric, FairnessBenchmark], Field(description="What each measure of fairness must keep.")
+    ] = {}
 
     @property
     def edges(self) -> dict[str, list[float]]:
@@ -112,7 +157,7 @@ class FairnessSettings(_Settings):
                     raise ValueError(f"{metric}: {value:g} must lie between 0 and {highest:g}")
         return benchmarks
 
-    @field_validator("favourable", mode="before")
+    @field_validator("favourable", mode="before", json_schema_input_type=Scalar | None)
     @classmethod
     def _favourable_is_a_class(cls, value: object) -> object:
         return canonical(value) if isinstance(value, str | int | float | bool) else value
@@ -131,14 +176,17 @@ class FairnessSettings(_Settings):
 class EstimationSettings(_Settings):
     """Performance estimated before the labels are in."""
 
-    enabled: bool = True
+    enabled: Annotated[bool, Field(description="Whether it is computed; the profile must allow it.")] = True
 
 
 class MultivariateSettings(_Settings):
     """Drift of the joint distribution of the numeric features; the rate of false alarms is the drift's."""
 
-    enabled: bool = True
-    min_effect: dict[Literal["mmd", "pca_reconstruction"], Annotated[float, Field(ge=0)]] = {
+    enabled: Annotated[bool, Field(description="Whether it is computed; the profile must allow it.")] = True
+    min_effect: Annotated[
+        dict[Literal["mmd", "pca_reconstruction"], Annotated[float, Field(ge=0)]],
+        Field(description="Least value that counts as drift, however large the sample."),
+    ] = {
         "mmd": 0.05,
         "pca_reconstruction": 0.1,
     }
@@ -147,18 +195,25 @@ class MultivariateSettings(_Settings):
 class ChangeSettings(_Settings):
     """Changes of errors and scores as they happen; changes of a mean in [0, 1] up to `tolerance` are let pass."""
 
-    enabled: bool = True
-    false_alarm_probability: Annotated[float, Field(gt=0, le=0.2)] = 0.01
-    tolerance: Annotated[float, Field(ge=0, le=0.5)] = 0.01
+    enabled: Annotated[bool, Field(description="Whether streams are watched; the profile must know them.")] = True
+    false_alarm_probability: Annotated[
+        float, Field(gt=0, le=0.2, description="Probability that the evidence ever alarms without a change.")
+    ] = 0.01
+    tolerance: Annotated[
+        float, Field(ge=0, le=0.5, description="Change of the mean, on a scale from 0 to 1, that is let pass.")
+    ] = 0.01
 
 
 class ChallengeSettings(_Settings):
     """Two versions that predict the same events under the same ids."""
 
-    champion: Annotated[str, Field(min_length=1, max_length=64)]
-    challenger: Annotated[str, Field(min_length=1, max_length=64)]
+    champion: Annotated[str, Field(min_length=1, max_length=64, description="The version in charge.")]
+    challenger: Annotated[
+        str,
+        Field(min_length=1, max_length=64, description="The version that predicts the same events under the same ids."),
+    ]
 
-    @field_validator("champion", "challenger", mode="before")
+    @field_validator("champion", "challenger", mode="before", json_schema_input_type=str | int | float)
     @classmethod
     def _is_a_version(cls, value: object) -> object:
         return canonical(value) if isinstance(value, str | int | float) else value
@@ -173,32 +228,60 @@ class ChallengeSettings(_Settings):
 class MinSamples(_Settings):
     """Sample sizes below which no performance and no drift is exported."""
 
-    performance: Annotated[int, Field(ge=1)] = 30
-    drift: Annotated[int, Field(ge=10)] = 100
+    performance: Annotated[int, Field(ge=1, description="Labels below which no performance is exported.")] = 30
+    drift: Annotated[int, Field(ge=10, description="Values below which no drift is exported.")] = 100
 
 
 class ModelSettings(_Settings):
     """One watched model."""
 
-    name: Annotated[str, Field(pattern=f"^{MODEL_NAME}$", max_length=128)]
-    task: Task
-    profile: Path
-    windows: Annotated[list[Duration], Field(min_length=1, max_length=8)] = [900.0, 3600.0, 86400.0]
-    positive: str | None = None
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    performance_time: Literal["label", "prediction"] = "label"
-    label_delay: Duration = 7 * 86400.0
-    label_ttl: Duration = 30 * 86400.0
-    benchmarks: dict[str, Benchmark] = {}
-    drift: DriftSettings = DriftSettings()
-    min_samples: MinSamples = MinSamples()
-    fairness: FairnessSettings | None = None
-    estimation: EstimationSettings = EstimationSettings()
-    multivariate: MultivariateSettings = MultivariateSettings()
-    change: ChangeSettings = ChangeSettings()
-    challenge: ChallengeSettings | None = None
+    name: Annotated[
+        str, Field(pattern=f"^{MODEL_NAME}$", max_length=128, description="`model` of its events and of its series.")
+    ]
+    task: Annotated[Task, Field(description="What it predicts; as in the profile.")]
+    profile: Annotated[Path, Field(description="The reference, made by `mlops-exporter profile build`.")]
+    windows: Annotated[
+        list[Duration],
+        Field(
+            min_length=1, max_length=8, description="Lengths of the rolling windows; each adds a series to every gauge."
+        ),
+    ] = [900.0, 3600.0, 86400.0]
+    positive: Annotated[
+        str | None, Field(description="The positive class (binary), to be checked against the profile.")
+    ] = None
+    threshold: Annotated[
+        float,
+        Field(ge=0, le=1, description="Score from which on positive is predicted, where events carry no prediction."),
+    ] = 0.5
+    performance_time: Annotated[
+        Literal["label", "prediction"],
+        Field(description="Which time puts a label into a window: its own or its prediction's."),
+    ] = "label"
+    label_delay: Annotated[
+        Duration, Field(description="Age at which a prediction should have its label, `label_ttl` at most.")
+    ] = 7 * 86400.0
+    label_ttl: Annotated[Duration, Field(description="How long a prediction waits for its label.")] = 30 * 86400.0
+    benchmarks: Annotated[dict[str, Benchmark], Field(description="What each metric must keep.")] = {}
+    drift: Annotated[DriftSettings, Field(description="Drift statistics and their thresholds.")] = DriftSettings()
+    min_samples: Annotated[MinSamples, Field(description="Sample sizes below which a value is absent.")] = MinSamples()
+    fairness: Annotated[
+        FairnessSettings | None, Field(description="Which groups of people are compared; nothing is without it.")
+    ] = None
+    estimation: Annotated[EstimationSettings, Field(description="Performance estimated before labels are in.")] = (
+        EstimationSettings()
+    )
+    multivariate: Annotated[
+        MultivariateSettings,
+        Field(description="Drift of the joint distribution of numeric features, and of embeddings."),
+    ] = MultivariateSettings()
+    change: Annotated[ChangeSettings, Field(description="Changes of errors and scores as they happen.")] = (
+        ChangeSettings()
+    )
+    challenge: Annotated[
+        ChallengeSettings | None, Field(description="Two versions that are compared on the same events.")
+    ] = None
 
-    @field_validator("positive", mode="before")
+    @field_validator("positive", mode="before", json_schema_input_type=Scalar | None)
     @classmethod
     def _positive_is_a_class(cls, value: object) -> object:
         return canonical(value) if isinstance(value, str | int | float | bool) else value
@@ -231,13 +314,37 @@ DEFAULT_SERIES = 20_000
 class Limits(_Settings):
     """Bounds that keep memory, work and series finite whatever comes in."""
 
-    series: Annotated[int, Field(ge=1000)] = DEFAULT_SERIES
-    pending_predictions: Annotated[int, Field(ge=1)] = 10_000_000
-    remembered_labels: Annotated[int, Field(ge=0)] = 1_000_000
-    versions: Annotated[int, Field(ge=1, le=1000)] = 16
-    features: Annotated[int, Field(ge=1)] = 5000
-    categories: Annotated[int, Field(ge=1)] = 1000
-    classes: Annotated[int, Field(ge=2)] = 200
-    groups: Annotated[int, Field(ge=2)] = 200
-    queue_events: Annotated[int, Field(ge=1)] = 100_000
-    body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    series: Annotated[
+        int,
+        Field(
+            ge=1000,
+            description="Series of a scrape; where there could be more, the finest detail is left out.",
+        ),
+    ] = DEFAULT_SERIES
+    pending_predictions: Annotated[
+        int, Field(ge=1, description="Predictions of a model that wait for labels; beyond it the oldest are given up.")
+    ] = 10_000_000
+    remembered_labels: Annotated[
+        int, Field(ge=0, description="Pairs of a model that are remembered, to know repeated and corrected labels.")
+    ] = 1_000_000
+    versions: Annotated[
+        int, Field(ge=1, le=1000, description="Versions of a model; events of further ones are refused.")
+    ] = 16
+    features: Annotated[int, Field(ge=1, description="Features of a profile.")] = 5000
+    categories: Annotated[
+        int, Field(ge=1, description="Categories of one feature in a profile; in events, any other counts as `other`.")
+    ] = 1000
+    classes: Annotated[int, Field(ge=2, description="Classes of a profile; memory grows with their square.")] = 200
+    groups: Annotated[
+        int,
+        Field(
+            ge=2,
+            description="Groups of one attribute or intersection; in events, any other counts as `other` or `unknown`.",
+        ),
+    ] = 200
+    queue_events: Annotated[
+        int, Field(ge=1, description="Events that wait to be counted; beyond it senders get 429.")
+    ] = 100_000
+    body_bytes: Annotated[
+        int, Field(ge=1024, description="Size of a body after decompression; beyond it senders get 413.")
+    ] = 16 * 1024 * 1024

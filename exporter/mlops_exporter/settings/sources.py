@@ -17,14 +17,19 @@ class KServeModel(_Settings):
     `outputs` say what the response's outputs are, `classes` the order of the classes in `scores`.
     """
 
-    model: str | None = None
-    component: str = "predictor"
-    version: str = "endpoint"
-    features: list[str] = []
-    outputs: dict[str, Literal["prediction", "score", "scores"]] = {}
-    classes: list[str] = []
+    model: Annotated[str | None, Field(description="The model; by default that of the same name.")] = None
+    component: Annotated[str, Field(description="The component whose CloudEvents count; others are dropped.")] = (
+        "predictor"
+    )
+    version: Annotated[str, Field(description="The CloudEvents extension that tells the version.")] = "endpoint"
+    features: Annotated[list[str], Field(description="Names of the columns where rows are lists.")] = []
+    outputs: Annotated[
+        dict[str, Literal["prediction", "score", "scores"]],
+        Field(description="Which output is the prediction, the score, or the scores."),
+    ] = {}
+    classes: Annotated[list[str], Field(description="Order of the classes in scores; by default the profile's.")] = []
 
-    @field_validator("classes", mode="before")
+    @field_validator("classes", mode="before", json_schema_input_type=list[str | int | float | bool])
     @classmethod
     def _classes_are_strings(cls, value: object) -> object:
         return [canonical(name) for name in value] if isinstance(value, list) else value
@@ -33,11 +38,20 @@ class KServeModel(_Settings):
 class KServeSettings(_Settings):
     """CloudEvents of KServe's inference logger. A request and its response wait `wait` for each other."""
 
-    models: dict[str, KServeModel] = {}
-    wait: Duration = 60.0
-    waiting_events: Annotated[int, Field(ge=1)] = 100_000
-    waiting_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
-    remembered_events: Annotated[int, Field(ge=0)] = 200_000
+    models: Annotated[
+        dict[str, KServeModel],
+        Field(description="How payloads become events, by `inferenceservicename` or `namespace/name`."),
+    ] = {}
+    wait: Annotated[Duration, Field(description="How long a request or response waits for the other.")] = 60.0
+    waiting_events: Annotated[
+        int, Field(ge=1, description="How many may wait; beyond it the oldest are counted alone.")
+    ] = 100_000
+    waiting_bytes: Annotated[int, Field(ge=1024, description="Bytes that they may hold; beyond it likewise.")] = (
+        64 * 1024 * 1024
+    )
+    remembered_events: Annotated[
+        int, Field(ge=0, description="CloudEvents that are remembered, to know repeated ones.")
+    ] = 200_000
 
 
 def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
@@ -51,21 +65,27 @@ RelativePath = Annotated[Path, AfterValidator(_beside_configuration)]
 class TokenSettings(_Settings):
     """A file with a bearer token, and the models whose events its bearer may send; none named means all."""
 
-    file: RelativePath
-    models: Annotated[list[str], Field(min_length=1)] | None = None
+    file: Annotated[RelativePath, Field(description="File with the token on one line; read again when it changes.")]
+    models: Annotated[
+        Annotated[list[str], Field(min_length=1)] | None,
+        Field(description="Models whose events its bearer may send; none named means all."),
+    ] = None
 
 
 class HttpSource(_Settings):
     """Events posted to /v1/events. With tokens, it takes them from their bearers only."""
 
-    tokens: list[TokenSettings] = []
-    kserve: KServeSettings = KServeSettings()
+    tokens: Annotated[
+        list[TokenSettings],
+        Field(description="Bearer tokens, one of which a sender must have; none lets everybody send."),
+    ] = []
+    kserve: Annotated[KServeSettings, Field(description="CloudEvents of KServe's inference logger.")] = KServeSettings()
 
 
 class FileSettings(_Settings):
     """NDJSON files, plain or .gz: all that match the glob `path`."""
 
-    path: RelativePath
+    path: Annotated[RelativePath, Field(description="A glob; `**` stands for any depth.")]
 
 
 class StdinSettings(_Settings):
@@ -78,13 +98,25 @@ class RedisSettings(_Settings):
     Entries that another consumer has left unacknowledged for `claim_idle` are taken over.
     """
 
-    url: str
-    stream: Annotated[str, Field(min_length=1)]
-    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
-    consumer: Annotated[str, Field(min_length=1)] | None = None
-    field: Annotated[str, Field(min_length=1)] = "event"
-    password_file: RelativePath | None = None
-    claim_idle: Annotated[Duration, Field(ge=1)] = 60.0
+    url: Annotated[
+        str, Field(description="`redis://[USER[:PASSWORD]@]HOST:PORT/DB`, `rediss://…` for TLS, `unix:///PATH`.")
+    ]
+    stream: Annotated[str, Field(min_length=1, description="Key of the stream.")]
+    group: Annotated[
+        str,
+        Field(min_length=1, description="Consumer group; made when it is not there, from the stream's first entry on."),
+    ] = "mlops-exporter"
+    consumer: Annotated[
+        Annotated[str, Field(min_length=1)] | None,
+        Field(description="Name within the group, the same after a restart; by default made of host and source."),
+    ] = None
+    field: Annotated[str, Field(min_length=1, description="Field of an entry that holds the event.")] = "event"
+    password_file: Annotated[
+        RelativePath | None, Field(description="File with the password, read at every connection.")
+    ] = None
+    claim_idle: Annotated[
+        Duration, Field(ge=1, description="Age at which another consumer's unacknowledged entries are taken over.")
+    ] = 60.0
 
     @model_validator(mode="after")
     def _can_connect(self) -> "RedisSettings":
@@ -101,10 +133,16 @@ class KafkaSettings(_Settings):
     that file.
     """
 
-    bootstrap_servers: Annotated[str, Field(min_length=1)]
-    topics: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-    group: Annotated[str, Field(min_length=1)] = "mlops-exporter"
-    settings: dict[str, str | int | float | bool] = {}
+    bootstrap_servers: Annotated[str, Field(min_length=1, description="`HOST:PORT`, several with commas.")]
+    topics: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        Field(min_length=1, description="Topics; one that begins with `^` is a regular expression."),
+    ]
+    group: Annotated[str, Field(min_length=1, description="Consumer group.")] = "mlops-exporter"
+    settings: Annotated[
+        dict[str, str | int | float | bool],
+        Field(description="librdkafka's own settings; a key that ends in `_file` takes its value from that file."),
+    ] = {}
 
     @field_validator("settings")
     @classmethod
@@ -118,12 +156,12 @@ class KafkaSettings(_Settings):
 class SourceSettings(_Settings):
     """One source of events: a name and exactly one kind."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
-    http: HttpSource | None = None
-    file: FileSettings | None = None
-    stdin: StdinSettings | None = None
-    redis: RedisSettings | None = None
-    kafka: KafkaSettings | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64, description="`source` of its series.")]
+    http: Annotated[HttpSource | None, Field(description="Events posted to `/v1/events`.")] = None
+    file: Annotated[FileSettings | None, Field(description="NDJSON files.")] = None
+    stdin: Annotated[StdinSettings | None, Field(description="NDJSON on standard input.")] = None
+    redis: Annotated[RedisSettings | None, Field(description="A Redis stream.")] = None
+    kafka: Annotated[KafkaSettings | None, Field(description="Kafka topics.")] = None
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "SourceSettings":
