@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
 
-.PHONY: demo test soak lint types bench fuzz rules healthy-month newer kafka dashboards stack clean
+.PHONY: demo test quick soak lint types bench fuzz rules healthy-month newer kafka dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -18,9 +18,16 @@ test: $(VENV)/dev
 	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka"
 	$(BIN)/pytest -m benchmark
 
+# Linters, types and the unit tests: what to run while working, within a minute.
+quick: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 -m "not simulation" tests/unit
+
 soak: $(VENV)/dev
 	tests/setup-debian.sh
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak --timeout 3600
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 lint: $(VENV)/dev
@@ -34,20 +41,25 @@ rules: $(VENV)/dev
 	$(BIN)/python -m prometheus.source $(if $(GRAFANA_URL),--grafana=$(GRAFANA_URL)) $(if $(RUNBOOKS_URL),--runbooks=$(RUNBOOKS_URL))
 
 healthy-month: $(VENV)/dev
+	tests/setup-debian.sh
 	$(BIN)/python -m tests.simulations.healthy_month
 
 newer: $(VENV)/dev
+	tests/setup-debian.sh
 	tests/setup-newer.sh .newer
 	PATH="$(CURDIR)/.newer:$$PATH" $(BIN)/pytest tests/integration/alerting tests/integration/test_prometheus.py
 
 kafka: $(VENV)/dev
+	tests/setup-debian.sh
 	tests/setup-kafka.sh .kafka
 	PATH="$(CURDIR)/.kafka:$$PATH" $(BIN)/pytest tests/integration/sources
 
 bench: $(VENV)/dev
+	tests/setup-debian.sh
 	$(BIN)/python -m tests.benchmarks
 
 fuzz: $(VENV)/dev
+	tests/setup-debian.sh
 	$(BIN)/python -m tests.fuzz --tries 2000000
 
 dashboards: $(VENV)/dev
@@ -63,6 +75,7 @@ $(VENV)/bin/python:
 	tests/setup-venv.sh $(PYTHON) $(VENV)
 
 $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'  # --group needs it; also in a .venv made by hand
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 

@@ -13,6 +13,7 @@ need gcc "gcc libc6-dev"
 need redis-server redis-server
 need systemd-analyze systemd
 need faketime faketime
+need curl curl
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages:$packages"

@@ -14,4 +14,3 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     fi
 fi
 "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --upgrade 'pip>=25.1'  # --group needs 25.1

@@ -3,13 +3,24 @@
 import signal
 import sys
 
+INTERRUPTED = 130
+"""Exit status of what SIGINT ended, as shells have it."""
+
 
 def main() -> int:
-    """Run the command line. SIGHUP waits until the parts are loaded, since `run` answers it, rather than ends by it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    from mlops_exporter.cli import main as run
+    """Run the command line.
 
-    return run()
+    SIGHUP waits until the parts are loaded, since `run` answers it, rather than ends by it. SIGINT ends what starts,
+    even where it was ignored on entry, as a shell ignores it for what it starts in the background.
+    """
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        from mlops_exporter.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def _remember_hang_up() -> Callable[[], bool]:
 
 
 def _accept_hang_up() -> None:
-    """Let SIGHUP come that `exporter.__main__` has kept waiting."""
+    """Let SIGHUP come that `mlops_exporter.__main__` has kept waiting."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 

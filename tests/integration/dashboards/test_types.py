@@ -21,10 +21,13 @@ LITERALS = (
 )
 
 
+NODE = "install Node.js 18 or newer with npm"
+
+
 @pytest.fixture(scope="session")
 def compiler() -> Path:
     """The TypeScript compiler, installed with Grafana's types from the lock file."""
-    npm = require_program("npm")
+    npm = require_program("npm", NODE)
     installed = TYPES / "node_modules" / "typescript" / "bin" / "tsc"
     if not installed.exists():
         subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=TYPES, check=True, timeout=120)
@@ -62,7 +65,7 @@ def compile_all(compiler: Path, directory: Path, sources: dict[str, str]) -> str
     for name, content in sources.items():
         files.append(directory / f"{name}.ts")
         files[-1].write_text(content)
-    command = [require_program("node"), str(compiler), *COMPILE, *map(str, files)]
+    command = [require_program("node", NODE), str(compiler), *COMPILE, *map(str, files)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
 
 
