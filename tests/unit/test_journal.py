@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlops_exporter.counting.model import Model
+from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.http import HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
@@ -72,7 +73,7 @@ def test_a_journal_does_not_fill_the_disk_it_is_alone_on(tmp_path: Path) -> None
         journal = Journal(store, numbers, faults)
         running = asyncio.create_task(journal.run())
         for _ in range(3 * disk_bytes // len(body)):
-            await journal.commit("push", body, NOW, None, lambda: None)
+            await journal.commit(Body("push", body, NOW), lambda: None)
         assert journal.last_checkpoint is not None
         journal.stop()
         await running
@@ -90,7 +91,7 @@ def test_a_checkpoint_that_failed_is_not_tried_again_at_every_body(tmp_path: Pat
         (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
         store._connection.execute(f"PRAGMA max_page_count = {pages + 10_000_000 // 4096}")  # less than a checkpoint
         for size in [500_000] * 17 + [2] * 100:  # more than what is too little to be dropped early, and then a trickle
-            await journal.commit("push", bytes(size), NOW, None, lambda: None)
+            await journal.commit(Body("push", bytes(size), NOW), lambda: None)
         assert journal.last_checkpoint is None
         assert faults.counts["full"] == 1
         journal.stop()
@@ -106,7 +107,7 @@ def test_nothing_is_durable_in_a_file_that_is_gone(tmp_path: Path) -> None:
         store, faults = Store(tmp_path), Faults()
         journal = Journal(store, Numbers(), faults)
         (tmp_path / FILE).unlink()
-        waiting = asyncio.create_task(journal.commit("push", b"{}", NOW, None, lambda: None))
+        waiting = asyncio.create_task(journal.commit(Body("push", b"{}", NOW), lambda: None))
         await asyncio.sleep(0)
         await journal._commit_waiting()
         with pytest.raises(UnavailableError, match="is gone"):
@@ -148,9 +149,9 @@ def test_halves_that_arrive_during_a_checkpoint_are_in_it_or_in_the_journal(tmp_
         again = source(intake)
         intake.restore(store.read)
         assert again.kserve.waiting == 2
-        assert [entry.sequence for entry in store.journal()] == [2]
-        for entry in store.journal():
-            intake.replay(entry)
+        assert len(list(store.journal())) == 1
+        for body in store.journal():
+            intake.replay(body)
         assert (again.kserve.waiting, again.kserve.counts["joined"]) == (1, 2)
         assert intake.sources["push"].accepted == 1
         assert (await again.submit(batch("response", "a", "b"), NOW, BATCHED)).accepted == 1

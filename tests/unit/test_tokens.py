@@ -182,9 +182,9 @@ def test_a_restart_counts_no_more_than_the_token_opened(tmp_path: Path, allowed:
         store.close()  # no last checkpoint: it ends as in a crash
 
     async def replay(intake: Intake, store: Store) -> None:
-        for entry in store.journal():
-            assert entry.scope == allowed
-            intake.replay(entry)
+        for body in store.journal():
+            assert body.models == allowed
+            intake.replay(body)
         store.close()
 
     before, after = fresh(), fresh()

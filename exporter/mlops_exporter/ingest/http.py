@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from mlops_exporter.events.decoder import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason
+from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
 from mlops_exporter.sources.kserve import KServe, is_cloud_event
@@ -32,11 +33,12 @@ class HttpSource:
         nothing yet; `errors` number the CloudEvents. Events of models other than `models` are refused; None allows all.
         """
         if is_cloud_event(content):
-            return await self._intake.translate(self.name, KSERVE, self.kserve.read(content, body, models), arrived)
+            data = self.kserve.read(content, body, models)
+            return await self._intake.translate(Body(self.name, data, arrived, format=KSERVE))
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")])
-        return await self._intake.submit(self.name, body, arrived, models=models)
+        return await self._intake.take(Body(self.name, body, arrived, models=models))
 
     def refuse(self, reason: Reason) -> None:
         """Account for a body that was refused unread, as one event."""
@@ -46,4 +48,4 @@ class HttpSource:
         """Count the CloudEvents that have waited too long for their other half; when the queue is full, later."""
         if (expiry := self.kserve.expiry(now)) is not None:
             with suppress(QueueFullError):
-                await self._intake.translate(self.name, KSERVE, expiry, now)
+                await self._intake.translate(Body(self.name, expiry, now, format=KSERVE))

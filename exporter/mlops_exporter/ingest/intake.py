@@ -18,8 +18,8 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.events.columns import Columns, Decoded
 from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
 from mlops_exporter.events.reasons import REASONS, Reason
+from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.journal import Journal
-from mlops_exporter.ingest.store import Entry
 from mlops_exporter.settings.models import Limits
 from mlops_exporter.sources.base import IntakeResult, QueueFullError, Translated, UnavailableError
 
@@ -160,78 +160,81 @@ class Intake:
         Events of models other than `models` are refused; None allows all.
         Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
         """
+        return await self.take(Body(source, body, arrived, position, models))
+
+    async def take(self, body: Body) -> IntakeResult:
+        """Take the events of a body that holds events, as `submit` does."""
         events = self._reserve(body)
         try:
             decoder, decoded = self._decoder, Decoded()
-            for _ in decoder.decode_steps(body, arrived, decoded):
-                if len(body) > CHUNK_BYTES:
+            for _ in decoder.decode_steps(body.data, body.arrived, decoded):
+                if len(body.data) > CHUNK_BYTES:
                     await asyncio.sleep(0)
             if decoder is not self._decoder:
-                decoder, decoded = self._decoder, self._decoder.decode(body, arrived)
-            self._admit(decoded, arrived, models)
+                decoder, decoded = self._decoder, self._decoder.decode(body.data, body.arrived)
+            self._admit(decoded, body)
             result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
             if self._journal is None:
-                self._take(source, decoded, arrived, position)
+                self._take(decoded, body)
             else:
-                entry = Entry(0, source, arrived, body, position, None if models is None else "\n".join(models))
-                count = partial(self._take_durable, entry, decoder, decoded)
-                await self._journal.commit(source, body, arrived, position, count, models)
+                await self._journal.commit(body, partial(self._take_durable, body, decoder, decoded))
             return result
         finally:
             self._queued -= events
 
-    def _take_durable(self, entry: Entry, decoder: Decoder, decoded: Decoded) -> None:
+    def _take_durable(self, body: Body, decoder: Decoder, decoded: Decoded) -> None:
         """Count a body that became durable; if `decoder` is a former one, as a restart would."""
         if decoder is self._decoder:
-            self._take(entry.source, decoded, entry.arrived, entry.position)
+            self._take(decoded, body)
         else:
-            self.replay(entry)
+            self.replay(body)
 
-    async def translate(self, source: str, form: str, body: bytes, arrived: float) -> IntakeResult:
-        """Take what the translator of a format makes of a body; returns once it is durable and counted.
+    async def translate(self, body: Body) -> IntakeResult:
+        """Take what the translator of the body's format makes of it; returns once it is durable and counted.
 
         `errors` number the parts of the body. Raises QueueFullError, having taken nothing.
         """
+        assert body.format is not None
+        translator = self.translators[body.format]
         events = self._reserve(body)
         try:
             done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
-            translator = self.translators[form]
 
             def count() -> None:
-                result = self._take_translated(source, translator, body, arrived)
+                result = self._take_translated(body, translator)
                 if not done.done():  # its sender may have gone
                     done.set_result(result)
 
             if self._journal is None:
                 count()
             else:
-                await self._journal.commit(source, body, arrived, None, count, form=form)
+                await self._journal.commit(body, count)
             return await done
         finally:
             self._queued -= events
 
-    def _reserve(self, body: bytes) -> int:
+    def _reserve(self, body: Body) -> int:
         """Return the room in the queue that a body takes, having taken it; raises QueueFullError."""
         if self.closed is not None:
             raise UnavailableError(self.closed)
-        events = 1 + len(body) // TYPICAL_EVENT_BYTES
+        events = 1 + len(body.data) // TYPICAL_EVENT_BYTES
         if self._queued and self._queued + events > self.capacity:
             raise QueueFullError(1.0)
         self._queued += events
         return events
 
-    def replay(self, entry: Entry) -> None:
+    def replay(self, body: Body) -> None:
         """Count a body that is in the journal already."""
-        if entry.format is not None:
-            translator = self.translators.get(entry.format)
+        if body.format is not None:
+            translator = self.translators.get(body.format)
             if translator is None:
-                _log.warning("a body of format %s is lost: no source takes that format any more", entry.format)
+                _log.warning("a body of format %s is lost: no source takes that format any more", body.format)
             else:
-                self._take_translated(entry.source, translator, entry.body, entry.arrived)
+                self._take_translated(body, translator)
             return
-        decoded = self._decoder.decode(entry.body, entry.arrived)
-        self._admit(decoded, entry.arrived, entry.scope)
-        self._take(entry.source, decoded, entry.arrived, entry.position)
+        decoded = self._decoder.decode(body.data, body.arrived)
+        self._admit(decoded, body)
+        self._take(decoded, body)
 
     def freeze(self) -> None:
         """Count what is gathered, and then leave all counts as they are until `thaw`."""
@@ -298,15 +301,15 @@ class Intake:
                 translator.restore(state)
         self._changes += 1
 
-    def _admit(self, decoded: Decoded, arrived: float, models: frozenset[str] | None) -> None:
-        """Refuse events of other models than `models`, and of more versions than a model may have."""
-        for name in () if models is None else decoded.parts.keys() - models:
+    def _admit(self, decoded: Decoded, body: Body) -> None:
+        """Refuse events of models that the sender may not write, and of more versions than a model may have."""
+        for name in () if body.models is None else decoded.parts.keys() - body.models:
             for columns in decoded.parts.pop(name):
                 decoded.refused += ((line, "forbidden_model") for line in columns.lines)
         for name, parts in decoded.parts.items():
             model = self.models[name]
             for place, columns in enumerate(parts):
-                if overflow := model.admit(set(columns.versions), arrived):
+                if overflow := model.admit(set(columns.versions), body.arrived):
                     fits = [version not in overflow for version in columns.versions]
                     decoded.refused += (
                         (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
@@ -317,12 +320,12 @@ class Intake:
         """Return the counts of a source; those of one that is not configured any more are shown nowhere."""
         return self.sources.get(source) or SourceCounts()
 
-    def _take(self, source: str, decoded: Decoded, arrived: float, position: bytes | None) -> None:
-        """Account for decoded events and gather them."""
-        counts = self._counts_of(source)
+    def _take(self, decoded: Decoded, body: Body) -> None:
+        """Account for the decoded events of a body and gather them."""
+        counts = self._counts_of(body.source)
         accepted = decoded.accepted
         for name, parts in decoded.parts.items():
-            horizon = arrived - self.models[name].horizon
+            horizon = body.arrived - self.models[name].horizon
             counts.late += sum(columns.older_than(horizon) for columns in parts)
             gathered = self._gathered.setdefault(name, [])
             for columns in parts:
@@ -333,9 +336,9 @@ class Intake:
             counts.rejected[reason] += 1
         if accepted:
             counts.accepted += accepted
-            counts.last_event = arrived
-        if position is not None:
-            self._positions[source] = position
+            counts.last_event = body.arrived
+        if body.position is not None:
+            self._positions[body.source] = body.position
         self._changes += 1
         if self._gathered_events >= BATCH_EVENTS:
             self._filled.append(time.monotonic())
@@ -350,12 +353,13 @@ class Intake:
         self._timer = None
         self.flush()
 
-    def _take_translated(self, source: str, translator: Translator, body: bytes, arrived: float) -> IntakeResult:
+    def _take_translated(self, body: Body, translator: Translator) -> IntakeResult:
         """Account for a body in another format and gather its events."""
-        translated = translator.translate(body, arrived)
-        decoded = self._decoder.decode(b"\n".join(translated.lines), arrived)
-        self._admit(decoded, arrived, None)
-        self.refuse(source, (reason for _, reason in translated.refused))
-        self._take(source, decoded, arrived, None)
+        translated = translator.translate(body.data, body.arrived)
+        events = body._replace(data=b"\n".join(translated.lines), models=None, format=None)
+        decoded = self._decoder.decode(events.data, events.arrived)
+        self._admit(decoded, events)
+        self.refuse(body.source, (reason for _, reason in translated.refused))
+        self._take(decoded, events)
         errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
         return IntakeResult(decoded.accepted, len(errors), sorted(errors))

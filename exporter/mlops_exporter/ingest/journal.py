@@ -11,11 +11,11 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, NamedTuple, Protocol, TypeVar, get_args
 
-from mlops_exporter.ingest.store import Entry, Fault, Store, StoreError, pack
+from mlops_exporter.ingest.body import Body
+from mlops_exporter.ingest.store import Fault, Store, StoreError, pack
 from mlops_exporter.sources.base import UnavailableError
 
 CHECKPOINT_SECONDS = 60.0
@@ -60,15 +60,11 @@ class Faults:
         self.current = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    source: str
-    body: bytes
-    arrived: float
-    position: bytes | None
-    models: frozenset[str] | None
-    form: str | None
-    count: Callable[[], None]
+class _Waiting(NamedTuple):
+    """A body that is to become durable, then to be taken, after which `done` says so."""
+
+    body: Body
+    take: Callable[[], None]
     done: "asyncio.Future[None]"
 
 
@@ -118,22 +114,10 @@ class Journal:
         self.last_checkpoint: float | None = None
         self.checkpoint_seconds: float | None = None
 
-    async def commit(
-        self,
-        source: str,
-        body: bytes,
-        arrived: float,
-        position: bytes | None,
-        count: Callable[[], None],
-        models: frozenset[str] | None = None,
-        form: str | None = None,
-    ) -> None:
-        """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable.
-
-        `models` are those that its sender may write, None for all; `form` is the format that needs a translator.
-        """
+    async def commit(self, body: Body, count: Callable[[], None]) -> None:
+        """Make a body durable and see to it that it is counted; raises UnavailableError when it cannot be durable."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(source, body, arrived, position, models, form, count, done))
+        self._waiting.append(_Waiting(body, count, done))
         self._wake.set()
         await done
 
@@ -246,21 +230,8 @@ class Journal:
         if not self._waiting or self._deferred_bytes > DEFERRED_BYTES:
             return
         group, self._waiting = self._waiting, []
-        first = self._store.sequence + 1
-        entries = [
-            Entry(
-                first + i,
-                w.source,
-                w.arrived,
-                w.body,
-                w.position,
-                None if w.models is None else "\n".join(w.models),
-                w.form,
-            )
-            for i, w in enumerate(group)
-        ]
         try:
-            await self._in_thread(partial(self._append, entries))
+            await self._in_thread(partial(self._append, [waiting.body for waiting in group]))
         except StoreError as error:
             self._faults.note(error, "nothing can be made durable")
             for waiting in group:
@@ -268,20 +239,19 @@ class Journal:
                     waiting.done.set_exception(UnavailableError(f"not durable: {error}"))
             return
         self._faults.clear()
-        self._store.sequence += len(group)
         for waiting in group:
-            self._bytes += len(waiting.body)
+            self._bytes += len(waiting.body.data)
             if self._deferred is None:
-                waiting.count()
+                waiting.take()
             else:
-                self._deferred.append(waiting.count)
-                self._deferred_bytes += len(waiting.body)
+                self._deferred.append(waiting.take)
+                self._deferred_bytes += len(waiting.body.data)
             if not waiting.done.done():  # its sender may have gone
                 waiting.done.set_result(None)
 
-    def _append(self, entries: list[Entry]) -> None:
+    def _append(self, bodies: list[Body]) -> None:
         self._room = self._store.room()
-        self._store.append(entries)
+        self._store.append(bodies)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -9,11 +9,13 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from mlops_exporter.ingest.body import Body
 
 SCHEMA = 2
 FILE = "state.sqlite3"
@@ -42,26 +44,6 @@ class StoreError(Exception):
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(message)
         self.fault: Fault = fault
-
-
-class Entry(NamedTuple):
-    """A body in the journal. `models` are those that its sender may write, one per line; None means all.
-
-    `format` names the translator that makes events of the body, None where it holds events.
-    """
-
-    sequence: int
-    source: str
-    arrived: float
-    body: bytes
-    position: bytes | None
-    models: str | None = None
-    format: str | None = None
-
-    @property
-    def scope(self) -> frozenset[str] | None:
-        """The models that the sender may write, None for all."""
-        return None if self.models is None else frozenset(self.models.split("\n"))
 
 
 class Store:
@@ -109,6 +91,7 @@ class Store:
         )
         execute("COMMIT")
         self.sequence: int
+        """Number of the last body in the journal."""
         self._generation: int
         (self.sequence,) = execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()
         (self._generation,) = execute("SELECT coalesce(max(generation), 0) FROM checkpoints").fetchone()
@@ -118,10 +101,15 @@ class Store:
         """Let go of the file."""
         self._connection.close()
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Make entries durable, all or none; raises StoreError."""
+    def append(self, bodies: Sequence[Body]) -> None:
+        """Make bodies durable, all or none; raises StoreError."""
+        rows = [
+            (sequence, body.source, body.arrived, body.data, body.position, _names(body.models), body.format)
+            for sequence, body in enumerate(bodies, self.sequence + 1)
+        ]
         with self._faults():
-            self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", entries)
+            self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self.sequence += len(rows)
 
     def room(self) -> int:
         """Return how many bytes can be written, to the disk and to what is free in the file; raises StoreError."""
@@ -133,11 +121,14 @@ class Store:
             raise StoreError("io", f"{self._path}: is gone ({error.strerror}): put it back, or restart") from error
         return int(disk.f_bavail * disk.f_frsize + free_pages * self._page_bytes)
 
-    def journal(self) -> Iterator[Entry]:
-        """Yield the entries in their order."""
+    def journal(self) -> Iterator[Body]:
+        """Yield the bodies in their order."""
         with self._faults():
-            for row in self._connection.execute("SELECT * FROM journal ORDER BY sequence"):
-                yield Entry(*row)
+            for _, source, arrived, data, position, models, form in self._connection.execute(
+                "SELECT * FROM journal ORDER BY sequence"
+            ):
+                scope = None if models is None else frozenset(models.split("\n"))
+                yield Body(source, data, arrived, position, scope, form)
 
     def begin_checkpoint(self) -> int:
         """Return the number under which the pieces of the next checkpoint are written."""
@@ -205,6 +196,11 @@ class Store:
 
     def _faults(self) -> "_Faults":
         return _Faults(self._path)
+
+
+def _names(models: frozenset[str] | None) -> str | None:
+    """Return the models that a sender may write as they are stored, one per line."""
+    return None if models is None else "\n".join(models)
 
 
 class _Faults:

@@ -13,8 +13,8 @@ from mlops_exporter.collectors.data import DataCollector
 from mlops_exporter.collectors.models import model_collectors
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events.reasons import Reason
+from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.intake import BATCH_EVENTS, Intake
-from mlops_exporter.ingest.store import Entry
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.replay.log import Merge
 from mlops_exporter.replay.spool import Spool
@@ -99,7 +99,7 @@ async def _sample(
         lines = merge.take(now)
         for first in range(0, len(lines), BATCH_EVENTS):
             body = b"\n".join(lines[first : first + BATCH_EVENTS])
-            intake.replay(Entry(0, _SOURCE, now, body, None))
+            intake.replay(Body(_SOURCE, body, now))
         intake.flush()
         intake.expire(now)
         sample(now)

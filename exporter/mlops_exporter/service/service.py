@@ -239,8 +239,8 @@ class Service:
             _log.info("the state keeps %s, which is not in use, for when it is configured again", part)
         self.intake.restore(store.read)
         replayed = 0
-        for entry in store.journal():
-            self.intake.replay(entry)
+        for body in store.journal():
+            self.intake.replay(body)
             replayed += 1
             await asyncio.sleep(0)
         self.intake.flush()
