@@ -52,6 +52,7 @@ _COLLECTORS = (
     "multivariate",
     "change",
     "challenge",
+    "probes",
     "intake",
     "cloudevents",
     "state",

@@ -16,6 +16,8 @@ Category = Literal[
     "serving",
     "freshness",
     "profile",
+    "probe",
+    "retraining",
     "host",
     "gpu",
     "cost",

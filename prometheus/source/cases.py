@@ -493,6 +493,54 @@ def _gone(alert: str, metric: str, series: list[Series], labels: Labels) -> Case
     return t.case(alert, labels, [(metric, HERE if metric == "up" else {}, values), *series])
 
 
+_PROBE = {"probe": "golden", "model": "credit"}
+
+
+def _probes() -> list[Case]:
+    """Return the cases of probes."""
+    t = Timeline("MLProbeSilent")
+    last, every = "ml_probe_last_run_timestamp_seconds", "ml_probe_interval_seconds"
+    silent: list[Series] = [
+        (last, {**HERE, **_PROBE}, f"-960+0x{t.fires} {60 * t.fires}+60x{t.over - t.fires}"),
+        (last, {**HERE, **_PROBE, "instance": "under:1"}, f"-840+60x{t.over}"),
+        *(
+            (every, {**HERE, **_PROBE, "instance": name}, t.values(300))
+            for name in (HERE["instance"], "under:1", "new:1")
+        ),
+    ]
+    b = Timeline("MLProbePerformanceBelowBenchmark")
+    beyond: list[Series] = []
+    for name, metric, bound, bad, good in (
+        ("a:10042", "accuracy", "min", (0.80, 0.76, 0.84), (0.95, 0.93, 0.97)),
+        ("error:1", "mae", "max", (4.0, 3.6, 4.4), (2.0, 1.9, 2.1)),
+        ("under:1", "accuracy", "min", (0.80, 0.74, 0.851), (0.80, 0.74, 0.851)),
+        ("missing:1", "accuracy", "min", (), ()),
+    ):
+        labels = {**HERE, **_PROBE, "instance": name, "metric": metric}
+        beyond.append((f"ml_probe_benchmark_{bound}", labels, b.values(0.9 if bound == "min" else 3.0)))
+        for suffix, part, whole in zip(("", "_lower", "_upper"), bad, good, strict=False):
+            beyond.append((f"ml_probe_performance{suffix}", {**labels, "version": "1"}, b.values(part, whole)))
+    labels = {**HERE, **_PROBE, "version": "1", "metric": "accuracy"}
+    return [
+        _simple(
+            "MLProbeFailing",
+            "ml_probe_failed_passes",
+            _PROBE,
+            2,
+            1,
+            beside={"ml_probe_last_success_timestamp_seconds": -600},
+        ),
+        t.case("MLProbeSilent", {**HERE, **_PROBE}, silent),
+        _simple("MLProbeOutputsChanged", "ml_probe_outputs_changed_ratio", {**_PROBE, "version": "1"}, 0.2, 0.01),
+        b.case(
+            "MLProbePerformanceBelowBenchmark",
+            labels,
+            beyond,
+            extra=[{**labels, "instance": "error:1", "metric": "mae"}],
+        ),
+    ]
+
+
 _GPU = {"gpu": "0", "uuid": "GPU-1", "mig": ""}
 _GB = 1 << 30
 
@@ -580,6 +628,25 @@ def cases() -> list[Case]:
             beside={"ml_gpu_driver_error": 1},
             beside_by={"error": "driver_not_loaded"},
         ),
+        *_probes(),
+        _simple(
+            "MLRetrainingFailed",
+            "ml_retraining_last_result",
+            {"model": "credit"},
+            0,
+            1,
+            good=1,
+            beside={"ml_retraining_last_end_timestamp_seconds": -60},
+        ),
+        _simple(
+            "MLRegistryUnreachable",
+            "ml_registry_up",
+            {"model": "credit"},
+            0,
+            1,
+            good=1,
+            beside={"ml_registry_last_success_timestamp_seconds": -60},
+        ),
         _simple("MLExporterDown", "up", {}, 0, 1, good=1),
         _gone("MLExporterAbsent", "up", [("up", {"job": "node", "instance": "n:9100"}, "1+0x100")], {}),
         _simple(
@@ -638,6 +705,7 @@ _RECORDS = {
     "model_alerts.yml": ["thresholds.yml", "windows.yml"],
     "data_alerts.yml": ["thresholds.yml", "windows.yml"],
     "compute_alerts.yml": ["thresholds.yml"],
+    "lifecycle_alerts.yml": ["thresholds.yml"],
     "exporter_alerts.yml": ["thresholds.yml", "exporters.yml"],
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from prometheus.source import addresses, compute_alerts, data_alerts, exporter_alerts, model_alerts
+from prometheus.source import addresses, compute_alerts, data_alerts, exporter_alerts, lifecycle_alerts, model_alerts
 from prometheus.source.alert import Alert, since
 from prometheus.source.records import Group, error_budget, exporters, fleet, thresholds, windows
 
@@ -18,6 +18,8 @@ DASHBOARDS = {
     "serving": "mlops-model",
     "freshness": "mlops-model",
     "profile": "mlops-model",
+    "probe": "mlops-model",
+    "retraining": "mlops-model",
     "host": "mlops-compute",
     "gpu": "mlops-compute",
     "cost": "mlops-compute",
@@ -34,6 +36,7 @@ ALERT_GROUPS = {
     "model_alerts.yml": ("ml-model", model_alerts.ALERTS),
     "data_alerts.yml": ("ml-data", data_alerts.ALERTS),
     "compute_alerts.yml": ("ml-compute", compute_alerts.ALERTS),
+    "lifecycle_alerts.yml": ("ml-lifecycle", lifecycle_alerts.ALERTS),
     "exporter_alerts.yml": ("ml-exporter", exporter_alerts.ALERTS),
 }
 ALERTS = [alert for _, alerts in ALERT_GROUPS.values() for alert in alerts]

@@ -54,6 +54,10 @@ THRESHOLDS: dict[str, Threshold] = {
     "gpu_memory_ratio": Threshold(0.98, "Used share of GPU memory that warns."),
     "throttled_ratio": Threshold(0.2, "Share of time that a GPU is slowed down by heat."),
     "ecc_corrected_per_day": Threshold(100, "Corrected GPU memory errors in a day that warn."),
+    # probes
+    "probe_failed_passes": Threshold(2, "Failed runs of a probe in a row that alarm."),
+    "probe_missed_runs": Threshold(3, "Intervals without a run after which a probe counts as silent."),
+    "probe_changed_ratio": Threshold(0.01, "Share of pinned outputs that may differ."),
     # the exporter
     "restarts": Threshold(3, "Restarts of an exporter in 30m that warn."),
     "source_lag_seconds": Threshold(300, "Time that a source's backlog takes at the present pace."),

@@ -516,6 +516,195 @@ EXPECTED_SQUARED_ERROR_SUM = _metric(
     "Sum of the squared errors to be expected of all predictions (regression).",
 )
 
+# --- probes: never mixed with live counts ----------------------------------------------------------------------------
+_PROBE = "probe model"
+PROBE_INFO = _metric(
+    "ml_probe_info",
+    "gauge",
+    "model",
+    f"{_PROBE} version protocol pinned",
+    "Always 1; names the version that answered the last probe, and where the outputs come from that its answers are "
+    "compared with: rows, first_answer or none.",
+)
+PROBE_ROWS = _metric(
+    "ml_probe_rows",
+    "gauge",
+    "model",
+    f"{_PROBE} version",
+    "Rows of the last probe that the version answered; absent when the probe failed.",
+)
+PROBE_PERFORMANCE = _metric(
+    "ml_probe_performance",
+    "gauge",
+    "model",
+    f"{_PROBE} version metric",
+    "Performance over the rows of the last probe. Rows that are sent again are no new evidence.",
+)
+PROBE_PERFORMANCE_LOWER = _metric(
+    "ml_probe_performance_lower",
+    "gauge",
+    "model",
+    f"{_PROBE} version metric",
+    "Lower end of the 95 % interval of ml_probe_performance: that of a set of this size, however often it is sent.",
+)
+PROBE_PERFORMANCE_UPPER = _metric(
+    "ml_probe_performance_upper",
+    "gauge",
+    "model",
+    f"{_PROBE} version metric",
+    "Upper end of the 95 % interval of ml_probe_performance: that of a set of this size, however often it is sent.",
+)
+PROBE_BENCHMARK_MIN = _metric(
+    "ml_probe_benchmark_min",
+    "gauge",
+    "model",
+    f"{_PROBE} metric",
+    "Lowest performance agreed on for the probed model.",
+)
+PROBE_BENCHMARK_MAX = _metric(
+    "ml_probe_benchmark_max",
+    "gauge",
+    "model",
+    f"{_PROBE} metric",
+    "Highest performance (of an error) agreed on for the probed model.",
+)
+PROBE_CHANGED = _metric(
+    "ml_probe_outputs_changed_ratio",
+    "gauge",
+    "model",
+    f"{_PROBE} version",
+    "Share of the rows whose output differs from the pinned one by more than the tolerance; absent with none pinned.",
+)
+PROBE_REQUEST_DURATION = _metric(
+    "ml_probe_request_duration_seconds",
+    "histogram",
+    "model",
+    _PROBE,
+    "Time from a probe's request of one batch to its whole answer.",
+    buckets.LATENCY,
+)
+PROBE_REQUESTS = _metric(
+    "ml_probe_requests_total",
+    "counter",
+    "model",
+    _PROBE,
+    "Requests of a probe, failed ones included.",
+)
+PROBE_FAILURES = _metric(
+    "ml_probe_failures_total",
+    "counter",
+    "model",
+    f"{_PROBE} reason",
+    "Requests of a probe that failed, by reason; rows: the table could not be read.",
+)
+PROBE_PASSES = _metric(
+    "ml_probe_passes_total",
+    "counter",
+    "model",
+    _PROBE,
+    "Times that all rows were answered.",
+)
+PROBE_FAILED_PASSES = _metric(
+    "ml_probe_failed_passes",
+    "gauge",
+    "model",
+    _PROBE,
+    "Times in a row, up to now, that not all rows were answered; 0 after success.",
+)
+PROBE_INTERVAL = _metric(
+    "ml_probe_interval_seconds",
+    "gauge",
+    "model",
+    _PROBE,
+    "How often the probe runs, as configured.",
+)
+PROBE_LAST_RUN = _metric(
+    "ml_probe_last_run_timestamp_seconds",
+    "gauge",
+    "model",
+    _PROBE,
+    "When the probe last began; absent before the first time.",
+)
+PROBE_LAST_SUCCESS = _metric(
+    "ml_probe_last_success_timestamp_seconds",
+    "gauge",
+    "model",
+    _PROBE,
+    "When all rows were last answered; absent before the first time.",
+)
+
+# --- retraining, shown by the receiver of `mlops-exporter retrain` ---------------------------------------------------
+RETRAINING_TRIGGERED = _metric(
+    "ml_retraining_triggered_total",
+    "counter",
+    "model",
+    "model",
+    "Retrainings that were started, each counted once however often it was tried.",
+)
+RETRAINING_DECISIONS = _metric(
+    "ml_retraining_decisions_total",
+    "counter",
+    "model",
+    "model decision",
+    "Decisions on alerts of a model: started, dry_run, quorum, already_started, cool_down, running.",
+)
+RETRAINING_FAILURES = _metric(
+    "ml_retraining_failures_total",
+    "counter",
+    "model",
+    "model",
+    "Tries to retrain that failed.",
+)
+RETRAINING_DEAD_LETTERS = _metric(
+    "ml_retraining_dead_letters_total",
+    "counter",
+    "model",
+    "model",
+    "Retrainings given up after all their tries and written to the dead letters.",
+)
+RETRAINING_RUNNING = _metric(
+    "ml_retraining_running",
+    "gauge",
+    "model",
+    "model",
+    "Whether a retraining runs or waits for its next try.",
+)
+RETRAINING_LAST_RESULT = _metric(
+    "ml_retraining_last_result",
+    "gauge",
+    "model",
+    "model",
+    "1 if the last retraining was done (or its pipeline started), 0 if it was given up; absent before the first.",
+)
+RETRAINING_LAST_START = _metric(
+    "ml_retraining_last_start_timestamp_seconds",
+    "gauge",
+    "model",
+    "model",
+    "When a retraining was last started; absent before the first.",
+)
+RETRAINING_LAST_END = _metric(
+    "ml_retraining_last_end_timestamp_seconds",
+    "gauge",
+    "model",
+    "model",
+    "When a retraining last ended, well or not; absent before the first.",
+)
+RETRAINING_DRY_RUN = _metric(
+    "ml_retraining_dry_run",
+    "gauge",
+    "model",
+    "model",
+    "1 if the model's retraining is only written down, not started.",
+)
+RETRAINING_NOTIFICATIONS = _metric(
+    "ml_retraining_notifications_total",
+    "counter",
+    "model",
+    "outcome",
+    "Notifications of Alertmanager: accepted, unauthorized or unreadable.",
+)
+
 # --- change as it happens --------------------------------------------------------------------------------------------
 CHANGE_EVIDENCE = _metric(
     "ml_model_change_evidence",
@@ -1089,6 +1278,36 @@ COMPUTE_ADVICE_OBSERVED_SECONDS = _metric(
     "compute",
     "resource",
     "Time observed within the advice window; below the configured minimum there is no advice.",
+)
+
+# --- the registry of models ------------------------------------------------------------------------------------------
+REGISTRY_UP = _metric(
+    "ml_registry_up",
+    "gauge",
+    "exporter",
+    "model",
+    "Whether the model registry answered when it was last asked for the model's versions.",
+)
+REGISTRY_LAST_SUCCESS = _metric(
+    "ml_registry_last_success_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "model",
+    "When the model registry last answered: as old are the profiles that are in use. Absent before the first time.",
+)
+REGISTRY_FAILURES = _metric(
+    "ml_registry_failures_total",
+    "counter",
+    "exporter",
+    "model",
+    "Times that the model registry could not be asked for the model's versions.",
+)
+REGISTRY_VERSION_INFO = _metric(
+    "ml_registry_version_info",
+    "gauge",
+    "exporter",
+    "model version alias",
+    "Always 1; names a followed version of the registered model and an alias that points to it (empty: none).",
 )
 
 # --- the exporter ----------------------------------------------------------------------------------------------------

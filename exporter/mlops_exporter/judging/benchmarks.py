@@ -1,13 +1,21 @@
 """The values that metrics must keep, absolute or against the profile's own."""
 
+from collections.abc import Mapping
+
 from mlops_exporter.counting.model import Model
 from mlops_exporter.settings.models import Benchmark
 
 
 def benchmark_bounds(model: Model) -> dict[str, tuple[float | None, float | None]]:
     """Return the lowest and the highest agreed value of each metric with a benchmark."""
-    reference = model.profile.performance
-    return {name: _bounds(benchmark, reference.get(name)) for name, benchmark in model.settings.benchmarks.items()}
+    return bounds(model.settings.benchmarks, model.profile.performance)
+
+
+def bounds(
+    benchmarks: Mapping[str, Benchmark], reference: Mapping[str, float]
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return the lowest and the highest value of each benchmark, beside the `reference` performance by metric."""
+    return {name: _bounds(benchmark, reference.get(name)) for name, benchmark in benchmarks.items()}
 
 
 def _bounds(benchmark: Benchmark, reference: float | None) -> tuple[float | None, float | None]:

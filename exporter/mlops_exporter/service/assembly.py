@@ -3,7 +3,7 @@
 A reload makes the next assembly beside the one in force, of whatever of that can go on, and puts it in its place.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,7 @@ from typing import Protocol
 from mlops_exporter.collectors.data import DataCollector
 from mlops_exporter.collectors.intake import CloudEventCollector, IntakeCollector, StateCollector
 from mlops_exporter.collectors.models import model_collectors
+from mlops_exporter.collectors.probes import ProbeCollector
 from mlops_exporter.compute.sampler import Watch
 from mlops_exporter.counting.model import Model
 from mlops_exporter.exposition.budget import Budget
@@ -21,7 +22,9 @@ from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.judging.drift import Comparison
 from mlops_exporter.judging.status import Observer, Report
+from mlops_exporter.probing.prober import Prober
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profiling.readers import Block, is_typed, read_blocks
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.settings.models import ModelSettings
@@ -79,6 +82,7 @@ class Assembly:
     watch: Watch
     http: HttpSource | None
     pulling: dict[str, Source]
+    probers: dict[str, Prober]
     registry: Registry
     app: Application
     guarded: frozenset[str]
@@ -104,8 +108,9 @@ def assemble(
     if http is not None:
         intake.translators[KSERVE] = http.kserve
     pulling = _pulling(config, former)
+    probers = _probers(config, profiles, former)
     data = DataCollector(list(models.values()), _known_comparisons(models, former))
-    collectors = _collectors(fixed, list(models.values()), data, running, http, pulling, watch)
+    collectors = _collectors(fixed, list(models.values()), data, running, http, pulling, probers, watch)
     registry = Registry(
         [collector for collector in collectors if collector.name not in fixed.collectors_off],
         fixed.service.generation,
@@ -130,7 +135,9 @@ def assemble(
         for name, model in models.items()
     }
     guarded = frozenset({"/v1/events"} if tokens else ())
-    return Assembly(config, models, intake, data.comparisons, observers, watch, http, pulling, registry, app, guarded)
+    return Assembly(
+        config, models, intake, data.comparisons, observers, watch, http, pulling, probers, registry, app, guarded
+    )
 
 
 def _model(settings: ModelSettings, profile: Profile, config: Config, former: Assembly | None) -> Model:
@@ -191,6 +198,26 @@ def _pulling(config: Config, former: Assembly | None) -> dict[str, Source]:
     return pulling
 
 
+def _probers(config: Config, profiles: Mapping[str, Profile], former: Assembly | None) -> dict[str, Prober]:
+    """Return what probes the endpoints, of a former assembly that to which nothing has changed."""
+    models = {model.name: model for model in config.models}
+    probers: dict[str, Prober] = {}
+    for settings in config.probes:
+        prober = Prober(settings, models[settings.model], profiles[settings.model], _table)
+        known = None if former is None else former.probers.get(settings.name)
+        same = known is not None and (known.settings, known.model, known.profile) == (
+            prober.settings,
+            prober.model,
+            prober.profile,
+        )
+        probers[settings.name] = known if known is not None and same else prober
+    return probers
+
+
+def _table(path: Path) -> tuple[Iterable[Block], bool]:
+    return read_blocks(path), is_typed(path)
+
+
 def _collectors(
     fixed: Fixed,
     models: list[Model],
@@ -198,6 +225,7 @@ def _collectors(
     intake: Intake,
     http: HttpSource | None,
     pulling: dict[str, Source],
+    probers: dict[str, Prober],
     watch: Watch,
 ) -> list[Collector]:
     service = fixed.service
@@ -205,6 +233,7 @@ def _collectors(
         *model_collectors(models, data),
         IntakeCollector(intake, pulling, lambda: service.loading),
         *([CloudEventCollector(http.name, http.kserve)] if http is not None else []),
+        ProbeCollector(list(probers.values())),
         StateCollector(service.faults, lambda: service.journal),
         *watch.collectors,
     ]

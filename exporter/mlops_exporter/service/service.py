@@ -20,6 +20,7 @@ from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.ingest.store import Store, StoreError
 from mlops_exporter.judging.status import HISTORY_SECONDS, Report, SourceState, source_state
 from mlops_exporter.logs import Notice
+from mlops_exporter.probing.prober import Prober
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.service.assembly import Assembly, Fixed, assemble
 from mlops_exporter.service.reload import Reloader
@@ -215,7 +216,7 @@ class Service:
         self.intake.closed = None
         self.unreloadable = None
         self.pulling.start(self.assembly.pulling.values())
-        self._helpers += [group.create_task(task(self)) for task in (_observe, *self._tasks)]
+        self._helpers += [group.create_task(task(self)) for task in (_observe, _probe, *self._tasks)]
         self._helpers.append(group.create_task(self._reloader.run()))
 
     def _open_store(self) -> Store | None:
@@ -268,6 +269,26 @@ async def _observe(service: Service) -> None:
     while True:
         service.observe(time.time())
         await asyncio.sleep(HISTORY_SECONDS)
+
+
+async def _probe(service: Service) -> None:
+    """Run the probers of the assembly in force, whichever that is."""
+    running: dict[Prober, asyncio.Task[None]] = {}
+    try:
+        while True:
+            wanted = set(service.assembly.probers.values())
+            for prober in running.keys() - wanted:
+                running.pop(prober).cancel()
+            for prober in wanted - running.keys():
+                running[prober] = asyncio.create_task(prober.run())
+            await asyncio.sleep(EXPIRE_SECONDS)
+            for prober, task in running.items():
+                if task.done() and (fault := task.exception()) is not None:
+                    _log.error("probe %s ended and is started again", prober.settings.name, exc_info=fault)
+            running = {prober: task for prober, task in running.items() if not task.done()}
+    finally:
+        for task in running.values():
+            task.cancel()
 
 
 def collect_garbage_rarely() -> None:

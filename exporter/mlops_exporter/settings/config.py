@@ -1,5 +1,6 @@
 """The whole configuration file: what may be written in it."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -7,6 +8,7 @@ from pydantic import Field, model_validator
 from mlops_exporter.settings.compute import ComputeSettings
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.models import Limits, ModelSettings
+from mlops_exporter.settings.probes import ProbeSettings
 from mlops_exporter.settings.sources import HttpSource, RelativePath, SourceSettings
 
 
@@ -27,6 +29,13 @@ class Config(_Settings):
     sources: Annotated[list[SourceSettings], Field(description="Where events come from.")] = [
         SourceSettings(name="push", http=HttpSource())
     ]
+    probes: Annotated[
+        list[ProbeSettings],
+        Field(
+            description="Labelled rows that are sent through the live endpoint of a model; see "
+            "[retraining.md](retraining.md#probes)."
+        ),
+    ] = []
     compute: Annotated[ComputeSettings, Field(description="Whether CPU and GPU are used well, and what they cost.")] = (
         ComputeSettings()
     )
@@ -34,13 +43,21 @@ class Config(_Settings):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Config":
-        for kind, names in (("models", [m.name for m in self.models]), ("sources", [s.name for s in self.sources])):
+        named: dict[str, Sequence[ModelSettings | SourceSettings | ProbeSettings]] = {
+            "models": self.models,
+            "sources": self.sources,
+            "probes": self.probes,
+        }
+        for kind, names in ((kind, [each.name for each in several]) for kind, several in named.items()):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{kind}: every name once, but these are there twice: {', '.join(twice)}")
         if sum(source.http is not None for source in self.sources) > 1:
             raise ValueError("sources: one http source at most, since all share /v1/events")
         known = {model.name for model in self.models}
+        for probe in self.probes:
+            if probe.model not in known:
+                raise ValueError(f"probes: no model is named {probe.model}; there are {', '.join(sorted(known))}")
         for token in (token for source in self.sources if source.http for token in source.http.tokens):
             if unknown := sorted(set(token.models or ()) - known):
                 raise ValueError(

@@ -1,0 +1,72 @@
+"""What probes found, in series of their own: they never mix with what users' requests made."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from mlops_exporter.collectors.family import Family, or_absent
+from mlops_exporter.exposition import catalogue
+from mlops_exporter.exposition.catalogue import Metric
+from mlops_exporter.exposition.samples import Rows, Samples
+from mlops_exporter.judging.benchmarks import bounds
+from mlops_exporter.probing.prober import Prober
+
+_PARTS: tuple[tuple[Metric, str], ...] = (
+    (catalogue.PROBE_PERFORMANCE, "value"),
+    (catalogue.PROBE_PERFORMANCE_LOWER, "lower"),
+    (catalogue.PROBE_PERFORMANCE_UPPER, "upper"),
+)
+
+
+class ProbeCollector:
+    """How every probe went, and what its last pass found."""
+
+    name = "probes"
+
+    def __init__(self, probers: Sequence[Prober]) -> None:
+        self._probers = probers
+        self._families = [Family(prober.settings.name, prober.settings.model) for prober in probers]
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        """Return the samples at `now`."""
+        for prober, family in zip(self._probers, self._families, strict=True):
+            yield from _health(prober, family)
+            yield from _findings(prober)
+
+
+def _health(prober: Prober, family: Family) -> Iterator[Samples]:
+    counts, total = prober.latency.counts, prober.latency.sum
+    cumulative = list(accumulate(counts))
+    yield family(catalogue.PROBE_INTERVAL, [prober.settings.every])
+    yield family(catalogue.PROBE_REQUEST_DURATION, [*cumulative, total, cumulative[-1]])
+    yield family(catalogue.PROBE_REQUESTS, [prober.requests])
+    yield family(catalogue.PROBE_FAILURES, prober.failures.values(), prober.failures)
+    yield family(catalogue.PROBE_PASSES, [prober.passes])
+    yield family(catalogue.PROBE_FAILED_PASSES, [prober.failed_in_a_row])
+    yield family(catalogue.PROBE_LAST_RUN, [or_absent(prober.last_run)])
+    yield family(catalogue.PROBE_LAST_SUCCESS, [or_absent(prober.last_success)])
+    agreed = bounds(prober.model.benchmarks, prober.profile.performance)
+    minima = {name: low for name, (low, _) in agreed.items() if low is not None}
+    maxima = {name: high for name, (_, high) in agreed.items() if high is not None}
+    yield family(catalogue.PROBE_BENCHMARK_MIN, minima.values(), minima)
+    yield family(catalogue.PROBE_BENCHMARK_MAX, maxima.values(), maxima)
+
+
+def _findings(prober: Prober) -> Iterator[Samples]:
+    """Return what the last pass found, by the version that answered; so few series that their rows are made anew."""
+    name, model, protocol = prober.settings.name, prober.settings.model, prober.settings.endpoint.kind
+    for verdict in prober.verdicts:
+        version = verdict.version
+        info = name, model, version, protocol, prober.origin(version)
+        yield _samples(catalogue.PROBE_INFO, [info], [1.0])
+        yield _samples(catalogue.PROBE_ROWS, [info[:3]], [float(verdict.rows)])
+        if verdict.changed is not None:
+            yield _samples(catalogue.PROBE_CHANGED, [info[:3]], [verdict.changed])
+        rows = [(*info[:3], metric) for metric in verdict.performance]
+        for metric, part in _PARTS:
+            yield _samples(metric, rows, [getattr(estimate, part) for estimate in verdict.performance.values()])
+
+
+def _samples(metric: Metric, rows: Sequence[Sequence[str]], values: Sequence[float]) -> Samples:
+    return Samples(Rows(metric, rows), np.array(values, np.float64))
