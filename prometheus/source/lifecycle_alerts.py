@@ -53,7 +53,7 @@ ALERTS = [
         + ", and should every "
         + value("ml_probe_interval_seconds{SELECT}", _PROBE, "humanizeDuration")
         + ".",
-        "Read the exporter's log for the probe; a request that hangs ends after its `timeout`.",
+        "Read the exporter's log for the probe; a request that hangs ends after its time-out.",
         "1m",
     ),
     Alert(
@@ -107,7 +107,7 @@ ALERTS = [
         "warning",
         (*HOST, "model"),
         "ml_registry_up == 0",
-        "The model registry does not answer; versions released meanwhile are not watched by their own profile.",
+        "The model registry does not answer: new versions have no profile here yet.",
         "The registry was not reached for model {{ $labels.model }} ({{ $labels.instance }}); it last answered: "
         + value("time() - ml_registry_last_success_timestamp_seconds{SELECT}", (*HOST, "model"), AGO, none="never")
         + ".",
