@@ -3,8 +3,10 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import rate, series
+from grafana.source.promql import EXPORTER, rate, series
 from mlops_exporter.exposition import catalogue as c
+from mlops_exporter.judging.judge import WORDS
+from prometheus.source.records import rank
 
 _FREE = "model version window"
 _BY = "by (model, version)"
@@ -28,24 +30,9 @@ _MARGIN = (
 _WORST = f"bottomk {_BY} (1, {_MARGIN})"
 _SURELY_WORSE = f"count {_BY} (({_MARGIN}) < 0)"
 _DRIFTED = f"max {_BY} ({_all(c.DRIFTED_FEATURES)})"
-_CRITICAL = 'ALERTS{alertstate="firing",severity="critical",job=~"$job",model!=""}'
-
-_STATES = p.Words(
-    {
-        4: ("Alert", p.BAD),
-        3: ("Worse than agreed", p.BAD),
-        2: ("Data drift", p.WATCH),
-        1: ("Not judged", p.QUIET),
-        0: ("Good", p.GOOD),
-    }
-)
-_STATE = (
-    f"({_EVERY} * 0 + 4 and on (model) {_CRITICAL})"
-    f" or ({_SURELY_WORSE} * 0 + 3)"
-    f" or ({_DRIFTED} > 0) * 0 + 2"
-    f" or ({_EVERY} * 0 + 1 unless on (model, version) {_all(c.PERFORMANCE)})"
-    f" or {_EVERY} * 0"
-)
+_TONES = {"bad": p.BAD, "warn": p.WATCH, "quiet": p.QUIET, "good": p.GOOD}
+STATES = p.Words({rank(verdict): (words, _TONES[tone]) for verdict, (words, tone) in WORDS.items()})
+_STATE = f"max {_BY} (ml:model:state{{{EXPORTER}}})"
 
 
 def _of_worst(metric: c.Metric) -> str:
@@ -69,9 +56,9 @@ def build() -> model.Dashboard:
     """Return the dashboard."""
     models = p.table_of(
         "Which model needs attention first?",
-        "One row for each model and version, the worst on top. *State*: **Alert**, a critical alert fires; **Worse "
-        "than agreed**, even the better end of a 95 % interval is beyond a benchmark; **Data drift**, a feature is "
-        "above its threshold; **Not judged**, too few labels; else **Good**. Performance: the metric and window that "
+        "One row for each model and version, the worst on top. *State*: what the alerts on it tell, pending or firing, "
+        "in the words of the exporter's own page; **Performance unknown**, too few labels to judge. "
+        "Performance: the metric and window that "
         "come closest to, or go furthest beyond, a benchmark; low and high are the ends of its 95 % interval. The "
         "links open the model with the same time range.",
         [
@@ -87,7 +74,7 @@ def build() -> model.Dashboard:
             f" * on (model) group_right () {_EVERY} or {_EVERY} * 0",
         ],
         [
-            p.Column("A", "State", words=_STATES, width=145),
+            p.Column("A", "State", words=STATES, width=145),
             p.Column("model", "Model", least=90, link="/d/mlops-model?var-" + _MODEL_LINK),
             p.Column("version", "Version", width=75),
             p.Column("metric", "Metric", width=145),
@@ -148,7 +135,7 @@ def build() -> model.Dashboard:
             "Since when is each model in its state?",
             "The state of the table above over time, in the same words.",
             [p.Query(_STATE, "{{model}} {{version}}")],
-            _STATES.mappings,
+            STATES.mappings,
             empty="No model yet.",
             size=(24, 7),
         ),

@@ -7,6 +7,8 @@ ends with the first thing to do.
 from dataclasses import dataclass
 from typing import Literal
 
+from mlops_exporter.judging.judge import Verdict
+
 Severity = Literal["critical", "warning", "info"]
 Category = Literal[
     "performance",
@@ -33,7 +35,8 @@ class Alert:
     """One alerting rule.
 
     `labels` are those that the expression leaves of the exporter's series, job and instance; `what` and `first` (the
-    first thing to do) are templates, and become the description with the time since when between them.
+    first thing to do) are templates, and become the description with the time since when between them. `verdict` is
+    what the judge calls a model of which it tells.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Alert:
     wait: str
     keep: str | None = None
     action: str | None = None
+    verdict: Verdict | None = None
 
 
 HOST = ("job", "instance")

@@ -5,6 +5,7 @@ All look at the freshest window that has enough predictions, so that they end wh
 
 from textwrap import dedent
 
+from mlops_exporter.judging.judge import CAUTIOUS_STATISTICS, STANDARD_ERRORS
 from prometheus.source.alert import (
     CURRENT,
     MODEL_HERE,
@@ -30,7 +31,7 @@ def _excess(ratio: str, reference: str | None) -> str:
     """Share of values above the reference's, less four standard errors."""
     lines = [
         ratio,
-        f"- 4 * sqrt({ratio} * (1 - {ratio})",
+        f"- {STANDARD_ERRORS:g} * sqrt({ratio} * (1 - {ratio})",
         f"    / {ON_WINDOW} group_left () ml_model_window_predictions)",
     ]
     if reference is not None:
@@ -75,15 +76,17 @@ def _quality(
         first,
         "10m",
         "30m",
+        verdict="impaired",
     )
 
 
 _OF_THRESHOLD = "ml_prediction_drift{} / ml_prediction_drift_threshold"
+_CAUTIOUS = "|".join(sorted(CAUTIOUS_STATISTICS))
 _OF_THRESHOLD_JOINTLY = dedent(f"""\
     (
-        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic!="pca_reconstruction"}}}}
+        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic!~"{_CAUTIOUS}"}}}}
       or
-        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic="pca_reconstruction"}}}}
+        ml_data_drift{{0}} / ml_data_drift_threshold{{{{statistic=~"{_CAUTIOUS}"}}}}
           / {ON_WINDOW} group_left () ml:model_window:caution
     )""")
 """The noise of a short window's reconstruction error exceeds its smallest effect, so that a month of looks counts."""
@@ -140,6 +143,7 @@ ALERTS = [
         _DRIFT_FIRST,
         "15m",
         "30m",
+        verdict="drifting",
     ),
     Alert(
         "MLFeatureDriftSevere",
@@ -164,6 +168,7 @@ ALERTS = [
         "Compare the feature's bins with the reference: a shift of all of them points to a changed unit or source.",
         "15m",
         "1h",
+        verdict="drifting",
     ),
     Alert(
         "MLPredictionDrift",
@@ -176,6 +181,7 @@ ALERTS = [
         "See whether features drifted too; if none did, look for a changed model, threshold or preprocessing.",
         "15m",
         "30m",
+        verdict="drifting",
     ),
     Alert(
         "MLMultivariateDrift",
@@ -188,6 +194,7 @@ ALERTS = [
         "If no feature drifts by itself, look for a broken join or a new segment of users.",
         "15m",
         "30m",
+        verdict="drifting",
     ),
     Alert(
         "MLFeatureUnusable",
@@ -209,6 +216,7 @@ ALERTS = [
         "Stop what feeds this feature or roll its last change back: the model is guessing without it.",
         "5m",
         "15m",
+        verdict="unusable",
     ),
     _quality(
         "MLFeatureMissing",

@@ -8,6 +8,7 @@ windows of that length.
 
 from textwrap import dedent
 
+from mlops_exporter.judging.judge import CALIBRATION_NOISE
 from prometheus.source.alert import (
     MODEL,
     MODEL_HERE,
@@ -175,6 +176,7 @@ ALERTS = [
         "10m",
         "1h",
         "retrain",
+        verdict="failing",
     ),
     Alert(
         "MLModelEstimatedPerformanceBelowBenchmark",
@@ -193,6 +195,7 @@ ALERTS = [
         "See which features moved, and get labels for a sample of the latest predictions.",
         "15m",
         "30m",
+        verdict="suspect",
     ),
     Alert(
         "MLModelCalibrationOff",
@@ -203,7 +206,7 @@ ALERTS = [
             max without (window, metric) (
                 ml_model_performance_lower{{metric="expected_calibration_error"}}
               - {ON_WINDOW} group_left ()
-                (1.3 / sqrt(ml_model_window_labels >= {threshold("min_labels")}))
+                ({CALIBRATION_NOISE:g} / sqrt(ml_model_window_labels >= {threshold("min_labels")}))
               - {_ON_METRIC} group_left ()
                 ml_model_performance_reference
             ) > {threshold("calibration_error_excess")}
@@ -219,6 +222,7 @@ ALERTS = [
         "Look at the reliability curve; where ROC AUC holds, recalibrating on fresh labels is enough.",
         "15m",
         "1h",
+        verdict="suspect",
     ),
     Alert(
         "MLModelConceptDrift",
@@ -237,6 +241,7 @@ ALERTS = [
         "5m",
         "1h",
         "retrain",
+        verdict="suspect",
     ),
     Alert(
         "MLErrorBudgetBurnFast",
@@ -249,6 +254,7 @@ ALERTS = [
         "Look at failures and at the confusion matrix of the last hour; if a release coincides, roll back.",
         "2m",
         "15m",
+        verdict="failing",
     ),
     Alert(
         "MLErrorBudgetBurnSlow",
@@ -287,6 +293,7 @@ ALERTS = [
         "Compare the groups' inputs and sizes; tell the model's owner before anybody changes a threshold.",
         "30m",
         "1h",
+        verdict="unfair",
     ),
     Alert(
         "MLPredictionFailures",
@@ -303,6 +310,7 @@ ALERTS = [
         "Read the model server's error log; if a release coincides, roll back.",
         "5m",
         "15m",
+        verdict="erring",
     ),
     Alert(
         "MLPredictionLatencyHigh",
@@ -337,6 +345,7 @@ ALERTS = [
         f"from {constant('busy_events')} on, silence counts as odd.",
         "See whether the model server gets requests; if it does, its event log or the source has broken.",
         "5m",
+        verdict="silent",
     ),
     Alert(
         "MLNoLabels",

@@ -4,12 +4,14 @@ Counters of all replicas add up, so these rules see the whole stream where a rep
 aggregation is `without` the replica's labels: job, cluster or whatever else a scrape adds stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from textwrap import dedent
 from types import MappingProxyType
 from typing import NamedTuple
 
 from mlops_exporter.doctor.prometheus import JOB
+from mlops_exporter.judging.judge import MONTH_SECONDS, NORMAL_QUANTILE, ONE_SIDED, VERDICTS, Verdict
+from prometheus.source.alert import Alert
 from prometheus.source.thresholds import THRESHOLDS, threshold
 
 
@@ -32,10 +34,6 @@ class Group(NamedTuple):
 
 FLEET_WINDOWS = ("1h", "1d")
 BURN_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-
-_MONTH = 30 * 86400
-_ONE_SIDED = 0.025  # what lies beyond either end of a 95 % interval
-_Z = 1.96
 
 _REPLICA = "instance, pod"
 _VALID_BINS = ('{bin!~"invalid|missing"}', '{bin=~"invalid|missing",range!=""}')  # a category may be called missing
@@ -71,7 +69,7 @@ def windows() -> list[Group]:
                     "ml:model_window:surprise",
                     dedent(f"""\
                         sqrt(-2 * ln(clamp_max(
-                          ml_model_window_seconds * {threshold("benchmark_chance")} / {_MONTH}, {_ONE_SIDED}
+                          ml_model_window_seconds * {threshold("benchmark_chance")} / {MONTH_SECONDS:.0f}, {ONE_SIDED}
                         )))"""),
                     comment="How improbable a shortfall must be to count: a short window has many chances in a month.",
                 ),
@@ -82,7 +80,7 @@ def windows() -> list[Group]:
                             ml:model_window:surprise
                           - (2.30753 + 0.27061 * ml:model_window:surprise)
                             / (1 + 0.99229 * ml:model_window:surprise + 0.04481 * ml:model_window:surprise ^ 2)
-                        ) / {_Z}"""),
+                        ) / {NORMAL_QUANTILE}"""),
                     comment="How many times its width a 95 % interval must have for that: the normal quantile, by "
                     "Hastings' approximation (Abramowitz and Stegun, 26.2.22).",
                 ),
@@ -98,6 +96,44 @@ def _shortest(size: str, minimum: str) -> str:
           and on (job, instance, model, version, window)
           {size} >= {threshold(minimum)}
         )""")
+
+
+def states(alerts: Iterable[Alert]) -> list[Group]:
+    """Return what state each version of a model is in: the worst verdict that an alert on it, pending or firing, tells.
+
+    A version without any that has labels enough to be judged is good.
+    """
+    judging = [alert for alert in alerts if alert.verdict is not None]
+    parts = [_told(verdict, judging) for verdict in VERDICTS if any(it.verdict == verdict for it in judging)]
+    versions = "max without (task, profile_hash, profile_version) (ml_model_info)"
+    judged = dedent(f"""\
+        (
+          ml_model_performance
+          and on (job, instance, model, version, window)
+          ml_model_window_labels >= {threshold("min_labels")}
+        )""")
+    good = f"{versions} * {rank('good')}\nand on (job, instance, model, version)\n{judged}"
+    told = "\nor\n".join(f"(\n{_indent_by(2, part)}\n)" for part in [*parts, good, f"{versions} * {rank('unknown')}"])
+    meaning = ", ".join(f"{rank(verdict)} {verdict}" for verdict in reversed(VERDICTS))
+    return [Group("ml-states", [Record("ml:model:state", told, comment=f"State of each version: {meaning}.")])]
+
+
+def rank(verdict: Verdict) -> int:
+    """Return the value of `ml:model:state`, higher for what needs somebody more."""
+    return len(VERDICTS) - 1 - VERDICTS.index(verdict)
+
+
+def _told(verdict: Verdict, alerts: Iterable[Alert]) -> str:
+    """Return the versions of which an alert of that verdict tells, with the verdict's rank."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for alert in alerts:
+        if alert.verdict == verdict:
+            on = tuple(label for label in ("job", "instance", "model", "version") if label in alert.labels)
+            names.setdefault(on, []).append(alert.name)
+    versions = f"max without (task, profile_hash, profile_version) (ml_model_info) * {rank(verdict)}"
+    return "\nor\n".join(
+        f'{versions}\nand on ({", ".join(on)})\nALERTS{{alertname=~"{"|".join(told)}"}}' for on, told in names.items()
+    )
 
 
 def exporters() -> list[Group]:
@@ -211,6 +247,10 @@ def _labels(window: str) -> Group:
         ],
         _interval(window),
     )
+
+
+def _indent_by(columns: int, text: str) -> str:
+    return "\n".join(" " * columns + line for line in text.splitlines())
 
 
 def _indent(text: str) -> str:

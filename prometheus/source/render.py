@@ -8,7 +8,7 @@ import yaml
 
 from prometheus.source import addresses, compute_alerts, data_alerts, exporter_alerts, lifecycle_alerts, model_alerts
 from prometheus.source.alert import Alert, since
-from prometheus.source.records import Group, error_budget, exporters, fleet, thresholds, windows
+from prometheus.source.records import Group, error_budget, exporters, fleet, states, thresholds, windows
 
 DASHBOARDS = {
     "performance": "mlops-model",
@@ -54,6 +54,7 @@ RECORDS = {
     "windows.yml": (_HEADER, windows()),
     "error_budget.yml": (_HEADER, error_budget()),
     "fleet.yml": (_HEADER, fleet()),
+    "states.yml": (_HEADER, states(ALERTS)),
 }
 GROUPS = {name: [group.name for group in groups] for name, (_, groups) in RECORDS.items()} | {
     name: [group] for name, (group, _) in ALERT_GROUPS.items()

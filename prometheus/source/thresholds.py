@@ -1,46 +1,25 @@
 """Every threshold that no metric carries, in one place: alerts read them as `ml:threshold:NAME`.
 
-Benchmarks, drift thresholds and evidence thresholds are not here: the exporter exports them beside their values.
+Benchmarks, drift thresholds and evidence thresholds are not here: the exporter exports them beside their values. Those
+that judge a model come from the one judge.
 """
 
-from typing import NamedTuple
-
-
-class Threshold(NamedTuple):
-    """A number and what it bounds."""
-
-    value: float
-    meaning: str
-
+from mlops_exporter.judging.judge import LIMITS, Threshold
 
 _DAY = 86400.0
 
 THRESHOLDS: dict[str, Threshold] = {
+    **LIMITS,  # of which the landing page judges too
     # the model
-    "min_labels": Threshold(100, "Labels in a window below which its performance raises no alert."),
-    "min_predictions": Threshold(800, "Predictions in a window below which its data raise no alert."),
-    "benchmark_chance": Threshold(
-        0.3, "Times a month that windows of one length may, by chance, show a model at its benchmark beyond it."
-    ),
-    "calibration_error_excess": Threshold(0.03, "Expected calibration error above the reference's own."),
     "burn_rate_1h": Threshold(14.4, "Error budget burn over 1h and 5m that pages: 2 % of a 30-day budget in an hour."),
     "burn_rate_6h": Threshold(6, "Error budget burn over 6h and 30m that pages: 5 % of a 30-day budget."),
     "burn_rate_1d": Threshold(3, "Error budget burn over 1d and 2h that warns: 10 % of a 30-day budget."),
     "burn_rate_3d": Threshold(1, "Error budget burn over 3d and 6h that warns: the budget will be used up."),
     # the data
-    "drifted_features_ratio": Threshold(0.1, "Share of a model's features that must drift together."),
-    "severe_drift_psi": Threshold(0.25, "PSI from which a single drifted feature is worth an alert."),
-    "missing_excess": Threshold(0.05, "Share of missing values above the reference's."),
-    "invalid_excess": Threshold(0.01, "Share of invalid values above the reference's."),
-    "out_of_range": Threshold(0.01, "Share of values outside the reference's range."),
-    "unseen_excess": Threshold(0.01, "Share of values in unlisted categories above the reference's."),
-    "unusable_excess": Threshold(0.5, "Share of missing or invalid values, above the reference's, that pages."),
     "min_group_predictions": Threshold(100, "Predictions of a group below which it is left out of fairness."),
     # predictions and labels on their way
-    "failures_ratio": Threshold(0.05, "Share of predictions that fail."),
     "latency_quantile": Threshold(0.99, "Quantile of prediction latency that the objective is about."),
     "latency_seconds": Threshold(0.5, "Latency objective for that quantile."),
-    "busy_events": Threshold(30, "Events yesterday and a week ago at this time from which silence is odd."),
     "label_coverage_drop": Threshold(0.5, "Label coverage against the mean of the week before."),
     "labels_unmatched_ratio": Threshold(0.2, "Share of labels that find no prediction."),
     "profile_age_seconds": Threshold(180 * _DAY, "Age from which a reference profile is old."),

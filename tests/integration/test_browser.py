@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlops_exporter.exposition.registry import Registry
-from mlops_exporter.judging.status import HISTORY_POINTS, VERDICTS, Headline, ModelState, Report, SourceState
+from mlops_exporter.judging.judge import VERDICTS
+from mlops_exporter.judging.status import HISTORY_POINTS, Headline, ModelState, Report, SourceState
 from mlops_exporter.logs import Notice
 from mlops_exporter.web.app import App
 from tests.dom import assert_accessible

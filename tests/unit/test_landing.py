@@ -6,7 +6,8 @@ import pytest
 
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.exposition.catalogue import all_metrics
-from mlops_exporter.judging.status import VERDICTS, Headline, ModelState, Report, SourceState, Verdict
+from mlops_exporter.judging.judge import VERDICTS, Verdict
+from mlops_exporter.judging.status import Headline, ModelState, Report, SourceState
 from mlops_exporter.logs import Notice
 from mlops_exporter.web.landing import landing_page
 from mlops_exporter.web.page import STYLE
@@ -83,7 +84,7 @@ def test_every_state_has_words_and_a_sign(verdict: Any) -> None:
     sign, *rest = words(state).split()
     assert not sign.isalnum()
     assert rest
-    assert state.attributes["class"].split()[1] in ("good", "warn", "bad")
+    assert state.attributes["class"].split()[1] in ("good", "warn", "quiet", "bad")
 
 
 def test_the_worst_comes_first() -> None:

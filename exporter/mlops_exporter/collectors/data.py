@@ -4,19 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.collectors.family import Family, Versions
 from mlops_exporter.counting.model import Model
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging.drift import Comparison
-from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
+from mlops_exporter.judging.quality import Quality
+from mlops_exporter.profile.bins import INVALID, MISSING, CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.durations import format_duration
-from mlops_exporter.statistics.discovery import discoveries, weighted_mean
-
-Floats = NDArray[np.float64]
+from mlops_exporter.statistics.discovery import weighted_mean
 
 
 class DataCollector:
@@ -49,8 +48,7 @@ class _DataView:
         self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
         self._reference = _reference_ratios(profile, layout.feature_names)
         self._reference_values = [float(sum(profile.features[name].counts)) for name in layout.feature_names]
-        self._sections = np.array([[s.start, s.stop] for s in layout.features.values()], np.intp).reshape(-1, 2)
-        self._numeric = len(layout.numeric)
+        self._quality = Quality(layout, settings.min_samples.performance)
         importances = profile.importances
         self._importances = (
             np.array([importances.get(name, 0.0) for name in layout.feature_names]) if importances else None
@@ -72,24 +70,22 @@ class _DataView:
         yield family(catalogue.FEATURE_REFERENCE_VALUES, self._reference_values * count, layout.feature_names)
         if self._importances is not None:
             yield family(catalogue.FEATURE_IMPORTANCE, np.tile(self._importances, count), layout.feature_names)
-        starts, stops = self._sections[: self._numeric].T
-        yield family(catalogue.FEATURE_OUT_OF_RANGE, ledgers[:, starts] + ledgers[:, stops - 3], layout.numeric)
+        yield family(catalogue.FEATURE_OUT_OF_RANGE, self._quality.outside_range(ledgers), layout.numeric)
 
     def _rolling(self, family: Family, totals: Floats) -> Iterator[Samples]:
         windows, names, count = self._windows, self._model.layout.feature_names, self.comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
             drift = self.comparison.compare(totals)
-            yield from self._quality(family, totals)
+            yield from self._shares(family, totals)
         statistics = list(drift.values)
         values, thresholds = (np.stack(list(part.values()), axis=-1) for part in (drift.values, drift.thresholds))
         if names:
             yield family(catalogue.FEATURE_DRIFT, values[:, :count], windows, names, statistics)
             yield family(catalogue.FEATURE_DRIFT_THRESHOLD, thresholds[:, :count], windows, names, statistics)
-            comparable = ~np.isnan(values[:, :count]).all(axis=(1, 2))
-            drifted = (values[:, :count] > thresholds[:, :count]).any(axis=2)
-            yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted.sum(axis=1), np.nan), windows)
-            rate = self._model.settings.drift.false_alarm_rate
-            controlled = (drifted & discoveries(drift.p_values[:, :count], rate)).sum(axis=1)
+            comparable = drift.comparable[:, :count].any(axis=1)
+            drifted = drift.beyond[:, :count].sum(axis=1)
+            yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted, np.nan), windows)
+            controlled = self.comparison.surely_drifted(drift).sum(axis=1)
             yield family(catalogue.DRIFTED_FEATURES_CONTROLLED, np.where(comparable, controlled, np.nan), windows)
             if self._importances is not None:
                 weighted = weighted_mean(np.moveaxis(values[:, :count], 1, -1), self._importances)
@@ -103,23 +99,15 @@ class _DataView:
                 yield family(metric, values[:, index], windows, statistics)
                 yield family(threshold, thresholds[:, index], windows, statistics)
 
-    def _quality(self, family: Family, totals: Floats) -> Iterator[Samples]:
+    def _shares(self, family: Family, totals: Floats) -> Iterator[Samples]:
         layout, windows = self._model.layout, self._windows
         if not layout.feature_names:
             return
-        starts, stops = self._sections.T
-        running = np.concatenate([np.zeros((len(totals), 1)), np.cumsum(totals, axis=1)], axis=1)
-        n = running[:, stops] - running[:, starts]
-        n = np.where(n >= self._model.settings.min_samples.performance, n, np.nan)
-        missing, invalid = totals[:, stops - 1], totals[:, stops - 2]
-        yield family(catalogue.FEATURE_MISSING, missing / n, windows, layout.feature_names)
-        yield family(catalogue.FEATURE_INVALID, invalid / n, windows, layout.feature_names)
-        valid = n - missing - invalid
-        other = totals[:, stops - 3]
-        split = self._numeric
-        outside = (totals[:, starts] + other)[:, :split] / valid[:, :split]
-        yield family(catalogue.FEATURE_OUT_OF_RANGE_RATIO, outside, windows, layout.numeric)
-        yield family(catalogue.FEATURE_UNSEEN, other[:, split:] / valid[:, split:], windows, layout.categorical)
+        shares = self._quality.shares(totals)
+        yield family(catalogue.FEATURE_MISSING, shares.missing, windows, layout.feature_names)
+        yield family(catalogue.FEATURE_INVALID, shares.invalid, windows, layout.feature_names)
+        yield family(catalogue.FEATURE_OUT_OF_RANGE_RATIO, shares.out_of_range, windows, layout.numeric)
+        yield family(catalogue.FEATURE_UNSEEN, shares.unseen, windows, layout.categorical)
 
 
 def _exported_bins(
@@ -131,7 +119,7 @@ def _exported_bins(
     for name, section in sections.items():
         variable = variables[name]
         cells += (section.start + begin for begin in variable.exported_starts)
-        cells += (section.stop - 2, section.stop - 1)
+        cells += (section.stop + INVALID, section.stop + MISSING)
         labels += ((name, *pair) for pair in variable.exported_labels)
     kept = list(range(len(cells)))
     if sections:
@@ -143,7 +131,7 @@ def _reference_ratios(profile: Profile, names: Sequence[str]) -> Floats:
     ratios: list[float] = []
     for name in names:
         variable = profile.features[name]
-        begins = [*variable.exported_starts, variable.cells - 2, variable.cells - 1]
+        begins = [*variable.exported_starts, variable.cells + INVALID, variable.cells + MISSING]
         counts = np.add.reduceat(variable.counts, begins)
         ratios += (counts / max(counts.sum(), 1)).tolist()
     return np.array(ratios)

@@ -11,7 +11,7 @@ from mlops_exporter.counting.multivariate import STATISTICS, Floats
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging.embeddings import EmbeddingDrift
-from mlops_exporter.judging.multivariate import VectorDrift
+from mlops_exporter.judging.multivariate import vector_drift
 from mlops_exporter.settings.durations import format_duration
 
 
@@ -21,7 +21,7 @@ class MultivariateCollector:
     name = "multivariate"
 
     def __init__(self, models: Sequence[Model]) -> None:
-        self._drifts = [(model, _drift_of(model)) for model in models if model.vectors is not None]
+        self._drifts = [(model, drift) for model in models if (drift := vector_drift(model)) is not None]
         self._embeddings = [
             (model, name, _embedding_drift(model, name)) for model in models for name in model.embeddings
         ]
@@ -51,13 +51,6 @@ class MultivariateCollector:
             if key not in self._families:
                 self._families[key] = Family(model.name, name)
             yield self._families[key], windows, version.totals(now)
-
-
-def _drift_of(model: Model) -> VectorDrift:
-    settings, reference = model.settings, model.profile.vectors
-    assert reference is not None
-    effects = {str(name): effect for name, effect in settings.multivariate.min_effect.items()}
-    return VectorDrift(reference, settings.drift.false_alarm_rate, effects, settings.min_samples.drift)
 
 
 def _embedding_drift(model: Model, name: str) -> EmbeddingDrift:

@@ -4,16 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.ledger import Layout
-from mlops_exporter.profile.bins import NumericVariable, Variable
+from mlops_exporter.profile.bins import INVALID, NumericVariable, Variable
 from mlops_exporter.settings.models import DriftSettings
 from mlops_exporter.statistics import discovery, drift, thresholds
 from mlops_exporter.statistics.thresholds import Statistic
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 
 class Bins(NamedTuple):
@@ -40,6 +37,18 @@ class Drift(NamedTuple):
     values: dict[str, Floats]
     thresholds: dict[str, Floats]
     p_values: Floats
+
+    @property
+    def beyond(self) -> Flags:
+        """Which variables have a statistic above its threshold, (W, variables)."""
+        ratios = [self.values[name] > self.thresholds[name] for name in self.values]
+        return np.logical_or.reduce(ratios) if ratios else np.zeros(self.p_values.shape, np.bool_)
+
+    @property
+    def comparable(self) -> Flags:
+        """Which variables have a statistic at all, (W, variables)."""
+        known = [~np.isnan(value) for value in self.values.values()]
+        return np.logical_or.reduce(known) if known else np.zeros(self.p_values.shape, np.bool_)
 
 
 class Comparison:
@@ -98,6 +107,11 @@ class Comparison:
             p_values.append(self._among_all(p, bins))
         return Drift(values, limits, discovery.combined(np.stack(p_values, axis=-1)))
 
+    def surely_drifted(self, drift: Drift) -> Flags:
+        """Tell which features are above a threshold and no false discovery among so many, (W, features)."""
+        found = discovery.discoveries(drift.p_values[:, : self.features], self._settings.false_alarm_rate)
+        return drift.beyond[:, : self.features] & found
+
     def _among_all(self, values: Floats, bins: Bins) -> Floats:
         """Spread what only numeric variables have over all variables."""
         if bins is self._exported:
@@ -130,8 +144,8 @@ def _bins(variables: Sequence[tuple[slice, Variable]], *, fine: bool) -> Bins:
         begins = variable.fine_starts if fine and isinstance(variable, NumericVariable) else variable.exported_starts
         kept += range(len(cells), len(cells) + len(begins))
         cells += (section.start + begin for begin in begins)
-        cells.append(section.stop - 2)  # what follows, invalid and missing among it, is summed and dropped
-        reference += np.add.reduceat(variable.counts[:-2], begins).tolist()
+        cells.append(section.stop + INVALID)  # what follows, invalid and missing among it, is summed and dropped
+        reference += np.add.reduceat(variable.counts[:INVALID], begins).tolist()
         if isinstance(variable, NumericVariable) and fine:
             scale = variable.standard_deviation or 1.0
             positions += ((position - variable.mean) / scale for position in variable.positions)

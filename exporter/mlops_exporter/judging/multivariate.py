@@ -1,13 +1,12 @@
 """Drift of the joint distribution of features: how windows of summed vectors compare with the profile."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
+from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.multivariate import STATISTICS, Sums
 from mlops_exporter.profile.fitted import VectorReference
 from mlops_exporter.statistics import multivariate
-
-Floats = NDArray[np.float64]
 
 
 class VectorDrift:
@@ -51,3 +50,12 @@ class VectorDrift:
             np.where(enough, np.stack(values, -1), np.nan),
             np.where(enough, np.maximum(np.stack(limits, -1), self._min_effect), np.nan),
         )
+
+
+def vector_drift(model: Model) -> VectorDrift | None:
+    """Return what compares windows of a model, None where its profile does not know the joint distribution."""
+    settings, reference = model.settings, model.profile.vectors
+    if reference is None or model.vectors is None:
+        return None
+    effects = {str(name): effect for name, effect in settings.multivariate.min_effect.items()}
+    return VectorDrift(reference, settings.drift.false_alarm_rate, effects, settings.min_samples.drift)

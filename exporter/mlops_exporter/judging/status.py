@@ -1,42 +1,32 @@
 """How everything is, in words: the one read model behind the landing page and `/api/v1/status`.
 
-It judges by the same rules as the alerts: a benchmark is missed when the whole 95 % interval is beyond it, a feature
-drifts when a statistic is above its threshold, and `signs` tells of the rest.
+The judge says what is wrong, by the same rules as the alerts.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition.budget import SeriesState
 from mlops_exporter.ingest.intake import SourceCounts
 from mlops_exporter.judging.benchmarks import benchmark_bounds
 from mlops_exporter.judging.drift import Comparison
+from mlops_exporter.judging.judge import VERDICTS, Verdict
 from mlops_exporter.judging.performance import Sums, metrics_of
-from mlops_exporter.judging.suspicions import Signs
+from mlops_exporter.judging.verdicts import Bench
 from mlops_exporter.logs import Notice
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.sources.base import Health
 
-BUSY_EVENTS = 30  # as for the alert MLNoPredictions
-"""Predictions that a window would hold at the mean rate of the longest, from which on it is odd that it holds none."""
-
 HISTORY_POINTS = 60
 HISTORY_SECONDS = 10.0
-
-Verdict = Literal["failing", "silent", "suspect", "unfair", "drifting", "unknown", "good"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-"""From what needs somebody most to what needs nobody."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +127,12 @@ class Observer:
 
     def __init__(self, model: Model, comparison: Comparison) -> None:
         self._model = model
-        self._comparison = comparison
         self._windows = [format_duration(length) for length in model.settings.windows]
         self._bounds = benchmark_bounds(model)
         metrics = metrics_of(model.layout)
         self._headline = next((name for name in self._bounds if name in metrics), next(iter(metrics)))
         self._metrics = {name: metrics[name] for name in (self._headline, *self._bounds) if name in metrics}
-        self._signs = Signs(model)
+        self._bench = Bench(model, comparison)
         self._history: dict[str, deque[Floats]] = {}
 
     def record(self, now: float) -> None:
@@ -154,27 +143,16 @@ class Observer:
 
     def states(self, now: float) -> list[ModelState]:
         """Return the state of every version."""
-        return [self._state(code, version, now) for code, version in enumerate(self._model.versions.values())]
+        versions, cell = list(self._model.versions.values()), self._model.layout.predictions.start
+        lengths = self._model.settings.windows
+        predictions = sum((version.totals(now)[:, cell] for version in versions), np.zeros(len(lengths)))
+        return [self._state(code, version, now, predictions) for code, version in enumerate(versions)]
 
-    def _state(self, code: int, version: Version, now: float) -> ModelState:
+    def _state(self, code: int, version: Version, now: float, of_all_versions: Floats) -> ModelState:
         model, totals = self._model, version.totals(now)
         layout = model.layout
         estimates = self._performance(totals, self._metrics)
-        missed = [text for name in self._bounds if name in estimates and (text := self._miss(name, estimates[name]))]
-        drifted, outcomes, drift_window = self._drifted(totals)
-        labels = totals[:, layout.labels.start]
-        enough = model.settings.min_samples.performance
-        reasons: dict[Verdict, list[str]] = {verdict: [] for verdict in VERDICTS}
-        reasons["failing"] = missed
-        reasons["silent"] = list(self._silence(totals[:, layout.predictions.start]))
-        reasons["suspect"] = list(self._signs.of_failure(version, totals))
-        reasons["unfair"] = list(self._signs.of_unfairness(totals))
-        if drifted or outcomes:
-            reasons["drifting"] = [f"{', '.join([*_listed(drifted), *outcomes])} drifted in {drift_window}"]
-        if labels.max() < enough:
-            reasons["unknown"] = [
-                f"{labels.max():.0f} of {enough} labels that performance needs in {self._windows[-1]}"
-            ]
+        reasons = self._bench.reasons(version, totals, of_all_versions)
         headline = self._headline_of(version.name, estimates[self._headline])
         coverage = version.label_coverage(now, model.settings.label_delay)[self._windows.index(headline.window)]
         return ModelState(
@@ -186,7 +164,7 @@ class Observer:
             reasons=[reason for found in reasons.values() for reason in found],
             performance=headline,
             features=len(layout.feature_names),
-            drifted=drifted,
+            drifted=self._bench.drifted(totals),
             label_coverage=_or_none(coverage),
             predictions=int(version.lifetime[layout.predictions.start]),
             labels=int(version.lifetime[layout.labels.start]),
@@ -195,17 +173,6 @@ class Observer:
             last_prediction=version.last_prediction,
             last_label=version.last_label,
         )
-
-    def _silence(self, predictions: Floats) -> Iterator[str]:
-        """Say if there are no predictions: none at all, or none for long where the longest window has many."""
-        lengths = np.array(self._model.settings.windows)
-        if predictions[-1] == 0:
-            yield f"no prediction in {self._windows[-1]}"
-            return
-        usual = predictions[-1] * lengths / lengths[-1]
-        silent = np.flatnonzero((predictions == 0) & (usual >= BUSY_EVENTS))
-        if len(silent):
-            yield f"no prediction in {self._windows[silent[-1]]}, where {usual[silent[-1]]:,.0f} are usual"
 
     def _performance(self, totals: Floats, names: Sequence[str] | Mapping[str, object]) -> dict[str, Floats]:
         """Return value, lower and upper end of metrics by window, (W, 3); NaN below the least number of labels."""
@@ -216,20 +183,6 @@ class Observer:
                 name: np.where(enough[:, None], np.stack(self._metrics[name](sums), axis=-1), np.nan) for name in names
             }
 
-    def _miss(self, metric: str, estimates: Floats) -> str | None:
-        """Say how the shortest window with a value misses the metric's benchmark, if it does."""
-        minimum, maximum = self._bounds[metric]
-        row = _first_known(estimates[:, 0])
-        if row is None:
-            return None
-        value, lower, upper = estimates[row]
-        interval = f"{metric} {value:.4g} ({lower:.4g} to {upper:.4g}) in {self._windows[row]}"
-        if minimum is not None and upper < minimum:
-            return f"{interval}, at least {minimum:.4g} is agreed"
-        if maximum is not None and lower > maximum:
-            return f"{interval}, at most {maximum:.4g} is agreed"
-        return None
-
     def _headline_of(self, version: str, estimates: Floats) -> Headline:
         row = _first_known(estimates[:, 0])
         shown = 0 if row is None else row
@@ -239,24 +192,6 @@ class Observer:
         history = [*recorded, value][-HISTORY_POINTS:]
         return Headline(self._headline, self._windows[shown], value, lower, upper, minimum, maximum, history)
 
-    def _drifted(self, totals: Floats) -> tuple[list[str], list[str], str]:
-        """Return the features that drift, furthest above their thresholds first, the outcomes that do, and the window.
-
-        It is the shortest window with enough values for any comparison.
-        """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self._comparison.compare(totals)
-        if not drift.values:
-            return [], [], self._windows[0]
-        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in (drift.values, drift.thresholds))
-        excess = np.where(np.isnan(values), -np.inf, values - thresholds).max(axis=-1)
-        row = _first_known(np.where(np.isinf(excess).all(axis=1), np.nan, 0.0)) or 0
-        names = self._model.layout.feature_names
-        order = np.argsort(-excess[row, : len(names)])
-        features = [names[index] for index in order if excess[row, index] > 0]
-        outcomes = [f"{name}s" for name, index in self._comparison.outcomes.items() if excess[row, index] > 0]
-        return features, outcomes, self._windows[row]
-
 
 def _first_known(values: Floats) -> int | None:
     known = np.flatnonzero(~np.isnan(values))
@@ -265,7 +200,3 @@ def _first_known(values: Floats) -> int | None:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)  # a NumPy number is none that JSON takes
-
-
-def _listed(features: list[str]) -> list[str]:
-    return features if len(features) <= 4 else [*features[:3], f"{len(features) - 3} more features"]

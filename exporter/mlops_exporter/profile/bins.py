@@ -9,15 +9,19 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.profile.values import Codes
 
 FINE_PER_EXPORTED = 5
 """Fine bins inside one exported bin; with 10 exported bins, the binned KS statistic is exact to 0.02."""
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
+BELOW, BEYOND, INVALID, MISSING = 0, -3, -2, -1
+"""Special cells of a variable, counted from its first (BELOW) or from behind its last.
+
+BELOW holds what lies below a numeric reference, BEYOND what lies above it or is in none of its categories, INVALID what
+is of the wrong type. Those before INVALID hold the valid values.
+"""
 
 
 class NumericVariable(msgspec.Struct, tag_field="kind", tag="numeric", forbid_unknown_fields=True):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mlops_exporter.profile.bins import NumericVariable, Variable
+from mlops_exporter.profile.bins import INVALID, MISSING, NumericVariable, Variable
 from mlops_exporter.profile.profile import Profile
 
 _BAR = 24
@@ -45,7 +45,7 @@ def _describe(name: str, variable: Variable) -> Iterator[str]:
     if isinstance(variable, NumericVariable):
         kind = f"numeric, mean {variable.mean:.6g}, standard deviation {variable.standard_deviation:.6g}"
     yield f"{name}: {kind}"
-    begins = [*variable.exported_starts, variable.cells - 2, variable.cells - 1]
+    begins = [*variable.exported_starts, variable.cells + INVALID, variable.cells + MISSING]
     counts = np.add.reduceat(variable.counts, begins)
     total = max(int(counts.sum()), 1)
     labels = [text or label for label, text in variable.exported_labels]

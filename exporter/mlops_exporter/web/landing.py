@@ -4,22 +4,26 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from mlops_exporter.judging.status import HISTORY_SECONDS, VERDICTS, Headline, ModelState, Report, SourceState, Verdict
+from mlops_exporter.judging.judge import VERDICTS, WORDS, Verdict
+from mlops_exporter.judging.status import HISTORY_SECONDS, Headline, ModelState, Report, SourceState
 from mlops_exporter.logs import Notice
 from mlops_exporter.web.page import page, table
 
 _WIDTH, _HEIGHT = 240.0, 48.0
 
-# Sign, words and colour: the colour never speaks alone.
-_VERDICTS: dict[Verdict, tuple[str, str, str]] = {
-    "failing": ("✖", "Misses its benchmark", "bad"),
-    "silent": ("◌", "No predictions", "bad"),
-    "suspect": ("⚠", "May be failing", "warn"),
-    "unfair": ("≠", "Treats groups unlike", "warn"),
-    "drifting": ("▲", "Drifting", "warn"),
-    "unknown": ("?", "Performance unknown", "warn"),
-    "good": ("✔", "Good", "good"),
+_SIGNS: dict[Verdict, str] = {
+    "failing": "✖",
+    "unusable": "⊘",
+    "erring": "✗",
+    "silent": "◌",
+    "suspect": "⚠",
+    "unfair": "≠",
+    "drifting": "▲",
+    "impaired": "◔",
+    "unknown": "?",
+    "good": "✔",
 }
+"""The colour never speaks alone."""
 
 
 def landing_page(report: Report, telemetry_path: str) -> str:
@@ -68,7 +72,7 @@ def _models(models: Sequence[ModelState], now: float) -> str:
 
 
 def _model(model: ModelState, now: float) -> str:
-    sign, words, tone = _VERDICTS[model.state]
+    sign, (words, tone) = _SIGNS[model.state], WORDS[model.state]
     reasons = "".join(f"<p>{escape(reason)}</p>" for reason in model.reasons)
     drift = f"{_number(len(model.drifted))} of {model.features}" if model.features else "no features"
     coverage = (

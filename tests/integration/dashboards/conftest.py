@@ -10,7 +10,7 @@ from tests.integration.compute.fake_gpu import A100, build_library
 from tests.integration.exporter import ENVIRONMENT, running_exporter, write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
-THRESHOLDS = Path(__file__).parents[3] / "prometheus" / "rules" / "thresholds.yml"
+RULES = Path(__file__).parents[3] / "prometheus" / "rules"
 COMPUTE = {
     "interval": "1s",
     "workloads": [{"name": "prometheus", "phase": "serving", "match": r"prometheus --config\.file"}],
@@ -40,7 +40,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             running_exporter(watching, "run", "--config.file=mlops-exporter.yml") as gpus,
             running_prometheus(
                 {
-                    "rule_files": [str(THRESHOLDS)],
+                    "rule_files": [str(RULES / name) for name in ("thresholds.yml", "states.yml")],
                     "scrape_configs": [scrape_job("ml", demo.address, gpus.address)],
                 },
                 server,
