@@ -1,5 +1,6 @@
 """A real Prometheus for tests: Debian's or any other `prometheus` on the path."""
 
+import os
 import socket
 import subprocess
 import time
@@ -24,8 +25,11 @@ def free_port() -> int:
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Return the first true value of `condition`, tried every tenth of a second; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Return the first true value of `condition`, tried every tenth of a second; fail after `seconds`.
+
+    On a busy machine the environment variable PATIENCE says how many times as long to wait.
+    """
+    deadline = time.monotonic() + seconds * float(os.environ.get("PATIENCE", "1"))
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s, last value {value!r}"
         time.sleep(0.1)

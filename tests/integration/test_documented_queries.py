@@ -1,0 +1,96 @@
+"""Every PromQL expression of README.md and docs/*.md, asked of a real Prometheus that scrapes two replicas."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_exporter.exposition.catalogue import all_metrics
+from tests.integration.exporter import running_exporter
+from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+Ask = Callable[[str], list[Any]]
+
+NOT_SHOWN = {
+    "ml_challenger_": "the demonstration has no challenger",
+    "ml_fairness_benchmark_min": "the demonstration agrees on no ratio",
+    "ml_gpu_": "a machine for tests has no GPU",
+}
+"""Metrics that the demonstration lacks: a query of them must be understood, and finds nothing."""
+
+
+def _queries() -> Iterator[tuple[str, str]]:
+    """Yield page and query: each line of a block is one."""
+    for page in PAGES:
+        text = page.read_text()
+        for block in re.findall(r"^ *```promql\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+            yield from ((page.name, line.strip()) for line in block.splitlines() if line.strip())
+        yield from ((page.name, expression) for expression in re.findall(r"^ +expr: (.+)$", text, re.MULTILINE))
+
+
+QUERIES = list(_queries())
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Two demonstrations, scraped as replicas, with the shipped rules, asked of the moment at which all is shown."""
+    one, other, server = (tmp_path_factory.mktemp(name) for name in ("one", "other", "server"))
+    rules = [str(path) for path in sorted((ROOT / "prometheus" / "rules").glob("*.yml"))]
+    demo = ("demo", "--demo.speed=5")
+    with running_exporter(one, *demo) as first, running_exporter(other, *demo) as second:
+        config = {"scrape_configs": [scrape_job("mlops-exporter", first.address, second.address)], "rule_files": rules}
+        with running_prometheus(config, server) as running:
+            for metric in ("ml_fairness", "ml_feature_drift", "ml_model_performance", "ml_model_performance_estimated"):
+                eventually(partial(running.query, f"count(count by (model, instance) ({metric})) == 4"), seconds=90)
+            eventually(partial(running.query, "sum(increase(ml_model_confusion_total[1m])) > 0"))
+            yield partial(_at, running, time.time())
+
+
+def _at(prometheus: Prometheus, moment: float, query: str) -> list[Any]:
+    found: list[Any] = prometheus.api("query", query=query, time=str(moment))["result"]
+    return found
+
+
+def _matching(query: str) -> str:
+    """Return the query with every comparison told by 0 or 1, so that it finds whatever both sides share."""
+    outside = re.split(r"(\{[^}]*\}|\"[^\"]*\")", query)
+    return "".join(
+        part if number % 2 else re.sub(r"(<=|>=|==|!=|<|>)(?!\s*bool)", r"\1 bool", part)
+        for number, part in enumerate(outside)
+    )
+
+
+def test_the_pages_have_queries() -> None:
+    assert {"README.md", "concepts.md", "judgement.md"} <= {page for page, _ in QUERIES}
+
+
+@pytest.mark.parametrize(
+    ("page", "query"), QUERIES, ids=[f"{page}-{number}" for number, (page, _) in enumerate(QUERIES)]
+)
+def test_a_documented_query_is_understood_and_its_sides_match(ask: Ask, page: str, query: str) -> None:
+    names = set(re.findall(r"\bml_\w+", re.sub(r"\{[^}]*\}", "", query)))
+    known = {metric.name for metric in all_metrics()}
+    assert all(re.sub(r"_(bucket|sum|count)$", "", name) in known | {name} & known for name in names), names
+    ask(query)
+    found = ask(_matching(query))
+    reason = next((why for start, why in NOT_SHOWN.items() if any(name.startswith(start) for name in names)), None)
+    assert bool(found) != bool(reason), reason or "both sides have series, but none match: labels differ"
+
+
+_COMPUTES = r" [<>=!]=? | (and|or|unless) |\b(rate|increase|sum|count|topk|max|min|avg|histogram_quantile)\b.*\("
+
+
+def test_no_page_hides_a_query_in_a_sentence() -> None:
+    """What compares or computes stands in a block, where the tests above find it."""
+    for page in PAGES:
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for code in re.findall(r"`([^`\n]+)`", prose):
+            hidden = re.search(r"\bml_\w+", code) and re.search(_COMPUTES, code)
+            assert not hidden, f"{page.name}: {code}"
