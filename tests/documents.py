@@ -1,5 +1,6 @@
 """Documentation that follows from the code: `python -m tests.documents` writes it, the test suite compares it."""
 
+import re
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
@@ -124,6 +125,25 @@ def _written(value: Any, kind: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+LONG = 120
+"""Lines from which on a page begins with its contents."""
+
+
+def with_contents(page: str) -> str:
+    """Return a page with links to its sections below the title, where it is long and has several."""
+    page = re.sub(r"\n\*\*On this page\*\*: .*\n", "", page, count=1)
+    sections = re.findall(r"^## (.+)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)
+    if page.count("\n") < LONG or len(sections) < 4:
+        return page
+    links = " · ".join(f"[{section}](#{_anchor(section)})" for section in sections)
+    title, _, rest = page.partition("\n")
+    return f"{title}\n\n**On this page**: {links}\n{rest}"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 DOCUMENTS = {DOCS / "metrics.md": metrics, DOCS / "configuration.md": configuration}
 
 
@@ -131,6 +151,8 @@ def main() -> None:
     """Write the documents."""
     for path, text in DOCUMENTS.items():
         path.write_text(text())
+    for page in DOCS.glob("*.md"):
+        page.write_text(with_contents(page.read_text()))
 
 
 if __name__ == "__main__":

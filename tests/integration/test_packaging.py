@@ -109,6 +109,21 @@ def test_it_works_outside_the_repository(installed: Path, tmp_path: Path) -> Non
     assert process.returncode == 0
 
 
+def test_it_lives_beside_a_distribution_called_exporter(installed: Path, tmp_path: Path) -> None:
+    """PyPI has one, whose folder is `exporter`: neither hides the other, and removing it takes nothing of ours."""
+    run(installed / "pip", "install", "--quiet", "--no-compile", "--no-deps", "exporter==0.0.4", directory=tmp_path)
+    names = "import mlops_exporter.client, importlib.util; print(importlib.util.find_spec('exporter') is not None)"
+    assert run(installed / "python", "-c", names, directory=tmp_path) == "True\n"
+    run(installed / "pip", "uninstall", "--quiet", "--yes", "exporter", directory=tmp_path)
+    assert run(installed / "python", "-c", names, directory=tmp_path) == "False\n"
+    assert run(installed / "mlops-exporter", "--version", directory=tmp_path) == f"mlops-exporter {__version__}\n"
+
+
+def test_a_users_own_exporter_does_not_hide_the_client(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "exporter.py").write_text("")
+    assert run(installed / "python", "-c", "from mlops_exporter.client import Monitor", directory=tmp_path) == ""
+
+
 def watches_both(address: str) -> bool:
     """Whether predictions of both models of the demonstration were counted."""
     try:
