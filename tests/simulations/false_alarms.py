@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from mlops_exporter.statistics import drift, thresholds
-from mlops_exporter.statistics.thresholds import Statistic
+from mlops_exporter.statistics.drift import Statistic
 
 F64 = NDArray[np.float64]
 

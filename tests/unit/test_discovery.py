@@ -6,6 +6,7 @@ from scipy.stats import false_discovery_control
 
 from mlops_exporter.collectors.data import DataCollector
 from mlops_exporter.statistics import discovery, drift, thresholds
+from mlops_exporter.statistics.drift import Statistic
 from tests.unit.models import feed, make_model, samples
 
 FEATURES, BINS, ALPHA = 200, 10, 0.01
@@ -58,7 +59,7 @@ def test_discoveries_are_those_of_scipy() -> None:
 
 
 @pytest.mark.parametrize("statistic", ["psi", "js", "hellinger", "ks", "tvd", "wasserstein"])
-def test_a_value_at_its_critical_value_has_the_p_value_alpha(statistic: thresholds.Statistic) -> None:
+def test_a_value_at_its_critical_value_has_the_p_value_alpha(statistic: Statistic) -> None:
     ratio = np.array([0.5, 1.0, 2.0])
     p = discovery.p_values(statistic, ratio, np.full(3, 10), 0.01)
     assert p[1] == pytest.approx(0.01)

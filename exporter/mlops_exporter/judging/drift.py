@@ -1,6 +1,6 @@
 """Drift of a model's windows against its profile: which cells each statistic compares, and from where it alarms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.profile.bins import INVALID, NumericVariable, Variable
 from mlops_exporter.settings.models import DriftSettings
 from mlops_exporter.statistics import discovery, drift, thresholds
-from mlops_exporter.statistics.thresholds import Statistic
+from mlops_exporter.statistics.drift import Statistic, traits
 
 
 class Bins(NamedTuple):
@@ -84,7 +84,7 @@ class Comparison:
         self._coefficients = {name: coefficients[name] for name in settings.statistics if name in coefficients}
 
     def _bins_of(self, statistic: str) -> Bins | None:
-        return self._fine if statistic in _ON_FINE_BINS else self._exported
+        return self._fine if traits(statistic).fine else self._exported
 
     def compare(self, totals: Floats) -> Drift:
         """Compare sums of ledgers, (W, cells), with the reference."""
@@ -98,7 +98,9 @@ class Comparison:
             counts = bins.counts(totals)
             n = drift.totals(counts, bins.starts)
             enough = n >= self._min_samples
-            value = np.where(enough, _STATISTICS[statistic](counts, bins), np.nan)
+            value = np.where(
+                enough, traits(statistic).function(counts, bins.reference, bins.starts, bins.positions), np.nan
+            )
             critical = thresholds.critical_value(statistic, coefficients, n, drift.totals(bins.reference, bins.starts))
             limit = np.where(enough, np.maximum(critical, self._settings.min_effect.get(statistic, 0.0)), np.nan)
             values[statistic] = self._among_all(value, bins)
@@ -119,17 +121,6 @@ class Comparison:
         spread = np.full((*values.shape[:-1], len(self._numeric)), np.nan)
         spread[..., self._numeric] = values
         return spread
-
-
-_STATISTICS: dict[str, Callable[[Floats, Bins], Floats]] = {
-    "psi": lambda counts, bins: drift.psi(counts, bins.reference, bins.starts),
-    "js": lambda counts, bins: drift.js(counts, bins.reference, bins.starts),
-    "hellinger": lambda counts, bins: drift.hellinger(counts, bins.reference, bins.starts),
-    "tvd": lambda counts, bins: drift.tvd(counts, bins.reference, bins.starts),
-    "ks": lambda counts, bins: drift.ks(counts, bins.reference, bins.starts),
-    "wasserstein": lambda counts, bins: drift.wasserstein(counts, bins.reference, bins.starts, bins.positions),
-}
-_ON_FINE_BINS = frozenset({"ks", "wasserstein"})
 
 
 def _bins(variables: Sequence[tuple[slice, Variable]], *, fine: bool) -> Bins:

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -10,15 +10,13 @@ from mlops_exporter.profile.profile import Task
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
+from mlops_exporter.statistics.drift import Statistic
 from mlops_exporter.statistics.thresholds import SMALLEST_ALPHA
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:/-]*"
 
 Scalar = str | int | float | bool
 """What a class may be written as."""
-
-Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
-STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
 
 class Benchmark(_Settings):

@@ -6,10 +6,9 @@ by the law that the statistic has in large samples, so that the p-value is α wh
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, chdtri, kolmogi, kolmogorov, ndtr, ndtri
 
 from mlops_exporter.statistics import F64
-from mlops_exporter.statistics.thresholds import Statistic
+from mlops_exporter.statistics.drift import Statistic, traits
 
 Flags = NDArray[np.bool_]
 
@@ -20,13 +19,7 @@ def p_values(statistic: Statistic, ratio: F64, bins: NDArray[np.intp], alpha: fl
     psi, js² and hellinger² follow a χ² with one degree of freedom less than bins, ks Kolmogorov's law; the tail of tvd
     and wasserstein is taken to be normal.
     """
-    degrees = np.maximum(bins - 1, 1)
-    if statistic in ("psi", "js", "hellinger"):
-        scale = ratio if statistic == "psi" else ratio**2
-        return np.asarray(chdtrc(degrees, scale * chdtri(degrees, alpha)), np.float64)
-    if statistic == "ks":
-        return np.asarray(kolmogorov(ratio * kolmogi(alpha)), np.float64)
-    return np.asarray(2 * ndtr(ratio * ndtri(alpha / 2)), np.float64)
+    return traits(statistic).tail(ratio, bins, alpha)
 
 
 def combined(p: F64) -> F64:

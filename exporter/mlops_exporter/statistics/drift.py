@@ -7,10 +7,17 @@ either side is NaN.
 
 Ratios and logarithms need no bin to be empty: `psi`, `js` and `hellinger` first add 1/2 to every bin on both sides.
 `ks`, `tvd` and `wasserstein` use the plain proportions.
+
+A further statistic is a function here, its name in `Statistic` and its record in `STATISTICS`; whatever else there is
+to know of one follows from these.
 """
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtrc, chdtri, kolmogi, kolmogorov, ndtr, ndtri
 
 from mlops_exporter.statistics import F64
 
@@ -105,3 +112,83 @@ def _cumulative_distance(current: F64, reference: F64, starts: Starts) -> tuple[
     undefined = np.isnan(difference)
     difference[undefined] = 0.0
     return np.abs(np.cumsum(difference, axis=-1)), ~undefined[..., starts]
+
+
+Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
+Tail = Callable[[F64, NDArray[np.intp], float], F64]
+
+
+def _chi_squared(power: int) -> Tail:
+    """Tail of a statistic whose `power`th power follows a χ² with one degree of freedom less than bins."""
+
+    def tail(ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+        degrees = np.maximum(bins - 1, 1)
+        return np.asarray(chdtrc(degrees, ratio**power * chdtri(degrees, alpha)), np.float64)
+
+    return tail
+
+
+def _kolmogorov(ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+    return np.asarray(kolmogorov(ratio * kolmogi(alpha)), np.float64)
+
+
+def _normal(ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+    return np.asarray(2 * ndtr(ratio * ndtri(alpha / 2)), np.float64)
+
+
+class Traits(NamedTuple):
+    """All that is to be known of a statistic.
+
+    `function` takes counts, reference, starts and the bins' positions. `fine`: it compares the fine bins of numeric
+    variables, else the exported bins of all. `homogeneous`: in the differences of shares, so that one coefficient holds
+    for every n. `squared`: noise makes it about 1/n + 1/N, else the root of it. `tail` gives the p-value of a ratio to
+    the critical value of rate alpha, from (ratio, bins of each variable, alpha), as in large samples.
+    """
+
+    function: Callable[[F64, F64, Starts, F64 | None], F64]
+    fine: bool
+    homogeneous: bool
+    squared: bool
+    tail: Tail
+    unit: str
+    source: str
+
+
+def _wasserstein(current: F64, reference: F64, starts: Starts, positions: F64 | None) -> F64:
+    if positions is None:
+        raise ValueError("wasserstein needs the positions of the bins")
+    return wasserstein(current, reference, starts, positions)
+
+
+STATISTICS: dict[Statistic, Traits] = {
+    "psi": Traits(
+        lambda p, q, starts, _: psi(p, q, starts), False, False, True, _chi_squared(1), "nats", "Jeffreys 1946"
+    ),
+    "js": Traits(
+        lambda p, q, starts, _: js(p, q, starts), False, False, False, _chi_squared(2), "0 to 1, base 2", "Lin 1991"
+    ),
+    "hellinger": Traits(
+        lambda p, q, starts, _: hellinger(p, q, starts),
+        False,
+        False,
+        False,
+        _chi_squared(2),
+        "0 to 1",
+        "Hellinger 1909",
+    ),
+    "ks": Traits(lambda p, q, starts, _: ks(p, q, starts), True, True, False, _kolmogorov, "0 to 1", "Kolmogorov 1933"),
+    "wasserstein": Traits(
+        _wasserstein, True, True, False, _normal, "reference standard deviations", "Kantorovich 1942, Vaserstein 1969"
+    ),
+    "tvd": Traits(
+        lambda p, q, starts, _: tvd(p, q, starts), False, True, False, _normal, "0 to 1, share moved", "Jordan 1881"
+    ),
+}
+
+
+def traits(statistic: str) -> Traits:
+    """Return what is known of a statistic; raises ValueError for an unknown one."""
+    known = {str(name): its for name, its in STATISTICS.items()}
+    if statistic not in known:
+        raise ValueError(f"unknown drift statistic {statistic}: there are {', '.join(known)}")
+    return known[statistic]

@@ -26,15 +26,11 @@ window near the reference's size, they alarm down to 0.3 times as often.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Literal
 
 import numpy as np
 
 from mlops_exporter.statistics import F64, drift
-from mlops_exporter.statistics.drift import Starts
-
-Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
+from mlops_exporter.statistics.drift import Starts, Statistic, traits
 
 SMALLEST_ALPHA = 0.001  # the simulation does not hold enough of rarer events
 
@@ -47,7 +43,6 @@ _SIZES = np.array([*_SMALL, _LARGE, np.inf])  # n of the table, which is linear 
 _KNOTS = 1 / np.sqrt(_SIZES[::-1])
 _RESOLUTION = 1 << 16  # windows are drawn as 16-bit integers
 _EMPTY = 0.4  # concentration of an empty bin
-_HOMOGENEOUS = frozenset({"ks", "tvd", "wasserstein"})
 
 
 def coefficients(
@@ -61,22 +56,17 @@ def coefficients(
     """
     if not SMALLEST_ALPHA <= alpha <= 0.5:
         raise ValueError(f"the false-alarm rate must lie in [{SMALLEST_ALPHA}, 0.5], not {alpha}")
-    if "wasserstein" in statistics and positions is None:
-        raise ValueError("wasserstein needs the positions of the bins")
     if not len(starts):
         return dict.fromkeys(statistics, np.empty((0, len(_KNOTS))))
-    homogeneous = [statistic for statistic in statistics if statistic in _HOMOGENEOUS]
-    others = [statistic for statistic in statistics if statistic not in _HOMOGENEOUS]
-    functions = {statistic: getattr(drift, statistic) for statistic in statistics}
-    if positions is not None:
-        functions["wasserstein"] = partial(drift.wasserstein, positions=positions)
+    homogeneous = [statistic for statistic in statistics if traits(statistic).homogeneous]
+    others = [statistic for statistic in statistics if not traits(statistic).homogeneous]
     totals = drift.totals(reference, starts)
     tables: dict[Statistic, F64] = {}
     for chosen, simulate, sizes in ((homogeneous, _shares, _SIZES[-1:]), (others, _windows, _SIZES)):
         draws: dict[Statistic, list[F64]] = {statistic: [] for statistic in chosen}
         for window in simulate(reference, starts) if chosen else ():
             for statistic in chosen:
-                draws[statistic].append(functions[statistic](window, reference, starts))
+                draws[statistic].append(traits(statistic).function(window, reference, starts, positions))
         tables |= {statistic: _table(statistic, draws[statistic], sizes, totals, alpha) for statistic in chosen}
     return tables
 
@@ -102,7 +92,7 @@ def critical_value(statistic: Statistic, coefficients: F64, n: F64, reference_n:
 def _scale(statistic: Statistic, n: F64, reference_n: F64) -> F64:
     with np.errstate(divide="ignore"):
         variance = 1 / n + 1 / reference_n
-    return variance if statistic == "psi" else np.sqrt(variance)
+    return variance if traits(statistic).squared else np.sqrt(variance)
 
 
 def _concentration(reference: F64) -> F64:

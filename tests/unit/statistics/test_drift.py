@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -129,3 +131,22 @@ def test_bounds_between_the_distances(reference, current):  # type: ignore[no-un
     # Total variation bounds Kolmogorov–Smirnov: an interval is one event among all.
     ks, tvd = drift.ks(current, reference, STARTS), drift.tvd(current, reference, STARTS)
     assert not (ks > tvd + 1e-12).any()
+
+
+def test_every_statistic_has_its_traits() -> None:
+    assert list(drift.STATISTICS) == list(get_args(drift.Statistic))
+    reference, starts, positions = np.array([5.0, 3.0, 2.0]), np.array([0]), np.array([0.0, 1.0, 2.0])
+    for name, its in drift.STATISTICS.items():
+        same = its.function(reference, reference, starts, positions)
+        moved = its.function(reference[::-1], reference, starts, positions)
+        assert same == pytest.approx(0, abs=1e-9)
+        assert moved > 0.1
+        assert its.unit
+        assert its.source
+        doubled = its.function(2 * reference[::-1], 2 * reference, starts, positions)
+        assert (doubled == pytest.approx(moved)) == its.homogeneous, name
+
+
+def test_an_unknown_statistic_is_an_error() -> None:
+    with pytest.raises(ValueError, match="unknown drift statistic chi2: there are psi, js"):
+        drift.traits("chi2")

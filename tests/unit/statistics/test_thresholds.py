@@ -5,7 +5,7 @@ from scipy.special import chdtri
 from scipy.stats import kstwobign, norm
 
 from mlops_exporter.statistics import thresholds
-from mlops_exporter.statistics.thresholds import Statistic
+from mlops_exporter.statistics.drift import Statistic
 from tests.simulations import false_alarms
 from tests.simulations.false_alarms import COARSE, FINE, SKEWED
 
