@@ -26,8 +26,7 @@ from mlops_exporter.ingest.store import StoreError
 from mlops_exporter.logs import Notice
 from mlops_exporter.profile import show
 from mlops_exporter.profile.profile import ProfileError, load, save
-from mlops_exporter.profiling.build import BuildError, Request, build
-from mlops_exporter.profiling.readers import TableError
+from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.replay.run import ReplayError, replay
 from mlops_exporter.replay.run import Request as ReplayRequest
 from mlops_exporter.service import configuration as config
@@ -36,6 +35,9 @@ from mlops_exporter.service.healthcheck import Access
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.durations import format_duration, parse_duration
+from mlops_exporter.tables.errors import TableError
+from mlops_exporter.tables.files import needs_pyarrow
+from mlops_exporter.tables.progress import Progress
 from mlops_exporter.web import config as web_config
 from mlops_exporter.web.server import ListenError
 from mlops_exporter.web.tls import server_context
@@ -143,6 +145,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _profile_build(options: argparse.Namespace) -> int:
+    needs_pyarrow()
+    from mlops_exporter.profiling.build import Request, build  # which needs it, and is slow to load
+
     scores = options.scores if options.score is None else {"positive": options.score}
     profile, notes = build(
         Request(
@@ -160,7 +165,8 @@ def _profile_build(options: argparse.Namespace) -> int:
             importances=options.importances,
             bins=options.bins,
             model_version=options.model_version,
-        )
+        ),
+        Progress().tell,
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
@@ -353,7 +359,13 @@ class _Repeated(argparse.Action):
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="CSV, NDJSON (either with .gz) or Parquet file")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="PLACE",
+        help="CSV, NDJSON (either with .gz), Parquet or Arrow: files, globs or directories, also s3://, gs://, abfs://",
+    )
     parser.add_argument("--task", choices=["binary", "multiclass", "regression"], required=True)
     parser.add_argument("--label", metavar="COLUMN", help="column of the true class or number")
     parser.add_argument("--prediction", metavar="COLUMN", help="column of the predicted class or number")

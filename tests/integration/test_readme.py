@@ -42,7 +42,7 @@ def test_the_five_minutes(tmp_path: Path) -> None:
     install, build, configure, start, send, examine = blocks("sh", port)
     (scrape,) = blocks("yaml", port)
     (queries,) = blocks("promql", port)
-    assert "pip install ." in install
+    assert "pip install '.[tables]'" in install
     assert "credit.json: 5000 rows, 2 features" in run(build)
     assert "mlops-exporter.yml: good, 1 models" in run(configure)
     with (tmp_path / "log").open("wb") as log:

@@ -7,13 +7,12 @@ are cut. The second counts every row into a ledger with these bins: the profile 
 import difflib
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import compress
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,51 +21,33 @@ from scipy.special import expit
 from mlops_exporter import __version__
 from mlops_exporter.counting.ledger import Layout, Outputs
 from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
-from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, encode, quantile_edges
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, quantile_edges
 from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, Task
-from mlops_exporter.profile.values import INVALID, MISSING_TEXT, Codes, canonical, canonical_text
-from mlops_exporter.profile.vectors import to_vectors
+from mlops_exporter.profile.values import Codes, canonical
+from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.fit import EmbeddingFit, Fit
-from mlops_exporter.profiling.readers import Block, is_typed, read_blocks
-
-SAMPLE_ROWS = 100_000
-"""Numbers per column from which quantiles are taken; exact up to that many rows."""
-
-MAX_CATEGORIES = 100
-"""Categories kept by name, the most frequent ones; the rest is `other`.
-
-The most frequent ones *of a sample* are partly so by luck: their counts in that sample promise more than they keep, and
-every window would seem to drift towards `other`. So where not all can be kept, one half of the rows chooses, and the
-other half is counted.
-"""
-
-_LEAST_COUNT = 5
-"""Rows of the half that chooses which must have a category, for it to be kept by name where not all can be."""
+from mlops_exporter.profiling.survey import SEED, Column, chooses, misjudged, survey
+from mlops_exporter.tables import cells
+from mlops_exporter.tables.files import File, names_of
+from mlops_exporter.tables.spool import Spool
+from mlops_exporter.tables.table import Table
 
 LARGEST = 1e150
 """Numbers whose squares can be summed."""
 
-_TRACKED_CATEGORIES = 10_000
-"""Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
-
-_NUMERIC_SHARE = 0.95
 _SCORE_BINS = 256
 _LARGEST_LOG_ODDS = 16.0
-_SEED = 1
 
 Floats = NDArray[np.float64]
-_T = TypeVar("_T")
-
-
-class BuildError(Exception):
-    """A profile that cannot be built as asked; the message says what would be right."""
+Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the profile is to be built from; column names unless said otherwise."""
 
-    data: Path
+    data: Path | str | Sequence[str]
+    """Files, globs, directories, here or in an object store."""
     task: Task
     label: str | None = None
     prediction: str | None = None
@@ -82,10 +63,111 @@ class Request:
     bins: int = 10
     model_version: str = "default"
 
+    @property
+    def places(self) -> list[str]:
+        """Where the table is."""
+        return [str(self.data)] if isinstance(self.data, str | Path) else list(self.data)
 
-def build(request: Request) -> tuple[Profile, list[str]]:
-    """Read the table twice; returns the profile and notes for the user. Raises BuildError or TableError."""
-    columns = _survey(request)
+    @property
+    def named_columns(self) -> set[str]:
+        """Columns whose numbers are names of classes or categories."""
+        outcomes = () if self.task == "regression" else (self.label, self.prediction)
+        return {name for name in (*self.categorical, *self.groups, *outcomes) if name is not None}
+
+
+def build(request: Request, told: Callable[[int, int | None], None] | None = None) -> tuple[Profile, list[str]]:
+    """Read the table twice; returns the profile and notes for the user. Raises BuildError or TableError.
+
+    `told` hears how many rows have been gone through, and of how many, None where that is not known yet.
+    """
+    table = Table.at(request.places)
+    progress = _Progress(table, told) if told is not None else None
+    with Spool() as spool:
+        columns = _survey(request, table, spool, progress)
+        return _build(request, table, columns, _Passes(table, spool, progress, columns))
+
+
+class _Progress:
+    """Tells how many rows of both passes are done."""
+
+    def __init__(self, table: Table, told: Callable[[int, int | None], None]) -> None:
+        self._told = told
+        self._done = 0
+        rows = table.rows()
+        self.total = None if rows is None else 2 * rows
+
+    def add(self, rows: int) -> None:
+        """Note rows that were gone through."""
+        self._done += rows
+        self._told(self._done, self.total)
+
+
+class _Passes:
+    """The blocks of the second pass: those that were kept, and the rest of the table read again."""
+
+    def __init__(self, table: Table, spool: Spool, progress: _Progress | None, columns: dict[str, Column]) -> None:
+        self._table, self._spool, self._progress = table, spool, progress
+        self._rows = _rows(columns)
+
+    def __iter__(self) -> Iterator[Any]:
+        done = 0
+        kept = len(self._spool)
+        for block in self._spool.blocks():
+            yield block
+            done += block.num_rows
+            if self._progress is not None:
+                self._progress.add(block.num_rows)
+        if done == self._rows:
+            return
+        for block in islice(self._table.blocks(), kept, None):
+            yield block
+            if self._progress is not None:
+                self._progress.add(block.num_rows)
+
+
+def _rows(columns: dict[str, Column]) -> int:
+    return next(iter(columns.values())).rows if columns else 0
+
+
+def _survey(request: Request, table: Table, spool: Spool, progress: _Progress | None) -> dict[str, Column]:
+    """Read the table once, or twice where that turns out to be needed: what each column holds."""
+    named = request.named_columns
+    while True:
+
+        def keep(block: Any) -> None:
+            spool.keep(block)
+            if progress is not None:
+                progress.add(block.num_rows)
+
+        columns = survey(table.blocks(), named, keep, typed=table.typed)
+        wrong = misjudged(columns) - named
+        if not wrong:
+            break
+        named |= wrong
+        spool.clear()
+    if progress is not None:
+        progress.total = 2 * _rows(columns)
+    if not _rows(columns):
+        raise BuildError(f"{names_of(table.files)}: no rows; a profile needs the rows that the model was trained on")
+    wanted: dict[str, tuple[str | None, ...]] = {
+        "--label": (request.label,),
+        "--prediction": (request.prediction,),
+        "--score or --scores": tuple(request.scores.values()),
+        "--features": request.features,
+        "--exclude": request.exclude,
+        "--categorical": request.categorical,
+        "--groups": request.groups,
+    }
+    for flag, names in wanted.items():
+        for column in names:
+            if column is not None and column not in columns:
+                close = difflib.get_close_matches(column, columns, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(columns))}"
+                raise BuildError(f"{flag}: {names_of(table.files)} has no column {column!r}; {hint}")
+    return columns
+
+
+def _build(request: Request, table: Table, columns: dict[str, Column], passes: _Passes) -> tuple[Profile, list[str]]:
     notes: list[str] = []
     names = _feature_names(request, columns, notes)
     for name in request.importances:
@@ -95,13 +177,13 @@ def build(request: Request) -> tuple[Profile, list[str]]:
     profile = Profile(
         schema=SCHEMA,
         task=request.task,
-        rows=next(iter(columns.values())).rows,
+        rows=_rows(columns),
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tool_version=__version__,
             model_version=request.model_version,
-            data=request.data.name,
-            data_sha256=_sha256(request.data),
+            data=names_of(table.files),
+            data_sha256=_sha256(table.files),
         ),
         features={name: _variable(name, columns[name], request) for name in names if not columns[name].dimensions},
         groups={name: _categorical(columns[name]) for name in request.groups},
@@ -119,219 +201,11 @@ def build(request: Request) -> tuple[Profile, list[str]]:
             profile.score = _numeric(next(iter(request.scores.values())), scores[0], request.bins)
     if profile.prediction is None and classes and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
-    _count(request, profile, {name: columns[name] for name in names})
+    _count(request, profile, {name: columns[name] for name in names}, passes, typed=table.typed)
     return profile, notes
 
 
-class _Column:
-    """What the first pass learns of one column."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.numbers = 0
-        self.texts = 0
-        self.categories: Counter[str] = Counter()
-        self._candidates: Counter[str] = Counter()
-        self._categorised = 0
-        self.minimum, self.maximum = math.inf, -math.inf
-        self.mean = 0.0
-        self._squares = 0.0
-        self._keys = np.empty(0)
-        self._values = np.empty(0)
-        self._largest_key = 1.0
-        self.vectors = np.zeros((3, 0))
-        """Of a column of vectors: n, sum and sum of squares of each dimension, (3, dimensions)."""
-
-    def add_vectors(self, cells: Sequence[object]) -> None:
-        """Take in the cells of a block that are vectors, all as long as the first."""
-        if not self.dimensions:
-            self.vectors = np.zeros((3, next((len(cell) for cell in cells if isinstance(cell, list)), 0)))
-        if self.dimensions:
-            vectors = to_vectors(cells, self.dimensions).astype(np.float64)
-            vectors = vectors[:, ~np.isnan(vectors[0])]
-            self.vectors += [np.full(self.dimensions, vectors.shape[1]), vectors.sum(1), np.square(vectors).sum(1)]
-
-    @property
-    def dimensions(self) -> int:
-        """Length of the vectors, 0 for a column of single values."""
-        return self.vectors.shape[1]
-
-    def add(self, cells: Sequence[object], keys: Floats, *, typed: bool) -> None:
-        """Take in the cells of a block, and a random key in [0, 1) per row."""
-        numbers = to_numbers(cells, typed=typed)
-        self.rows += len(numbers)
-        self.texts += int(np.isinf(numbers).sum())
-        if len(self.categories) < _TRACKED_CATEGORIES:
-            names = to_categories(cells, typed=typed)
-            self.categories.update(name for name in names if isinstance(name, str))
-            chosen = compress(names, _chooses(keys).tolist())
-            self._candidates.update(name for name in chosen if isinstance(name, str))
-            self._categorised = self.rows
-        finite = np.isfinite(numbers)
-        values = numbers[finite]
-        if not len(values):
-            return
-        self.minimum = min(self.minimum, float(values.min()))
-        self.maximum = max(self.maximum, float(values.max()))
-        # Mean and squared deviations of the union (Chan, Golub and LeVeque 1983, Am. Stat. 37(3)).
-        with np.errstate(over="ignore", invalid="ignore"):  # of numbers beyond LARGEST, which are refused later
-            mean = float(values.mean())
-            shift = mean - self.mean
-            total = self.numbers + len(values)
-            self.mean += shift * len(values) / total
-            between = shift * shift * self.numbers * len(values) / total
-            self._squares += float(np.square(values - mean).sum()) + between
-        self.numbers = total
-        self._add_to_sample(values, keys[finite])
-
-    def _add_to_sample(self, values: Floats, keys: Floats) -> None:
-        """Keep the values with the smallest keys: a uniform sample of all."""
-        chosen = keys < self._largest_key
-        self._keys = np.concatenate([self._keys, keys[chosen]])
-        self._values = np.concatenate([self._values, values[chosen]])
-        if len(self._keys) > 2 * SAMPLE_ROWS:
-            smallest = np.argpartition(self._keys, SAMPLE_ROWS)[:SAMPLE_ROWS]
-            self._keys, self._values = self._keys[smallest], self._values[smallest]
-            self._largest_key = float(self._keys.max())
-
-    @property
-    def sample(self) -> Floats:
-        """Return a uniform sample of the finite numbers, at least SAMPLE_ROWS where there are so many."""
-        return self._values
-
-    @property
-    def standard_deviation(self) -> float:
-        """Return the population standard deviation of the finite numbers; that of a constant without rounding's."""
-        return math.sqrt(self._squares / self.numbers) if self.minimum < self.maximum else 0.0
-
-    @property
-    def has_too_many_categories(self) -> bool:
-        """Whether not all of its categories can be kept by name."""
-        return len(self.categories) > MAX_CATEGORIES
-
-    def kept_categories(self) -> list[str]:
-        """Return the categories to be kept by name, sorted."""
-        if not self.has_too_many_categories:
-            return sorted(self.categories)
-        frequent = sorted(self._candidates.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]
-        return sorted(name for name, count in frequent if count >= _LEAST_COUNT)
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether nearly all present cells are numbers."""
-        return self.numbers > 0 and self.numbers >= _NUMERIC_SHARE * (self.numbers + self.texts)
-
-    @property
-    def looks_like_identifiers(self) -> bool:
-        """Whether the cells are texts most of which differ."""
-        distinct = len(self.categories)
-        return not self.is_numeric and self.has_too_many_categories and 2 * distinct > self._categorised
-
-
-def _chooses(keys: Floats) -> NDArray[np.bool_]:
-    """Return which rows choose the categories that are kept by name, where not all can be; the others are counted."""
-    return keys < 0.5
-
-
-def to_numbers(cells: Sequence[object], *, typed: bool) -> Floats:
-    """Return cells as numbers: NaN for missing ones, infinity for what is no finite number.
-
-    In a typed file (NDJSON, Parquet) a text is never a number, as in events; in CSV every cell is a text.
-    """
-    if _is_plain(cells, typed):
-        try:
-            numbers = np.array(cells, np.float64) if typed else np.fromiter(map(float, cells), np.float64, len(cells))  # type: ignore[arg-type]
-        except (ValueError, OverflowError):
-            pass
-        else:
-            numbers[np.isinf(numbers)] = np.inf
-            return numbers
-    return np.array(_of_each(lambda cell: _number(cell, typed), cells), np.float64)
-
-
-def _is_plain(cells: Sequence[object], typed: bool) -> bool:
-    """Whether the cells may be numbers all together; Python would read `2024_01` as one, which is a category's code."""
-    if typed:
-        return set(map(type, cells)) <= {float, int, type(None)}
-    return "_" not in "".join(map(str, cells))
-
-
-def _number(cell: object, typed: bool) -> float:
-    if cell is None or (not typed and cell in MISSING_TEXT):
-        return math.nan
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
-        return math.inf
-    if isinstance(cell, str) and (typed or "_" in cell):
-        return math.inf
-    try:
-        return math.inf if math.isinf(float(cell)) else float(cell)
-    except (ValueError, OverflowError):
-        return math.inf
-
-
-def to_categories(cells: Sequence[object], *, typed: bool) -> list[object]:
-    """Return cells as categories: None for missing ones, INVALID for what is no single value."""
-    return _of_each(_category if typed else _category_of_text, cells)
-
-
-def _of_each(function: Callable[[object], _T], cells: Sequence[object]) -> list[_T]:
-    """Return the function of each cell, worked out once per distinct one where equal cells mean the same."""
-    if not set(map(type, cells)) <= {str, int, float, type(None)}:  # True equals 1, and lists cannot be looked up
-        return list(map(function, cells))
-    answers = {cell: function(cell) for cell in set(cells)}
-    return [answers[cell] for cell in cells]
-
-
-def _category_of_text(cell: object) -> object:
-    return canonical_text(cell) if isinstance(cell, str) else cell
-
-
-def _category(cell: object) -> object:
-    try:
-        return canonical(cell)
-    except TypeError:
-        return INVALID
-
-
-def _survey(request: Request) -> dict[str, _Column]:
-    """Read the table once: what each column holds."""
-    columns: dict[str, _Column] = {}
-    typed = is_typed(request.data)
-    rng = np.random.default_rng(_SEED)
-    rows = 0
-    for block in read_blocks(request.data):
-        n = len(next(iter(block.values())))
-        keys = rng.random(n)
-        for name in dict.fromkeys([*columns, *block]):
-            if name not in columns:
-                columns[name] = _Column()
-                columns[name].rows = rows
-            cells = block.get(name, [None] * n)
-            if typed:
-                columns[name].add_vectors(cells)
-            columns[name].add(cells, keys, typed=typed)
-        rows += n
-    if not rows:
-        raise BuildError(f"{request.data}: no rows; a profile needs the rows that the model was trained on")
-    named: dict[str, tuple[str | None, ...]] = {
-        "--label": (request.label,),
-        "--prediction": (request.prediction,),
-        "--score or --scores": tuple(request.scores.values()),
-        "--features": request.features,
-        "--exclude": request.exclude,
-        "--categorical": request.categorical,
-        "--groups": request.groups,
-    }
-    for flag, wanted in named.items():
-        for column in wanted:
-            if column is not None and column not in columns:
-                close = difflib.get_close_matches(column, columns, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(columns))}"
-                raise BuildError(f"{flag}: {request.data} has no column {column!r}; {hint}")
-    return columns
-
-
-def _feature_names(request: Request, columns: dict[str, _Column], notes: list[str]) -> list[str]:
+def _feature_names(request: Request, columns: dict[str, Column], notes: list[str]) -> list[str]:
     """Return the features, in the order of the file unless named."""
     if request.features:
         names = [name for name in request.features if name not in request.exclude]
@@ -348,12 +222,12 @@ def _feature_names(request: Request, columns: dict[str, _Column], notes: list[st
             else:
                 names.append(name)
     for name in names:
-        if not columns[name].numbers and not columns[name].categories and not columns[name].dimensions:
+        if columns[name].is_empty:
             raise BuildError(f"{name}: has no value at all; leave it out with --exclude {name}")
     return names
 
 
-def _classes(request: Request, columns: dict[str, _Column]) -> list[str]:
+def _classes(request: Request, columns: dict[str, Column]) -> list[str]:
     """Return the classes in ledger order: binary negative, positive; multiclass sorted; regression none."""
     if request.task == "regression":
         if request.scores:
@@ -385,7 +259,7 @@ def _classes(request: Request, columns: dict[str, _Column]) -> list[str]:
     return sorted(classes, key=lambda name: name == positive)
 
 
-def _variable(name: str, column: _Column, request: Request) -> Variable:
+def _variable(name: str, column: Column, request: Request) -> Variable:
     return (
         _numeric(name, column, request.bins)
         if column.is_numeric and name not in request.categorical
@@ -393,7 +267,7 @@ def _variable(name: str, column: _Column, request: Request) -> Variable:
     )
 
 
-def _outcome(columns: dict[str, _Column], name: str | None, classes: list[str], bins: int) -> Variable | None:
+def _outcome(columns: dict[str, Column], name: str | None, classes: list[str], bins: int) -> Variable | None:
     if name is None:
         return None
     if classes:
@@ -403,7 +277,7 @@ def _outcome(columns: dict[str, _Column], name: str | None, classes: list[str], 
     return _numeric(name, columns[name], bins)
 
 
-def _numeric(name: str, column: _Column, bins: int) -> NumericVariable:
+def _numeric(name: str, column: Column, bins: int) -> NumericVariable:
     largest = max(abs(column.minimum), abs(column.maximum))
     if largest > LARGEST:
         raise BuildError(
@@ -422,7 +296,7 @@ def _numeric(name: str, column: _Column, bins: int) -> NumericVariable:
     )
 
 
-def _categorical(column: _Column) -> CategoricalVariable:
+def _categorical(column: Column) -> CategoricalVariable:
     categories = column.kept_categories()
     return CategoricalVariable(categories, [0] * (len(categories) + 3))
 
@@ -440,8 +314,10 @@ def score_edges(sample: Floats) -> list[float]:
     return edges
 
 
-def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> None:
-    """Read the table again, count it into a ledger, and take counts and performance from there.
+def _count(
+    request: Request, profile: Profile, columns: dict[str, Column], passes: Iterable[Any], *, typed: bool
+) -> None:
+    """Go through the table again, count it into a ledger, and take counts and performance from there.
 
     `columns` are those of the features.
     """
@@ -451,27 +327,38 @@ def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> N
     embedding_fits = {name: EmbeddingFit(*columns[name].vectors) for name in columns if columns[name].dimensions}
     halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
     uncounted = layout.zeros()
-    rng = np.random.default_rng(_SEED)  # as in the first pass, so that the same rows choose
-    typed = is_typed(request.data)
+    rng = np.random.default_rng(SEED)  # as in the first pass, so that the same rows choose
     group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
-    for block in read_blocks(request.data):
-        n = len(next(iter(block.values())))
+    tables = {
+        name: _codes(variable)
+        for name, variable in {**profile.features, **profile.groups}.items()
+        if isinstance(variable, CategoricalVariable)
+    }
+    class_table = _codes(CategoricalVariable(profile.classes, []))
+    for block in passes:
+        n = block.num_rows
+        present = {name: block[name].chunk(0) for name in block.column_names}
 
-        def numbers(name: str, block: Block = block, n: int = n) -> Floats:
-            return to_numbers(block.get(name, [None] * n), typed=typed)
+        def numbers(name: str, present: dict[str, Any] = present, n: int = n) -> Floats:
+            return cells.numbers(present[name], typed=typed) if name in present else np.full(n, np.nan)
 
-        def categories(name: str, block: Block = block, n: int = n) -> list[object]:
-            return to_categories(block.get(name, [None] * n), typed=typed)
+        def codes_of(name: str, table: Codes, present: dict[str, Any] = present, n: int = n) -> Ints:
+            if name not in present:
+                return np.full(n, table[None], np.intp)
+            return cells.categories(present[name], typed=typed).codes(table)
 
-        numeric = np.array([numbers(name) for name in layout.numeric]).reshape(-1, n)
-        coded = [encode(categories(name), _codes(profile.features[name])) for name in layout.categorical]
-        codes = np.array(coded, np.intp).reshape(-1, n)
-        chooses = _chooses(rng.random(n))
+        numeric = np.empty((len(layout.numeric), n))
+        for row, name in zip(numeric, layout.numeric, strict=True):
+            row[:] = numbers(name)
+        codes = np.empty((len(layout.categorical), n), np.intp)
+        for row, name in zip(codes, layout.categorical, strict=True):
+            row[:] = codes_of(name, tables[name])
+        choosing = chooses(rng.random(n))
         for name in halved:
-            cells = codes[layout.categorical.index(name), chooses]
-            uncounted[layout.features[name]] += np.bincount(cells, minlength=profile.features[name].cells)
+            of_these = codes[layout.categorical.index(name), choosing]
+            uncounted[layout.features[name]] += np.bincount(of_these, minlength=profile.features[name].cells)
         for name, counts in group_counts.items():
-            counts += np.bincount(encode(categories(name), profile.groups[name].codes), minlength=len(counts))
+            counts += np.bincount(codes_of(name, profile.groups[name].codes), minlength=len(counts))
 
         def outcome(name: str | None, n: int = n) -> Floats:
             if name is None:
@@ -480,7 +367,7 @@ def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> N
                 values = numbers(name)
                 values[np.isinf(values)] = np.nan
                 return values
-            codes = encode(categories(name), _codes(CategoricalVariable(profile.classes, [])))
+            codes = codes_of(name, class_table)
             return np.where(codes < len(profile.classes), codes, np.nan)
 
         scores = np.array([numbers(name) for name in _score_columns(request, profile)]).reshape(-1, n).T
@@ -491,7 +378,8 @@ def _count(request: Request, profile: Profile, columns: dict[str, _Column]) -> N
         labels = outcome(request.label)
         fit.add(numeric, codes, outputs, labels)
         for name, embedding in embedding_fits.items():
-            embedding.add(block.get(name, [None] * n))
+            if name in present:
+                embedding.add(cells.vectors(present[name], columns[name].dimensions))
         layout.count_features(ledger, numeric, codes)
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
@@ -540,6 +428,9 @@ def _score_columns(request: Request, profile: Profile) -> list[str]:
     return [request.scores[name] for name in profile.classes] if request.scores else []
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(files: Sequence[File]) -> str:
+    """Return the SHA-256 of the file, or of the list of several files' sums; none of what lies in an object store."""
+    if not all(file.is_local for file in files):
+        return ""
+    sums = [file.digest() for file in files]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()

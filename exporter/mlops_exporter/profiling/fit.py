@@ -1,6 +1,6 @@
 """Fit a profile's small models to the reference while it is read the second time, in bounded memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +20,16 @@ from mlops_exporter.profile.fitted import (
     VectorReference,
 )
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profile.vectors import to_vectors
 from mlops_exporter.statistics import calibration, multivariate
 
 MIN_ROWS = 50
 """Rows below which nothing is fitted."""
+
+FIT_ROWS = 50_000
+"""Rows, about, that the sums of vectors are taken of; all of them where there are fewer.
+
+The mean of so many is known well enough: beside a window of n, its variance is n / FIT_ROWS of the window's own.
+"""
 
 _SAMPLE = 20_000  # rows kept for what sums cannot tell
 _FOLDS = 5
@@ -53,14 +58,16 @@ class Fit:
         """Take in a block: features (F, n) and (C, n), outputs and labels of all rows, NaN where unknown."""
         n = len(labels)
         folds = self._rng.integers(0, _FOLDS, n)
-        chosen = np.flatnonzero(self._rng.random(n) * self._profile.rows < _SAMPLE)
+        ranks = self._rng.random(n) * self._profile.rows
+        chosen = np.flatnonzero(ranks < _SAMPLE)
+        fitted = np.flatnonzero(ranks < FIT_ROWS) if self._profile.rows > FIT_ROWS else np.arange(n)
         if self._calibration is not None:
             self._calibration.add(outputs.scores, labels, folds)
         vectors = None
         if self._vectors is not None:
-            vectors = self._vectors.add(numeric, chosen)
+            vectors = self._vectors.add(numeric[:, fitted], np.flatnonzero(ranks[fitted] < _SAMPLE))
         if self._losses is not None:
-            self._losses.add(outputs.prediction, labels, vectors, folds)
+            self._losses.add(outputs.prediction[fitted], labels[fitted], vectors, folds[fitted])
         for name, values in self._streams_of(outputs, labels):
             self._streams[name] += (len(values), values.sum())
         self._sample.append((numeric[:, chosen], codes[:, chosen], _decision(outputs)[chosen]))
@@ -235,9 +242,8 @@ class EmbeddingFit:
         self._map_products = np.zeros((2 * FREQUENCIES, 2 * FREQUENCIES))
         self._products = np.zeros((len(n), len(n)))
 
-    def add(self, cells: Sequence[object]) -> None:
-        """Take in a block of cells."""
-        vectors = to_vectors(cells, len(self._means))
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Take in the vectors of a block, (dimensions, n), NaN where there is none."""
         vectors = vectors[:, ~np.isnan(vectors[0])]
         maps = self._map(vectors).maps.astype(np.float64)
         centred = vectors - self._means[:, np.newaxis]

@@ -1,0 +1,219 @@
+"""The first pass over a table: what each column holds.
+
+A column that looks like numbers is not looked at as categories, which costs far more. Where one turns out to be
+categories after all, the table is read once more.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlops_exporter.tables import cells
+
+SEED = 1
+
+SAMPLE_ROWS = 100_000
+"""Numbers per column from which quantiles are taken; exact up to that many rows."""
+
+MAX_CATEGORIES = 100
+"""Categories kept by name, the most frequent ones; the rest is `other`.
+
+The most frequent ones *of a sample* are partly so by luck: their counts in that sample promise more than they keep, and
+every window would seem to drift towards `other`. So where not all can be kept, one half of the rows chooses, and the
+other half is counted.
+"""
+
+_LEAST_COUNT = 5
+"""Rows of the half that chooses which must have a category, for it to be kept by name where not all can be."""
+
+_TRACKED_CATEGORIES = 10_000
+"""Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
+
+_NUMERIC_SHARE = 0.95
+
+Floats = NDArray[np.float64]
+
+
+class Column:
+    """What the first pass learns of one column."""
+
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = rows
+        self.numbers = 0
+        self.texts = 0
+        self.categories: Counter[str] = Counter()
+        self.unnamed = 0
+        """Rows whose cells were numbers, and were not looked at as categories."""
+        self._candidates: Counter[str] = Counter()
+        self._categorised = 0
+        self.minimum, self.maximum = math.inf, -math.inf
+        self.mean = 0.0
+        self._squares = 0.0
+        self._keys: list[Floats] = []
+        self._values: list[Floats] = []
+        self._sampled = 0
+        self._largest_key = 1.0
+        self.vectors = np.zeros((3, 0))
+        """Of a column of vectors: n, sum and sum of squares of each dimension, (3, dimensions)."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors, 0 for a column of single values."""
+        return self.vectors.shape[1]
+
+    def add(self, column: Any, keys: Floats, *, typed: bool, named: bool) -> Any:
+        """Take in the cells of a block, and a random key in [0, 1) per row; `named` looks at numbers by name, too.
+
+        Returns the column, as numbers where nothing else is wanted of it.
+        """
+        if cells.is_vector(column.type):
+            self._add_vectors(column)
+        numbers = cells.numbers(column, typed=typed)
+        self.rows += len(numbers)
+        finite = np.isfinite(numbers)
+        if finite.all():
+            values, texts = numbers, 0
+        else:
+            values, keys_of_numbers = numbers[finite], keys[finite]
+            texts = int(np.count_nonzero(np.isinf(numbers)))
+        self.texts += texts
+        by_name = named or not _mostly(len(values), texts) or not len(values)
+        if by_name:
+            column = cells.encoded(column)
+            self._add_categories(column, keys, typed=typed)
+        else:
+            self.unnamed += len(numbers)
+        if len(values):
+            self._add_numbers(values, keys if values is numbers else keys_of_numbers)
+        return column if by_name else pa.array(numbers)
+
+    def _add_vectors(self, column: Any) -> None:
+        """Take in the vectors of a block, all as long as the first."""
+        if not self.dimensions:
+            self.vectors = np.zeros((3, cells.dimensions_of(column)))
+        if self.dimensions:
+            vectors = cells.vectors(column, self.dimensions).astype(np.float64)
+            vectors = vectors[:, ~np.isnan(vectors[0])]
+            self.vectors += [np.full(self.dimensions, vectors.shape[1]), vectors.sum(1), np.square(vectors).sum(1)]
+
+    def _add_categories(self, column: Any, keys: Floats, *, typed: bool) -> None:
+        if len(self.categories) >= _TRACKED_CATEGORIES:
+            return
+        found = cells.categories(column, typed=typed)
+        chosen = found.counts(chooses(keys))
+        for name, count, candidates in zip(found.names, found.counts().tolist(), chosen.tolist(), strict=True):
+            if isinstance(name, str):
+                self.categories[name] += count
+                self._candidates[name] += candidates
+        self._categorised = self.rows
+
+    def _add_numbers(self, values: Floats, keys: Floats) -> None:
+        self.minimum = min(self.minimum, float(values.min()))
+        self.maximum = max(self.maximum, float(values.max()))
+        # Mean and squared deviations of the union (Chan, Golub and LeVeque 1983, Am. Stat. 37(3)).
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers too large, which are refused later
+            mean = float(values.mean())
+            shift = mean - self.mean
+            total = self.numbers + len(values)
+            self.mean += shift * len(values) / total
+            between = shift * shift * self.numbers * len(values) / total
+            self._squares += float(np.square(values - mean).sum()) + between
+        self.numbers = total
+        self._add_to_sample(values, keys)
+
+    def _add_to_sample(self, values: Floats, keys: Floats) -> None:
+        """Keep the values with the smallest keys: a uniform sample of all."""
+        if self._largest_key < 1.0:
+            chosen = keys < self._largest_key
+            values, keys = values[chosen], keys[chosen]
+        self._values.append(values)
+        self._keys.append(keys)
+        self._sampled += len(values)
+        if self._sampled > 2 * SAMPLE_ROWS:
+            keys, values = np.concatenate(self._keys), np.concatenate(self._values)
+            smallest = np.argpartition(keys, SAMPLE_ROWS)[:SAMPLE_ROWS]
+            self._keys, self._values = [keys[smallest]], [values[smallest]]
+            self._sampled = SAMPLE_ROWS
+            self._largest_key = float(keys[smallest].max())
+
+    @property
+    def sample(self) -> Floats:
+        """Return a uniform sample of the finite numbers, at least SAMPLE_ROWS where there are so many."""
+        return np.concatenate([np.empty(0), *self._values])
+
+    @property
+    def standard_deviation(self) -> float:
+        """Return the population standard deviation of the finite numbers; that of a constant without rounding's."""
+        return math.sqrt(self._squares / self.numbers) if self.minimum < self.maximum else 0.0
+
+    @property
+    def has_too_many_categories(self) -> bool:
+        """Whether not all of its categories can be kept by name."""
+        return len(self.categories) > MAX_CATEGORIES
+
+    def kept_categories(self) -> list[str]:
+        """Return the categories to be kept by name, sorted."""
+        if not self.has_too_many_categories:
+            return sorted(self.categories)
+        frequent = sorted(self._candidates.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]
+        return sorted(name for name, count in frequent if count >= _LEAST_COUNT)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether nearly all present cells are numbers."""
+        return self.numbers > 0 and _mostly(self.numbers, self.texts)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no cell has a value."""
+        return not self.numbers and not self.categories and not self.dimensions
+
+    @property
+    def looks_like_identifiers(self) -> bool:
+        """Whether the cells are texts most of which differ."""
+        distinct = len(self.categories)
+        return not self.is_numeric and self.has_too_many_categories and 2 * distinct > self._categorised
+
+
+def survey(
+    blocks: Iterable[Any], named: Collection[str], keep: Callable[[Any], None], *, typed: bool
+) -> dict[str, Column]:
+    """Return what each column of a table holds; the numbers of the `named` ones are looked at as categories, too.
+
+    `keep` is given every block, columns of numbers as such.
+    """
+    columns: dict[str, Column] = {}
+    rng = np.random.default_rng(SEED)
+    rows = 0
+    for block in blocks:
+        keys = rng.random(block.num_rows)
+        kept: dict[str, Any] = {}
+        for name in block.column_names:
+            if name not in columns:
+                columns[name] = Column(rows)
+            kept[name] = columns[name].add(block[name].chunk(0), keys, typed=typed, named=name in named)
+        keep(pa.table(kept))
+        rows += block.num_rows
+        for column in columns.values():
+            column.rows = rows
+    return columns
+
+
+def misjudged(columns: dict[str, Column]) -> set[str]:
+    """Return the columns that are categories although some blocks looked like numbers."""
+    return {name for name, column in columns.items() if column.unnamed and column.texts and not column.is_numeric}
+
+
+def chooses(keys: Floats) -> NDArray[np.bool_]:
+    """Return which rows choose the categories that are kept by name, where not all can be; the others are counted."""
+    return keys < 0.5
+
+
+def _mostly(numbers: int, texts: int) -> bool:
+    """Whether so many numbers beside so many texts make a column of numbers."""
+    return numbers >= _NUMERIC_SHARE * (numbers + texts)

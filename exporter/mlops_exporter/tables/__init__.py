@@ -1,0 +1,1 @@
+"""The columnar door: files, directories, object stores and databases as Arrow batches."""

@@ -1,0 +1,222 @@
+"""The files of a table as Arrow batches, one file after the other, in one thread and bounded memory."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mlops_exporter.profile.values import MISSING_TEXT
+from mlops_exporter.tables.errors import TableError
+from mlops_exporter.tables.files import File
+
+BATCH_ROWS = 16_384
+"""Rows of a batch, at most."""
+
+_CSV_BYTES = 2 * 1024 * 1024
+_LINES = 16_384  # of NDJSON, at most, that are turned to columns together
+
+NUMBER, TEXT, OTHER = "\0number", "\0text", "\0other"
+"""Members of a struct that stands for a column of NDJSON whose values are of several types."""
+
+
+def batches(file: File) -> Iterator[Any]:
+    """Yield the batches of a file, partitions of its path as columns of texts. Raises TableError."""
+    with _readable(file):
+        for batch in _READERS[file.format](file):
+            yield _with_partitions(batch, file)
+
+
+def rows_of(file: File) -> int | None:
+    """Return how many rows a file has, None where only reading all of it would tell."""
+    if file.format != "parquet":
+        return None
+    with _readable(file), file.filesystem.open_input_file(file.path) as source:
+        return int(pq.ParquetFile(source).metadata.num_rows)
+
+
+@contextmanager
+def _readable(file: File) -> Iterator[None]:
+    """Turn what is wrong with a file into a TableError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise TableError(f"{file.place}: not UTF-8: {error.reason}; convert it, for example with iconv") from error
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        if "UTF8" in reason or "UTF-8" in reason:
+            raise TableError(f"{file.place}: not UTF-8: {reason}; convert it, for example with iconv") from error
+        raise TableError(f"{file.place}: not a readable {_TITLES[file.format]} file: {reason}") from error
+    except OSError as error:
+        what = "not a compressed file, or cut short" if file.compressed else "cannot be read"
+        raise TableError(f"{file.place}: {what}: {str(error).splitlines()[0]}") from error
+
+
+def _with_partitions(batch: Any, file: File) -> Any:
+    for name, value in file.partitions.items():
+        if name not in batch.schema.names:
+            batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+    return batch
+
+
+def _parquet(file: File) -> Iterator[Any]:
+    with (
+        file.filesystem.open_input_file(file.path) as source,
+        pq.ParquetFile(source, pre_buffer=not file.is_local, buffer_size=1 << 20) as parquet,
+    ):
+        yield from parquet.iter_batches(BATCH_ROWS, use_threads=False)
+
+
+def _arrow(file: File) -> Iterator[Any]:
+    with file.filesystem.open_input_file(file.path) as source:
+        try:
+            reader = pa.ipc.open_file(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            with pa.ipc.open_stream(source) as stream:
+                yield from stream
+            return
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+def _csv(file: File) -> Iterator[Any]:
+    """Yield batches whose columns are all texts, null where a text means that a value is missing."""
+    header = _header(file)
+    broken: list[TableError] = []
+
+    def refuse(row: Any) -> str:
+        line = "" if row.number is None else f":{row.number}"
+        broken.append(
+            TableError(f"{file.place}{line}: {row.actual_columns} cells, but the header names {row.expected_columns}")
+        )
+        return "error"
+
+    try:
+        with (
+            file.stream() as stream,
+            pyarrow.csv.open_csv(
+                stream,
+                pyarrow.csv.ReadOptions(use_threads=False, block_size=_CSV_BYTES),
+                pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(header, pa.string()),
+                    null_values=sorted(MISSING_TEXT),
+                    strings_can_be_null=True,
+                ),
+            ) as reader,
+        ):
+            yield from reader
+    except pa.ArrowException as error:
+        if broken:
+            raise broken[0] from error
+        if str(error).startswith("CSV parse error: Empty CSV file"):
+            return
+        raise
+
+
+def _header(file: File) -> list[str]:
+    with file.stream() as stream:
+        start = stream.read(1 << 20)
+    text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
+    header = next(csv.reader(io.StringIO(text, newline="")), None)
+    if not header:
+        raise TableError(f"{file.place}: empty; the first line must name the columns")
+    if len(set(header)) != len(header):
+        raise TableError(f"{file.place}:1: column names must differ from each other")
+    return header
+
+
+def _ndjson(file: File) -> Iterator[Any]:
+    """Yield batches of flat objects, or of events, whose `features` then count as columns too."""
+    decoder = msgspec.json.Decoder(dict[str, object])
+    rows: list[dict[str, object]] = []
+    with file.stream() as stream, io.BufferedReader(stream, 1 << 20) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = decoder.decode(line.removeprefix(codecs.BOM_UTF8))
+            except msgspec.DecodeError as error:
+                raise TableError(f"{file.place}:{number}: not a JSON object, one on each line: {error}") from error
+            rows.append(_flat(row))
+            if len(rows) == _LINES:
+                yield _gather(rows)
+                rows = []
+        if rows:
+            yield _gather(rows)
+
+
+def _flat(row: dict[str, object]) -> dict[str, object]:
+    """Return the columns of an object: its members, or of an event its features and outcomes."""
+    features = row.get("features")
+    if not isinstance(features, dict):
+        return row
+    scores, groups = row.get("scores"), row.get("groups")
+    return {
+        **{name: row.get(name) for name in ("prediction", "score", "label") if name in row},
+        **(scores if isinstance(scores, dict) else {}),
+        **(groups if isinstance(groups, dict) else {}),
+        **features,
+    }
+
+
+def _gather(rows: list[dict[str, object]]) -> Any:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.RecordBatch.from_arrays([_array([row.get(name) for row in rows]) for name in names], list(names))
+
+
+def _array(cells: list[object]) -> Any:
+    """Return an array of cells; whole numbers are numbers like others, so that blocks of both fit together."""
+    kinds = set(map(type, cells)) - {type(None)}
+    if kinds <= {int, float} and kinds:
+        try:
+            return pa.array([cell if cell is None else float(cast(float, cell)) for cell in cells], pa.float64())
+        except (OverflowError, pa.ArrowException):
+            pass
+    elif kinds <= {str}:
+        return pa.array(cells, pa.string() if kinds else pa.null())
+    elif kinds == {bool}:
+        return pa.array(cells, pa.bool_())
+    elif kinds == {list}:
+        try:
+            return pa.array(cells, pa.list_(pa.float64()))
+        except (TypeError, ValueError, OverflowError, pa.ArrowException):
+            pass
+    return _several(cells)
+
+
+def _several(cells: Sequence[object]) -> Any:
+    numbers: list[float | None] = []
+    texts: list[str | None] = []
+    others: list[bool | None] = []
+    for cell in cells:
+        number, text, other = None, None, None
+        if isinstance(cell, bool):
+            text = "true" if cell else "false"
+        elif isinstance(cell, str):
+            text = cell
+        elif isinstance(cell, int | float):
+            try:
+                number = float(cell)
+            except OverflowError:
+                text = str(cell)
+        elif cell is not None:
+            other = True
+        numbers.append(number)
+        texts.append(text)
+        others.append(other)
+    return pa.StructArray.from_arrays(
+        [pa.array(numbers, pa.float64()), pa.array(texts, pa.string()), pa.array(others, pa.bool_())],
+        [NUMBER, TEXT, OTHER],
+    )
+
+
+_READERS = {"csv": _csv, "ndjson": _ndjson, "parquet": _parquet, "arrow": _arrow}
+_TITLES = {"csv": "CSV", "ndjson": "NDJSON", "parquet": "Parquet", "arrow": "Arrow"}
