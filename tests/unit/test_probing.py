@@ -18,9 +18,9 @@ from mlops_exporter.collectors.probes import ProbeCollector
 from mlops_exporter.probing.prober import HEADER, Prober
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profiling.build import Request, build
-from mlops_exporter.profiling.readers import is_typed, read_blocks
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import EndpointSettings, ProbeSettings
+from mlops_exporter.tables.lists import lists
 from tests.endpoints import Endpoint, Row, serving
 from tests.unit.models import samples
 
@@ -83,7 +83,7 @@ def prober(table: Path, profile: Profile, endpoint: dict[str, Any], **settings: 
     model = ModelSettings.model_validate(
         {"name": "credit", "task": "binary", "profile": "credit.json", "benchmarks": benchmarks}
     )
-    return Prober(probe, model, profile, lambda path: (read_blocks(path), is_typed(path)), random=Random(5))
+    return Prober(probe, model, profile, lambda path: lists(str(path)), random=Random(5))
 
 
 def protocol(kind: str, url: str) -> dict[str, Any]:

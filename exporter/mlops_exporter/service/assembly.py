@@ -23,8 +23,8 @@ from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.judging.drift import Comparison
 from mlops_exporter.judging.status import Observer, Report
 from mlops_exporter.probing.prober import Prober
+from mlops_exporter.probing.rows import Block
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profiling.readers import Block, is_typed, read_blocks
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.settings.models import ModelSettings
@@ -32,6 +32,7 @@ from mlops_exporter.settings.sources import HttpSource as HttpSettings
 from mlops_exporter.sources.base import Source
 from mlops_exporter.sources.kserve import KServe
 from mlops_exporter.sources.pulling import make
+from mlops_exporter.tables.files import needs_pyarrow
 from mlops_exporter.web.app import App, Application
 from mlops_exporter.web.tokens import Tokens
 
@@ -215,7 +216,10 @@ def _probers(config: Config, profiles: Mapping[str, Profile], former: Assembly |
 
 
 def _table(path: Path) -> tuple[Iterable[Block], bool]:
-    return read_blocks(path), is_typed(path)
+    needs_pyarrow()
+    from mlops_exporter.tables.lists import lists  # which needs it, and is slow to load
+
+    return lists(str(path))
 
 
 def _collectors(

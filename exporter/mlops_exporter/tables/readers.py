@@ -173,10 +173,12 @@ def _gather(rows: list[dict[str, object]]) -> Any:
 
 
 def _array(cells: list[object]) -> Any:
-    """Return an array of cells; whole numbers are numbers like others, so that blocks of both fit together."""
+    """Return an array of cells; whole numbers beside others are numbers like these."""
     kinds = set(map(type, cells)) - {type(None)}
-    if kinds <= {int, float} and kinds:
+    if kinds and kinds <= {int, float}:
         try:
+            if kinds == {int}:
+                return pa.array(cells, pa.int64())
             return pa.array([cell if cell is None else float(cast(float, cell)) for cell in cells], pa.float64())
         except (OverflowError, pa.ArrowException):
             pass

@@ -1,0 +1,32 @@
+"""A small table as lists of Python values, for what goes on row by row: to an endpoint, as JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_exporter.tables.cells import is_several
+from mlops_exporter.tables.table import Table
+
+
+def lists(place: str) -> tuple[Iterator[dict[str, list[Any]]], bool]:
+    """Return columns, batch by batch, and whether cells have types; without, all are texts, and "" is missing."""
+    table = Table.at([place])
+    return _batches(table), table.typed
+
+
+def _batches(table: Table) -> Iterator[dict[str, list[Any]]]:
+    for batch in table.batches():
+        columns = zip(batch.schema.names, batch.columns, strict=True)
+        yield {name: _values(column, typed=table.typed) for name, column in columns}
+
+
+def _values(column: Any, *, typed: bool) -> list[Any]:
+    if not typed:
+        return ["" if cell is None else cell for cell in column.to_pylist()]
+    if is_several(column.type):
+        numbers, texts, _ = (member.to_pylist() for member in column.flatten())
+        return [text if number is None else number for number, text in zip(numbers, texts, strict=True)]
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    return list(column.to_pylist())
