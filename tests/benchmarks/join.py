@@ -10,7 +10,8 @@ import numpy as np
 
 from mlops_exporter.counting.join import Join
 from mlops_exporter.counting.keys import hash_ids
-from mlops_exporter.ingest.store import Store, pack
+from mlops_exporter.ingest.store import Store
+from mlops_exporter.ingest.trees import pack
 
 BATCH = 2048
 
@@ -30,11 +31,13 @@ def measure(waiting: int, joins: int = 1_000_000) -> dict[str, float]:
     filled = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as directory:
         store = Store(Path(directory))
+        store.begin()
         writing = time.perf_counter()
         generation = store.begin_checkpoint()
-        for number, piece in enumerate(pack(join.state())):
+        number = 0
+        for number, piece in enumerate(pack(join.state()), 1):
             store.write_piece("join", generation, number, piece)
-        store.finish_checkpoint(["join"], generation, 0)
+        store.finish_checkpoint({"join": number}, generation, 0)
         written = time.perf_counter() - writing
         store.close()
     order = np.random.default_rng(1).permutation(waiting)[:joins]

@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn
 
 from mlops_exporter.collectors.groups import GroupCollector
 from mlops_exporter.events.decoder import Decoder
-from mlops_exporter.ingest.store import pack, unpack
+from mlops_exporter.ingest.trees import pack, unpack
 from mlops_exporter.settings.models import EstimationSettings, FairnessSettings, Limits
 from mlops_exporter.statistics import fairness
 from tests.unit.models import feed, make_model, samples
@@ -305,7 +305,7 @@ def test_groups_survive_a_restart_while_labels_are_awaited(
     )
     again = type(model)(settings, model.profile, Limits())
     again.seed = model.seed
-    again.restore(unpack(b"".join(pack(model.state()))))
+    again.restore(unpack(pack(model.state())))
     feed(again, [{"id": str(number), "label": label} for number, label in enumerate(table["label"])])
     found = samples(GroupCollector([again]))
     before = {json.dumps(attribute) for attribute in FAIRNESS["attributes"]}

@@ -12,7 +12,8 @@ from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.http import HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
-from mlops_exporter.ingest.store import FILE, PIECE_BYTES, Store
+from mlops_exporter.ingest.store import FILE, Store
+from mlops_exporter.ingest.trees import PIECE_BYTES
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.sources import KServeSettings
 from mlops_exporter.sources.base import UnavailableError

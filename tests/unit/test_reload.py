@@ -17,7 +17,8 @@ import yaml
 from mlops_exporter.counting.join import Join
 from mlops_exporter.counting.model import Model
 from mlops_exporter.ingest.journal import Journal
-from mlops_exporter.ingest.store import Store, pack, unpack
+from mlops_exporter.ingest.store import Store
+from mlops_exporter.ingest.trees import pack, unpack
 from mlops_exporter.profile.profile import Profile, save
 from mlops_exporter.service.configuration import read
 from mlops_exporter.service.reload import unchangeable
@@ -78,7 +79,7 @@ def test_a_reload_keeps_what_a_restart_keeps(settings: dict[str, Any]) -> None:
     former = busy(profile)
     taken, restored = make(profile, **settings), make(profile, **settings)
     assert taken.basis == former.basis
-    restored.restore(unpack(b"".join(pack(former.state()))))
+    restored.restore(unpack(pack(former.state())))
     taken.take_over(former)
     assert comparable(taken.state()) == comparable(restored.state())
     version = taken.versions["1"]
@@ -151,7 +152,7 @@ def test_outputs_keep_their_columns_when_others_come_before_them() -> None:
     former.predict(keys, ones, np.zeros(2, np.intp), outputs, np.full(2, np.nan))
     columns = [0, -1, 2, 1]
     restored, taken = Join(4, 1, 1e6, 100, 100), Join(4, 1, 1e6, 100, 100)
-    restored.restore(unpack(b"".join(pack(former.state()))), columns)
+    restored.restore(unpack(pack(former.state())), columns)
     taken.take_over(former, columns, elsewhere=False)
     for join in (restored, taken):
         assert join.waiting_predictions.tolist() == [2]

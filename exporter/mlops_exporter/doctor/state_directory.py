@@ -77,11 +77,12 @@ def _content(file: Path, header: bytes) -> Iterator[Finding]:
     if not header.startswith(_MAGIC):
         remedy = "restore it from a backup, or move it away to start anew"
         yield problem(AREA, f"{file} is not the exporter's: it is damaged, or something else", remedy)
-    elif version not in (0, SCHEMA):  # 0: what wrote it has not yet been copied from the write-ahead log
+    elif version > SCHEMA:
         remedy = "run the version of mlops-exporter that wrote it, or move the file away to start anew"
         yield problem(AREA, f"{file} has schema {version}, this version of mlops-exporter knows {SCHEMA}", remedy)
     else:
-        yield ok(AREA, f"{file.name}: schema {SCHEMA}, {file.stat().st_size / 1024**2:.1f} MiB")
+        of_old = "" if version in (0, SCHEMA) else f" (brought up to {SCHEMA} by the next start)"  # 0: still in the log
+        yield ok(AREA, f"{file.name}: schema {version or SCHEMA}{of_old}, {file.stat().st_size / 1024**2:.1f} MiB")
 
 
 def _holder(descriptor: int) -> int | None:

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, get_args
 
 from mlops_exporter.ingest.body import Body
-from mlops_exporter.ingest.store import Fault, Store, StoreError, pack
+from mlops_exporter.ingest.store import Fault, Store, StoreError
+from mlops_exporter.ingest.trees import pack
 from mlops_exporter.sources.base import UnavailableError
 
 CHECKPOINT_SECONDS = 60.0
@@ -96,6 +97,7 @@ class Journal:
     """Makes bodies durable in a store, and checkpoints the counts."""
 
     def __init__(self, store: Store, counts: Counts, faults: Faults) -> None:
+        store.begin()
         faults.clear()
         self._faults = faults
         self._store = store
@@ -125,6 +127,9 @@ class Journal:
         """Commit and checkpoint until `stop`, which must not be replaced by cancelling: a commit would lose its end."""
         checkpointed = time.monotonic()
         while not self._stopping:
+            if self._store.was_removed:
+                await self._renew()
+                checkpointed = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_SECONDS / 4):
                     await self._wake.wait()
@@ -141,6 +146,19 @@ class Journal:
         await self.checkpoint()
         await self._in_thread(self._store.close)
         self._thread.shutdown()
+
+    async def _renew(self) -> None:
+        """Go on in a directory that was made again: with all that is counted, and a journal of what comes."""
+        try:
+            store = await self._in_thread(partial(Store, self._store.directory))
+            await self._in_thread(store.begin)
+        except StoreError as error:
+            self._faults.note(error, "the state cannot be made again")
+            return
+        _log.warning("%s was removed: the state is made again from what is counted", self._store.directory)
+        former, self._store = self._store, store
+        await self._in_thread(former.close)
+        await self.checkpoint()
 
     def _long(self) -> bool:
         """Tell whether the journal is long enough, or the disk full enough, for a checkpoint to drop it."""
@@ -208,18 +226,29 @@ class Journal:
             deferred, self._deferred, self._deferred_bytes = self._deferred, None, 0
             for count in deferred:
                 count()
+        await self._drop()
+
+    async def _drop(self) -> None:
+        """Drop what the checkpoint made dispensable, while bodies go on being made durable."""
+        try:
+            while await self._in_thread(self._store.drop):
+                await self._commit_waiting()
+        except StoreError as error:
+            self._faults.note(error, "the journal cannot be shortened")
 
     async def _write(self, parts: dict[str, Any], sequence: int) -> int:
         """Write parts as the current checkpoint; returns their size in bytes."""
         generation = self._store.begin_checkpoint()
-        size = 0
+        size, counts = 0, dict.fromkeys(parts, 0)
         try:
             for name, tree in parts.items():
                 for number, piece in enumerate(pack(tree)):
                     await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
                     size += len(piece)
+                    counts[name] += 1
                     await self._commit_waiting()
-            await self._in_thread(partial(self._store.finish_checkpoint, list(parts), generation, sequence))
+            verbatim = [name for name, tree in parts.items() if isinstance(tree, bytes)]  # of what waits in them
+            await self._in_thread(partial(self._store.finish_checkpoint, counts, generation, sequence, verbatim))
         except StoreError:
             with contextlib.suppress(StoreError):  # its pieces must not fill the disk; at the latest a start drops them
                 await self._in_thread(partial(self._store.abandon_checkpoint, generation))

@@ -1,41 +1,79 @@
 """Durable state in one SQLite file: a journal of accepted bodies, and checkpoints that make its beginning dispensable.
 
 A body is durable once it is in the journal. A checkpoint is written in pieces, between which the journal goes on, and
-becomes the current one in a single transaction that also drops the journal up to it. So at any moment the file holds
-one whole checkpoint and everything that came after it, and a start restores the one and replays the other.
+becomes the current one in a single transaction that also makes the journal up to it dispensable. So at any moment the
+file holds one whole checkpoint and everything that came after it, and a start restores the one and replays the other.
+
+Whatever is stored has a checksum, and the journal no gaps. SQLite drops what follows a damaged byte in its write-ahead
+log, without a word; so a second file, the mark, says up to where bodies were acknowledged. `verify` looks at all of it
+before anything is read, and nothing is written before `begin`.
 """
 
+import errno
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+import xxhash
 
 from mlops_exporter.ingest.body import Body
+from mlops_exporter.ingest.trees import unpack
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "state.sqlite3"
-PIECE_BYTES = 8 * 1024 * 1024
+MARK = "state.mark"
+DROP_BYTES = 8 * 1024 * 1024
 
-Fault = Literal["locked", "full", "read_only", "corrupt", "schema", "io"]
+Fault = Literal["locked", "full", "read_only", "corrupt", "replaced", "schema", "io"]
 
-_TABLES = """
-CREATE TABLE journal (
-    sequence INTEGER PRIMARY KEY, source TEXT NOT NULL, arrived REAL NOT NULL, body BLOB NOT NULL, position BLOB,
-    models TEXT, format TEXT
-) STRICT;
-CREATE TABLE checkpoints (name TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE pieces (
-    name TEXT NOT NULL, generation INTEGER NOT NULL, piece INTEGER NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (name, generation, piece)
-) STRICT;
-"""
+_TABLES = {
+    "journal": """(
+        sequence INTEGER PRIMARY KEY, source TEXT NOT NULL, arrived REAL NOT NULL, body BLOB NOT NULL, position BLOB,
+        models TEXT, format TEXT, digest BLOB
+    ) STRICT""",
+    "checkpoints": "(name TEXT PRIMARY KEY, generation INTEGER NOT NULL, pieces INTEGER) STRICT, WITHOUT ROWID",
+    "pieces": """(
+        name TEXT NOT NULL, generation INTEGER NOT NULL, piece INTEGER NOT NULL, data BLOB NOT NULL, digest BLOB,
+        PRIMARY KEY (name, generation, piece)
+    ) STRICT""",
+    "manifest": "(identity BLOB NOT NULL, sequence INTEGER NOT NULL, digest BLOB NOT NULL) STRICT",
+}
+"""`digest` is absent of what an earlier schema wrote. The manifest has one row: up to where the journal is dropped, and
+the digest of that and of the list of checkpoints."""
 
-_FROM_SCHEMA_1 = "ALTER TABLE journal ADD COLUMN format TEXT"
+_JOURNAL = ("sequence", "source", "arrived", "body", "position", "models")
+_PIECES = ("name", "generation", "piece", "data")
+_COLUMNS: Mapping[int, Mapping[str, tuple[str, ...]]] = {
+    1: {"journal": _JOURNAL, "checkpoints": ("name", "generation"), "pieces": _PIECES},
+    2: {"journal": (*_JOURNAL, "format"), "checkpoints": ("name", "generation"), "pieces": _PIECES},
+    3: {
+        "journal": (*_JOURNAL, "format", "digest"),
+        "checkpoints": ("name", "generation", "pieces"),
+        "pieces": (*_PIECES, "digest"),
+        "manifest": ("identity", "sequence", "digest"),
+    },
+}
+"""Tables and columns by schema: of every one that there has been."""
+
+_STEPS = {
+    1: ["ALTER TABLE journal ADD COLUMN format TEXT"],
+    2: [
+        "ALTER TABLE journal ADD COLUMN digest BLOB",
+        "ALTER TABLE checkpoints ADD COLUMN pieces INTEGER",
+        "ALTER TABLE pieces ADD COLUMN digest BLOB",
+        f"CREATE TABLE manifest {_TABLES['manifest']}",
+    ],
+}
+"""From a schema to the next."""
+
+_MARK = struct.Struct("<8sqq")
+"""Identity of the state, number of the last acknowledged body, and the digest of both."""
 
 
 class StoreError(Exception):
@@ -47,25 +85,49 @@ class StoreError(Exception):
 
 
 class Store:
-    """The state file of one process. Used by one thread at a time."""
+    """The state file of one process. Used by one thread at a time.
+
+    Opened it is locked and can be read; `begin` makes it ready to be written.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Open the file in `directory`, made when missing; raises StoreError."""
+        self.directory = directory
         self._path = directory / FILE
+        self._log = self._path.with_name(f"{FILE}-wal")
+        self._kept_log = self._path.with_name(f"{FILE}-wal.kept")
+        self._keeps_log = False
+        self._begun = False
+        self._mark: int | None = None
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError("io", f"{directory}: cannot be made: {error.strerror}") from error
         if not os.access(directory, os.W_OK):
             raise StoreError("read_only", f"{directory}: state.path must be writable for the exporter's user")
+        self._make_private()
         with self._faults():
             self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._faults():
                 self._prepare()
-        except StoreError:
-            self._connection.close()
+        except BaseException:
+            self.close()
             raise
+
+    def _make_private(self) -> None:
+        """Make the file, if need be, and let nobody else read it."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                with suppress(PermissionError):  # another user's, who lets this one write
+                    os.fchmod(descriptor, 0o600)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            fault: Fault = "read_only" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "io"
+            remedy = "state.path must be writable for the user that the exporter runs as"
+            raise StoreError(fault, f"{self._path}: cannot be opened: {error.strerror}: {remedy}") from error
 
     def _prepare(self) -> None:
         execute = self._connection.execute
@@ -73,33 +135,139 @@ class Store:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA wal_autocheckpoint = 4000")
-        execute("PRAGMA secure_delete = FAST")  # ON, as Debian has it, writes the whole journal again to drop it
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA:
-            raise StoreError(
-                "schema", f"{self._path}: has schema {version}, but this version of mlops-exporter knows {SCHEMA}"
-            )
         execute("BEGIN EXCLUSIVE")
-        if version < SCHEMA:
-            for statement in [_FROM_SCHEMA_1] if version else _TABLES.split(";")[:-1]:
-                execute(statement)
-            execute(f"PRAGMA user_version = {SCHEMA}")
-        # What a checkpoint that was not finished has left behind.
-        execute(
-            "DELETE FROM pieces WHERE NOT EXISTS"
-            " (SELECT 1 FROM checkpoints c WHERE c.name = pieces.name AND c.generation = pieces.generation)"
-        )
         execute("COMMIT")
-        self.sequence: int
-        """Number of the last body in the journal."""
-        self._generation: int
-        (self.sequence,) = execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()
-        (self._generation,) = execute("SELECT coalesce(max(generation), 0) FROM checkpoints").fetchone()
+        self._keep_log()
+        status = self._path.stat()
+        self._file = status.st_dev, status.st_ino
+        self._device = self.directory.stat().st_dev
+        (self._schema,) = execute("PRAGMA user_version").fetchone()
+        if self._schema > SCHEMA:
+            raise StoreError(
+                "schema", f"{self._path}: has schema {self._schema}, but this version of mlops-exporter knows {SCHEMA}"
+            )
         (self._page_bytes,) = execute("PRAGMA page_size").fetchone()
+        self.sequence = 0
+        """Number of the last body in the journal, or of the last one that was dropped."""
+        self._dropped = 0
+        """Number of the last body that a checkpoint made dispensable."""
+        self._identity = os.urandom(8)
+        self._generation = 0
+        self._check_columns()
+        if self._schema:
+            self._read_bounds()
+
+    def _keep_log(self) -> None:
+        """Keep SQLite's log of a life that did not end well: closing the file consumes it, damaged as it may be."""
+        with suppress(OSError):
+            if self._log.stat().st_size:
+                shutil.copy2(self._log, self._kept_log)
+                self._keeps_log = True
+
+    def _check_columns(self) -> None:
+        """Raise StoreError unless there are just the tables and columns of the schema."""
+        tables = [name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        found = {
+            table: tuple(row[1] for row in self._connection.execute(f"PRAGMA table_info({table!r})"))
+            for table in tables
+        }
+        if found != _COLUMNS.get(self._schema, {}):
+            raise self._corrupt(f"its tables are not those of schema {self._schema}")
+
+    def _read_bounds(self) -> None:
+        execute = self._connection.execute
+        (self._generation,) = execute("SELECT coalesce(max(generation), 0) FROM checkpoints").fetchone()
+        (first,) = execute("SELECT min(sequence) FROM journal").fetchone()
+        self._dropped = first - 1 if first is not None else 0
+        if self._schema > 2:
+            manifest = execute("SELECT identity, sequence, digest FROM manifest").fetchall()
+            if len(manifest) != 1:
+                raise self._corrupt("its manifest is missing")
+            self._identity, self._dropped, digest = manifest[0]
+            if digest != self._manifest_digest():
+                raise self._corrupt("its list of checkpoints is damaged")
+        first, last, rows = execute(
+            "SELECT min(sequence), max(sequence), count(*) FROM journal WHERE sequence > ?", (self._dropped,)
+        ).fetchone()
+        self.sequence = last if rows else self._dropped
+        if rows and (first != self._dropped + 1 or last - first + 1 != rows):
+            raise self._corrupt("bodies are missing from its journal")
+        marked = self._read_mark()
+        if marked is not None and marked > self.sequence:
+            raise self._corrupt(
+                f"the last {marked - self.sequence} bodies that were acknowledged are missing: its log is damaged, or "
+                f"it is older than {MARK} beside it (if you have put back a backup, put {MARK} back too, or remove it)"
+            )
+
+    def verify(self) -> None:
+        """Read everything and compare it with its checksums; raises StoreError, with everything left as it is."""
+        with self._faults():
+            execute = self._connection.execute
+            faults = [text for (text,) in execute("PRAGMA quick_check(1)")]
+            if faults != ["ok"]:
+                raise self._corrupt(faults[0])
+            if self._schema < 3:
+                return
+            for name, generation, pieces in execute("SELECT name, generation, pieces FROM checkpoints"):
+                self._verify_part(name, generation, pieces)
+            for row in execute("SELECT * FROM journal ORDER BY sequence"):
+                if row[-1] is not None and row[-1] != _digest(*row[:-1]):
+                    raise self._corrupt(f"body {row[0]} of its journal is damaged")
+
+    def _verify_part(self, name: str, generation: int, pieces: int | None) -> None:
+        found = 0
+        for piece, data, digest in self._connection.execute(
+            "SELECT piece, data, digest FROM pieces WHERE name = ? AND generation = ? ORDER BY piece",
+            (name, generation),
+        ):
+            if digest is not None and digest != _digest(name, generation, piece, data):
+                raise self._corrupt(f"piece {piece} of {name} is damaged")
+            found += 1
+        if pieces is not None and found != pieces:
+            raise self._corrupt(f"{name} has {found} of its {pieces} pieces")
+
+    def begin(self) -> None:
+        """Bring the file to this version's schema and make it ready to be written; raises StoreError."""
+        if self._begun:
+            return
+        with self._faults():
+            execute = self._connection.execute
+            execute("BEGIN EXCLUSIVE")
+            try:
+                if not self._schema:
+                    for name, columns in _TABLES.items():
+                        execute(f"CREATE TABLE {name} {columns}")
+                for schema in range(self._schema, SCHEMA) if self._schema else ():
+                    for statement in _STEPS[schema]:
+                        execute(statement)
+                if self._schema < 3:
+                    self._write_manifest(self._dropped)
+                execute(f"PRAGMA user_version = {SCHEMA}")
+                # What a checkpoint that was not finished has left behind.
+                execute(
+                    "DELETE FROM pieces WHERE NOT EXISTS"
+                    " (SELECT 1 FROM checkpoints c WHERE c.name = pieces.name AND c.generation = pieces.generation)"
+                )
+                execute("COMMIT")
+            except BaseException:
+                self._rollback()
+                raise
+            self._schema = SCHEMA
+        self._begun, self._keeps_log = True, False
+        self._kept_log.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._mark = os.open(self.directory / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._write_mark()
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
+        """Let go of the file. What was not begun is left as it was found, SQLite's log too."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        if self._keeps_log:
+            self._kept_log.replace(self._log)
+        if self._mark is not None:
+            os.close(self._mark)
+            self._mark = None
 
     def append(self, bodies: Sequence[Body]) -> None:
         """Make bodies durable, all or none; raises StoreError."""
@@ -108,24 +276,53 @@ class Store:
             for sequence, body in enumerate(bodies, self.sequence + 1)
         ]
         with self._faults():
-            self._transact("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            statement = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            self._transact(statement, [(*row, _digest(*row)) for row in rows])
         self.sequence += len(rows)
+        self._write_mark()
 
     def room(self) -> int:
         """Return how many bytes can be written, to the disk and to what is free in the file; raises StoreError."""
+        self.check_place()
         with self._faults():
             (free_pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         try:
             disk = os.statvfs(self._path)
         except OSError as error:
-            raise StoreError("io", f"{self._path}: is gone ({error.strerror}): put it back, or restart") from error
+            raise StoreError("io", self._gone(error)) from error
         return int(disk.f_bavail * disk.f_frsize + free_pages * self._page_bytes)
+
+    def check_place(self) -> None:
+        """Raise StoreError when another file is, or none, where this one was opened: nobody would find it again."""
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise StoreError("io", self._gone(error)) from error
+        if (status.st_dev, status.st_ino) != self._file:
+            raise StoreError(
+                "replaced",
+                f"{self._path}: is another file than the one that was opened (a volume mounted over it, a snapshot "
+                "rolled back): put it back, or restart",
+            )
+
+    @property
+    def was_removed(self) -> bool:
+        """Whether the directory is there without the file: removed and made again, not another volume's."""
+        try:
+            return self.directory.stat().st_dev == self._device and not self._path.exists()
+        except OSError:
+            return False
+
+    def _gone(self, error: OSError) -> str:
+        return f"{self._path}: is gone ({error.strerror}): put it back, or restart"
 
     def journal(self) -> Iterator[Body]:
         """Yield the bodies in their order."""
         with self._faults():
-            for _, source, arrived, data, position, models, form in self._connection.execute(
-                "SELECT * FROM journal ORDER BY sequence"
+            names = "source, body, arrived, position, models" + (", format" if self._schema > 1 else ", NULL")
+            for source, data, arrived, position, models, form in self._connection.execute(
+                f"SELECT {names} FROM journal WHERE sequence > ? ORDER BY sequence",  # nosec B608: names are those above
+                (self._dropped,),
             ):
                 scope = None if models is None else frozenset(models.split("\n"))
                 yield Body(source, data, arrived, position, scope, form)
@@ -137,23 +334,54 @@ class Store:
 
     def write_piece(self, name: str, generation: int, piece: int, data: bytes | memoryview) -> None:
         """Write a piece of a part of a checkpoint that is not yet current; raises StoreError."""
+        self.check_place()
+        row = name, generation, piece, data
         with self._faults():
-            self._transact("INSERT INTO pieces VALUES (?, ?, ?, ?)", [(name, generation, piece, data)])
+            self._transact("INSERT INTO pieces VALUES (?, ?, ?, ?, ?)", [(*row, _digest(*row))])
 
-    def finish_checkpoint(self, names: Sequence[str], generation: int, sequence: int) -> None:
-        """Make the parts current and drop the journal up to `sequence`, in one transaction; raises StoreError."""
+    def finish_checkpoint(
+        self, parts: Mapping[str, int], generation: int, sequence: int, verbatim: Collection[str] = ()
+    ) -> None:
+        """Make parts current, by their numbers of pieces, and the journal up to `sequence` dispensable, at once.
+
+        What is dropped of the parts that hold events `verbatim` is overwritten. Raises StoreError.
+        """
+        self.check_place()
         with self._faults():
             execute = self._connection.execute
             execute("BEGIN IMMEDIATE")
             try:
-                for name in names:
-                    execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (name, generation))
+                for name, pieces in parts.items():
+                    execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (name, generation, pieces))
+                    self._overwrite(name in verbatim)
                     execute("DELETE FROM pieces WHERE name = ? AND generation <> ?", (name, generation))
-                execute("DELETE FROM journal WHERE sequence <= ?", (sequence,))
+                self._write_manifest(sequence)
                 execute("COMMIT")
             except BaseException:
                 self._rollback()
                 raise
+
+    def drop(self) -> bool:
+        """Overwrite and drop some of the journal's bodies that a checkpoint made dispensable; whether there are more.
+
+        Raises StoreError. A little at a time: what is overwritten goes through SQLite's log, and needs room there.
+        """
+        with self._faults():
+            execute = self._connection.execute
+            size, last = 0, None
+            for sequence, length in execute(
+                "SELECT sequence, length(body) FROM journal WHERE sequence <= ? ORDER BY sequence", (self._dropped,)
+            ):
+                last, size = sequence, size + length
+                if size >= DROP_BYTES:
+                    break
+            if last is not None:
+                self._overwrite(True)
+                execute("DELETE FROM journal WHERE sequence <= ?", (last,))
+            if last == self._dropped or last is None:
+                execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds bodies too
+                return False
+        return True
 
     def abandon_checkpoint(self, generation: int) -> None:
         """Remove the pieces of a checkpoint that could not be finished."""
@@ -168,18 +396,65 @@ class Store:
 
     def parts(self) -> set[str]:
         """Return the names of the parts that there are; raises StoreError."""
+        if not self._schema:
+            return set()
         with self._faults():
             return {name for (name,) in self._connection.execute("SELECT name FROM checkpoints")}
 
     def read(self, name: str) -> Any:
         """Return the current tree of a part, None when there is none; raises StoreError."""
+        if not self._schema:
+            return None
         with self._faults():
             rows = self._connection.execute(
                 "SELECT data FROM pieces JOIN checkpoints USING (name, generation) WHERE name = ? ORDER BY piece",
                 (name,),
             )
-            data = b"".join(row[0] for row in rows)
-        return unpack(data) if data else None
+            try:
+                return unpack(row[0] for row in rows)
+            except (msgspec.MsgspecError, ValueError, TypeError) as error:
+                raise self._corrupt(f"{name} cannot be read: {error}") from error
+
+    def corrupt(self, error: Exception) -> StoreError:
+        """Return that what was read means nothing, as restoring it has shown."""
+        return self._corrupt(f"it cannot be restored: {type(error).__name__}: {error}")
+
+    def _corrupt(self, what: str) -> StoreError:
+        return StoreError("corrupt", f"{self._path}: {what}: {_LEFT}")
+
+    def _write_manifest(self, sequence: int) -> None:
+        self._dropped, former = sequence, self._dropped
+        try:
+            self._connection.execute("DELETE FROM manifest")
+            row = self._identity, sequence, self._manifest_digest()
+            self._connection.execute("INSERT INTO manifest VALUES (?, ?, ?)", row)
+        except BaseException:
+            self._dropped = former
+            raise
+
+    def _manifest_digest(self) -> bytes:
+        rows = self._connection.execute("SELECT name, generation, pieces FROM checkpoints ORDER BY name")
+        return _digest(self._identity, self._dropped, *(value for row in rows for value in row))
+
+    def _overwrite(self, wanted: bool) -> None:
+        """Overwrite what is deleted from now on, or only where that costs no further writing."""
+        self._connection.execute(f"PRAGMA secure_delete = {'ON' if wanted else 'FAST'}")
+
+    def _read_mark(self) -> int | None:
+        """Return the number of the last body that is known to be acknowledged, None when nothing is known."""
+        try:
+            identity, sequence, digest = _MARK.unpack((self.directory / MARK).read_bytes())
+        except (OSError, struct.error):
+            return None
+        mine = identity == self._identity and digest == _mark_digest(identity, sequence)
+        return int(sequence) if mine else None
+
+    def _write_mark(self) -> None:
+        """Note the last body; a mark that is behind does no harm."""
+        if self._mark is not None:
+            row = self._identity, self.sequence
+            with suppress(OSError):
+                os.pwrite(self._mark, _MARK.pack(*row, _mark_digest(*row)), 0)
 
     def _transact(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -203,6 +478,20 @@ def _names(models: frozenset[str] | None) -> str | None:
     return None if models is None else "\n".join(models)
 
 
+def _digest(*values: object) -> bytes:
+    """Return the checksum of a row."""
+    state = xxhash.xxh3_64()
+    for value in values:
+        content = value if isinstance(value, bytes | memoryview) else repr(value).encode()
+        state.update(f"{type(value).__name__ if value is None else ''}{len(content)} ".encode())
+        state.update(content)
+    return state.digest()
+
+
+def _mark_digest(identity: bytes, sequence: int) -> int:
+    return int.from_bytes(_digest(identity, sequence), "little", signed=True)
+
+
 class _Faults:
     """Turns SQLite's errors into StoreError."""
 
@@ -213,6 +502,8 @@ class _Faults:
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, UnicodeDecodeError):  # of a text that is none any more
+            raise StoreError("corrupt", f"{self._path}: {error.reason}: {_LEFT}") from error
         if not isinstance(error, sqlite3.Error):
             return
         name = getattr(error, "sqlite_errorname", "")
@@ -223,44 +514,13 @@ class _Faults:
         raise StoreError(fault, f"{self._path}: {error}: {advice}") from error
 
 
+_LEFT = "nothing was changed; restore the file from a backup, or move it away to start anew"
 _ADVICE: Mapping[str, tuple[Fault, str]] = {
     "SQLITE_BUSY": ("locked", "another process uses this state.path; every exporter needs its own"),
     "SQLITE_FULL": ("full", "make room on the disk; events are taken again as soon as there is some"),
     "SQLITE_READONLY": ("read_only", "state.path must be writable for the user that the exporter runs as"),
     "SQLITE_CANTOPEN": ("read_only", "state.path must be a directory that the exporter's user may write to"),
     "SQLITE_PERM": ("read_only", "state.path must be writable for the user that the exporter runs as"),
-    "SQLITE_CORRUPT": ("corrupt", "nothing was changed; restore the file from a backup, or move it away to start anew"),
-    "SQLITE_NOTADB": ("corrupt", "nothing was changed; restore the file from a backup, or move it away to start anew"),
+    "SQLITE_CORRUPT": ("corrupt", _LEFT),
+    "SQLITE_NOTADB": ("corrupt", _LEFT),
 }
-
-
-def pack(tree: Any) -> Iterator[memoryview | bytes]:
-    """Yield a tree of dicts, lists, numbers, strings and arrays as pieces of at most PIECE_BYTES."""
-    arrays: list[NDArray[Any]] = []
-
-    def keep(value: Any) -> Any:
-        array = np.ascontiguousarray(value)
-        arrays.append(array)
-        return msgspec.msgpack.Ext(1, msgspec.msgpack.encode((array.dtype.str, array.shape, array.nbytes)))
-
-    header = msgspec.msgpack.Encoder(enc_hook=keep).encode(tree)
-    yield len(header).to_bytes(8, "little") + header
-    for array in arrays:
-        data = array.reshape(-1).view(np.uint8).data
-        for start in range(0, len(data), PIECE_BYTES):
-            yield data[start : start + PIECE_BYTES]
-
-
-def unpack(data: bytes) -> Any:
-    """Return the tree that `pack` wrote. Its arrays can be written to."""
-    length = int.from_bytes(data[:8], "little")
-    offset = 8 + length
-
-    def array(_code: int, description: memoryview) -> Any:
-        nonlocal offset
-        dtype, shape, size = msgspec.msgpack.decode(description)
-        values = np.frombuffer(data, np.dtype(dtype), size // np.dtype(dtype).itemsize, offset).reshape(shape).copy()
-        offset += size
-        return values
-
-    return msgspec.msgpack.Decoder(ext_hook=array).decode(data[8:offset])

@@ -207,7 +207,13 @@ class Service:
             while store is None:
                 await asyncio.sleep(REOPEN_SECONDS)
                 store = self._open_store()
-            await self._restore(store)
+            try:
+                await self._restore(store)
+            except StoreError as error:
+                self.faults.note(error, "events are refused until the state is put right and the exporter restarted")
+                self.intake.closed = self.unreloadable = f"state: {error}"
+                store.close()
+                return
             self.journal = Journal(store, self.intake, self.faults)
             self.intake.keep_in(self.journal)
             group.create_task(self.journal.run())
@@ -236,15 +242,22 @@ class Service:
         """Bring the counts to where they were, letting others run meanwhile."""
         started = time.monotonic()
         self.intake.closed = self.unreloadable = "restoring state"
+        await asyncio.to_thread(store.verify)
         for part in sorted(store.parts() - self.intake.state().keys()):
             _log.info("the state keeps %s, which is not in use, for when it is configured again", part)
-        self.intake.restore(store.read)
         replayed = 0
-        for body in store.journal():
-            self.intake.replay(body)
-            replayed += 1
-            await asyncio.sleep(0)
-        self.intake.flush()
+        try:
+            self.intake.restore(store.read)
+            for body in store.journal():
+                self.intake.replay(body)
+                replayed += 1
+                await asyncio.sleep(0)
+            self.intake.flush()
+        except (StoreError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # whatever it is, the state means something else than this version reads in it
+            raise store.corrupt(error) from error
+        await asyncio.to_thread(store.begin)
         _log.info("restored in %.1f s, %d bodies from the journal", time.monotonic() - started, replayed)
 
 

@@ -1,0 +1,270 @@
+import asyncio
+import json
+import random
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_exporter.ingest.body import Body
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.journal import Faults, Journal
+from mlops_exporter.ingest.store import FILE, MARK, SCHEMA, Store, StoreError
+from mlops_exporter.ingest.trees import PIECE_BYTES, pack, unpack
+from mlops_exporter.sources.base import UnavailableError
+from tests import state_fixture
+
+NOW = 1_800_000_000.0
+
+
+def test_trees_come_back_whatever_the_size_of_their_pieces() -> None:
+    tree: dict[str, Any] = {
+        "a": np.arange(3 * PIECE_BYTES // 8 + 5.0),
+        "b": [np.zeros((0, 2)), np.arange(6, dtype=np.int16).reshape(2, 3), "text", None, b"bytes"],
+    }
+    for pieces in (list(pack(tree)), [b"".join(pack(tree))]):
+        again = unpack(pieces)
+        np.testing.assert_array_equal(again["a"], tree["a"])
+        np.testing.assert_array_equal(again["b"][1], tree["b"][1])
+        assert again["b"][0].shape == (0, 2)
+        assert again["b"][2:] == tree["b"][2:]
+        again["a"][0] = 1.0
+    with pytest.raises(ValueError, match="too early"):
+        unpack([b"".join(pack(tree))[:-1]])
+    assert unpack([]) is None
+
+
+def _bodies(count: int) -> list[Body]:
+    """Bodies whose data are larger than a page, now and then."""
+    return [
+        Body(
+            "push",
+            json.dumps({"id": f"event {n}", "secret": "x" * (n % 7) * 997}).encode(),
+            NOW + n,
+            f"position {n}".encode() if n % 2 else None,
+            frozenset({"a", "b"}) if n % 3 else None,
+        )
+        for n in range(count)
+    ]
+
+
+def _write(directory: Path, *, polite: bool = False) -> None:
+    """A checkpoint of two parts after five bodies, and seven bodies since."""
+    store = Store(directory)
+    store.begin()
+    store.append(_bodies(12)[:5])
+    generation = store.begin_checkpoint()
+    trees = {"model a": {"cells": np.arange(5000.0)}, "intake": {"seed": 5, "positions": {"push": b"1"}}}
+    counts = dict.fromkeys(trees, 0)
+    for name, tree in trees.items():
+        for number, piece in enumerate(pack(tree)):
+            store.write_piece(name, generation, number, piece)
+            counts[name] += 1
+    store.finish_checkpoint(counts, generation, 5)
+    assert not store.drop()
+    for body in _bodies(12)[5:]:
+        store.append([body])
+    if polite:
+        store.close()
+    else:
+        copy = directory.with_name(f"{directory.name} as after a crash")
+        shutil.copytree(directory, copy)
+        store.close()
+        shutil.rmtree(directory)
+        copy.rename(directory)
+
+
+def _read(directory: Path) -> Any:
+    """All that a start makes of a state; raises StoreError."""
+    store = Store(directory)
+    try:
+        store.verify()
+        parts = {name: store.read(name) for name in sorted(store.parts())}
+        cells = parts["model a"]["cells"].tolist() if "model a" in parts else None
+        return cells, parts.get("intake"), list(store.journal())
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("polite", [False, True], ids=["after kill -9", "after a stop"])
+def test_a_flipped_byte_is_refused_or_does_no_harm(tmp_path: Path, polite: bool) -> None:
+    """Bytes of every file and every kind of page: what is read is right, or nothing is, and the files stay."""
+    good = tmp_path / "good"
+    _write(good, polite=polite)
+    right = _read(_copy(good, tmp_path / "right"))
+    assert len(right[2]) == 7
+    rng = random.Random(14)
+    refused = harmless = 0
+    for file, place in _places(good, rng, 40):
+        for flip in (1 << rng.randrange(8), rng.randrange(1, 256)):
+            damaged = _copy(good, tmp_path / "damaged")
+            content = bytearray((damaged / file).read_bytes())
+            content[place] ^= flip
+            (damaged / file).write_bytes(content)
+            before = _contents(damaged)
+            found, fault = _read_or_fault(damaged)
+            if fault is None:
+                harmless += 1
+                assert found == right, f"{file} byte {place} ^ {flip:#x} is wrong and nobody knows"
+            else:
+                refused += 1
+                assert fault in ("corrupt", "schema"), f"{file} byte {place}"
+                assert _contents(damaged).get(f"{FILE}-wal", b"") == before.get(f"{FILE}-wal", b"")
+    assert refused > 20
+    assert harmless > 10
+
+
+def _read_or_fault(directory: Path) -> tuple[Any, str | None]:
+    try:
+        return _read(directory), None
+    except StoreError as error:
+        return None, error.fault
+
+
+def _copy(directory: Path, to: Path) -> Path:
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(directory, to)
+    return to
+
+
+def _contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def _places(directory: Path, rng: random.Random, each: int) -> Iterator[tuple[str, int]]:
+    """The header of every file, the beginnings of all pages (where cells are pointed to), and places anywhere."""
+    for path in sorted(directory.iterdir()):
+        size = path.stat().st_size
+        if path.name == f"{FILE}-shm" or not size:
+            continue
+        heads = [*range(min(size, 100)), *(page + n for page in range(0, size, 4096) for n in range(12))]
+        inner = [rng.randrange(size) for _ in range(each)]
+        yield from ((path.name, place) for place in rng.sample(heads, min(each, len(heads))) + inner if place < size)
+
+
+def test_a_log_that_lost_its_end_is_noticed(tmp_path: Path) -> None:
+    """SQLite takes what a damaged byte leaves of its log for all there is."""
+    _write(tmp_path / "state")
+    log = tmp_path / "state" / f"{FILE}-wal"
+    content = bytearray(log.read_bytes())
+    content[len(content) * 3 // 4] ^= 1
+    log.write_bytes(content)
+    with pytest.raises(StoreError, match=r"bodies that were acknowledged are missing") as caught:
+        Store(tmp_path / "state")
+    assert caught.value.fault == "corrupt"
+    assert log.read_bytes() == content
+    (tmp_path / "state" / MARK).unlink()
+    assert len(_read(tmp_path / "state")[2]) < 7
+
+
+def test_nobody_else_reads_the_state_and_what_is_dropped_is_gone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    store.begin()
+    store.append([Body("push", b'{"id":"personal"}' * 40_000, NOW), Body("push", b'{"id":"small one"}', NOW)])
+    files = [tmp_path / "state" / FILE, tmp_path / "state" / f"{FILE}-wal"]
+    assert any(b"personal" in file.read_bytes() for file in files)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "state").iterdir())
+    store.finish_checkpoint({}, store.begin_checkpoint(), 2)
+    while store.drop():
+        pass
+    for file in files:
+        content = file.read_bytes()
+        assert b"personal" not in content
+        assert b"small one" not in content
+    store.close()
+
+
+class Counts:
+    def freeze(self) -> None:
+        pass
+
+    def thaw(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {"intake": {"seed": 7}}
+
+
+@pytest.mark.parametrize("how", ["another file", "another directory"])
+def test_nothing_is_acknowledged_into_a_state_that_was_swapped(tmp_path: Path, how: str) -> None:
+    async def live() -> None:
+        place, aside = tmp_path / "state", tmp_path / "aside"
+        store, faults = Store(place), Faults()
+        journal = Journal(store, Counts(), faults)
+        running = asyncio.create_task(journal.run())
+        await journal.commit(Body("push", b"{}", NOW), lambda: None)
+        place.rename(aside)
+        _write(place)
+        if how == "another file":
+            for file in place.iterdir():
+                file.rename(tmp_path / file.name)
+            place.rmdir()
+            shutil.copytree(aside, place)
+        with pytest.raises(UnavailableError, match="another file than the one that was opened"):
+            await journal.commit(Body("push", b"{}", NOW), lambda: None)
+        assert faults.current is not None
+        assert faults.current.fault == "replaced"
+        shutil.rmtree(place)
+        aside.rename(place)
+        await journal.commit(Body("push", b"{}", NOW), lambda: None)
+        assert faults.current is None
+        journal.stop()
+        await running
+
+    asyncio.run(live())
+
+
+def test_a_directory_that_was_made_again_is_taken_up(tmp_path: Path) -> None:
+    async def live() -> None:
+        place = tmp_path / "state"
+        journal = Journal(Store(place), Counts(), Faults())
+        running = asyncio.create_task(journal.run())
+        await journal.commit(Body("push", b"{}", NOW), lambda: None)
+        shutil.rmtree(place)
+        with pytest.raises(UnavailableError, match="is gone"):
+            await journal.commit(Body("push", b"{}", NOW), lambda: None)
+        assert not place.exists()
+        place.mkdir()
+        with pytest.raises(UnavailableError, match="is gone"):
+            await journal.commit(Body("push", b"{}", NOW), lambda: None)
+        await journal.commit(Body("push", b"[]", NOW), lambda: None)
+        while journal.last_checkpoint is None:
+            await asyncio.sleep(0.01)
+        store = journal._store
+        assert store.read("intake") == {"seed": 7}
+        assert [body.data for body in store.journal()] == [b"[]"]
+        journal.stop()
+        await running
+
+    asyncio.run(live())
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
+def test_the_state_of_every_schema_is_read(tmp_path: Path, schema: int) -> None:
+    async def start(directory: Path) -> Intake:
+        intake, store = state_fixture.intake(), Store(directory)
+        store.verify()
+        intake.restore(store.read)
+        for body in store.journal():
+            intake.replay(body)
+        intake.flush()
+        Journal(store, intake, Faults())
+        store.close()
+        return intake
+
+    directory = state_fixture.unpacked(schema, tmp_path / "state")
+    for _ in range(2):  # as it was left, and as it was brought up to date
+        intake = asyncio.run(start(directory))
+        (model,) = intake.models.values()
+        counted = model.versions["1"].lifetime[model.layout.predictions.start]
+        assert (intake.sources["push"].accepted, counted) == (60, 60)
+        assert model.waiting == 30
+    with sqlite3.connect(directory / FILE) as connection:
+        connection.execute("ALTER TABLE journal ADD COLUMN unknown TEXT")
+    with pytest.raises(StoreError, match="tables are not those of schema") as caught:
+        Store(directory)
+    assert caught.value.fault == "corrupt"
