@@ -4,6 +4,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,7 @@ def test_the_state_of_every_schema_is_read(tmp_path: Path, schema: int) -> None:
         counted = model.versions["1"].lifetime[model.layout.predictions.start]
         assert (intake.sources["push"].accepted, counted) == (60, 60)
         assert model.waiting == 30
-    with sqlite3.connect(directory / FILE) as connection:
+    with closing(sqlite3.connect(directory / FILE)) as connection:
         connection.execute("ALTER TABLE journal ADD COLUMN unknown TEXT")
     with pytest.raises(StoreError, match="tables are not those of schema") as caught:
         Store(directory)
