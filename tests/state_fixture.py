@@ -25,7 +25,7 @@ def intake() -> Intake:
     return Intake(models, ["push"], config.limits)
 
 
-def unpacked(schema: int, directory: Path) -> Path:
+def unpacked(schema: str, directory: Path) -> Path:
     """Put the state file of a schema into a directory of its own."""
     directory.mkdir()
     (directory / FILE).write_bytes(gzip.decompress((FIXTURES / f"schema-{schema}.sqlite3.gz").read_bytes()))

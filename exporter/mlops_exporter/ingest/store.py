@@ -47,7 +47,8 @@ _TABLES = {
 """`digest` is absent of what an earlier schema wrote. The manifest has one row: up to where the journal is dropped, and
 the digest of that and of the list of checkpoints."""
 
-_JOURNAL = ("sequence", "source", "arrived", "body", "position", "models")
+_FIRST = ("sequence", "source", "arrived", "body", "position")
+_JOURNAL = (*_FIRST, "models")
 _PIECES = ("name", "generation", "piece", "data")
 _COLUMNS: Mapping[int, Mapping[str, tuple[str, ...]]] = {
     1: {"journal": _JOURNAL, "checkpoints": ("name", "generation"), "pieces": _PIECES},
@@ -60,6 +61,8 @@ _COLUMNS: Mapping[int, Mapping[str, tuple[str, ...]]] = {
     },
 }
 """Tables and columns by schema: of every one that there has been."""
+_FIRST_COLUMNS = {**_COLUMNS[1], "journal": _FIRST}
+"""The very first had the number 1 too."""
 
 _STEPS = {
     1: ["ALTER TABLE journal ADD COLUMN format TEXT"],
@@ -171,7 +174,8 @@ class Store:
             table: tuple(row[1] for row in self._connection.execute(f"PRAGMA table_info({table!r})"))
             for table in tables
         }
-        if found != _COLUMNS.get(self._schema, {}):
+        self._scoped = "models" in found.get("journal", _JOURNAL)
+        if found != _COLUMNS.get(self._schema, {}) and (self._schema, found) != (1, _FIRST_COLUMNS):
             raise self._corrupt(f"its tables are not those of schema {self._schema}")
 
     def _read_bounds(self) -> None:
@@ -237,6 +241,8 @@ class Store:
                 if not self._schema:
                     for name, columns in _TABLES.items():
                         execute(f"CREATE TABLE {name} {columns}")
+                if not self._scoped:
+                    execute("ALTER TABLE journal ADD COLUMN models TEXT")
                 for schema in range(self._schema, SCHEMA) if self._schema else ():
                     for statement in _STEPS[schema]:
                         execute(statement)
@@ -253,7 +259,7 @@ class Store:
                 self._rollback()
                 raise
             self._schema = SCHEMA
-        self._begun, self._keeps_log = True, False
+        self._begun, self._keeps_log, self._scoped = True, False, True
         self._kept_log.unlink(missing_ok=True)
         with suppress(OSError):
             self._mark = os.open(self.directory / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -319,7 +325,8 @@ class Store:
     def journal(self) -> Iterator[Body]:
         """Yield the bodies in their order."""
         with self._faults():
-            names = "source, body, arrived, position, models" + (", format" if self._schema > 1 else ", NULL")
+            models, form = ("models" if self._scoped else "NULL"), ("format" if self._schema > 1 else "NULL")
+            names = f"source, body, arrived, position, {models}, {form}"
             for source, data, arrived, position, models, form in self._connection.execute(
                 f"SELECT {names} FROM journal WHERE sequence > ? ORDER BY sequence",  # nosec B608: names are those above
                 (self._dropped,),
