@@ -7,6 +7,7 @@ python=${PYTHON:-python3}
 exporter=127.0.0.1:${EXPORTER_PORT:-10042}
 prometheus=127.0.0.1:${PROMETHEUS_PORT:-9090}
 alertmanager=127.0.0.1:${ALERTMANAGER_PORT:-9093}
+retraining=127.0.0.1:${RETRAINING_PORT:-10043}
 grafana_port=${GRAFANA_PORT:-3000}
 
 work=$(mktemp -d)
@@ -36,8 +37,19 @@ installed() {
 start exporter "$python" -m mlops_exporter demo --web.listen-address="$exporter"
 echo "exporter      http://$exporter"
 
+# The receiver of retraining, in dry run, with a token of its own.
+"$python" -c "import secrets; print(secrets.token_hex(32))" >"$work/retraining_token"
+sed -e "s#/run/secrets#$work#" -e "s#/var/lib/mlops-exporter#$work/retraining#" \
+    retraining/retrain.yml >"$work/retrain.yml"
+start retraining "$python" -m mlops_exporter retrain --config.file="$work/retrain.yml" \
+    --web.listen-address="$retraining"
+echo "Retraining    http://$retraining/metrics"
+
 if installed prometheus-alertmanager; then
-    start alertmanager prometheus-alertmanager --config.file=alertmanager/alertmanager.yml \
+    cp -R alertmanager "$work/alertmanager-config"
+    sed -e "s/retraining:10043/$retraining/" -e "s#/run/secrets/retraining_token#$work/retraining_token#" \
+        alertmanager/alertmanager.yml >"$work/alertmanager-config/alertmanager.yml"
+    start alertmanager prometheus-alertmanager --config.file="$work/alertmanager-config/alertmanager.yml" \
         --storage.path="$work/alertmanager" --cluster.listen-address= --web.listen-address="$alertmanager"
     echo "Alertmanager  http://$alertmanager"
 fi
@@ -46,6 +58,7 @@ if installed prometheus; then
     # The same configuration, with addresses in place of the names that containers have for each other.
     cp -R prometheus "$work/prometheus"
     sed -e "s/mlops-exporter:10042/$exporter/" -e "s/alertmanager:9093/$alertmanager/" \
+        -e "s/retraining:10043/$retraining/" \
         -e "s/localhost:9090/$prometheus/" prometheus/prometheus.yml >"$work/prometheus/prometheus.yml"
     start prometheus prometheus --config.file="$work/prometheus/prometheus.yml" \
         --storage.tsdb.path="$work/data" --web.listen-address="$prometheus"

@@ -23,6 +23,7 @@ from mlops_exporter.doctor import findings
 from mlops_exporter.doctor.examination import Subject, examine
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.ingest.store import StoreError
+from mlops_exporter.lifecycle import receiver
 from mlops_exporter.logs import Notice
 from mlops_exporter.profile import show
 from mlops_exporter.profile.profile import ProfileError, load, save
@@ -43,6 +44,7 @@ from mlops_exporter.web.server import ListenError
 from mlops_exporter.web.tls import server_context
 
 DEFAULT_ADDRESS = ":10042"
+RECEIVER_ADDRESS = ":10043"
 
 _ON, _OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
@@ -243,6 +245,14 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def _retrain(options: argparse.Namespace) -> int:
+    logs.configure(options.log_level, options.log_format)
+    config = receiver.read(options.config_file)
+    _warn_as_root()
+    receiver.run(config, receiver.Options(tuple(options.web_listen_address), options.web_config_file))
+    return 0
+
+
 def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence[Notice]]) -> service.Options:
     off = {name for name in _COLLECTORS if not getattr(options, f"collector_{name}")}
     return service.Options(
@@ -295,6 +305,13 @@ def _parser() -> argparse.ArgumentParser:
     _flag(history, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
     _add_replay(history)
 
+    retraining = commands.add_parser("retrain", help="start retraining when Alertmanager tells enough reasons")
+    _flag(retraining, "--config.file", "retrain.yml", "configuration file", type_=Path)
+    _add_address(retraining, RECEIVER_ADDRESS)
+    _add_web_config(retraining)
+    _add_logging(retraining)
+    retraining.set_defaults(command=_retrain)
+
     health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
     _add_access(health)
     health.set_defaults(command=_healthcheck)
@@ -314,6 +331,12 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     _add_web_config(parser)
     _flag(parser, "--web.telemetry-path", "/metrics", "path under which the metrics are")
     _flag(parser, "--web.max-requests", "40", "scrapes at one time, 0 for any number", type_=_count)
+    _add_logging(parser)
+    for name in _COLLECTORS:
+        _switch(parser, f"--collector.{name}", True, f"switch the collector {name} on or off")
+
+
+def _add_logging(parser: argparse.ArgumentParser) -> None:
     _flag(
         parser,
         "--log.level",
@@ -322,8 +345,6 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         choices=["debug", "info", "warning", "error"],
     )
     _flag(parser, "--log.format", "logfmt", "format of the log lines", choices=["logfmt", "json"])
-    for name in _COLLECTORS:
-        _switch(parser, f"--collector.{name}", True, f"switch the collector {name} on or off")
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
@@ -337,14 +358,14 @@ def _add_web_config(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--web.config.file", None, "TLS, passwords, headers and rate limit", type_=Path)
 
 
-def _add_address(parser: argparse.ArgumentParser) -> None:
+def _add_address(parser: argparse.ArgumentParser, default: str = DEFAULT_ADDRESS) -> None:
     parser.add_argument(
         "--web.listen-address",
         dest="web_listen_address",
         action=_Repeated,
-        default=_environment("--web.listen-address", DEFAULT_ADDRESS).split(","),
+        default=_environment("--web.listen-address", default).split(","),
         metavar="HOST:PORT",
-        help=f"address to listen on, may be repeated (default {DEFAULT_ADDRESS}; MLOPS_EXPORTER_WEB_LISTEN_ADDRESS)",
+        help=f"address to listen on, may be repeated (default {default}; MLOPS_EXPORTER_WEB_LISTEN_ADDRESS)",
     )
 
 

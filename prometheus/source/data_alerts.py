@@ -144,6 +144,7 @@ ALERTS = [
         "15m",
         "30m",
         verdict="drifting",
+        action="consider_retraining",
     ),
     Alert(
         "MLFeatureDriftSevere",
@@ -169,6 +170,7 @@ ALERTS = [
         "15m",
         "1h",
         verdict="drifting",
+        action="consider_retraining",
     ),
     Alert(
         "MLPredictionDrift",
@@ -182,6 +184,7 @@ ALERTS = [
         "15m",
         "30m",
         verdict="drifting",
+        action="consider_retraining",
     ),
     Alert(
         "MLMultivariateDrift",
@@ -195,6 +198,7 @@ ALERTS = [
         "15m",
         "30m",
         verdict="drifting",
+        action="consider_retraining",
     ),
     Alert(
         "MLFeatureUnusable",

@@ -87,6 +87,7 @@ ALERTS = [
         + '. Even with twice the interval, it is off by {{ $value | printf "%.4g" }}.',
         "See whether its outputs changed, too: then the endpoint is at fault. If not, the set or the benchmark is.",
         "1m",
+        action="consider_retraining",
     ),
     Alert(
         "MLRetrainingFailed",

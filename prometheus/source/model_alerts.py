@@ -196,6 +196,7 @@ ALERTS = [
         "15m",
         "30m",
         verdict="suspect",
+        action="consider_retraining",
     ),
     Alert(
         "MLModelCalibrationOff",

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_stack_runs_without_containers(tmp_path: Path) -> None:
     require_program("prometheus")
     require_program("prometheus-alertmanager")
-    names = ("EXPORTER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
+    names = ("EXPORTER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "RETRAINING_PORT", "GRAFANA_PORT")
     ports = {name: str(free_port()) for name in names}
     log = tmp_path / "log"
     with (
@@ -31,7 +31,11 @@ def test_the_stack_runs_without_containers(tmp_path: Path) -> None:
             eventually(lambda: log.read_text().endswith("Ctrl-C stops everything.\n"))
             eventually(lambda: is_ready(server), 40)
             eventually(lambda: {each["health"] for each in targets(server)} == {"up"}, 40)
-            assert {each["labels"]["job"] for each in targets(server)} >= {"mlops-exporter", "prometheus"}
+            assert {each["labels"]["job"] for each in targets(server)} >= {
+                "mlops-exporter",
+                "mlops-retraining",
+                "prometheus",
+            }
             (alertmanager,) = server.api("alertmanagers")["activeAlertmanagers"]
             assert ports["ALERTMANAGER_PORT"] in alertmanager["url"]
             assert server.api("rules")["groups"]

@@ -63,7 +63,7 @@ def call(
     parts = urlsplit(url)
     path = parts.path or "/"
     target = f"{path}?{parts.query}" if parts.query else path
-    sent = {"User-Agent": USER_AGENT, **access.headers, **(headers or {}), **_credentials(access)}
+    sent = {"User-Agent": USER_AGENT, **(headers or {}), **access.headers, **_credentials(access)}
     connection = _connection(parts.scheme, parts.hostname or "", parts.port, access, timeout)
     try:
         connection.request(method, target, body, sent)

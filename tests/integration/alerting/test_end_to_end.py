@@ -163,10 +163,11 @@ def test_slack_message_reads_well(outcome: Outcome) -> None:
     assert "|Runbook>" in message["text"]
 
 
-def test_retraining_is_asked_for_once(outcome: Outcome) -> None:
-    (asked,) = outcome.inbox.to("retraining")
-    assert asked.body["commonLabels"]["action"] == "retrain"
-    assert asked.body["commonLabels"]["model"] == "mpg"
+def test_reasons_to_retrain_are_told(outcome: Outcome) -> None:
+    told = outcome.inbox.to("retraining")
+    assert {notification.body["groupLabels"]["model"] for notification in told} == {"mpg"}
+    actions = {alert["labels"]["action"] for notification in told for alert in notification.body["alerts"]}
+    assert actions == {"retrain", "consider_retraining"}
 
 
 def test_dead_mans_switch_is_held(outcome: Outcome) -> None:
