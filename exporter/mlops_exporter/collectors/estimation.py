@@ -10,6 +10,7 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.judging.estimation import estimate
 from mlops_exporter.judging.performance import Sums, metrics_of
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics.estimation import gap
@@ -56,7 +57,7 @@ def _rolling(
     realised = Sums(layout, totals)
     metrics = metrics_of(layout)
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimates = estimation.estimate(totals[:, layout.cells_of(estimation)], realised.confusion)
+        estimates = estimate(estimation, totals[:, layout.cells_of(estimation)], realised.confusion)
         gaps = [gap(metrics[name](realised).value, estimate) for name, estimate in estimates.labelled.items()]
     for names, found, n in (
         (_ESTIMATED, list(estimates.predictions.values()), totals[:, layout.predictions.start]),

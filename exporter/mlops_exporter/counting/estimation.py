@@ -1,32 +1,27 @@
-"""Estimated performance of a model: what is summed of predictions whose label is unknown, and what follows from it."""
+"""What is summed of predictions whose label is unknown, so that performance can be estimated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.ledger import Outputs, Terms
 from mlops_exporter.counting.multivariate import Vectors
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.statistics import classification, estimation
-from mlops_exporter.statistics.intervals import Estimate
 
 CLASS_METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc")
 ERROR_METRICS = ("mae", "rmse")
 
 _CLIP = 3.0  # standard deviations of the prediction, beyond which its parabola is not followed
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Flags = NDArray[np.bool_] | np.bool_
 
+class Expected(NamedTuple):
+    """Sums of predictions: Σ p and Σ p (1 − p), (..., K, K), and counts by bin of each score, (..., columns, bins)."""
 
-class Estimates(NamedTuple):
-    """Estimates by metric, of all predictions and of the labelled ones alone."""
-
-    predictions: dict[str, Estimate]
-    labelled: dict[str, Estimate]
+    confusion: Floats
+    spread: Floats
+    histogram: Floats
 
 
 class ClassEstimation:
@@ -42,24 +37,24 @@ class ClassEstimation:
     def __init__(self, profile: Profile) -> None:
         calibrator = profile.calibrator
         assert calibrator is not None
-        self._probabilities = np.array(calibrator.probabilities)
-        self._reference = np.array(calibrator.counts, np.float64)
+        self.probabilities = np.array(calibrator.probabilities)
+        self.reference = np.array(calibrator.counts, np.float64)
         self._edges = np.array(profile.score_edges)
         self._k = len(profile.classes)
-        self._columns, self._bins = self._probabilities.shape
+        self._columns, self._bins = self.probabilities.shape
         if self._columns == 1:
             of_bins = self.calibrated(np.arange(self._bins)[:, np.newaxis])
             self._by_bin = np.stack([of_bins, of_bins * (1 - of_bins)])  # (2, bins, K)
-        self._half = 2 * self._k**2 + self._columns * self._bins
-        self.cells = 2 * self._half
+        self.half = 2 * self._k**2 + self._columns * self._bins
+        self.cells = 2 * self.half
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
-        self._count(cells[: self._half], outputs)
+        self._count(cells[: self.half], outputs)
 
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
-        self._count(cells[self._half :], outputs)
+        self._count(cells[self.half :], outputs)
 
     def _count(self, cells: Floats, outputs: Outputs) -> None:
         known = np.flatnonzero(~(np.isnan(outputs.prediction) | np.isnan(outputs.scores[:, 0])))
@@ -80,7 +75,7 @@ class ClassEstimation:
 
     def calibrated(self, bins: Ints) -> Floats:
         """Return calibrated probabilities of all classes, (n, K), from the bins of the scores, (n, columns)."""
-        probability = self._probabilities[np.arange(self._columns), bins]
+        probability = self.probabilities[np.arange(self._columns), bins]
         if self._columns == 1:
             return np.concatenate([1 - probability, probability], axis=1)
         total = probability.sum(1, keepdims=True)
@@ -88,42 +83,17 @@ class ClassEstimation:
 
     def expected_confusion(self, cells: Floats) -> Floats:
         """Return the expected confusion matrix of all predictions, (..., K, K), from the section's cells."""
-        return cells[..., : self._k**2].reshape(*cells.shape[:-1], self._k, self._k)
+        return self.parts(cells[..., : self.half]).confusion
 
-    def estimate(self, cells: Floats, confusion: Floats) -> Estimates:
-        """Estimate every metric from the section's cells, (W, cells).
-
-        `confusion` is the realised one, (W, K, K): macro averages of labelled predictions leave out the classes that
-        the realised averages leave out, since a rare class without a label would make a gap by its absence alone.
-        """
-        occurred = confusion.sum(-2) > 0
-        in_f1 = occurred | (confusion.sum(-1) > 0)
-        return Estimates(
-            self._estimate(cells[..., : self._half], {}),
-            self._estimate(cells[..., self._half :], {"recall": occurred, "f1": in_f1}),
+    def parts(self, half: Floats) -> Expected:
+        """Take one half of the section's cells, (..., half), apart."""
+        k, leading = self._k, half.shape[:-1]
+        confusion, spread, histogram = np.split(half, [k * k, 2 * k * k], axis=-1)
+        return Expected(
+            confusion.reshape(*leading, k, k),
+            spread.reshape(*leading, k, k),
+            histogram.reshape(*leading, self._columns, self._bins),
         )
-
-    def _estimate(self, cells: Floats, averaged: Mapping[str, Flags]) -> dict[str, Estimate]:
-        k, leading = self._k, cells.shape[:-1]
-        expected = self.expected_confusion(cells)
-        histogram = cells[..., 2 * k * k :].reshape(*leading, self._columns, self._bins)
-        inflation = estimation.inflation(histogram, self._probabilities, self._reference).mean(-1)
-        variance = cells[..., k * k : 2 * k * k].reshape(*leading, k, k) * inflation[..., np.newaxis, np.newaxis]
-        by_class = {
-            "precision": estimation.precision(expected, variance),
-            "recall": estimation.recall(expected, variance),
-            "f1": estimation.f1(expected, variance),
-            "roc_auc": classification.roc_auc(
-                np.stack([histogram * (1 - self._probabilities), histogram * self._probabilities], axis=-1)
-            ),
-        }
-        reduced = {
-            name: Estimate(*(part[..., -1] for part in found))
-            if k == 2
-            else estimation.macro(found, averaged.get(name, np.True_))
-            for name, found in by_class.items()
-        }
-        return {"accuracy": estimation.accuracy(expected, variance), **reduced}
 
 
 class LossEstimation:
@@ -131,11 +101,12 @@ class LossEstimation:
 
     metrics = ERROR_METRICS
     name = "estimation"
+    half = 3
     cells = 6
 
     def __init__(self, profile: Profile) -> None:
         assert profile.losses is not None
-        self._model = profile.losses
+        self.reference = profile.losses
         self._coefficients = np.array(profile.losses.coefficients)
         if profile.vectors is not None:
             features, maps = len(profile.vectors.features), 2 * profile.vectors.fourier.frequencies
@@ -147,11 +118,11 @@ class LossEstimation:
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
-        self._count(cells[:3], outputs)
+        self._count(cells[: self.half], outputs)
 
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
-        self._count(cells[3:], outputs)
+        self._count(cells[self.half :], outputs)
 
     def _count(self, cells: Floats, outputs: Outputs) -> None:
         losses = outputs.losses[~np.isnan(outputs.losses[:, 0])]
@@ -167,7 +138,7 @@ class LossEstimation:
             rows = np.arange(len(prediction))
         known = np.flatnonzero(~np.isnan(prediction[rows]))
         rows = rows[known]
-        base = _base(prediction[rows], self._model.prediction_mean, self._model.prediction_scale)
+        base = _base(prediction[rows], self.reference.prediction_mean, self.reference.prediction_scale)
         expected = base @ self._coefficients[: base.shape[1]]
         if vectors is not None:
             mine = vectors.of(known)
@@ -179,17 +150,6 @@ class LossEstimation:
     def loss_sums(self, cells: Floats) -> Floats:
         """Return the expected Σ |error| and Σ error² of all predictions, (..., 2), from the section's cells."""
         return cells[..., 1:3]
-
-    def estimate(self, cells: Floats, confusion: Floats) -> Estimates:
-        """Estimate every metric from the section's cells, (W, cells); there are no classes in `confusion`."""
-        return Estimates(self._estimate(cells[..., :3]), self._estimate(cells[..., 3:]))
-
-    def _estimate(self, cells: Floats) -> dict[str, Estimate]:
-        n, absolute, squared = np.moveaxis(cells, -1, 0)
-        return {
-            "mae": estimation.mean_loss(n, absolute, squared, self._model.rows),
-            "rmse": estimation.root_mean_loss(n, squared, self._model.kurtosis, self._model.rows),
-        }
 
 
 def _base(prediction: Floats, mean: float, scale: float) -> Floats:

@@ -12,6 +12,7 @@ from mlops_exporter.counting.version import Version
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
 from mlops_exporter.judging.drift import Comparison, Drift
+from mlops_exporter.judging.estimation import estimate as estimated_performance
 from mlops_exporter.judging.fairness import GroupSums, favourable_code
 from mlops_exporter.judging.fairness import metrics_of as fairness_metrics_of
 from mlops_exporter.judging.judge import VERDICTS, Verdict, limit
@@ -100,7 +101,9 @@ class Bench:
             return
         predictions, least = totals[:, self._layout.predictions.start], self._settings.min_samples.performance
         confusion = Sums(self._layout, totals).confusion
-        estimates = estimation.estimate(totals[:, self._layout.cells_of(estimation)], confusion).predictions
+        estimates = estimated_performance(
+            estimation, totals[:, self._layout.cells_of(estimation)], confusion
+        ).predictions
         for name, (minimum, maximum) in self._bounds.items():
             if name in estimates:
                 estimate = _where(predictions >= least, estimates[name])
