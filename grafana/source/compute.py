@@ -17,6 +17,7 @@ _NO_GPU = "No GPU: the host has none, or its driver does not answer (ml_gpu_driv
 _NO_COST = "No price: compute.cost is not configured."
 _NO_ADVICE = "No advice yet: it needs compute.cost or a longer observation (compute.advice.min_observed)."
 _NO_PRESSURE = "The kernel keeps no pressure stall information."
+_NO_OOM_KILLS = "The kernel keeps no count of processes killed for memory."
 _NO_QUOTA = "No CPU quota holds here."
 
 _ADVICE = p.Words({3: ("Scale out", p.BAD), 2: ("Scale down", p.WATCH), 1: ("Keep", p.GOOD)})
@@ -165,6 +166,15 @@ def _host() -> list[p.Panel]:
             low=0,
         ),
         p.over_time(
+            "Was anything killed for memory?",
+            "Processes that the kernel killed for want of memory within the last hour.",
+            "short",
+            [p.Query(f"sum by (instance) (increase({series(c.COMPUTE_OOM_KILLS)}[1h]))", "{{instance}}")],
+            empty=_NO_OOM_KILLS,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
             "How many tasks want to run?",
             "Load average of the whole host against its usable cores (dashed).",
             "none",
@@ -283,6 +293,14 @@ def _gpus() -> list[p.Panel]:
             "short",
             p.Query(f"sum by (gpu, type) (increase({series(c.GPU_ECC_ERRORS, _GPU)}[1h]))", "GPU {{gpu}} {{type}}"),
             p.Query(f"sum by (gpu, xid) (increase({series(c.GPU_XID_ERRORS, _GPU)}[1h]))", "GPU {{gpu}} XID {{xid}}"),
+        ),
+        lines(
+            "Does the driver tell nonsense?",
+            "Values over the last hour that no GPU can have and that were dropped, by field.",
+            "short",
+            p.Query(
+                f"sum by (gpu, field) (increase({series(c.GPU_VALUES_DROPPED, _GPU)}[1h]))", "GPU {{gpu}} {{field}}"
+            ),
         ),
         lines(
             "What goes over the buses?",

@@ -299,6 +299,18 @@ def _cost() -> Case:
     return t.case("MLComputeIdle", {**HERE, **by}, series)
 
 
+def _oom_kills() -> Case:
+    """One kill after an hour without, beside an instance that had one long ago."""
+    t = Timeline("MLOutOfMemoryKill", lead=20, tail=20)
+    series: list[Series] = [
+        ("ml_compute_oom_kills_total", HERE, t.counts(1, 0)),
+        ("ml_compute_oom_kills_total", {**HERE, "instance": "old:10042"}, t.values(7)),
+    ]
+    for name, value in {"used": 60 * _GB, "total": 100 * _GB}.items():
+        series.append((f"ml_compute_memory_{name}_bytes", HERE, t.values(value)))
+    return t.case("MLOutOfMemoryKill", HERE, series)
+
+
 def _errors(alert: str, kind: str, lead: int, tail: int, bad: float, under: float) -> Case:
     t = Timeline(alert, lead=lead, tail=tail)
     gpu = {"gpu": "0", "uuid": "GPU-1", "mig": ""}
@@ -597,6 +609,7 @@ def cases() -> list[Case]:
         _cost(),
         _simple("MLMemoryNearLimit", "ml_compute_memory_used_bytes", {}, 91 * _GB, 90 * _GB, beside=memory),
         _simple("MLMemoryExhausted", "ml_compute_memory_used_bytes", {}, 98 * _GB, 97 * _GB, beside=memory),
+        _oom_kills(),
         _simple("MLGpuSaturated", "ml_gpu_utilization_ratio", _GPU, 0.97, 0.949, tail=65),
         _simple(
             "MLGpuMemoryNearLimit",

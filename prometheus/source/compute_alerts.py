@@ -94,6 +94,19 @@ ALERTS = [
         "10m",
     ),
     Alert(
+        "MLOutOfMemoryKill",
+        "host",
+        "critical",
+        HOST,
+        "increase(ml_compute_oom_kills_total[15m]) > 0",
+        "The kernel killed a process for want of memory on a machine that runs models.",
+        "{{ $labels.instance }} had {{ $value | humanize }} processes killed in the last 15m, where none is tolerated; "
+        f"now it uses {_BYTES} of memory{_WORKLOADS}.",
+        "Find the victim in the kernel log and see that it runs again; then lower its need or raise the limit.",
+        "1m",
+        "15m",
+    ),
+    Alert(
         "MLGpuSaturated",
         "gpu",
         "info",

@@ -187,6 +187,12 @@ def memory_used(hierarchy: Hierarchy) -> int | None:
     return max(int(text) - _flat_keyed(hierarchy.leaf / "memory.stat").get(inactive, 0), 0)
 
 
+def oom_kills(hierarchy: Hierarchy) -> int | None:
+    """Return how many processes of the cgroup and of those below it were killed for memory; None where not kept."""
+    name = "memory.events" if hierarchy.version == 2 else "memory.oom_control"
+    return _flat_keyed(hierarchy.leaf / name).get("oom_kill")
+
+
 def read_stall(path: Path) -> Stall | None:
     """Return the totals of a PSI file (`some avg10=… total=MICROSECONDS`), or None where the kernel keeps none."""
     lines = _read(path).splitlines()

@@ -1,11 +1,12 @@
-"""GPUs of any vendor: what a vendor's driver is asked for, and how that becomes series.
+"""GPUs of any vendor: what a driver is asked for, what of its answers is possible, and how that becomes series.
 
 A second vendor is one new file: a class with the three methods of `Driver`, named in `sampler.DRIVERS`.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,6 +53,11 @@ class GpuIdentity:
     name: str = ""
     pci_bus_id: str = ""
 
+    @property
+    def key(self) -> str:
+        """What its counts are kept by: its `uuid`, or its place where that cannot be read."""
+        return self.uuid or f"{self.index}/{self.mig}"
+
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
@@ -82,6 +88,73 @@ class GpuReading:
     xids: Mapping[int, int] = field(default_factory=dict)
     processes: tuple[GpuProcess, ...] | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
+
+
+IMPOSSIBLE = "impossible"
+"""The reason of a value that was dropped."""
+
+_MOST_BYTES = 1 << 50
+_LONG_COUNT = 1e15
+_LARGEST_PID = 1 << 22  # the kernel's PID_MAX_LIMIT
+POSSIBLE: Mapping[str, tuple[float, float]] = {
+    "utilization": (0, 1),
+    "memory_utilization": (0, 1),
+    "memory_used": (0, _MOST_BYTES),
+    "memory_total": (1, _MOST_BYTES),
+    "power": (0, 10_000),
+    "power_limit": (0, 10_000),
+    "energy": (0, 1e13),  # ten kilowatts for thirty years
+    "temperature": (-60, 200),
+    "sm_clock": (0, 2e10),
+    "memory_clock": (0, 2e10),
+    "ecc_corrected": (0, _LONG_COUNT),
+    "ecc_uncorrected": (0, _LONG_COUNT),
+    "pcie_received": (0, 1 << 63),
+    "pcie_transmitted": (0, 1 << 63),
+    "nvlink_received": (0, 1 << 63),
+    "nvlink_transmitted": (0, 1 << 63),
+}
+"""The least and the most that a field of a reading can be, in base units: wider than any GPU, narrower than garbage.
+
+Drivers write a field that they failed to fill as all ones, as minus one, or as whatever lay there. A counter or a
+histogram would keep such a value for ever, so it is dropped and counted, never clamped.
+"""
+
+
+def sift(reading: GpuReading) -> tuple[GpuReading, Counter[str]]:
+    """Return the reading without what is impossible, and how many values of each field were dropped."""
+    dropped = Counter(
+        name
+        for name, (least, most) in POSSIBLE.items()
+        if (value := getattr(reading, name)) is not None and not _within(value, least, most)
+    )
+    used, total = reading.memory_used, reading.memory_total
+    if used is not None and total is not None and not {"memory_used", "memory_total"} & dropped.keys() and used > total:
+        dropped["memory_used"] += 1
+    processes = reading.processes
+    if processes is not None:
+        most = total if total is not None and "memory_total" not in dropped else _MOST_BYTES
+        processes = tuple(process for process in processes if _possible_process(process, most))
+        dropped["processes"] = len(reading.processes or ()) - len(processes)
+    dropped = +dropped
+    if not dropped:
+        return reading, dropped
+    values: dict[str, Any] = {name: None for name in dropped if name != "processes"}
+    unavailable = {**reading.unavailable, **dict.fromkeys(dropped, IMPOSSIBLE)}
+    return replace(reading, **values, processes=processes, unavailable=unavailable), dropped
+
+
+def _within(value: object, least: float, most: float) -> bool:
+    """Whether it is a number between the two; NaN is not."""
+    return isinstance(value, int | float) and least <= value <= most
+
+
+def _possible_process(process: GpuProcess, most_bytes: float) -> bool:
+    return (
+        _within(process.pid, 1, _LARGEST_PID)
+        and (process.memory_bytes is None or _within(process.memory_bytes, 0, most_bytes))
+        and (process.utilization is None or _within(process.utilization, 0, 1))
+    )
 
 
 class Driver(Protocol):
@@ -119,6 +192,8 @@ class GpuSnapshot:
     driver_version: str = ""
     readings: tuple[GpuReading, ...] = ()
     histograms: tuple[tuple[float, ...], ...] = ()
+    dropped: tuple[Mapping[str, int], ...] = ()
+    """For each reading, how many impossible values its GPU has given so far, by field."""
 
 
 def share_of(pids: Collection[int], readings: Iterable[GpuReading]) -> GpuShare:
@@ -156,6 +231,7 @@ class GpuSampler:
         self._wait = 1.0
         self._next_open = 0.0
         self._histograms: dict[str, RatioHistogram] = {}
+        self._dropped: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def sample(self, now: float) -> GpuSnapshot:
         """Take a sample at `now` (monotonic seconds). The driver's failures are in the snapshot."""
@@ -165,7 +241,7 @@ class GpuSampler:
         try:
             if self._version is None:
                 self._version = self._driver.open()
-            readings = tuple(self._driver.read())
+            readings = tuple(self._sifted(reading) for reading in self._driver.read())
         except DriverError as error:
             self._reopen_later(now, error.reason)
             return GpuSnapshot(vendor, error.reason)
@@ -178,7 +254,19 @@ class GpuSampler:
         elif now >= self._next_open:
             self._reopen_later(now, "gpu_lost")
             self._next_open = 0.0  # at the next sample
-        return GpuSnapshot(vendor, None, version, readings, tuple(self._observe(reading) for reading in readings))
+        return GpuSnapshot(
+            vendor,
+            None,
+            version,
+            readings,
+            tuple(self._observe(reading) for reading in readings),
+            tuple(dict(self._dropped[reading.identity.key]) for reading in readings),
+        )
+
+    def _sifted(self, reading: GpuReading) -> GpuReading:
+        reading, dropped = sift(reading)
+        self._dropped[reading.identity.key].update(dropped)
+        return reading
 
     def _reopen_later(self, now: float, reason: str) -> None:
         self._driver.close()
@@ -190,7 +278,7 @@ class GpuSampler:
     def _observe(self, reading: GpuReading) -> tuple[float, ...]:
         if reading.utilization is None:
             return ()
-        histogram = self._histograms.setdefault(reading.identity.uuid, RatioHistogram(catalogue.GPU_UTILIZATION))
+        histogram = self._histograms.setdefault(reading.identity.key, RatioHistogram(catalogue.GPU_UTILIZATION))
         histogram.observe(reading.utilization)
         return histogram.values()
 
@@ -246,6 +334,7 @@ class GpuCollector:
             labelled,
             lambda reading: dict.fromkeys(reading.unavailable.items(), 1),
         )
+        yield self._dropped(snapshots)
         for metric, name in _GAUGES:
             yield self._samples(metric, [(labels, getattr(reading, name)) for labels, reading in labelled])
         yield self._histogram(snapshots)
@@ -281,6 +370,17 @@ class GpuCollector:
         return self._samples(
             metric,
             [((*labels, *more), value) for labels, reading in labelled for more, value in values(reading).items()],
+        )
+
+    def _dropped(self, snapshots: Sequence[GpuSnapshot]) -> Samples:
+        return self._samples(
+            catalogue.GPU_VALUES_DROPPED,
+            [
+                ((*_labels(reading), name), count)
+                for snapshot in snapshots
+                for reading, dropped in zip(snapshot.readings, snapshot.dropped, strict=False)
+                for name, count in sorted(dropped.items())
+            ],
         )
 
     def _histogram(self, snapshots: Sequence[GpuSnapshot]) -> Samples:

@@ -1,6 +1,7 @@
 """Memory of the host or the container, and pressure stall information."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class MemorySnapshot:
     used: int
     total: int
     histogram: tuple[float, ...]
+    oom_kills: int | None = None
 
     @property
     def utilization(self) -> float:
@@ -36,11 +38,20 @@ def parse_meminfo(text: bytes) -> tuple[int, int]:
     return kibibytes[b"MemTotal:"] * 1024, kibibytes[b"MemAvailable:"] * 1024
 
 
+def parse_oom_kills(vmstat: bytes) -> int | None:
+    """Return how many processes the kernel has killed for memory, from /proc/vmstat; None before Linux 4.13."""
+    for line in vmstat.splitlines():
+        if line.startswith(b"oom_kill "):
+            return int(line.split()[1])
+    return None
+
+
 class MemorySampler:
     """Measures memory in use. `scope` is None for the host, else the cgroup per controller."""
 
     def __init__(self, root: Path, scope: Mapping[str, cgroup.Hierarchy] | None) -> None:
         self._meminfo = str(root / "proc/meminfo")
+        self._vmstat = str(root / "proc/vmstat")
         self._scope = scope
         self._histogram = RatioHistogram(catalogue.COMPUTE_MEMORY_UTILIZATION)
 
@@ -56,7 +67,15 @@ class MemorySampler:
             used = in_cgroup
             total = min(total, cgroup.memory_limit(place) or total)
         self._histogram.observe(min(used / total, 1.0))
-        return MemorySnapshot(used, total, self._histogram.values())
+        return MemorySnapshot(used, total, self._histogram.values(), self._oom_kills())
+
+    def _oom_kills(self) -> int | None:
+        if self._scope is None:
+            with suppress(OSError):
+                return parse_oom_kills(procfs.read(self._vmstat))
+            return None
+        place = self._scope.get("memory")
+        return None if place is None else cgroup.oom_kills(place)
 
 
 class MemoryCollector:
@@ -69,6 +88,7 @@ class MemoryCollector:
         self._used = Rows(catalogue.COMPUTE_MEMORY_USED_BYTES, [[]])
         self._total = Rows(catalogue.COMPUTE_MEMORY_TOTAL_BYTES, [[]])
         self._histogram = Rows(catalogue.COMPUTE_MEMORY_UTILIZATION, [[]])
+        self._oom_kills = Rows(catalogue.COMPUTE_OOM_KILLS, [[]])
 
     def collect(self, now: float) -> Iterable[Samples]:
         """Return the latest sample. Raises what prevented it."""
@@ -78,6 +98,8 @@ class MemoryCollector:
         yield Samples(self._used, np.array([float(snapshot.used)]))
         yield Samples(self._total, np.array([float(snapshot.total)]))
         yield Samples(self._histogram, np.array(snapshot.histogram))
+        if snapshot.oom_kills is not None:
+            yield Samples(self._oom_kills, np.array([float(snapshot.oom_kills)]))
 
 
 class PressureCollector:

@@ -1,7 +1,8 @@
 """NVIDIA GPUs through NVML, by NVIDIA's own module pynvml (package nvidia-ml-py).
 
-Every value is asked for on its own, so that one that is not supported costs only itself; a GPU that is lost costs only
-that GPU; a driver that is gone is given back with its library, so that a newer one can be loaded in its place.
+Every value is asked for on its own, so that one that is not supported, or that pynvml cannot read, costs only itself; a
+GPU that is lost costs only that GPU; a driver that is gone is given back with its library, so that a newer one can be
+loaded in its place. Whether an answer is possible at all is judged in `gpu`, for every vendor alike.
 
 Source: NVIDIA's NVML reference and nvml.h.
 """
@@ -36,6 +37,11 @@ _DRIVER_GONE = {
 _GPU_GONE = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_GPU_NOT_FOUND, pynvml.NVML_ERROR_RESET_REQUIRED}
 _PERMANENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
 _ASK_AGAIN_AFTER = 300  # samples before asking again for what was not supported
+UNREADABLE = "unreadable"
+"""The reason of whatever an answer raises that is not NVML's own error, such as a name that is not UTF-8."""
+_MOST_GPUS = 1024
+_MOST_INSTANCES = 64
+_LARGEST_XID = 9999  # the largest that NVIDIA lists has three digits
 
 _THROTTLE_BITS = {
     "sw_power_cap": pynvml.nvmlClocksEventReasonSwPowerCap,
@@ -92,14 +98,15 @@ class NvidiaDriver:
         self._no_events = ""
         self._samples = 0
         self._last_state = ""
+        self._told: set[str] = set()
 
     def open(self) -> str:
         """Load NVML and return the driver's version. Raises DriverError."""
         try:
             pynvml.nvmlInit()
-            version = str(pynvml.nvmlSystemGetDriverVersion())
-        except NVMLError as error:
+        except Exception as error:
             raise self._down(error) from error
+        version = _text(pynvml.nvmlSystemGetDriverVersion)
         self._open_events()
         self._report(f"NVIDIA driver {version} answers", logging.INFO)
         return version
@@ -109,7 +116,9 @@ class NvidiaDriver:
         self._samples += 1
         try:
             count = pynvml.nvmlDeviceGetCount()
-        except NVMLError as error:
+            if not 0 <= count <= _MOST_GPUS:
+                raise ValueError(f"{count} GPUs")
+        except Exception as error:
             raise self._down(error) from error
         self._take_events()
         readings: list[GpuReading] = []
@@ -121,10 +130,10 @@ class NvidiaDriver:
     def close(self) -> None:
         """Shut NVML down and unload its library, which a driver update may have replaced on disk."""
         if pynvml.nvmlLib is not None:
-            with suppress(NVMLError):
+            with suppress(Exception):
                 if self._events is not None:
                     pynvml.nvmlEventSetFree(self._events)
-            with suppress(NVMLError):
+            with suppress(Exception):
                 pynvml.nvmlShutdown()
             _ctypes.dlclose(pynvml.nvmlLib._handle)
             pynvml.nvmlLib = None
@@ -137,7 +146,7 @@ class NvidiaDriver:
 
     # Failure.
 
-    def _down(self, error: NVMLError) -> DriverError:
+    def _down(self, error: Exception) -> DriverError:
         self._identities.clear()  # the driver that comes back says which GPUs there are
         reason = _reason(error)
         quiet = reason == "library_not_found" and not self._last_state
@@ -158,17 +167,20 @@ class NvidiaDriver:
             divided = self._mig_enabled(device)
             reading = self._read_whole(device, divided)
             return [reading, *(self._read_instances(device) if divided else ())]
-        except _GpuGoneError as gone:
+        except DriverError:
+            raise
+        except Exception as error:
+            gone = str(error) if isinstance(error, _GpuGoneError) else self._unreadable(error)
             self._devices.pop(index, None)
             identity = self._identities.setdefault(index, GpuIdentity(str(index), ""))
-            return [GpuReading(identity, up=False, unavailable={"all": str(gone)}, xids=self._xids_of(identity))]
+            return [GpuReading(identity, up=False, unavailable={"all": gone}, xids=self._xids_of(identity))]
 
     def _device(self, index: int) -> _Device:
         if index in self._devices:
             return self._devices[index]
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = str(pynvml.nvmlDeviceGetUUID(handle))
+            uuid = _text(pynvml.nvmlDeviceGetUUID, handle)
         except NVMLError as error:
             self._raise_if_driver_gone(error)
             raise _GpuGoneError(_reason(error)) from error
@@ -186,22 +198,15 @@ class NvidiaDriver:
         def ask(name: str, question: Callable[[], Any]) -> Any:
             return self._ask(device, name, question, unavailable)
 
-        if rates := ask("utilization", lambda: pynvml.nvmlDeviceGetUtilizationRates(handle)):
-            values.update(utilization=rates.gpu / 100, memory_utilization=rates.memory / 100)
-        if memory := ask("memory", lambda: _memory(handle)):
-            values.update(memory_used=memory.used, memory_total=memory.total)
-        values["power"] = _milli(ask("power", lambda: pynvml.nvmlDeviceGetPowerUsage(handle)))
-        values["power_limit"] = _milli(ask("power_limit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)))
-        values["energy"] = _milli(ask("energy", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)))
+        values.update(ask("utilization", lambda: _utilization(handle)) or {})
+        values.update(ask("memory", lambda: _memory(handle)) or {})
+        values["power"] = ask("power", lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+        values["power_limit"] = ask("power_limit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000)
+        values["energy"] = ask("energy", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
         values["temperature"] = ask("temperature", lambda: _temperature(handle))
-        values["sm_clock"] = _mega(ask("sm_clock", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)))
-        values["memory_clock"] = _mega(
-            ask("memory_clock", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM))
-        )
-        mask = ask("throttled", lambda: _clock_event_reasons(handle))
-        values["throttled"] = (
-            None if mask is None else frozenset(reason for reason, bit in _THROTTLE_BITS.items() if mask & bit)
-        )
+        values["sm_clock"] = ask("sm_clock", lambda: _clock(handle, pynvml.NVML_CLOCK_SM))
+        values["memory_clock"] = ask("memory_clock", lambda: _clock(handle, pynvml.NVML_CLOCK_MEM))
+        values["throttled"] = ask("throttled", lambda: _throttled(handle))
         for name, kind in (
             ("ecc_corrected", pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
             ("ecc_uncorrected", pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
@@ -220,10 +225,10 @@ class NvidiaDriver:
         for index in range(self._instance_count(parent)):
             try:
                 handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent.handle, index)
-                uuid = str(pynvml.nvmlDeviceGetUUID(handle))
             except NVMLError as error:
                 self._raise_if_gone(error)
                 continue  # no instance in this place
+            uuid = _text(pynvml.nvmlDeviceGetUUID, handle) or f"{parent.identity.uuid}/{index}"
             seen.add(uuid)
             identity = GpuIdentity(parent.identity.index, uuid, str(index), _name(handle), parent.identity.pci_bus_id)
             device = self._instances.get(uuid)
@@ -243,17 +248,15 @@ class NvidiaDriver:
     def _read_instance(self, device: _Device) -> GpuReading:
         unavailable: dict[str, str] = {}
         values: Values = {}
-        if memory := self._ask(device, "memory", lambda: _memory(device.handle), unavailable):
-            values.update(memory_used=memory.used, memory_total=memory.total)
-        if rates := self._ask(
-            device, "utilization", lambda: pynvml.nvmlDeviceGetUtilizationRates(device.handle), unavailable
-        ):
-            values.update(utilization=rates.gpu / 100, memory_utilization=rates.memory / 100)
+        values.update(self._ask(device, "memory", lambda: _memory(device.handle), unavailable) or {})
+        values.update(self._ask(device, "utilization", lambda: _utilization(device.handle), unavailable) or {})
         values["processes"] = self._processes(device, unavailable)
         return GpuReading(device.identity, unavailable=unavailable, **values)
 
     def _processes(self, device: _Device, unavailable: dict[str, str]) -> tuple[GpuProcess, ...] | None:
-        running = self._ask(device, "processes", lambda: _running_processes(device.handle), unavailable)
+        running: Mapping[int, int | None] | None = self._ask(
+            device, "processes", lambda: _running_processes(device.handle), unavailable
+        )
         if running is None:
             return None
         utilization: Mapping[int, float] = {}
@@ -261,14 +264,15 @@ class NvidiaDriver:
             utilization = (
                 self._ask(device, "process_utilization", lambda: _process_utilization(device), unavailable) or {}
             )
-        return tuple(GpuProcess(p.pid, p.usedGpuMemory, utilization.get(p.pid)) for p in running)
+        return tuple(GpuProcess(pid, memory, utilization.get(pid)) for pid, memory in running.items())
 
     def _mig_enabled(self, device: _Device) -> bool:
-        modes = self._ask(device, "mig", lambda: pynvml.nvmlDeviceGetMigMode(device.handle), {})
-        return modes is not None and modes[0] == pynvml.NVML_DEVICE_MIG_ENABLE
+        mode = self._ask(device, "mig", lambda: pynvml.nvmlDeviceGetMigMode(device.handle)[0], {})
+        return mode is not None and mode == pynvml.NVML_DEVICE_MIG_ENABLE
 
     def _instance_count(self, device: _Device) -> int:
-        return self._ask(device, "mig", lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(device.handle), {}) or 0
+        count = self._ask(device, "mig", lambda: int(pynvml.nvmlDeviceGetMaxMigDeviceCount(device.handle)), {}) or 0
+        return min(count, _MOST_INSTANCES)
 
     # Asking.
 
@@ -286,6 +290,16 @@ class NvidiaDriver:
             if error.value in _PERMANENT:
                 device.unsupported[name] = (_reason(error), self._samples + _ASK_AGAIN_AFTER)
             return None
+        except Exception as error:
+            unavailable[name] = self._unreadable(error)
+            return None
+
+    def _unreadable(self, error: Exception) -> str:
+        """Return the reason, and log what was raised when it is first met."""
+        if (told := f"{type(error).__name__}: {error}") not in self._told:
+            self._told.add(told)
+            _log.warning("a GPU's answer cannot be read: %s", told)
+        return UNREADABLE
 
     def _raise_if_gone(self, error: NVMLError) -> None:
         self._raise_if_driver_gone(error)
@@ -302,7 +316,7 @@ class NvidiaDriver:
         self._no_events = ""
         try:
             self._events = pynvml.nvmlEventSetCreate()
-        except NVMLError as error:
+        except Exception as error:
             self._no_events = _reason(error)
 
     def _register_events(self, device: _Device) -> None:
@@ -311,23 +325,26 @@ class NvidiaDriver:
         if self._events is not None:
             try:
                 pynvml.nvmlDeviceRegisterEvents(device.handle, pynvml.nvmlEventTypeXidCriticalError, self._events)
-            except NVMLError as error:
+            except Exception as error:
                 device.no_xids = _reason(error)
 
     def _take_events(self) -> None:
         """Count what has happened since the last sample; a flood is left for the next one."""
         if self._events is None:
             return
-        with suppress(NVMLError):  # a timeout says that there is no more
+        with suppress(Exception):  # a timeout says that there is no more
             for _ in range(100):
                 event = pynvml.nvmlEventSetWait_v2(self._events, 0)
-                self._xids[self._uuid_by_handle.get(_address(event.device), "")][event.eventData] += 1
+                xid = event.eventData if event.eventData <= _LARGEST_XID else 0
+                self._xids[self._uuid_by_handle.get(_address(event.device), "")][xid] += 1
 
     def _xids_of(self, identity: GpuIdentity) -> Mapping[int, int]:
         return dict(self._xids[identity.uuid]) if identity.uuid in self._xids else {}
 
 
-def _reason(error: NVMLError) -> str:
+def _reason(error: Exception) -> str:
+    if not isinstance(error, NVMLError):
+        return UNREADABLE
     return str(_REASONS.get(error.value, f"error_{error.value}"))
 
 
@@ -335,35 +352,41 @@ def _address(handle: Any) -> int:
     return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
-def _milli(value: int | None) -> float | None:
-    return None if value is None else value / 1000
-
-
-def _mega(value: int | None) -> float | None:
-    return None if value is None else value * 1e6
+def _text(question: Callable[..., Any], *arguments: Any) -> str:
+    """Return what a call that gives text says, with what is not UTF-8 replaced. Raises NVMLError."""
+    try:
+        answer = question(*arguments)
+    except UnicodeDecodeError as error:  # pynvml decodes strictly; the exception has what it was given
+        answer = error.object
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer)
 
 
 def _name(handle: Any) -> str:
     try:
-        return str(pynvml.nvmlDeviceGetName(handle))
-    except NVMLError:
+        return _text(pynvml.nvmlDeviceGetName, handle)
+    except Exception:
         return ""
 
 
 def _pci_bus_id(handle: Any) -> str:
     try:
-        bus_id = pynvml.nvmlDeviceGetPciInfo(handle).busId
-        return str(bus_id.decode() if isinstance(bus_id, bytes) else bus_id)
-    except NVMLError:
+        return _text(lambda: pynvml.nvmlDeviceGetPciInfo(handle).busId)
+    except Exception:
         return ""
 
 
-def _memory(handle: Any) -> Any:
+def _utilization(handle: Any) -> Values:
+    rates = pynvml.nvmlDeviceGetUtilizationRates(handle)
+    return {"utilization": rates.gpu / 100, "memory_utilization": rates.memory / 100}
+
+
+def _memory(handle: Any) -> Values:
     """Ask for memory; the second version, since driver 510, no longer counts the driver's own as used."""
     try:
-        return pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2)
     except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
-        return pynvml.nvmlDeviceGetMemoryInfo(handle)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    return {"memory_used": int(memory.used), "memory_total": int(memory.total)}
 
 
 def _temperature(handle: Any) -> int:
@@ -374,20 +397,63 @@ def _temperature(handle: Any) -> int:
         return int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
 
 
-def _clock_event_reasons(handle: Any) -> int:
-    """Ask for the bit mask of reasons, by the name it has had since driver 535 or by the older one."""
-    try:
-        return int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
-    except pynvml.NVMLError_FunctionNotFound:
-        return int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+def _clock(handle: Any, domain: int) -> float:
+    return float(pynvml.nvmlDeviceGetClockInfo(handle, domain) * 1e6)
 
 
-def _running_processes(handle: Any) -> list[Any]:
-    """Ask for compute processes, by the call that driver 510 brought or by the one before."""
+def _throttled(handle: Any) -> frozenset[str]:
+    """Ask for the bit mask of reasons, by the name it has had since driver 535 or by the older one.
+
+    Raises ValueError for a mask with bits beyond any that NVML has, which says nothing.
+    """
     try:
-        return list(pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle))
+        mask = int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
     except pynvml.NVMLError_FunctionNotFound:
-        return list(pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle))
+        mask = int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+    if not 0 <= mask <= 0xFFFF:
+        raise ValueError(f"reasons for throttling {mask:#x}")
+    return frozenset(reason for reason, bit in _THROTTLE_BITS.items() if mask & bit)
+
+
+class _LongProcess(ctypes.Structure):
+    """A process as drivers 535.43 to 535.86 write it: with a fifth field, which those before and after do not have."""
+
+    _fields_ = (*pynvml.c_nvmlProcessInfo_v2_t._fields_, ("usedGpuCcProtectedMemory", ctypes.c_ulonglong))
+
+
+_UNTOUCHED = 0xA5
+_MOST_PROCESSES = 10_000
+_NOT_AVAILABLE = (1 << 64) - 1
+
+
+def _running_processes(handle: Any) -> dict[int, int | None]:
+    """Return memory by process id, by the call that driver 510 brought or by the one before.
+
+    The two have the same signature whatever a driver writes, so how long its entries are is seen from what it wrote.
+    """
+    try:
+        ask = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetComputeRunningProcesses_v3")
+    except pynvml.NVMLError_FunctionNotFound:
+        ask = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetComputeRunningProcesses_v2")
+    count = ctypes.c_uint(0)
+    code = ask(handle, ctypes.byref(count), None)
+    if code == pynvml.NVML_SUCCESS:
+        return {}
+    if code != pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
+        raise NVMLError(code)
+    room = min(count.value, _MOST_PROCESSES) + 16  # some may start in between
+    count = ctypes.c_uint(room)
+    memory = bytearray(bytes([_UNTOUCHED]) * (room * ctypes.sizeof(_LongProcess)))
+    code = ask(handle, ctypes.byref(count), (ctypes.c_ubyte * len(memory)).from_buffer(memory))
+    if code != pynvml.NVML_SUCCESS:
+        raise NVMLError(code)
+    written = min(count.value, room)
+    beyond = memory[written * ctypes.sizeof(pynvml.c_nvmlProcessInfo_v2_t) :]
+    kind = pynvml.c_nvmlProcessInfo_v2_t if beyond.count(_UNTOUCHED) == len(beyond) else _LongProcess
+    processes = (kind * written).from_buffer(memory)
+    return {
+        process.pid: None if process.usedGpuMemory == _NOT_AVAILABLE else process.usedGpuMemory for process in processes
+    }
 
 
 def _ecc_errors(handle: Any, kind: int) -> int:

@@ -1022,6 +1022,13 @@ COMPUTE_MEMORY_UTILIZATION = _metric(
     "Used share of the usable memory sampled every interval, so that peaks between two scrapes are kept.",
     _TENTHS,
 )
+COMPUTE_OOM_KILLS = _metric(
+    "ml_compute_oom_kills_total",
+    "counter",
+    "compute",
+    "",
+    "Processes that the kernel killed for want of memory: in the watched control group, or on the whole host.",
+)
 COMPUTE_PRESSURE_SECONDS = _metric(
     "ml_compute_pressure_seconds_total",
     "counter",
@@ -1141,6 +1148,13 @@ GPU_FIELD_UNAVAILABLE = _metric(
     f"{_GPU} field reason",
     "A field that the GPU does not give, and the driver's reason, always 1; field all means that the GPU is lost.",
 )
+GPU_VALUES_DROPPED = _metric(
+    "ml_gpu_values_dropped_total",
+    "counter",
+    "compute",
+    f"{_GPU} field",
+    "Values that the GPU's driver gave and that no GPU can have, such as a utilization of 4294967295.",
+)
 GPU_UTILIZATION_RATIO = _metric(
     "ml_gpu_utilization_ratio",
     "gauge",
@@ -1197,7 +1211,7 @@ GPU_XID_ERRORS = _metric(
     "counter",
     "compute",
     f"{_GPU} xid",
-    "Critical XID events of the GPU since the exporter started, by the driver's XID number.",
+    "Critical XID events of the GPU since the exporter started, by the driver's XID number; 0 is none that exists.",
 )
 GPU_PCIE_BYTES = _metric(
     "ml_gpu_pcie_bytes_total", "counter", "compute", f"{_GPU} direction", "Bytes over PCIe, receive or transmit."

@@ -78,7 +78,7 @@ class Machine:
         """Write the state file; `more` are lines whose keys may repeat."""
         lines = [f"{key} {value}" for key, value in state.items()]
         fresh = self._state.with_suffix(".new")
-        fresh.write_text("\n".join([*lines, *more]) + "\n")
+        fresh.write_text("\n".join([*lines, *more]) + "\n", errors="surrogateescape")
         fresh.rename(self._state)
 
     def ask(self, **command: Any) -> dict[str, Any]:

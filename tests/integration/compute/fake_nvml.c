@@ -8,6 +8,7 @@
  *   0.mig 2              MIG on, two instances    0.1.memory_used 5    a value of MIG instance 1 on GPU 0
  *   0.process 12 4096 50 pid, bytes, percent      0.1.process 12 4096  ... in a MIG instance
  *   0.xid 79 1           XID 79 on GPU 0, delivered once per last number
+ * Compiled with LONG_PROCESS it writes a fifth field into processes, as drivers 535.43 to 535.86 do.
  * Compiled with OLD_DRIVER it lacks what came with drivers after 470, as an old library does.
  * Structures and signatures follow NVIDIA's nvml.h 13.
  */
@@ -32,7 +33,14 @@ typedef struct { unsigned gpu, memory; } Utilization;
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } Memory2;
 typedef struct { unsigned version; unsigned sensor; int temperature; } Temperature;
-typedef struct { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; } Process;
+typedef struct {
+    unsigned pid;
+    unsigned long long memory;
+    unsigned gpu_instance, compute_instance;
+#ifdef LONG_PROCESS
+    unsigned long long confidential_memory;
+#endif
+} Process;
 typedef struct { unsigned pid; unsigned long long time; unsigned sm, mem, enc, dec; } ProcessSample;
 typedef struct { Device *device; unsigned long long type, data; unsigned gpu_instance, compute_instance; } Event;
 typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } Pci;

@@ -171,6 +171,86 @@ def test_a_driver_that_goes_and_returns_with_another_library_is_followed(machine
     assert answer["series"][f"ml_gpu_utilization_count{{{GPU0}}}"] == 2, "the histogram goes on"
 
 
+def test_a_name_that_is_not_text_costs_only_its_letters(machine: Machine) -> None:
+    broken = "Tesla \udcff\udcfe"  # two bytes that are not UTF-8
+    machine.set({**A100, "count": 2, "1.name": broken, "driver": f"550 {broken}"})
+    answer = machine.ask(sample=0.0)
+    found = answer["series"]
+    assert found[f"ml_gpu_power_watts{{{GPU0}}}"] == 250.5
+    assert found[f"ml_gpu_power_watts{{{GPU1}}}"] == 250.5
+    assert [name for name in found if name.startswith("ml_gpu_info") and 'name="Tesla \ufffd\ufffd"' in name]
+
+
+def test_a_uuid_that_is_not_text_still_tells_the_gpus_apart(machine: Machine) -> None:
+    machine.set({**A100, "count": 2, "0.uuid": "GPU-\udcff", "1.uuid": "GPU-\udcff", "1.utilization": 90})
+    machine.sample(0.0)
+    found = machine.sample(1.0)
+    assert found['ml_gpu_utilization_ratio{gpu="0",uuid="GPU-\ufffd",mig=""}'] == 0.5
+    assert found['ml_gpu_utilization_ratio{gpu="1",uuid="GPU-\ufffd",mig=""}'] == 0.9
+
+
+@pytest.mark.parametrize("processes", [1, 2, 9])
+def test_processes_of_a_driver_that_writes_longer_entries(tmp_path: Path, processes: int) -> None:
+    build_library(tmp_path, "-DLONG_PROCESS")
+    machine = Machine(tmp_path)
+    expected = {pid: pid * 4096 for pid in range(71, 71 + processes)}
+    machine.set({**A100, "count": 1}, *(f"0.process {pid} {held} 30" for pid, held in expected.items()))
+    found = machine.sample(0.0)
+    machine.close()
+    prefix = f"ml_gpu_process_memory_bytes{{{GPU0},pid="
+    assert {name: value for name, value in found.items() if name.startswith(prefix)} == {
+        f'{prefix}"{pid}"}}': held for pid, held in expected.items()
+    }
+    assert not [name for name in found if "dropped" in name]
+
+
+@pytest.mark.parametrize("garbage", [4294967295, -1, 101])
+def test_an_impossible_value_is_dropped_and_counted_and_the_rest_goes_on(machine: Machine, garbage: int) -> None:
+    machine.set({**A100, "count": 2})
+    machine.sample(0.0)
+    machine.set({**A100, "count": 2, "1.utilization": garbage})
+    found = machine.sample(1.0)
+    assert f"ml_gpu_utilization_ratio{{{GPU1}}}" not in found
+    assert found[f'ml_gpu_field_unavailable{{{GPU1},field="utilization",reason="impossible"}}'] == 1
+    assert found[f'ml_gpu_values_dropped_total{{{GPU1},field="utilization"}}'] == 1
+    assert found[f"ml_gpu_power_watts{{{GPU1}}}"] == 250.5
+    assert found[f"ml_gpu_utilization_ratio{{{GPU0}}}"] == 0.5
+    machine.set({**A100, "count": 2})
+    found = machine.sample(2.0)
+    assert found[f"ml_gpu_utilization_count{{{GPU1}}}"] == 2
+    assert found[f"ml_gpu_utilization_sum{{{GPU1}}}"] == 1.0
+    assert found[f'ml_gpu_values_dropped_total{{{GPU1},field="utilization"}}'] == 1
+
+
+def test_garbage_in_every_field_leaves_no_trace(machine: Machine) -> None:
+    fields = [
+        *("utilization", "power", "power_limit", "energy", "temperature", "sm_clock", "memory_clock"),
+        *("ecc_corrected", "ecc_uncorrected", "pcie_received", "nvlink_received", "throttle", "memory_used"),
+    ]
+    state = {**A100, "count": 1, **{f"0.{name}": -1 for name in fields}, "0.temperature": 4095}
+    machine.set(state, "0.process 4294967290 5 30")
+    found = of(GPU0, machine.sample(0.0))
+    kept = {name for name in found if name.startswith("ml_gpu_") and not name.startswith("ml_gpu_values_dropped")}
+    assert {name.partition("{")[0] for name in kept} == {
+        "ml_gpu_up",
+        "ml_gpu_info",
+        "ml_gpu_field_unavailable",
+        "ml_gpu_memory_utilization_ratio",
+        "ml_gpu_memory_total_bytes",
+        "ml_gpu_pcie_bytes_total",
+        "ml_gpu_nvlink_bytes_total",
+    }
+    assert {found[name] for name in kept if "nvlink_bytes" in name} == {3072.0}, "of the other direction"
+    dropped = [name for name in found if name.startswith("ml_gpu_values_dropped")]
+    assert len(dropped) == len(fields), "throttle is unreadable, not a number too large; a process is dropped besides"
+
+
+def test_an_impossible_number_of_gpus_is_a_driver_that_does_not_answer(machine: Machine) -> None:
+    machine.set({**A100, "count": 4_000_000_000})
+    found = machine.sample(0.0)
+    assert found['ml_gpu_driver_error{vendor="nvidia",error="unreadable"}'] == 1
+
+
 def test_an_old_driver_lacks_symbols_not_series(tmp_path: Path) -> None:
     build_library(tmp_path, "-DOLD_DRIVER")
     machine = Machine(tmp_path)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mlops_exporter.compute.advice import Advice, Demand, advise_gpus, advise_host
 from mlops_exporter.compute.cost import CostCollector, CostSampler, Meter, ResourceSnapshot, pool
 from mlops_exporter.compute.cpu import CpuSnapshot
-from mlops_exporter.compute.gpu import GpuIdentity, GpuProcess, GpuReading, GpuShare, GpuSnapshot, share_of
+from mlops_exporter.compute.gpu import GpuIdentity, GpuProcess, GpuReading, GpuSampler, GpuShare, GpuSnapshot, share_of
 from mlops_exporter.compute.memory import MemorySnapshot
 from mlops_exporter.compute.snapshots import Published
 from mlops_exporter.compute.usage import UsageWindow
@@ -166,6 +166,34 @@ def test_host_and_gpus_are_metered_apart() -> None:
     assert gpu.price_per_hour == pytest.approx(21.6)
     assert gpu.cost == pytest.approx(6.0)
     assert gpu.idle_cost == pytest.approx(1.0), "half of the second GPU; of the third nothing is known"
+
+
+class _Garbage:
+    """A driver of one GPU that says `values` one after the other."""
+
+    vendor = "acme"
+
+    def __init__(self, *values: object) -> None:
+        self._values = list(values)
+
+    def open(self) -> str:
+        return "1"
+
+    def read(self) -> list[GpuReading]:
+        value = self._values.pop(0)
+        return [GpuReading(GpuIdentity("0", ""), utilization=value, memory_used=1, memory_total=100)]  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("garbage", [42949672.95, -0.01, math.nan, math.inf, "busy"])
+def test_garbage_of_any_driver_is_no_idle_money(garbage: object) -> None:
+    driver = GpuSampler(_Garbage(0.5, garbage, 0.5))
+    sampler = CostSampler(PRICES, RULE, 1.0)
+    for second in range(3):
+        _, gpu = sampler.sample(second * 1000.0, cpu(0.5), memory(1), [driver.sample(float(second))])
+    assert (gpu.cost, gpu.idle_cost) == pytest.approx((4.0, 1.0)), "of the second sample nothing is known"
 
 
 def test_gpus_of_a_driver_that_is_down_are_still_paid() -> None:

@@ -71,6 +71,19 @@ def test_memory_of_host_and_container(tmp_path: Path) -> None:
         assert (inside.used, inside.total) == (GIB - GIB // 4, 2 * GIB)
 
 
+def test_oom_kills_are_those_of_what_is_watched(tmp_path: Path) -> None:
+    assert MemorySampler(plant(tmp_path / "host", HOST), None).sample().oom_kills == 3
+    for name, tree, kills in (("v2", V2_CONTAINER, 2), ("v1", V1_CONTAINER, 1)):
+        root = plant(tmp_path / name, tree)
+        assert MemorySampler(root, cgroup.find_scope(root, "auto")).sample().oom_kills == kills
+
+
+def test_a_kernel_that_keeps_no_oom_kills_has_memory_all_the_same(tmp_path: Path) -> None:
+    root = plant(tmp_path, {**V2_CONTAINER, "sys/fs/cgroup/memory.events": "low 0\n"})
+    snapshot = MemorySampler(root, cgroup.find_scope(root, "auto")).sample()
+    assert (snapshot.oom_kills, snapshot.total) == (None, 2 * GIB)
+
+
 def test_a_container_without_limit_may_use_the_host(tmp_path: Path) -> None:
     root = plant(tmp_path, {**V2_CONTAINER, "sys/fs/cgroup/memory.max": "max\n"})
     assert MemorySampler(root, cgroup.find_scope(root, "auto")).sample().total == 16 * GIB

@@ -12,6 +12,7 @@ HOST = {
     "proc/loadavg": "0.50 1.25 2.00 3/400 12345\n",
     "proc/meminfo": "MemTotal:       16777216 kB\nMemFree:         4194304 kB\nMemAvailable:   12582912 kB\n"
     "Buffers:               1 kB\n",
+    "proc/vmstat": "nr_free_pages 5\noom_kill 3\ndrop_pagecache 0\n",
     "proc/pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\n",
     "proc/pressure/memory": "some avg10=0.10 avg60=0.00 avg300=0.00 total=2500000\n"
     "full avg10=0.00 avg60=0.00 avg300=0.00 total=500000\n",
@@ -50,6 +51,7 @@ V2_CONTAINER = {
     "sys/fs/cgroup/memory.max": str(2 * GIB),
     "sys/fs/cgroup/memory.current": str(GIB),
     "sys/fs/cgroup/memory.stat": f"anon 100\nfile 5\ninactive_file {GIB // 4}\n",
+    "sys/fs/cgroup/memory.events": "low 0\nhigh 0\nmax 9\noom 2\noom_kill 2\n",
     "sys/fs/cgroup/memory.pressure": "some avg10=0.00 avg60=0.00 avg300=0.00 total=7000000\n"
     "full avg10=0.00 avg60=0.00 avg300=0.00 total=3000000\n",
 }
@@ -72,6 +74,7 @@ V1_CONTAINER = {
     "sys/fs/cgroup/cpuset/cpuset.cpus": "0-1\n",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GIB}\n",
     "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB}\n",
+    "sys/fs/cgroup/memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
     "sys/fs/cgroup/memory/memory.stat": f"cache 9\ntotal_inactive_file {GIB // 4}\n",
 }
 """A Docker container under v1 without cgroup namespace: 2.5 CPUs of 2, 2 GiB."""
