@@ -98,8 +98,8 @@ class Oracle:
         return events
 
 
-def _text(identifier: str | int | None) -> str | None:
-    return None if identifier is None else str(identifier)
+def _text(identifier: str | float | None) -> str | None:
+    return reference.name(identifier)
 
 
 def _missing(number: float) -> float | None:

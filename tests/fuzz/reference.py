@@ -3,9 +3,12 @@
 import json
 import math
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
@@ -89,14 +92,21 @@ def read(content: bytes | Any, profiles: Mapping[str, Profile], now: float) -> E
 
 def name(value: Any) -> str | None:
     """The string that a class or category is compared by."""
-    if value is None or isinstance(value, str):
-        return re.sub(r"^([+-]?\d+)\.0+$", r"\1", value) if isinstance(value, str) and "\n" not in value else value
+    if isinstance(value, str):
+        if value in ("True", "TRUE", "False", "FALSE"):
+            return value.lower()
+        return re.sub(r"^([+-]?\d+)\.0+$", r"\1", value) if "\n" not in value else value
+    if value is None:
+        return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+        if math.isnan(value) or value.is_integer():
+            return None if math.isnan(value) else str(int(value))
+        single = struct.unpack("f", struct.pack("f", value))[0] if abs(value) < 1e38 else None
+        return str(np.float32(value)) if single == value else repr(value)
     raise RefusedError
 
 
@@ -122,6 +132,8 @@ def _features(features: Any, profile: Profile) -> tuple[float | None, ...] | Non
     cells: list[float | None] = []
     for feature, variable in profile.features.items():
         value = features.get(feature)
+        if value == "" and not (isinstance(variable, CategoricalVariable) and "" in variable.categories):
+            value = None
         if isinstance(variable, CategoricalVariable):
             size = len(variable.categories)
             try:
@@ -142,7 +154,7 @@ def _features(features: Any, profile: Profile) -> tuple[float | None, ...] | Non
 
 def _probability(value: Any) -> float | None:
     number = _number(value)
-    if number is not None and not 0 <= number <= 1:
+    if number is not None and not -0.005 <= number <= 1.005:
         raise RefusedError
     return number
 
@@ -150,19 +162,24 @@ def _probability(value: Any) -> float | None:
 def _scores(event: dict[str, Any], profile: Profile) -> tuple[float | None, ...] | None:
     if profile.task == "binary":
         score = _probability(event.get("score"))
-        return None if score is None else (score,)
+        return None if score is None else (min(max(score, 0.0), 1.0),)
     scores = event.get("scores")
     if profile.task == "regression" or scores is None:
         return None
-    if not isinstance(scores, dict) or not scores.keys() <= set(profile.classes):
+    if not isinstance(scores, dict):
         raise RefusedError
-    vector = tuple(_probability(scores.get(each)) or 0.0 for each in profile.classes)
-    if abs(sum(vector) - 1) > 0.01:
+    scores = {each if each in profile.classes else name(each): value for each, value in scores.items()}
+    if not scores.keys() <= set(profile.classes):
         raise RefusedError
-    return vector
+    vector = [_probability(scores.get(each)) or 0.0 for each in profile.classes]
+    if abs(sum(vector) - 1) > 0.005 * len(vector) + 1e-7:
+        raise RefusedError
+    return tuple(min(max(score, 0.0), 1.0) for score in vector)
 
 
 def _outcome(value: Any, profile: Profile) -> float | None:
+    if value == "" and "" not in profile.classes:
+        return None
     if profile.task == "regression":
         number = _number(value)
         assert isinstance(profile.label, NumericVariable)
@@ -180,9 +197,12 @@ def _outcome(value: Any, profile: Profile) -> float | None:
 def _identifier(value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise RefusedError
-    return _limited(str(value), 256)
+    if isinstance(value, float) and not (math.isnan(value) or value.is_integer()):
+        raise RefusedError
+    text = name(value)
+    return None if text is None else _limited(text, 256)
 
 
 def _version(value: Any) -> str:

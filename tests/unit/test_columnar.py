@@ -216,7 +216,7 @@ def test_bad_rows_of_other_tasks() -> None:
         {"score": ["0.5"]},
         {"score": [0.5], "ts": ["2023-11-14T22:13:20Z"]},
         {"prediction": [[1]]},
-        {"score": [0.5], "id": [1.5]},
+        {"score": [0.5], "id": [True]},
         {"score": [0.5], "error": [1]},
         {"features": [1.0]},
         {"score": [0.5], "model": pa.array([{"name": "credit"}])},

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_exporter.client import Monitor
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, MAX_ID_LENGTH, REASONS
-from mlops_exporter.events.schema import SUM_TOLERANCE
+from mlops_exporter.profile.values import PROBABILITY_TOLERANCE
 from mlops_exporter.settings.sources import KServeModel, KServeSettings
 from mlops_exporter.sources.kserve import OUTCOMES
 from mlops_exporter.web.app import MAX_ERRORS
@@ -31,7 +31,7 @@ def test_tables_are_those_of_the_code(marker: str, head: str, rows: Mapping[str,
 def test_numbers_are_those_of_the_code() -> None:
     assert f"string of 1 to {MAX_ID_LENGTH} characters" in EVENTS
     assert f"Up to {CLOCK_SKEW_SECONDS:.0f} s ahead" in EVENTS
-    assert f"add up to 1 within {SUM_TOLERANCE}" in EVENTS
+    assert f"add up to 1 within {PROBABILITY_TOLERANCE} a class" in EVENTS
     assert f"the first {MAX_ERRORS} refusals" in EVENTS
     settings = KServeSettings()
     assert f"waiting_events: {settings.waiting_events} " in EVENTS

@@ -280,7 +280,7 @@ CLASSES = {"x": [1.0, 2.0, 3.0, 4.0], "s": [0.1, 0.4, 0.6, 0.9], "y": ["a", "b",
             "--score.*s: has no number",
         ),
         (
-            REGRESSION | {"x": ["", "NA", "nan"]},
+            REGRESSION | {"x": ["", "", ""]},
             {"task": "regression", "label": "y"},
             "x: has no value at all; leave it out with --exclude x",
         ),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_exporter.profile.values import INVALID, OTHER_TEXT, Codes, canonical, canonical_text
+from mlops_exporter.profile.values import INVALID, OTHER_TEXT, Codes, as_category, canonical
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,14 @@ def test_what_is_no_single_value_is_a_type_error(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("cell", "name"),
-    [("", None), ("NA", None), ("nan", None), ("null", None), ("True", "true"), ("False", "false"), ("1.0", "1")],
+    [("", None), ("NA", "NA"), ("none", "none"), ("True", "true"), ("FALSE", "false"), ("1.0", "1")],
 )
-def test_untyped_cells_know_missing_values_and_booleans(cell: str, name: str | None) -> None:
-    assert canonical_text(cell) == name
+def test_texts_know_booleans_and_only_the_empty_one_is_missing(cell: str, name: str | None) -> None:
+    assert as_category(cell) == name
+
+
+def test_what_is_missing_can_be_said() -> None:
+    assert [as_category(cell, ("NA", "-")) for cell in ("NA", "-", "")] == [None, None, ""]
 
 
 @given(st.one_of(st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
@@ -103,7 +107,8 @@ def test_codes_never_grow() -> None:
 def test_codes_agree_with_the_names(categories: list[str], value: object) -> None:
     codes = Codes(categories, other=-1, invalid=-2, missing=-3)
     name = canonical(value)
-    assert codes[value] == (categories.index(name) if name in categories else -1)
+    unknown = -3 if name == "" else -1
+    assert codes[value] == (categories.index(name) if name in categories else unknown)
 
 
 def test_a_category_may_have_any_name() -> None:

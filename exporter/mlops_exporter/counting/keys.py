@@ -17,6 +17,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from mlops_exporter.profile.values import canonical
+
 Keys = NDArray[np.uint64]
 RowNumbers = NDArray[np.int32]
 Indexes = NDArray[np.intp]
@@ -30,16 +32,19 @@ _hash = xxhash.xxh3_64_intdigest
 _SHIFT = np.uint64(32)
 
 
-def hash_ids(ids: Sequence[str | int | None], seed: int) -> Keys:
-    """Return a key for each id, 0 for None; a number's is that of its text.
+def hash_ids(ids: Sequence[str | int | float | None], seed: int) -> Keys:
+    """Return a key for each id, 0 for None; ids that are written differently and mean the same share theirs.
 
     Two of ten million ids share a key with a probability of about 3 in a million.
     """
     texts: Any = ids
     try:
+        if ".0" in "\n".join(texts):
+            texts = list(map(canonical, texts))
         keys = np.fromiter(map(_hash, map(str.encode, texts), repeat(seed)), np.uint64, len(ids))
     except TypeError:  # not all are texts
-        hashed = (0 if each is None else _hash(str(each).encode(), seed) or 1 for each in ids)
+        names = (each if type(each) is int else canonical(each) for each in ids)
+        hashed = (0 if name is None else _hash(str(name).encode(), seed) or 1 for name in names)
         return np.fromiter(hashed, np.uint64, len(ids))
     keys[keys == 0] = 1
     return keys

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
-from mlops_exporter.events.schema import DEFAULT_VERSION, SUM_TOLERANCE, Schema, numeric_groups, read_version
+from mlops_exporter.events.schema import DEFAULT_VERSION, Schema, numeric_groups, read_id, read_version
+from mlops_exporter.profile import arrays
+from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, valid
 from mlops_exporter.profile.bins import CategoricalVariable
-from mlops_exporter.profile.values import INVALID, Codes, canonical
+from mlops_exporter.profile.values import as_category, canonical, probabilities
 
 _ENVELOPE = frozenset(
     {
@@ -85,7 +87,7 @@ def _take(
 ) -> None:
     """Sort rows by model and turn them to columns."""
     if "model" in columns:
-        models, which = _distinct(columns["model"])
+        models, which = distinct(columns["model"])
     else:
         models, which = [constants.get(b"model")], np.zeros(len(lines), np.intp)
     taken = Decoded()
@@ -188,7 +190,7 @@ class _Rows:
             features = self._schema.profile.features
             present = np.full(n, any(name in features or name in self._schema.profile.embeddings for name in columns))
         elif pa.types.is_struct(nested.type):
-            present = _valid(nested)
+            present = valid(nested)
             columns = _members(nested)
         else:
             raise _WrongTypeError
@@ -203,16 +205,13 @@ class _Rows:
                 if column is None:
                     cell[:] = table[None]
                 else:
-                    cell[:] = _codes(column, table)
+                    cell[:] = arrays.codes(column, table)
             else:
                 row = next(rows)
                 if column is None:
                     row[:] = np.nan
-                elif not _is_number(column.type):
-                    row[:] = np.where(_valid(column), np.inf, np.nan)
                 else:
-                    row[:] = _floats(column)
-                    row[row == -np.inf] = np.inf
+                    row[:] = arrays.numbers(column, self._schema.profile.missing)
         vectors = [
             _vectors(columns.get(name), n, embedding.dimensions)
             for name, embedding in self._schema.profile.embeddings.items()
@@ -228,19 +227,17 @@ class _Rows:
             if pa.types.is_struct(nested.type):
                 members = _members(nested)
             else:
-                self._refuse("bad_groups", _valid(nested))
+                self._refuse("bad_groups", valid(nested))
         codes = []
         for attribute in self._schema.group_attributes:
             column = members.get(attribute.name, self._columns.get(f"groups.{attribute.name}"))
             if column is None:
                 codes.append(np.full(len(self._lines), attribute.unknown))
             elif attribute.edges:
-                known = _is_number(column.type)
-                numbers = _floats(column) if known else np.full(len(column), np.nan)
-                codes.append(numeric_groups(numbers, attribute))
+                codes.append(numeric_groups(arrays.numbers(column, self._schema.profile.missing), attribute))
             else:
-                variable = self._schema.profile.groups[attribute.name]
-                codes.append(np.minimum(_codes(column, variable.codes), attribute.unknown))
+                table = self._schema.group_table(attribute)
+                codes.append(np.minimum(arrays.codes(column, table), attribute.unknown))
         return np.stack(codes, axis=1) if codes else np.empty((len(self._lines), 0), np.intp)
 
     def _times(self) -> Floats:
@@ -248,12 +245,12 @@ class _Rows:
         column = self._columns.get("ts")
         if column is None or pa.types.is_null(column.type):
             return np.full(n, self._now)
-        given = _valid(column)
+        given = valid(column)
         if pa.types.is_timestamp(column.type):
             if column.type.tz is None:  # whose noon?
                 self._refuse("bad_timestamp", given)
                 return np.full(n, self._now)
-            times = _floats(column.cast(pa.int64())) / {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+            times = floats(column.cast(pa.int64())) / {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
         else:
             times = self._numbers("ts")
             self._refuse("bad_timestamp", given & ~(times >= 0))
@@ -266,7 +263,7 @@ class _Rows:
         values: Sequence[Any] = [self._version]
         which = np.zeros(len(self._lines), np.intp)
         if column is not None:
-            values, which = _distinct(column)
+            values, which = distinct(column)
         names = np.full(len(values) + 1, DEFAULT_VERSION, np.object_)  # the last for null
         bad = np.zeros(len(names), np.bool_)
         for index, value in enumerate(values):
@@ -288,9 +285,12 @@ class _Rows:
             reason: Reason = "bad_label" if name == "label" else "bad_prediction"
             self._refuse(reason, abs(numbers) > self._schema.largest_outcome)
             return numbers
-        values, which = _distinct(column)
+        values, which = distinct(column)
         table = self._schema.classes
-        codes = np.array([*(table[canonical(value)] for value in values), table[None]], np.float64)
+        names = (
+            value if isinstance(value, str) else as_category(value) for value in values
+        )  # the table knows its texts
+        codes = np.array([*(table[name] for name in names), table[None]], np.float64)
         self._refuse("unknown_class", (codes == table.other)[which])
         return np.where(codes == table[None], np.nan, codes)[which]
 
@@ -306,21 +306,21 @@ class _Rows:
             scores = np.full((n, 1), np.nan)
         elif pa.types.is_struct(column.type):
             members = _members(column)
-            if not all(_is_number(member.type) for member in members.values()):
+            if not all(is_number(member.type) for member in members.values()):
                 raise _WrongTypeError
-            given = _valid(column)
+            given = valid(column)
             scores = np.zeros((n, len(profile.classes)))
+            named = {name if name in profile.classes else canonical(name): member for name, member in members.items()}
             for index, name in enumerate(profile.classes):
-                if name in members:
-                    scores[:, index] = np.nan_to_num(_floats(members[name]), nan=0.0)
+                if name in named:
+                    scores[:, index] = np.nan_to_num(floats(named[name]), nan=0.0)
             scores[~given] = np.nan
-            if not members.keys() <= set(profile.classes):
+            if not named.keys() <= set(profile.classes):
                 self._refuse("bad_score", given)
-            self._refuse("bad_score", given & (abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE))
         else:
             raise _WrongTypeError
-        outside: Flags = (scores < 0) | (scores > 1)
-        self._refuse("bad_score", np.logical_or.reduce(outside, axis=1))
+        scores, wrong = probabilities(scores)
+        self._refuse("bad_score", wrong)
         return scores
 
     def _scores_column(self, scores: Floats) -> list[Any] | Floats:
@@ -337,17 +337,19 @@ class _Rows:
         column = self._columns.get(name)
         if column is None or pa.types.is_null(column.type):
             return np.full(len(self._lines), np.nan)
-        if not _is_number(column.type):
+        if not is_number(column.type):
             raise _WrongTypeError
-        return _floats(column)
+        return floats(column)
 
     def _ids(self) -> NDArray[np.object_] | None:
         column = self._columns.get("id")
-        if column is not None and pa.types.is_integer(column.type):
-            column = column.cast(pa.string())
+        if column is not None and is_number(column.type):  # pandas makes floats of ids where some are missing
+            values, which = distinct(column)
+            texts = np.array([*map(_id, values), None], np.object_)
+            column = pa.array(texts[which], pa.string())
         ids = self._texts("id", column)
         if ids is not None:
-            lengths = pc.utf8_length(_plain(column)).fill_null(1).to_numpy(zero_copy_only=False)
+            lengths = pc.utf8_length(plain(column)).fill_null(1).to_numpy(zero_copy_only=False)
             self._refuse("bad_id", (lengths < 1) | (lengths > MAX_ID_LENGTH))
         return ids
 
@@ -356,53 +358,30 @@ class _Rows:
         column = self._columns.get(name) if column is None else column
         if column is None or pa.types.is_null(column.type):
             return None
-        column = _plain(column)
-        if not _is_string(column.type):
+        column = plain(column)
+        if not is_text(column.type):
             raise _WrongTypeError
         texts: NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
         return texts
 
 
-def _valid(column: Any) -> Flags:
-    valid: Flags = column.is_valid().to_numpy(zero_copy_only=False)
-    return valid
-
-
-def _floats(column: Any) -> Floats:
-    """Return a column of numbers as float64, NaN where null."""
-    floats: Floats = _plain(column).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return floats
-
-
-def _distinct(column: Any) -> tuple[list[Any], Ints]:
-    """Return the distinct values of a column of categories, and the index of each row's, -1 where null."""
-    if pa.types.is_null(column.type):
-        return [], np.full(len(column), -1)
-    if not _is_category(column.type):
-        raise _WrongTypeError
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    which = column.indices.cast(pa.int64()).fill_null(-1).to_numpy()
-    return column.dictionary.to_pylist(), which
-
-
-def _codes(column: Any, table: Codes) -> Ints:
-    """Return the codes of a column of categories; what is none is invalid."""
-    if not _is_category(column.type):
-        return np.where(_valid(column), table[INVALID], table[None])
-    values, which = _distinct(column)
-    return np.array([*(table[canonical(value)] for value in values), table[None]], np.intp)[which]
+def _id(value: Any) -> str | None:
+    """Return an id in its canonical form, None for a missing one, an empty text for what is none."""
+    try:
+        return read_id(value)
+    except Refused:
+        return ""
 
 
 def _vectors(column: Any, rows: int, dimensions: int) -> NDArray[np.float32]:
     """Return vectors as columns, (dimensions, rows); NaN for what is no list of so many finite numbers."""
     vectors = np.full((dimensions, rows), np.nan, np.float32)
-    if column is None or not _is_list(column.type) or not _is_number(column.type.value_type):
+    if column is None or not _is_list(column.type) or not is_number(column.type.value_type):
         return vectors
     fit: Flags = (pc.list_value_length(column).fill_null(-1)).to_numpy(zero_copy_only=False) == dimensions
     flat = (column if fit.all() else column.filter(pa.array(fit))).flatten()
     with np.errstate(over="ignore"):
-        found = _floats(flat).astype(np.float32).reshape(-1, dimensions).T
+        found = floats(flat).astype(np.float32).reshape(-1, dimensions).T
     vectors[:, fit] = np.where(np.isfinite(found).all(axis=0), found, np.float32(np.nan))
     return vectors
 
@@ -413,31 +392,8 @@ def _members(column: Any) -> dict[str, Any]:
     return dict(zip(names, column.flatten(), strict=True))
 
 
-def _plain(column: Any) -> Any:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _value_type(type_: Any) -> Any:
-    return type_.value_type if pa.types.is_dictionary(type_) else type_
-
-
-def _is_string(type_: Any) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
-
-
-def _is_number(type_: Any) -> bool:
-    type_ = _value_type(type_)
-    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
-
-
 def _is_list(type_: Any) -> bool:
     return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
-
-
-def _is_category(type_: Any) -> bool:
-    type_ = _value_type(type_)
-    plain = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_)
-    return bool(_is_string(type_) or plain or pa.types.is_null(type_))
 
 
 def _refuse_compression(body: bytes) -> None:

@@ -95,7 +95,7 @@ class Columns:
 
     features: Features
     lines: Sequence[int]
-    ids: list[str | int | None]
+    ids: list[str | int | float | None]
     times: "list[float] | Floats"
     versions: list[str | None]
     groups: Ints

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import compress
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import msgspec
 import numpy as np
@@ -28,13 +28,20 @@ ARROW_STREAM = b"\xff\xff\xff\xff"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+class _Nobody(msgspec.Struct, tag_field="model", tag="\0nobody"):
+    """The events of no model: there are none."""
+
+    never: Annotated[int, msgspec.Meta(gt=0, lt=0)]
+
+
 class Decoder:
     """Decodes bodies whose events may be of any configured model."""
 
     def __init__(self, schemas: Sequence[Schema]) -> None:
         self._schemas = {schema.model: schema for schema in schemas}
         self._by_type = {schema.event: schema for schema in schemas}
-        union: Any = Union[tuple(schema.event for schema in schemas)]  # noqa: UP007 - made at run time
+        # With one type alone, the decoder would take events without `model`, too.
+        union: Any = Union[(*(schema.event for schema in schemas), _Nobody)]
         self._events = msgspec.json.Decoder(union)
         self._array = msgspec.json.Decoder(list[union])
 

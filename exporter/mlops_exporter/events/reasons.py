@@ -53,7 +53,7 @@ REASONS: Final[dict[Reason, str]] = {
     "unknown_model": "`model` is not in the configuration",
     "forbidden_model": "the token of the sender does not open `model`",
     "missing_id": "a label without a prediction in the same event has no `id` to find its prediction by",
-    "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor an integer",
+    "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor a whole number",
     "bad_version": "`version` is neither a string of 1 to 64 characters nor a number",
     "too_many_versions": "the model already has as many versions as `limits.versions` allows, all of them in use",
     "bad_timestamp": "`ts` is neither RFC 3339 with a time zone nor Unix seconds",
@@ -62,7 +62,7 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_features": "`features` is not an object",
     "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
-    "to 1, or name a class that the profile lacks",
+    "to 1 (rounding to two digits is allowed for), or name a class that the profile lacks",
     "bad_prediction": "`prediction` is not a number within a thousand times the reference's largest (regression), or "
     "not a class",
     "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a class",

@@ -1,6 +1,7 @@
 """How the events of one model are typed, from its profile, and how one that is odd is read by hand."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain, compress
@@ -18,7 +19,16 @@ from mlops_exporter.events.columns import Columns, Encoded, Features
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, encode
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profile.values import INVALID, Category, Codes, canonical, floats
+from mlops_exporter.profile.values import (
+    PROBABILITY_TOLERANCE,
+    Category,
+    Codes,
+    as_category,
+    as_number,
+    canonical,
+    floats,
+    probabilities,
+)
 from mlops_exporter.profile.vectors import to_vectors
 
 Ints = NDArray[np.intp]
@@ -31,16 +41,15 @@ DEFAULT_VERSION = "default"
 
 
 _INTEGER = Annotated[int, Meta(ge=-(10**18), le=10**18)]  # any other one is read by hand, whatever its length
-_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER
+_WHOLE = Annotated[float, Meta(multiple_of=1, ge=-1e15, le=1e15)]
+_ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER | _WHOLE
 _VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
 _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
-_PROBABILITY = Annotated[float, Meta(ge=0, le=1)]
+_PROBABILITY = Annotated[float, Meta(ge=-PROBABILITY_TOLERANCE, le=1 + PROBABILITY_TOLERANCE)]
+_STRUCT_NAME = re.compile(r'[^"\\\x00-\x1f]*')  # what msgspec allows
 
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
-
-SUM_TOLERANCE = 0.01
-"""How far from 1 the probabilities of all classes may add up, after rounding by the model server."""
 
 
 class Schema:
@@ -50,6 +59,7 @@ class Schema:
         self.model = model
         self.profile = profile
         self.attributes = attributes
+        self._missing_texts = frozenset(profile.missing)
         self.numeric: list[str] = []
         self.categorical: list[str] = []
         self._decoded: list[int] = []
@@ -61,13 +71,14 @@ class Schema:
             attribute = f"f{number}"
             renamed[attribute] = name
             if isinstance(variable, CategoricalVariable):
-                if variable.codes.only_texts:
+                table = variable.codes_with(profile.missing)
+                if table.only_texts:
                     self._decoded.append(len(self.categorical))
-                    fields.append((attribute, Category.of(variable.codes) | None, None))
+                    fields.append((attribute, Category.of(table) | None, None))
                 else:
-                    fields.append((attribute, _category_type(variable.codes), None))
+                    fields.append((attribute, _category_type(table), None))
                 self.categorical.append(attribute)
-                self.codes.append(variable.codes)
+                self.codes.append(table)
             else:
                 self.numeric.append(attribute)
                 fields.append((attribute, float | None, None))
@@ -78,38 +89,37 @@ class Schema:
         self._embeddings = list(embeddings)
         self._feature_names = renamed
         self._places = {attribute: place for place, attribute in enumerate(renamed)}
-        self._features = msgspec.defstruct("Features", fields, rename=renamed, gc=False)
+        self._features = _struct("Features", fields, renamed)
 
         carried = [a for a in attributes.carried.values() if a.from_groups] if attributes else []
         carried.sort(key=lambda attribute: len(attribute.edges) > 0)
         self._group_fields = {f"g{i}": a for i, a in enumerate(carried)}  # numeric ones last
         self._group_codes_of = [
-            (attrgetter(name), _group_table(a)) for name, a in self._group_fields.items() if not a.edges
+            (attrgetter(name), self.group_table(a)) for name, a in self._group_fields.items() if not a.edges
         ]
-        self._groups = msgspec.defstruct(
+        group_names = {name: a.name for name, a in self._group_fields.items()}
+        self._groups = _struct(
             "Groups",
             [
-                (name, float | None if a.edges else _category_type(profile.groups[a.name].codes), None)
+                (name, float | None if a.edges else _category_type(self.group_table(a)), None)
                 for name, a in self._group_fields.items()
             ],
-            rename={name: a.name for name, a in self._group_fields.items()},
-            gc=False,
+            group_names,
         )
 
         k = len(profile.classes)
-        self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1)
+        self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1, missing_texts=profile.missing)
         self._scores: type[msgspec.Struct] | None = None
         score_type: Any = _PROBABILITY | None if profile.task == "binary" else None
         if profile.task == "multiclass":
-            renamed = {f"p{number}": name for number, name in enumerate(profile.classes)}
-            self._scores = msgspec.defstruct(
+            class_names = {f"p{number}": name for number, name in enumerate(profile.classes)}
+            self._scores = _struct(
                 "Scores",
-                [(attribute, _PROBABILITY, 0.0) for attribute in renamed],
-                rename=renamed,
-                gc=False,
+                [(attribute, _PROBABILITY, 0.0) for attribute in class_names],
+                class_names,
                 forbid_unknown_fields=True,
             )
-            score_type = self._scores | None
+            score_type = _as_decoded(self._scores, class_names)
         self.largest_outcome = _largest_outcome(profile)
         number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
         outcome_type: Any = number_type | None if profile.task == "regression" else _category_type(self.classes)
@@ -119,8 +129,8 @@ class Schema:
                 ("id", _ID | None, None),
                 ("ts", _TIME | None, None),
                 ("version", _VERSION | None, None),
-                ("features", self._features | None, None),
-                ("groups", self._groups | None, None),
+                ("features", _as_decoded(self._features, renamed), None),
+                ("groups", _as_decoded(self._groups, group_names), None),
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
                 ("label", outcome_type, None),
@@ -140,6 +150,7 @@ class Schema:
         ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
             list, zip(*map(astuple, events), strict=True)
         )
+        reasons = self._settle(features, groups, scores)
         columns = Columns(
             self._features_of(features),
             list(lines),
@@ -153,11 +164,30 @@ class Schema:
             latencies,
             errors,
         )
-        return self._check(columns, now)
+        return self._check(columns, now, reasons)
 
-    def _check(self, columns: Columns, now: float) -> tuple[Columns, list[tuple[int, Reason]]]:
-        """Encode the classes, and refuse events row by row only if some column as a whole shows a fault."""
+    def _settle(self, features: list[Any], groups: list[Any], scores: list[Any]) -> dict[int, Reason]:
+        """Turn members that no typed decoder could name into what it makes of others; returns the rows refused."""
         reasons: dict[int, Reason] = {}
+        for values, settle in (
+            (features, self._repaired_features),
+            (groups, self.read_groups),
+            (scores, self._scores_of_classes),
+        ):
+            if any(type(value) is dict for value in values):
+                for row, value in enumerate(values):
+                    if type(value) is dict:
+                        try:
+                            values[row] = settle(value)
+                        except Refused as refused:
+                            values[row] = None
+                            reasons[row] = refused.reason
+        return reasons
+
+    def _check(
+        self, columns: Columns, now: float, reasons: dict[int, Reason]
+    ) -> tuple[Columns, list[tuple[int, Reason]]]:
+        """Encode the classes, and refuse events row by row only if some column as a whole shows a fault."""
         if not _all_before(columns.times, now):
             given: Iterable[Any] = columns.times
             columns.times = [now if t is None else t if type(t) is float else t.timestamp() for t in given]
@@ -190,9 +220,10 @@ class Schema:
                 elif columns.ids[row] is None:
                     reasons.setdefault(row, "missing_id")
         if self._scores is not None:
-            for row, scores in enumerate(columns.scores):
-                if scores is not None and abs(sum(astuple(scores)) - 1) > SUM_TOLERANCE:
-                    reasons.setdefault(row, "bad_score")
+            given = [row for row, scores in enumerate(columns.scores) if scores is not None]
+            if given:
+                _, wrong = probabilities(np.array([astuple(columns.scores[row]) for row in given]))
+                reasons.update({row: "bad_score" for row in np.array(given)[wrong].tolist() if row not in reasons})
         if not reasons:
             return columns, []
         refused = [(columns.lines[row], reason) for row, reason in sorted(reasons.items())]
@@ -262,6 +293,12 @@ class Schema:
         """The attributes that `groups` of an event may carry, in the order of their codes."""
         return list(self._group_fields.values())
 
+    def group_table(self, attribute: Attribute) -> Codes:
+        """Return the code of each group of a categorical attribute by the values that mean it."""
+        *categories, _, _ = attribute.groups
+        unknown = attribute.unknown
+        return Codes(categories, other=unknown - 1, invalid=unknown, missing=unknown, missing_texts=self._missing_texts)
+
     def _group_codes(self, groups: Sequence[Any]) -> Ints:
         """Return the codes of what decoded `groups` of events say, (n, attributes in them); of None, unknown."""
         if not self._group_fields:
@@ -284,10 +321,10 @@ class Schema:
     def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
         if self._scores is None:
-            return floats(scores)[:, None]
+            return floats(scores)[:, None].clip(0.0, 1.0)
         absent = (math.nan,) * len(self.profile.classes)
         rows = (absent if s is None else s if type(s) is tuple else astuple(s) for s in scores)
-        return np.array(list(rows))
+        return np.array(list(rows)).clip(0.0, 1.0)
 
     def repair(self, event: dict[str, Any]) -> Any:
         """Make an event from an object that the typed decoder refused; raises Refused with the reason."""
@@ -295,7 +332,7 @@ class Schema:
         if features is not None and not isinstance(features, dict):
             raise Refused("bad_features")
         return self.event(
-            id=_identifier(event.get("id")),
+            id=read_id(event.get("id")),
             ts=_time(event.get("ts")),
             version=read_version(event.get("version")),
             features=None if features is None else self._repaired_features(features),
@@ -310,15 +347,13 @@ class Schema:
     def _repaired_features(self, features: dict[str, Any]) -> Any:
         values: dict[str, object] = {}
         for attribute in self.numeric:
-            value = features.get(self._feature_names[attribute])
-            values[attribute] = math.inf if not (value is None or _is_number(value)) else _finite_or(value, math.inf)
+            found = as_number(features.get(self._feature_names[attribute]), self._missing_texts)
+            values[attribute] = None if math.isnan(found) else found
         for row, (attribute, codes) in enumerate(zip(self.categorical, self.codes, strict=True)):
             value = features.get(self._feature_names[attribute])
-            try:
-                category: object = canonical(value)
-            except TypeError:
-                category = INVALID
-            values[attribute] = float(codes[category]) if row in self._decoded else category
+            if not (isinstance(value, str) and value in codes):  # the table knows its own texts
+                value = as_category(value, self._missing_texts)
+            values[attribute] = float(codes[value]) if row in self._decoded else value
         for number, name in enumerate(self.profile.embeddings):
             value = features.get(name)
             values[f"e{number}"] = value if isinstance(value, list) and all(map(_is_number, value)) else None
@@ -334,12 +369,10 @@ class Schema:
         for name, attribute in self._group_fields.items():
             value = groups.get(attribute.name)
             if attribute.edges:
-                values[name] = _finite_or(value, math.nan) if _is_number(value) else None
+                found = as_number(value, self._missing_texts)
+                values[name] = found if math.isfinite(found) else None
             else:
-                try:
-                    values[name] = canonical(value)
-                except TypeError:
-                    values[name] = INVALID
+                values[name] = as_category(value, self._missing_texts)
         return self._groups(**values)
 
     def _repaired_scores(self, event: dict[str, Any]) -> Any:
@@ -350,11 +383,16 @@ class Schema:
             return None
         if not isinstance(scores, dict):
             raise Refused("bad_score")
+        return self._scores_of_classes(scores)
+
+    def _scores_of_classes(self, scores: dict[str, Any]) -> Any:
+        """Return the typed probabilities of an object; raises Refused."""
+        assert self._scores is not None
         attributes = dict(zip(self.profile.classes, self._scores.__struct_fields__, strict=True))
-        try:
-            return self._scores(**{attributes[name]: _probability(value) or 0.0 for name, value in scores.items()})
-        except KeyError:
-            raise Refused("bad_score") from None
+        given = {name if name in attributes else canonical(name): value for name, value in scores.items()}
+        if not given.keys() <= attributes.keys():
+            raise Refused("bad_score")
+        return self._scores(**{attributes[str(name)]: _probability(value) or 0.0 for name, value in given.items()})
 
     def _outcome(self, value: Any, reason: Reason) -> float | str | None:
         if self.profile.task != "regression":
@@ -362,12 +400,32 @@ class Schema:
                 return canonical(value)
             except TypeError:
                 raise Refused(reason) from None
-        if value is not None and not _is_number(value):
+        found = as_number(value, self._missing_texts)
+        if abs(found) > self.largest_outcome:
             raise Refused(reason)
-        number = _finite_or(value, math.inf)
-        if number is not None and abs(number) > self.largest_outcome:
-            raise Refused(reason)
-        return number
+        return None if math.isnan(found) else found
+
+
+def _struct(
+    name: str, fields: list[tuple[str, Any, Any]], names: dict[str, str], *, forbid_unknown_fields: bool = False
+) -> type[msgspec.Struct]:
+    """Return a type whose attributes are called `names` in JSON, where all of those can be."""
+    return msgspec.defstruct(
+        name,
+        fields,
+        rename=names if _nameable(names) else None,
+        gc=False,
+        forbid_unknown_fields=forbid_unknown_fields,
+    )
+
+
+def _as_decoded(type_: Any, names: dict[str, str]) -> Any:
+    """Return as what the decoder takes a struct: itself, or an object where it cannot name all members."""
+    return type_ | None if _nameable(names) else dict[str, Any] | None
+
+
+def _nameable(names: dict[str, str]) -> bool:
+    return all(map(_STRUCT_NAME.fullmatch, names.values()))
 
 
 def _versions(values: list[str | int | None]) -> list[str | None]:
@@ -397,13 +455,6 @@ def _category_type(codes: Codes) -> Any:
     return bool | str | None if codes.holds_booleans else str | int | float | None
 
 
-def _group_table(attribute: Attribute) -> Codes:
-    """Return the code of each group of a categorical attribute by the values that mean it."""
-    *categories, _, _ = attribute.groups
-    unknown = attribute.unknown
-    return Codes(categories, other=unknown - 1, invalid=unknown, missing=unknown)
-
-
 def numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
     """Return the range of each number; what is missing or infinite is unknown."""
     groups = np.searchsorted(attribute.edges, values, side="right")
@@ -425,12 +476,19 @@ def _finite_or(value: Any, otherwise: float) -> float | None:
     return None if math.isnan(number) else number if math.isfinite(number) else otherwise
 
 
-def _identifier(value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | str) or not 0 < len(str(value)) <= MAX_ID_LENGTH:
+def read_id(value: object) -> str | None:
+    """Return an id in its canonical form, None for null; raises Refused."""
+    if isinstance(value, bool) or (isinstance(value, float) and not (value.is_integer() or math.isnan(value))):
         raise Refused("bad_id")
-    return _encodable(str(value), "bad_id")
+    try:
+        text = canonical(value)
+    except TypeError:
+        raise Refused("bad_id") from None
+    if text is None:
+        return None
+    if not 0 < len(text) <= MAX_ID_LENGTH:
+        raise Refused("bad_id")
+    return _encodable(text, "bad_id")
 
 
 def read_version(value: object) -> str | None:
@@ -487,6 +545,6 @@ def _probability(value: object) -> float | None:
     if not _is_number(value):
         raise Refused("bad_score")
     probability = _finite_or(value, -1.0)
-    if probability is not None and not 0 <= probability <= 1:
+    if probability is not None and not -PROBABILITY_TOLERANCE <= probability <= 1 + PROBABILITY_TOLERANCE:
         raise Refused("bad_score")
     return probability

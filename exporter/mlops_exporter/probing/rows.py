@@ -1,7 +1,7 @@
 """The labelled rows of a probe, from a table: features as an endpoint takes them, labels, and pinned outputs."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profile.values import MISSING_TEXT, canonical, canonical_text
+from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.probes import PinnedSettings, ProbeSettings
 
 Floats = NDArray[np.float64]
@@ -61,7 +61,7 @@ def gather(blocks: Iterable[Block], typed: bool, settings: ProbeSettings, profil
     if not cells[settings.label]:
         raise RowsError(f"{settings.rows}: no rows")
     features = {name: _feature(cells[name], typed, profile, name) for name in profile.features}
-    labels = outcomes(_read(cells[settings.label], typed), profile, settings.label)
+    labels = outcomes(_read(cells[settings.label], profile), profile, settings.label)
     if np.isnan(labels).all():
         raise RowsError(f"{settings.rows}: column {settings.label} has no label")
     return Rows(features, labels, _pinned(cells, typed, pinned, profile) if pinned else None)
@@ -103,15 +103,15 @@ def _pinned_columns(pinned: PinnedSettings) -> list[str]:
 def _feature(cells: list[Any], typed: bool, profile: Profile, name: str) -> list[Any]:
     """Return a feature's values as JSON has them: null where they are missing, numbers where they are numbers."""
     if not typed and isinstance(profile.features[name], NumericVariable):
-        return [_number(cell) for cell in cells]
+        return [_number(cell, profile.missing) for cell in cells]
     if not typed:
-        return [None if cell in MISSING_TEXT else cell for cell in cells]
+        return [None if cell in profile.missing else cell for cell in cells]
     return [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
 
 
-def _number(cell: str) -> float | int | None:
+def _number(cell: str, missing: Collection[str]) -> float | int | None:
     """Return a cell of CSV as a whole number where it is one, since servers tell integers from others."""
-    if cell in MISSING_TEXT:
+    if cell in missing:
         return None
     try:
         return int(cell)
@@ -122,9 +122,9 @@ def _number(cell: str) -> float | int | None:
             raise RowsError(f"{cell!r} is no number") from None
 
 
-def _read(cells: Sequence[Any], typed: bool) -> list[str | None]:
+def _read(cells: Sequence[Any], profile: Profile) -> list[str | None]:
     try:
-        return [canonical(cell) if typed else canonical_text(cell) for cell in cells]
+        return [None if cell in profile.missing else canonical(cell) for cell in cells]
     except TypeError as error:
         raise RowsError(str(error)) from None
 
@@ -147,7 +147,7 @@ def _pinned(cells: Mapping[str, list[Any]], typed: bool, pinned: PinnedSettings,
     size = len(next(iter(cells.values())))
     prediction = np.full(size, np.nan)
     if pinned.prediction:
-        prediction = outcomes(_read(cells[pinned.prediction], typed), profile, pinned.prediction)
+        prediction = outcomes(_read(cells[pinned.prediction], profile), profile, pinned.prediction)
     columns = score_columns(profile)
     scores = np.full((size, columns), np.nan)
     names = [pinned.scores.get(name) for name in profile.classes] if pinned.scores else [pinned.score]
@@ -156,7 +156,7 @@ def _pinned(cells: Mapping[str, list[Any]], typed: bool, pinned: PinnedSettings,
     if columns and any(names):
         if len(names) != columns or not all(names):
             raise RowsError(f"pinned scores: name a column for each of {', '.join(profile.classes)}")
-        scores = np.column_stack([_numbers(cells[name], name) for name in names if name])
+        scores = np.column_stack([_numbers(cells[name], name, profile) for name in names if name])
     return Outputs.plain(prediction, scores)
 
 
@@ -165,8 +165,8 @@ def score_columns(profile: Profile) -> int:
     return 0 if profile.task == "regression" else 1 if profile.task == "binary" else len(profile.classes)
 
 
-def _numbers(cells: Sequence[Any], name: str) -> Floats:
+def _numbers(cells: Sequence[Any], name: str, profile: Profile) -> Floats:
     try:
-        return np.array([math.nan if cell is None or cell in MISSING_TEXT else float(cell) for cell in cells])
+        return np.array([math.nan if cell is None or cell in profile.missing else float(cell) for cell in cells])
     except (TypeError, ValueError) as error:
         raise RowsError(f"{name}: {error}") from None

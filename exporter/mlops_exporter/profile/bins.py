@@ -4,14 +4,15 @@ A variable owns a run of cells in the ledger. Numeric: underflow, the fine bins,
 Categorical: the categories, other, invalid, missing. Groups of neighbouring fine bins are the exported bins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from mlops_exporter.arrays import Floats, Ints
-from mlops_exporter.profile.values import Codes
+from mlops_exporter.profile.values import MISSING_TEXTS, Codes
 
 FINE_PER_EXPORTED = 5
 """Fine bins inside one exported bin; with 10 exported bins, the binned KS statistic is exact to 0.02."""
@@ -23,13 +24,19 @@ BELOW holds what lies below a numeric reference, BEYOND what lies above it or is
 is of the wrong type. Those before INVALID hold the valid values.
 """
 
+Precision = Literal["half", "single", "double"]
+"""How many binary digits numbers have: 11, 24 or 53."""
+
+_DTYPES: dict[Precision, Any] = {"half": np.float16, "single": np.float32, "double": np.float64}
+
 
 class NumericVariable(msgspec.Struct, tag_field="kind", tag="numeric", forbid_unknown_fields=True):
     """A numeric variable of the reference.
 
     `edges` are the m+1 ascending edges of the m fine bins [edge, next edge); `exported` the fine bins with which an
     exported bin begins (the first is 0); `counts` the m+4 reference counts in ledger order; `positions` the mean
-    reference value of each fine bin (its middle where the reference has none).
+    reference value of each fine bin (its middle where the reference has none). `precision` is that at which values are
+    told apart: see `quantile_edges`.
     """
 
     edges: list[float]
@@ -38,6 +45,7 @@ class NumericVariable(msgspec.Struct, tag_field="kind", tag="numeric", forbid_un
     positions: list[float]
     mean: float
     standard_deviation: float
+    precision: Precision = "double"
 
     @property
     def cells(self) -> int:
@@ -62,8 +70,9 @@ class NumericVariable(msgspec.Struct, tag_field="kind", tag="numeric", forbid_un
     @property
     def exported_labels(self) -> list[tuple[str, str]]:
         """Labels `bin` and `range` of the exported bins, then of invalid and missing; that of one value 7 is [7,7]."""
-        inner = [self.edges[index] for index in self.exported[1:]]
-        after_value = [bool(edge == np.nextafter(before, np.inf)) for before, edge in pairwise([-np.inf, *inner])]
+        edges = np.array([self.edges[index] for index in self.exported[1:]])
+        inner = _first_values(edges, self.precision).tolist()
+        after_value = [bool(edge == _after(before, self.precision)) for before, edge in pairwise([-np.inf, *inner])]
         lows = ["(-inf", *(f"{'[('[after]}{edge:.6g}" for edge, after in zip(inner, after_value, strict=True))]
         highs = [*(f"{edge:.6g}{')]'[after]}" for edge, after in zip(inner, after_value, strict=True)), "+inf)"]
         ranges = [f"{low},{high}" for low, high in zip(lows, highs, strict=True)]
@@ -99,8 +108,12 @@ class CategoricalVariable(msgspec.Struct, tag_field="kind", tag="categorical", f
     @property
     def codes(self) -> Codes:
         """Cell of each value, counted from the variable's first cell."""
+        return self.codes_with(MISSING_TEXTS)
+
+    def codes_with(self, missing: Iterable[str]) -> Codes:
+        """Return the cell of each value, where the texts `missing` mean a missing one."""
         n = len(self.categories)
-        return Codes(self.categories, other=n, invalid=n + 1, missing=n + 2)
+        return Codes(self.categories, other=n, invalid=n + 1, missing=n + 2, missing_texts=missing)
 
     @property
     def exported_labels(self) -> list[tuple[str, str]]:
@@ -118,28 +131,34 @@ class CategoricalVariable(msgspec.Struct, tag_field="kind", tag="categorical", f
 Variable = NumericVariable | CategoricalVariable
 
 
-def quantile_edges(sample: Floats, minimum: float, maximum: float, exported_bins: int) -> tuple[list[float], list[int]]:
+def quantile_edges(
+    sample: Floats, minimum: float, maximum: float, exported_bins: int, precision: Precision = "double"
+) -> tuple[list[float], list[int]]:
     """Return the edges of fine bins and the fine bins with which the exported bins begin.
 
     `sample` are finite values (n >= 1), `minimum` and `maximum` the extremes of all reference values. Fine bins hold
     about equal shares; a value that alone holds more than a fine bin's share gets a bin of its own, so that
     discrete features and point masses (many zeros) are told apart from what lies beside them. A constant has three
     exported bins, below, itself and above: in one alone, no statistic would ever see another value.
+
+    In a `precision` coarser than double, an edge lies halfway before the value that it stands for and the number of
+    that precision next below: so values fall into the same bin whether they were rounded to that precision or not.
     """
     if minimum == maximum:
-        above = np.nextafter(minimum, np.inf)
-        edges = np.array([np.nextafter(minimum, -np.inf), minimum, above, np.nextafter(above, np.inf)])
-        return edges.tolist(), [0, 1, 2]
+        above = _after(minimum, precision)
+        starts = np.array([_before(minimum, precision), minimum, above, _after(above, precision)])
+        return _edges(starts, precision).tolist(), [0, 1, 2]
     fine = exported_bins * FINE_PER_EXPORTED
-    values, counts = np.unique(sample, return_counts=True)
+    values, counts = np.unique(_rounded(sample, precision), return_counts=True)
     if len(values) <= fine:
         starts = values
     else:
         heavy = values[counts > len(sample) / fine]
-        quantiles = np.quantile(sample, np.arange(1, fine) / fine)
-        starts = np.unique(np.concatenate([[minimum], quantiles, heavy, np.nextafter(heavy, np.inf)]))
-    starts = starts[(starts > minimum) & (starts <= maximum)]
-    edges = np.concatenate([[minimum], starts, [np.nextafter(maximum, np.inf)]])
+        quantiles = _rounded(np.quantile(sample, np.arange(1, fine) / fine), precision)
+        starts = np.unique(np.concatenate([[minimum], quantiles, heavy, _after(heavy, precision)]))
+    lowest, highest = _rounded(np.array([minimum, maximum]), precision)
+    starts = starts[(starts > lowest) & (starts <= highest)]
+    edges = _edges(np.concatenate([[lowest], starts, [_after(highest, precision)]]), precision)
     below = np.searchsorted(np.sort(sample), edges[:-1]) / len(sample)
     exported = [0]
     for target in np.arange(1, exported_bins) / exported_bins:
@@ -147,6 +166,57 @@ def quantile_edges(sample: Floats, minimum: float, maximum: float, exported_bins
         if index > exported[-1]:
             exported.append(index)
     return edges.tolist(), exported
+
+
+def precision_of(sample: Floats, minimum: float, maximum: float, exported_bins: int) -> Precision:
+    """Return the precision at which values of a variable are told apart: single, unless that would merge bins.
+
+    Models take single precision, tables and JSON double, and the same value may come as either: so nothing finer is
+    asked for than the bins need. Numbers that need more (seconds since 1970 within one hour, long codes) keep double.
+    """
+    values, counts = np.unique(sample, return_counts=True)
+    fine = exported_bins * FINE_PER_EXPORTED
+    if len(values) > fine:
+        quantiles = np.quantile(sample, np.arange(1, fine) / fine)
+        values = np.unique(np.concatenate([quantiles, values[counts > len(sample) / fine]]))
+    values = np.unique(np.concatenate([values, [minimum, maximum]]))
+    single = _rounded(values, "single")
+    return "single" if np.isfinite(single).all() and np.all(np.diff(single) > 0) else "double"
+
+
+def edges_at(values: Floats, precision: Precision) -> Floats:
+    """Return ascending edges, none twice, each of which parts a value and all above it from what lies below."""
+    return np.unique(_edges(_rounded(values, precision), precision))
+
+
+def _rounded(values: Floats, precision: Precision) -> Floats:
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float64).astype(_DTYPES[precision]).astype(np.float64)
+
+
+def _after(value: Any, precision: Precision) -> Any:
+    dtype = _DTYPES[precision]
+    return np.nextafter(np.asarray(value, dtype), np.array(np.inf, dtype)).astype(np.float64)
+
+
+def _before(value: Any, precision: Precision) -> Any:
+    dtype = _DTYPES[precision]
+    return np.nextafter(np.asarray(value, dtype), np.array(-np.inf, dtype)).astype(np.float64)
+
+
+def _first_values(edges: Floats, precision: Precision) -> Floats:
+    """Return the numbers of a precision with which the bins begin: the reverse of `_edges`."""
+    nearest = _rounded(edges, precision)
+    return np.where(nearest < edges, _after(nearest, precision), nearest)
+
+
+def _edges(starts: Floats, precision: Precision) -> Floats:
+    """Return the edges of bins that begin with these values of a precision."""
+    if precision == "double":
+        return starts
+    with np.errstate(over="ignore"):
+        before = _before(starts, precision)
+    return np.where(np.isfinite(before), (starts + before) / 2, starts)
 
 
 def count_numeric(sorted_values: Floats, boundaries: Floats) -> Ints:

@@ -8,6 +8,7 @@ import msgspec
 
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
 from mlops_exporter.profile.fitted import Calibrator, EmbeddingReference, LossModel, StreamReference, VectorReference
+from mlops_exporter.profile.values import MISSING_TEXTS
 
 SCHEMA = 1
 
@@ -36,6 +37,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     inner edges on which ROC AUC and average precision are computed (binary and multiclass with probabilities).
     `performance` and `class_performance` hold the reference value of each metric where labels were there. What follows
     them was fitted to the reference: see `fitted`; `importances` are the features' shares in the model's decisions.
+    `missing` are the texts that mean a missing value, in the reference and in events.
     """
 
     schema: int
@@ -57,6 +59,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     losses: LossModel | None = None
     streams: dict[Literal["error", "score"], StreamReference] = {}
     importances: dict[str, float] = {}
+    missing: list[str] = msgspec.field(default_factory=lambda: list(MISSING_TEXTS))
 
     @property
     def positive(self) -> str:

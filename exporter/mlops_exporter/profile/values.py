@@ -1,22 +1,40 @@
-"""How values of events, profiles and configuration are compared: classes and categories are strings.
+"""The one reading of a value: what is missing, a number, a class or category, a probability, an id.
 
-`1`, `1.0` and `"1"` are all `1`, `true` is `true`, and so is pandas' `True` in a CSV file.
+Whoever reads a value (profile build, events in JSON and Arrow, CloudEvents, replay) reads it by these functions, or
+by those of `arrays` for whole Arrow columns, which agree with them cell by cell:
+
+- missing: None, NaN, and the texts that the profile names (`missing`, the empty one unless said otherwise);
+- number: an int, float or Decimal, not a boolean. A text is one only where a file has no types (CSV). What is no
+  finite number is invalid, and stands as infinity in an array;
+- class or category: a text. `1`, `1.0` and `"1"` are `1`; `true`, `"True"` and `"TRUE"` are `true`;
+- probability: between 0 and 1, but for PROBABILITY_TOLERANCE;
+- id: as a category, so that `125`, `125.0` and `"125.0"` are one.
 """
 
 import math
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats
+
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
 
-MISSING_TEXT = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none"})
-"""Texts that mean a missing value in files without types (CSV)."""
+_BOOLEAN_TEXTS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+"""As pandas, R and spreadsheets write booleans."""
+
+MISSING_TEXTS = ("",)
+"""Texts that mean a missing value unless something else is said when the profile is built."""
+
+PROBABILITY_TOLERANCE = 0.005
+"""How far from its value a probability may be by rounding: that to two digits. It may lie so far outside of [0, 1],
+and k of them may add up to so much more or less than 1, k times."""
 
 
 class Invalid:
@@ -32,44 +50,105 @@ OTHER_TEXT = "\0other"
 
 
 def canonical(value: object) -> str | None:
-    """Return the string that stands for a class or category, or None for a missing value.
+    """Return the string that stands for a class, category or id, or None for a missing value.
 
-    Raises TypeError for what is no single value (a list, an object).
+    Raises TypeError for what is no single value (a list, an object, a date).
     """
     if value is None:
         return None
     if isinstance(value, str):
         whole = _WHOLE_NUMBER.fullmatch(value)
-        return whole[1] if whole else value
+        return whole[1] if whole else _BOOLEAN_TEXTS.get(value, value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Decimal):
+        whole_decimal = value.is_finite() and value == value.to_integral_value()
+        return str(int(value)) if whole_decimal else canonical(float(value))
     if isinstance(value, float):
         if math.isnan(value):
             return None
-        return str(int(value)) if value.is_integer() else repr(value)
+        return str(int(value)) if value.is_integer() else _shortest(value)
     raise TypeError(f"a class or category is a string, a number or a boolean, not {type(value).__name__}")
 
 
-def canonical_text(cell: str) -> str | None:
-    """Return `canonical` of a cell of an untyped file, where missing values and booleans are texts too."""
-    if cell in MISSING_TEXT:
+def _shortest(value: float) -> str:
+    """Return the shortest text of a number that is none of a whole; of one of single precision, what it was there."""
+    if math.isfinite(value):
+        single = np.float32(value) if abs(value) < 1e38 else np.float32(0)
+        if float(single) == value:
+            return str(single)
+    return repr(value)
+
+
+def as_category(value: object, missing: Collection[str] = MISSING_TEXTS) -> object:
+    """Return the string that stands for a category, None for a missing value, INVALID for what is no single value."""
+    if isinstance(value, str) and value in missing:
         return None
-    if cell in ("True", "False", "TRUE", "FALSE"):  # pandas', and R's and spreadsheets'
-        return cell.lower()
-    return canonical(cell)
+    try:
+        return canonical(value)
+    except TypeError:
+        return INVALID
+
+
+def as_number(value: object, missing: Collection[str] = MISSING_TEXTS) -> float:
+    """Return a number, NaN for a missing value, infinity for what is no finite number."""
+    if value is None or (isinstance(value, str) and value in missing):
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return math.inf
+    try:
+        return math.inf if math.isinf(found := float(value)) else found
+    except (OverflowError, ValueError):
+        return math.inf
+
+
+def text_as_number(text: str, missing: Collection[str] = MISSING_TEXTS, decimal: str = ".") -> float:
+    """Return the number that a cell of a file without types holds; otherwise as `as_number`."""
+    if text in missing:
+        return math.nan
+    if "_" in text or (decimal != "." and "." in text):  # Python reads `2024_01` as a number, which is a code
+        return math.inf
+    try:
+        found = float(text.replace(decimal, ".", 1))
+    except ValueError:
+        return math.inf
+    return math.inf if math.isinf(found) else found
+
+
+def probabilities(scores: Floats) -> tuple[Floats, Flags]:
+    """Return probabilities (n, columns) cut to [0, 1], and which rows are none; NaN is missing.
+
+    With several columns, one per class, they must add up to 1. See PROBABILITY_TOLERANCE.
+    """
+    slack = PROBABILITY_TOLERANCE + 1e-9  # of the sum in floating point
+    with np.errstate(invalid="ignore"):
+        wrong: Flags = np.logical_or.reduce((scores < -slack) | (scores > 1 + slack), axis=1)
+        if scores.shape[1] > 1:
+            wrong |= np.abs(scores.sum(axis=1) - 1) > scores.shape[1] * slack
+    return np.clip(scores, 0.0, 1.0), wrong
 
 
 class Codes(dict[object, int]):
     """Code of each category, by any value that means it; `other` for every other value.
 
-    `missing` and `invalid` are the codes of None and of the marker INVALID. A look-up never fails and never grows
-    the table. A JSON boolean must not be looked up raw, since Python holds True equal to 1: see `holds_booleans`.
+    `missing` and `invalid` are the codes of None and of the marker INVALID; the `missing_texts` that are no category
+    count as None. A look-up never fails and never grows the table. A JSON boolean must not be looked up raw, since
+    Python holds True equal to 1: see `holds_booleans`.
     """
 
-    def __init__(self, categories: Iterable[str], *, other: int, invalid: int, missing: int) -> None:
+    def __init__(
+        self,
+        categories: Iterable[str],
+        *,
+        other: int,
+        invalid: int,
+        missing: int,
+        missing_texts: Iterable[str] = MISSING_TEXTS,
+    ) -> None:
         super().__init__()
+        self.update(dict.fromkeys(missing_texts, missing))
         self.other = other
         self.names = names = list(categories)
         self.holds_booleans = bool(names) and set(names) <= {"true", "false"}
@@ -79,6 +158,9 @@ class Codes(dict[object, int]):
                 self[name == "true"] = code
             elif (number := _number(name)) is not None:
                 self[number] = code
+        for text, name in _BOOLEAN_TEXTS.items():
+            if name in self:
+                self.setdefault(text, self[name])
         self[None] = missing
         self[INVALID] = invalid
 
@@ -111,7 +193,8 @@ class Category(float, Enum):
     @classmethod
     def of(cls, codes: Codes) -> Any:
         """Return the type of a category whose codes are `only_texts`."""
-        members = {f"C{codes[name]}": (codes[name], name) for name in codes.names}
+        texts = {text: code for text, code in codes.items() if isinstance(text, str)}
+        members = {f"T{number}": (code, text) for number, (text, code) in enumerate(texts.items())}
         make: Any = cls  # a call with members makes a subclass, not a member
         return make("Category", {**members, "OTHER": (codes.other, OTHER_TEXT)})
 

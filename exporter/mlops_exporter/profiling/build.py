@@ -21,14 +21,22 @@ from scipy.special import expit
 from mlops_exporter import __version__
 from mlops_exporter.counting.ledger import Layout, Outputs
 from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
-from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, quantile_edges
+from mlops_exporter.profile.bins import (
+    CategoricalVariable,
+    NumericVariable,
+    Variable,
+    edges_at,
+    precision_of,
+    quantile_edges,
+)
 from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, Task
-from mlops_exporter.profile.values import Codes, canonical
+from mlops_exporter.profile.values import Codes, canonical, probabilities
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.fit import EmbeddingFit, Fit
 from mlops_exporter.profiling.survey import SEED, Column, chooses, misjudged, survey
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.files import File, names_of
+from mlops_exporter.tables.reading import DEFAULT, Reading
 from mlops_exporter.tables.spool import Spool
 from mlops_exporter.tables.table import Table
 
@@ -62,6 +70,8 @@ class Request:
     importances: dict[str, float] = field(default_factory=dict)
     bins: int = 10
     model_version: str = "default"
+    reading: Reading = DEFAULT
+    """How cells are read; what is missing here is missing in events, too."""
 
     @property
     def places(self) -> list[str]:
@@ -80,7 +90,7 @@ def build(request: Request, told: Callable[[int, int | None], None] | None = Non
 
     `told` hears how many rows have been gone through, and of how many, None where that is not known yet.
     """
-    table = Table.at(request.places)
+    table = Table.at(request.places, reading=request.reading)
     progress = _Progress(table, told) if told is not None else None
     with Spool() as spool:
         columns = _survey(request, table, spool, progress)
@@ -190,6 +200,7 @@ def _build(request: Request, table: Table, columns: dict[str, Column], passes: _
         classes=classes,
         prediction=_outcome(columns, request.prediction, classes, request.bins),
         label=_outcome(columns, request.label, classes, request.bins),
+        missing=list(request.reading.missing),
     )
     if request.scores:
         scores = [columns[name] for name in request.scores.values()]
@@ -285,14 +296,17 @@ def _numeric(name: str, column: Column, bins: int) -> NumericVariable:
             f"numbers stand for missing values, leave the cells empty, or else use --exclude {name}"
         )
     sample = column.sample
-    edges, exported = quantile_edges(sample, column.minimum, column.maximum, bins)
+    precision = precision_of(sample, column.minimum, column.maximum, bins)
+    if column.half and precision == "single":
+        precision = "half"
+    edges, exported = quantile_edges(sample, column.minimum, column.maximum, bins, precision)
     inside = np.clip(np.searchsorted(edges, sample, side="right") - 1, 0, len(edges) - 2)
     counts = np.bincount(inside, minlength=len(edges) - 1)
     middles = (np.array(edges[:-1]) + edges[1:]) / 2
     sums = np.bincount(inside, sample, len(edges) - 1)
     positions = np.where(counts > 0, sums / np.maximum(counts, 1), middles)
     return NumericVariable(
-        edges, exported, [0] * (len(edges) + 3), positions.tolist(), column.mean, column.standard_deviation
+        edges, exported, [0] * (len(edges) + 3), positions.tolist(), column.mean, column.standard_deviation, precision
     )
 
 
@@ -310,7 +324,7 @@ def score_edges(sample: Floats) -> list[float]:
     width = _SCORE_BINS // 2
     quantiles = np.quantile(sample, np.arange(1, _SCORE_BINS) / _SCORE_BINS)
     steps = expit(np.linspace(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, width + 1))
-    edges: list[float] = np.unique(np.concatenate([quantiles, np.arange(1, width) / width, steps])).tolist()
+    edges: list[float] = edges_at(np.concatenate([quantiles, np.arange(1, width) / width, steps]), "single").tolist()
     return edges
 
 
@@ -335,6 +349,7 @@ def _count(
         if isinstance(variable, CategoricalVariable)
     }
     class_table = _codes(CategoricalVariable(profile.classes, []))
+    rows = 0
     for block in passes:
         n = block.num_rows
         present = {name: block[name].chunk(0) for name in block.column_names}
@@ -371,8 +386,8 @@ def _count(
             return np.where(codes < len(profile.classes), codes, np.nan)
 
         scores = np.array([numbers(name) for name in _score_columns(request, profile)]).reshape(-1, n).T
-        if np.nanmin(scores, initial=0.0) < 0 or np.nanmax(scores, initial=0.0) > 1:
-            raise BuildError("--score: probabilities lie between 0 and 1, but some in this table do not")
+        scores = _probabilities(scores, rows)
+        rows += n
         outputs = Outputs.plain(outcome(request.prediction), scores).decided(request.threshold)
         layout.count_predictions(ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(request.label)
@@ -398,6 +413,21 @@ def _count(
     _measure(profile, layout, ledger)
     fit.finish(request.importances)
     profile.embeddings = {name: embedding.finish() for name, embedding in embedding_fits.items()}
+
+
+def _probabilities(scores: Floats, rows: int) -> Floats:
+    """Return the scores of a block after so many `rows` as probabilities; raises BuildError."""
+    if scores.shape[1] > 1:
+        scores = np.where(np.isnan(scores).all(axis=1, keepdims=True), scores, np.nan_to_num(scores))  # as in events
+    cut, wrong = probabilities(scores)
+    if wrong.any():
+        row = int(wrong.argmax())
+        found = ", ".join(f"{score:g}" for score in scores[row])
+        rule = "--scores: probabilities lie between 0 and 1 and add up to 1"
+        if scores.shape[1] == 1:
+            rule = "--score: probabilities lie between 0 and 1"
+        raise BuildError(f"{rule}, but for rounding to two digits; row {rows + row + 1} has {found}")
+    return cut
 
 
 def _measure(profile: Profile, layout: Layout, ledger: Floats) -> None:

@@ -58,6 +58,8 @@ class Column:
         self._values: list[Floats] = []
         self._sampled = 0
         self._largest_key = 1.0
+        self.half = False
+        """Whether they came in half precision."""
         self.vectors = np.zeros((3, 0))
         """Of a column of vectors: n, sum and sum of squares of each dimension, (3, dimensions)."""
 
@@ -73,6 +75,7 @@ class Column:
         """
         if cells.is_vector(column.type):
             self._add_vectors(column)
+        self.half |= pa.types.is_float16(column.type)
         numbers = cells.numbers(column, typed=typed)
         self.rows += len(numbers)
         finite = np.isfinite(numbers)

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlops_exporter.profile.values import INVALID, MISSING_TEXT, canonical, canonical_text
+from mlops_exporter.profile.values import INVALID, canonical
 from mlops_exporter.tables.readers import NUMBER, OTHER, TEXT
 
+_NOT_A_NUMBER = r"^[+-]?[nN][aA][nN]$"  # a number, and a missing one
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 _PROBED = 64
@@ -67,7 +68,7 @@ def _of_texts(column: Any) -> Floats:
     column, which = distinct.dictionary, distinct.indices.cast(pa.int64()).fill_null(-1).to_numpy()
     column = pc.utf8_trim_whitespace(column)
     fit = pc.match_substring_regex(column, _NUMBER)
-    missing = pc.is_in(column, pa.array(sorted(MISSING_TEXT), column.type))
+    missing = pc.match_substring_regex(column, _NOT_A_NUMBER)
     values = _floats(pc.if_else(fit, column, pa.scalar(None, column.type)))
     values[~(fit.to_numpy(zero_copy_only=False) | missing.to_numpy(zero_copy_only=False))] = np.inf
     return np.asarray(np.append(values, np.nan)[which], np.float64)
@@ -86,8 +87,7 @@ def categories(column: Any, *, typed: bool) -> Categories:
         column = column.cast(pa.float64(), safe=False)
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    meaning = canonical if typed or not is_text(kind) else canonical_text
-    return _named([meaning(value) for value in column.dictionary.to_pylist()], _indices(column))
+    return _named([canonical(value) for value in column.dictionary.to_pylist()], _indices(column))
 
 
 def encoded(column: Any) -> Any:

@@ -9,12 +9,13 @@ from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mlops_exporter.profile.values import MISSING_TEXT
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File
+from mlops_exporter.tables.reading import DEFAULT, Reading
 
 BATCH_ROWS = 16_384
 """Rows of a batch, at most."""
@@ -25,12 +26,51 @@ _LINES = 16_384  # of NDJSON, at most, that are turned to columns together
 NUMBER, TEXT, OTHER = "\0number", "\0text", "\0other"
 """Members of a struct that stands for a column of NDJSON whose values are of several types."""
 
+_MEMBERS = (NUMBER, TEXT, OTHER)
+_OTHER_DELIMITERS = (";", "\t", "|")
+_MARKS_OF_ORDER = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_WITH_COMMA = r"^([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?)$"
 
-def batches(file: File) -> Iterator[Any]:
-    """Yield the batches of a file, partitions of its path as columns of texts. Raises TableError."""
+
+def batches(file: File, reading: Reading = DEFAULT) -> Iterator[Any]:
+    """Yield the batches of a file, partitions of its path as columns of texts; null where a value is missing.
+
+    Raises TableError.
+    """
     with _readable(file):
+        if file.format == "csv":
+            for batch in _csv(file, reading):
+                yield _with_partitions(batch, file)
+            return
+        missing = pa.array(reading.missing, pa.string())
         for batch in _READERS[file.format](file):
-            yield _with_partitions(batch, file)
+            yield _with_partitions(_without(batch, missing), file)
+
+
+def _without(batch: Any, missing: Any) -> Any:
+    """Return a batch with null for texts that mean a missing value."""
+    columns = [_null_for(column, missing) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _null_for(column: Any, missing: Any) -> Any:
+    kind = column.type
+    if pa.types.is_struct(kind) and [kind.field(index).name for index in range(kind.num_fields)] == [*_MEMBERS]:
+        members = [column.field(0), _null_for(column.field(1), missing), column.field(2)]
+        return pa.StructArray.from_arrays(members, [*_MEMBERS])
+    if pa.types.is_dictionary(kind):
+        if not _is_text(kind.value_type):
+            return column
+        values = _null_for(column.dictionary, missing)
+        return pa.DictionaryArray.from_arrays(column.indices, values) if values.null_count else column
+    if not _is_text(kind):
+        return column
+    found = pc.is_in(column, missing.cast(kind))
+    return pc.if_else(found, pa.scalar(None, kind), column) if found.true_count else column
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def rows_of(file: File) -> int | None:
@@ -41,17 +81,20 @@ def rows_of(file: File) -> int | None:
         return int(pq.ParquetFile(source).metadata.num_rows)
 
 
+_ENCODINGS = "a CSV file of older programs is read with --encoding latin-1 or cp1252"
+
+
 @contextmanager
 def _readable(file: File) -> Iterator[None]:
     """Turn what is wrong with a file into a TableError."""
     try:
         yield
-    except UnicodeDecodeError as error:
-        raise TableError(f"{file.place}: not UTF-8: {error.reason}; convert it, for example with iconv") from error
+    except (UnicodeDecodeError, LookupError) as error:
+        raise TableError(f"{file.place}: not UTF-8: {getattr(error, 'reason', error)}; {_ENCODINGS}") from error
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
         if "UTF8" in reason or "UTF-8" in reason:
-            raise TableError(f"{file.place}: not UTF-8: {reason}; convert it, for example with iconv") from error
+            raise TableError(f"{file.place}: not UTF-8: {reason}; {_ENCODINGS}") from error
         raise TableError(f"{file.place}: not a readable {_TITLES[file.format]} file: {reason}") from error
     except OSError as error:
         what = "not a compressed file, or cut short" if file.compressed else "cannot be read"
@@ -86,9 +129,9 @@ def _arrow(file: File) -> Iterator[Any]:
             yield reader.get_batch(number)
 
 
-def _csv(file: File) -> Iterator[Any]:
+def _csv(file: File, reading: Reading) -> Iterator[Any]:
     """Yield batches whose columns are all texts, null where a text means that a value is missing."""
-    header = _header(file)
+    header = _header(file, reading)
     broken: list[TableError] = []
 
     def refuse(row: Any) -> str:
@@ -103,16 +146,19 @@ def _csv(file: File) -> Iterator[Any]:
             file.stream() as stream,
             pyarrow.csv.open_csv(
                 stream,
-                pyarrow.csv.ReadOptions(use_threads=False, block_size=_CSV_BYTES),
-                pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                pyarrow.csv.ReadOptions(use_threads=False, block_size=_CSV_BYTES, encoding=reading.encoding),
+                pyarrow.csv.ParseOptions(
+                    delimiter=reading.delimiter or ",", newlines_in_values=True, invalid_row_handler=refuse
+                ),
                 pyarrow.csv.ConvertOptions(
                     column_types=dict.fromkeys(header, pa.string()),
-                    null_values=sorted(MISSING_TEXT),
+                    null_values=list(reading.missing),
                     strings_can_be_null=True,
                 ),
             ) as reader,
         ):
-            yield from reader
+            for batch in reader:
+                yield batch if reading.decimal == "." else _with_points(batch)
     except pa.ArrowException as error:
         if broken:
             raise broken[0] from error
@@ -121,13 +167,31 @@ def _csv(file: File) -> Iterator[Any]:
         raise
 
 
-def _header(file: File) -> list[str]:
+def _with_points(batch: Any) -> Any:
+    """Return a batch of texts in which numbers with a decimal comma have a point."""
+    columns = [pc.replace_substring_regex(column, _WITH_COMMA, r"\1.\2") for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _header(file: File, reading: Reading) -> list[str]:
     with file.stream() as stream:
         start = stream.read(1 << 20)
-    text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
-    header = next(csv.reader(io.StringIO(text, newline="")), None)
+    encoding = "utf-8-sig" if reading.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else reading.encoding
+    if encoding == "utf-8-sig":
+        for mark, name in _MARKS_OF_ORDER:
+            if start.startswith(mark):
+                raise TableError(f"{file.place}: it is {name}, not UTF-8: --encoding {name} reads it")
+    text = codecs.getincrementaldecoder(encoding)().decode(start)
+    header = next(csv.reader(io.StringIO(text, newline=""), delimiter=reading.delimiter or ","), None)
     if not header:
         raise TableError(f"{file.place}: empty; the first line must name the columns")
+    if len(header) == 1 and reading.delimiter is None:
+        for other in _OTHER_DELIMITERS:
+            if other in header[0]:
+                said = {"\t": r"$'\t'"}.get(other, f"'{other}'")
+                raise TableError(
+                    f"{file.place}:1: no comma, but {other!r} between the names of columns: --delimiter {said} reads it"
+                )
     if len(set(header)) != len(header):
         raise TableError(f"{file.place}:1: column names must differ from each other")
     return header
@@ -220,5 +284,5 @@ def _several(cells: Sequence[object]) -> Any:
     )
 
 
-_READERS = {"csv": _csv, "ndjson": _ndjson, "parquet": _parquet, "arrow": _arrow}
+_READERS = {"ndjson": _ndjson, "parquet": _parquet, "arrow": _arrow}
 _TITLES = {"csv": "CSV", "ndjson": "NDJSON", "parquet": "Parquet", "arrow": "Arrow"}

@@ -8,6 +8,7 @@ import pyarrow as pa
 from mlops_exporter.tables import readers
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File, find
+from mlops_exporter.tables.reading import DEFAULT, Reading
 
 BLOCK_ROWS = 16_384
 """Rows of a block: all of it is in memory, and what is counted of it is in the cache."""
@@ -16,14 +17,19 @@ BLOCK_ROWS = 16_384
 class Table:
     """The rows of files, in order. `told` hears how many rows have been read."""
 
-    def __init__(self, files: Sequence[File], told: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, files: Sequence[File], told: Callable[[int], None] | None = None, reading: Reading = DEFAULT
+    ) -> None:
         self.files = list(files)
+        self.reading = reading
         self._told = told
 
     @classmethod
-    def at(cls, places: Sequence[str], told: Callable[[int], None] | None = None) -> "Table":
+    def at(
+        cls, places: Sequence[str], told: Callable[[int], None] | None = None, reading: Reading = DEFAULT
+    ) -> "Table":
         """Return the table at some places: files, globs, directories, here or in an object store."""
-        return cls(find(places), told)
+        return cls(find(places), told, reading)
 
     @property
     def typed(self) -> bool:
@@ -43,14 +49,14 @@ class Table:
     def batches(self) -> Iterator[Any]:
         """Yield the batches as the files have them."""
         for file in self.files:
-            yield from readers.batches(file)
+            yield from readers.batches(file, self.reading)
 
     def blocks(self) -> Iterator[Any]:
         """Yield Arrow tables of BLOCK_ROWS rows, the last of fewer; a column that a file lacks is null there."""
         waiting: list[Any] = []
         rows = 0
         for file in self.files:
-            for batch in readers.batches(file):
+            for batch in readers.batches(file, self.reading):
                 waiting.append(batch)
                 rows += batch.num_rows
                 if rows >= BLOCK_ROWS:

@@ -1,0 +1,19 @@
+"""How the cells of a table are to be read."""
+
+from dataclasses import dataclass
+
+from mlops_exporter.profile.values import MISSING_TEXTS
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a file does not say of itself. `missing` are texts that mean a missing value, the rest is for CSV."""
+
+    missing: tuple[str, ...] = MISSING_TEXTS
+    delimiter: str | None = None
+    """What parts the cells; None for a comma, unless the header looks otherwise."""
+    decimal: str = "."
+    encoding: str = "utf-8"
+
+
+DEFAULT = Reading()
