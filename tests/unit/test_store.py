@@ -162,6 +162,13 @@ def test_a_log_that_lost_its_end_is_noticed(tmp_path: Path) -> None:
     assert len(_read(tmp_path / "state")[2]) < 7
 
 
+def test_a_new_state_has_nothing_to_restore(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    store.verify()
+    assert (store.read("intake"), store.parts(), list(store.journal())) == (None, set(), [])
+    store.close()
+
+
 def test_nobody_else_reads_the_state_and_what_is_dropped_is_gone(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     store.begin()

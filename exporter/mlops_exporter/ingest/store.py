@@ -324,6 +324,8 @@ class Store:
 
     def journal(self) -> Iterator[Body]:
         """Yield the bodies in their order."""
+        if not self._schema:
+            return
         with self._faults():
             models, form = ("models" if self._scoped else "NULL"), ("format" if self._schema > 1 else "NULL")
             names = f"source, body, arrived, position, {models}, {form}"
