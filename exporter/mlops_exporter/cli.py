@@ -136,7 +136,8 @@ def _check(options: argparse.Namespace) -> int:
         return 0
     settings, profiles = config.read(options.config_file)
     for model in settings.models:
-        print(f"{model.name}: {model.task}, {len(profiles[model.name].features)} features, profile {model.profile}")
+        features = len(profiles[model.name].newest.features)
+        print(f"{model.name}: {model.task}, {features} features, profile {model.profile}")
     print(f"{options.config_file}: good, {len(settings.models)} models")
     if options.web_config_file is not None:
         tls = web_config.read(options.web_config_file).tls_server_config

@@ -24,7 +24,7 @@ _METRICS = (
     f"({_BENCHMARKS} * 0 + 1 or {series(c.PERFORMANCE_REFERENCE)} * 0 or {series(c.PERFORMANCE)} * 0)))"
 )
 
-_AGREED = "on (job, instance, model, metric) group_left ()"
+_AGREED = "on (job, instance, model, version, metric) group_left ()"
 _LOWER, _UPPER = series(c.PERFORMANCE_LOWER), series(c.PERFORMANCE_UPPER)
 _MIN, _MAX = series(c.BENCHMARK_MIN), series(c.BENCHMARK_MAX)
 _VERDICTS = p.Words(

@@ -16,7 +16,7 @@ def _all(metric: c.Metric, *matchers: str) -> str:
     return series(metric, *matchers, free=_FREE)
 
 
-_AGREED = "on (job, instance, model, metric) group_left ()"
+_AGREED = "on (job, instance, model, version, metric) group_left ()"
 _INFO = _all(c.MODEL_INFO)
 _EVERY = f"group {_BY} ({_INFO})"
 
@@ -45,7 +45,7 @@ def _benchmark() -> str:
     worst = f"({_WORST})"
     return (
         "max by (model, version, window, metric) "
-        f"(0 * {worst} + on (job, instance, model, metric) group_left () ({agreed}))"
+        f"(0 * {worst} + on (job, instance, model, version, metric) group_left () ({agreed}))"
     )
 
 

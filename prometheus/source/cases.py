@@ -88,7 +88,7 @@ def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case
         "missing": (0.0, 0.0),
     }.items():
         series += sizes(name, *(few if name == "few" else (5000, 5000)))
-        series.append(("ml_model_benchmark_min", {**HERE, "model": name, "metric": "accuracy"}, t.values(0.9)))
+        series.append(("ml_model_benchmark_min", model(name, metric="accuracy"), t.values(0.9)))
         if name == "missing":
             continue
         for suffix, bad, good in (("", 0.86, 0.95), ("_lower", lower, 0.94), ("_upper", upper, 0.96)):
@@ -100,7 +100,7 @@ def _performance(alert: str, performance: str, few: tuple[float, float]) -> Case
         series.append((f"{performance}{suffix}", model("fires", window="1d", metric="accuracy"), t.values(bad)))
     # An error has a highest value.
     series += sizes("error")
-    series.append(("ml_model_benchmark_max", {**HERE, "model": "error", "metric": "mae"}, t.values(3)))
+    series.append(("ml_model_benchmark_max", model("error", metric="mae"), t.values(3)))
     for suffix, bad, good in (("", 3.4, 2), ("_lower", 3.2, 1.9), ("_upper", 3.6, 2.1)):
         series.append((f"{performance}{suffix}", model("error", window="1h", metric="mae"), t.values(bad, good)))
     return t.case(alert, model("fires", metric="accuracy"), series, extra=[model("error", metric="mae")])
@@ -120,7 +120,7 @@ def _calibration() -> Case:
     series.append(
         (
             "ml_model_benchmark_max",
-            {**HERE, "model": "agreed", "metric": "expected_calibration_error"},
+            model("agreed", metric="expected_calibration_error"),
             t.values(0.6),
         )
     )
@@ -326,8 +326,7 @@ def _budget(alert: str, lead: int, tail: int, bad: float, under: float, few: flo
     t = Timeline(alert, lead=lead, tail=tail)
     series: list[Series] = []
     for name, (wrong, pace) in {"fires": (bad, 60), "under": (under, 60), "few": (bad, few), "missing": (0, 0)}.items():
-        labels = {**HERE, "model": name, "metric": "accuracy"}
-        series.append(("ml_model_benchmark_min", labels, t.values(0.98)))
+        series.append(("ml_model_benchmark_min", model(name, metric="accuracy"), t.values(0.98)))
         series.append(("ml_model_predictions_total", model(name), t.counts(max(pace, 1))))
         series.append(("ml_model_prediction_failures_total", model(name), t.counts(0)))
         if pace:

@@ -31,7 +31,7 @@ _METRIC = (*MODEL_HERE, "metric")
 _ATTRIBUTE = (*MODEL_HERE, "attribute", "metric")
 _AGREED = "{job=%[1]q,instance=%[2]q,model=%[3]q,metric=%[6]q}"
 _ON_METRIC = "on (job, instance, model, version, metric)"
-_ON_BENCHMARK = "on (job, instance, model, metric) group_left ()"
+_ON_BENCHMARK = "on (job, instance, model, version, metric) group_left ()"
 
 
 def _widened(value: str, end: str) -> str:
@@ -75,7 +75,7 @@ def _below_benchmark(performance: str, size: str, minimum: str, freshest: str, s
 
 
 def _against_benchmark(performance: str) -> str:
-    benchmark = "{job=%[1]q,instance=%[2]q,model=%[3]q,metric=%[5]q}"
+    benchmark = "{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,metric=%[5]q}"
     return (
         by_window(f"{performance}{{SELECT}}", _METRIC, 'printf "%.4g"')
         + "; agreed is"
@@ -211,7 +211,7 @@ ALERTS = [
               - {_ON_METRIC} group_left ()
                 ml_model_performance_reference
             ) > {threshold("calibration_error_excess")}
-            unless on (job, instance, model)
+            unless {ON_MODEL}
             ml_model_benchmark_max{{metric="expected_calibration_error"}}"""),
         "A model's probabilities no longer mean what they say.",
         f'The expected calibration error of {WHERE} is at least {{{{ $value | printf "%.3f" }}}} above the '

@@ -187,8 +187,8 @@ def error_budget() -> list[Group]:
     """Return labelled and bad predictions of the windows over which burn rates are taken, and the budget itself."""
     budget = Record(
         "ml:model_error_budget:ratio",
-        f'1 - max without ({_REPLICA}, metric) (ml_model_benchmark_min{{metric="accuracy"}})',
-        comment="Share of bad predictions that the accuracy benchmark allows.",
+        f'1 - max without ({_REPLICA}, version, metric) (ml_model_benchmark_min{{metric="accuracy"}})',
+        comment="Share of bad predictions that the accuracy benchmark of any version allows.",
     )
     return [Group("ml-error-budget", [budget]), *(_labels(window) for window in BURN_WINDOWS)]
 

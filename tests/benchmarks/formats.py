@@ -105,7 +105,7 @@ def main() -> None:
     settings = ModelSettings.model_validate({"name": "m", "task": "binary", "profile": "m.json"})
     model = Model(settings, profile(), Limits())
     model.admit({"1"})
-    decoder = Decoder([model.schema])
+    decoder = Decoder([model.reference.schema])
     for rows in (1000, 4000, 16000, 64000):
         body = arrow(rows, random)
         decoded = rows / best(partial(decoder.decode, body, time.time()))
@@ -118,7 +118,7 @@ def main() -> None:
         )
         print(f"{both / 1e6:.2f} M both")
     for rows in (1, 100):
-        adapter = KServe(KServeSettings(), {"m": model.profile})
+        adapter = KServe(KServeSettings(), {"m": model.reference.profile})
         work = partial(joined, adapter, cloud_events(rows, random), rows, iter(range(10**9)))
         print(f"kserve, {rows} rows a request: {1000 / best(work) / 1e3:.0f} k events/s joined and written as NDJSON")
 

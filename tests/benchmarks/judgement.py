@@ -75,7 +75,7 @@ def measure(models: dict[str, Model], bodies: list[bytes]) -> dict[str, tuple[fl
     for repeat in range(REPEATS):
         for name, model in list(models.items())[:: 1 if repeat % 2 else -1]:
             gc.collect()
-            decoder = Decoder([model.schema])
+            decoder = Decoder([model.reference.schema])
             counting = 0.0
             fresh = [body.replace(b'"id": "', b'"id": "%d-' % repeat) for body in bodies]
             begin = time.process_time()

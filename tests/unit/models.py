@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlops_exporter.counting.model import Model
+from mlops_exporter.events.columns import by_schema
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.exposition.samples import Collector
 from mlops_exporter.profiling.build import Request, build
@@ -39,15 +40,21 @@ def make_model(
     return Model(validated, profile, Limits())
 
 
+def fresh(model: Model) -> Model:
+    """Return a model of the same profile that has counted nothing."""
+    return Model(model.settings, model.profiles, Limits())
+
+
 def feed(model: Model, events: Sequence[Mapping[str, Any]], batch: int = 2048) -> None:
     """Decode events and count them in batches."""
-    decoder = Decoder([model.schema])
+    decoder = Decoder(model.schemas)
     for start in range(0, len(events), batch):
         lines = [json.dumps({"model": model.name, **event}) for event in events[start : start + batch]]
         decoded = decoder.decode("\n".join(lines).encode(), time.time())
         assert not decoded.refused
-        for columns in decoded.columns.values():
+        for columns in decoded.parts.get(model.name, ()):
             model.admit(set(columns.versions))
+        for columns in by_schema(decoded.parts.get(model.name, ())):
             model.count(columns)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlops_exporter.counting.model import Model
-from mlops_exporter.judging.drift import Comparison
+from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.judging.judge import Verdict
 from mlops_exporter.judging.status import Observer
 from mlops_exporter.profile.profile import Profile
@@ -191,4 +191,4 @@ def model_in(situation: Situation, directory: Path) -> Model:
 
 def observer_of(model: Model) -> Observer:
     """Return what judges a model for the page."""
-    return Observer(model, Comparison(model.layout, model.settings.drift, model.settings.min_samples.drift))
+    return Observer(model, model.reference, Comparisons().of(model.reference))

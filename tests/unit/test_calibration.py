@@ -83,8 +83,8 @@ def test_multiclass_models_have_the_error_of_their_top_class(tmp_path: Path) -> 
         for row, actual in zip(scores, label, strict=True)
     ]
     feed(model, events)
-    sums = Sums(model.layout, model.versions["default"].lifetime)
-    metrics = metrics_of(model.layout)
+    sums = Sums(model.reference.layout, model.versions["default"].lifetime)
+    metrics = metrics_of(model.reference.layout)
     confidence, correct = scores.max(1), scores.argmax(1) == label
     count, hits, total = _bins(confidence, correct)
     error = metrics["expected_calibration_error"](sums)

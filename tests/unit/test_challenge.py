@@ -68,7 +68,7 @@ def test_the_paired_difference_is_that_of_the_same_events(tmp_path: Path) -> Non
     assert model.labels_unmatched == 0
     assert model.labels_duplicate == 10
     lifetime = {name: version.lifetime for name, version in model.versions.items()}
-    assert [lifetime[name][model.layout.labels.start] for name in ("1", "2")] == [N, 1000]
+    assert [lifetime[name][model.reference.layout.labels.start] for name in ("1", "2")] == [N, 1000]
 
 
 def _delong(y: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> tuple[float, float]:

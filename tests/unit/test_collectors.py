@@ -16,6 +16,7 @@ from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.exposition.catalogue import all_metrics
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.service.service import Service
+from mlops_exporter.settings.models import Limits
 from tests.unit import pipeline
 from tests.unit.pipeline import CLASSES, Event
 
@@ -299,9 +300,9 @@ def test_a_failing_model_server_is_counted() -> None:
 def test_ledgers_stay_whole_numbers(busy: Service) -> None:
     for model in busy.models:
         for version in model.versions.values():
-            counts = version.lifetime[model.layout.predictions.start : model.layout.labels.stop]
+            counts = version.lifetime[model.reference.layout.predictions.start : model.reference.layout.labels.stop]
             assert np.array_equal(counts, np.round(counts))
-            vectors = model.layout.sections["vectors"]  # sums of cosines and products, of either sign
+            vectors = model.reference.layout.sections["vectors"]  # sums of cosines and products, of either sign
             others = np.delete(version.lifetime, np.arange(vectors.start, vectors.stop))
             assert others.min() >= 0 or model.name == "regression"
 
@@ -309,8 +310,8 @@ def test_ledgers_stay_whole_numbers(busy: Service) -> None:
 def expecting(model_version: str = "7") -> Model:
     """The model of a service that has just started."""
     (model,) = pipeline.service("binary").models
-    provenance = replace(model.profile.provenance, model_version=model_version)
-    model.profile = replace(model.profile, provenance=provenance)
+    provenance = replace(model.reference.profile.provenance, model_version=model_version)
+    model = Model(model.settings, replace(model.reference.profile, provenance=provenance), Limits())
     model.expect()
     return model
 
@@ -359,10 +360,10 @@ def test_a_version_that_no_window_shows_gives_its_place_to_a_new_one() -> None:
     assert take({"version": "new", "prediction": "no"}, at=3000) == ["too_many_versions"]
     assert not take({"version": "new", "prediction": "no"}, at=3700)
     assert list(model.versions) == ["new", "waits"]  # the join knows them by their places
-    assert model.versions["new"].lifetime[model.layout.predictions] == 1
+    assert model.versions["new"].lifetime[model.reference.layout.predictions] == 1
     assert take(old, at=3800) == ["too_many_versions"]  # one is in use, the other waits for a label
     assert not take({"id": "w", "label": "yes"}, at=3900)
-    assert model.versions["waits"].lifetime[model.layout.labels] == 1
+    assert model.versions["waits"].lifetime[model.reference.layout.labels] == 1
     assert not take(old, at=7600)
     assert list(model.versions) == ["new", "old"]
-    assert model.versions["old"].lifetime[model.layout.predictions] == 1
+    assert model.versions["old"].lifetime[model.reference.layout.predictions] == 1

@@ -148,7 +148,7 @@ def state_after(profile: Profile, *bodies: bytes) -> tuple[dict[str, Any], list[
         {"name": "m", "task": profile.task, "profile": "p", "windows": [WINDOW], "fairness": _fairness(profile)}
     )
     model = Model(settings, profile, Limits())
-    decoder = Decoder([model.schema])
+    decoder = Decoder([model.reference.schema])
     parts: list[Columns] = []
     refused: list[tuple[int, Reason]] = []
     for body in bodies:
@@ -161,7 +161,7 @@ def state_after(profile: Profile, *bodies: bytes) -> tuple[dict[str, Any], list[
     state = model.state()
     return {
         **{name: state[name] for name in state if name != "join"},
-        "waiting": model.join.waiting_predictions,
+        "waiting": model.joins.main.waiting_predictions,
     }, refused
 
 
@@ -187,7 +187,8 @@ def test_the_same_sums(reference: Profile, flat_groups: bool, vectors: Any) -> N
     assert refused == refused_arrow
     equal(from_arrow, from_json)
     assert from_json["labels_duplicate"] + from_json["predictions_duplicate"] > 10
-    section = from_json["places"]
+    version = next(iter(from_json["versions"].values()))
+    section = version["places"]
     for name in ("text", "groups"):
         assert any(name in place for place in section)
 

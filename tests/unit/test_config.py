@@ -125,7 +125,7 @@ def test_profiles_are_beside_the_configuration(directory: Path, monkeypatch: pyt
     (directory / "mlops-exporter.yml").write_text("models: [{name: m, task: binary, profile: credit.json}]")
     monkeypatch.chdir("/")
     _, profiles = config.read(directory / "mlops-exporter.yml")
-    assert profiles["m"].task == "binary"
+    assert profiles["m"].newest.task == "binary"
 
 
 GOOD = "{name: m, task: binary, profile: credit.json"

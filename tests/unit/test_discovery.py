@@ -7,7 +7,7 @@ from scipy.stats import false_discovery_control
 from mlops_exporter.collectors.data import DataCollector
 from mlops_exporter.statistics import discovery, drift, thresholds
 from mlops_exporter.statistics.drift import Statistic
-from tests.unit.models import feed, make_model, samples
+from tests.unit.models import feed, fresh, make_model, samples
 
 FEATURES, BINS, ALPHA = 200, 10, 0.01
 
@@ -79,16 +79,16 @@ def test_drift_is_weighted_by_what_matters_to_the_model(tmp_path: Path) -> None:
     table["p"] = (3 * x[:, 0] + x[:, 1]).tolist()
     request = {"task": "regression", "prediction": "p", "features": ("x0", "x1", "x2")}
     model = make_model(tmp_path, table, request)
-    importances = model.profile.importances
+    importances = model.reference.profile.importances
     assert importances["x0"] == pytest.approx(0.9, abs=0.02)
     assert importances["x2"] < 0.01
     where = '{model="m",version="default",window="1h"'
     weighted = []
     for moved in (0, 2):
-        model.versions.clear()
-        fresh = rng.normal(0, 1, (2000, 3))
-        fresh[:, moved] += 1.0
-        feed(model, [{"features": {f"x{i}": v for i, v in enumerate(row)}, "prediction": 0} for row in fresh.tolist()])
+        model = fresh(model)
+        values = rng.normal(0, 1, (2000, 3))
+        values[:, moved] += 1.0
+        feed(model, [{"features": {f"x{i}": v for i, v in enumerate(row)}, "prediction": 0} for row in values.tolist()])
         found = samples(DataCollector([model]))
         assert found[f"ml_model_drifted_features_controlled{where}}}"] == 1
         weighted.append(found[f'ml_model_weighted_drift{where},statistic="psi"}}'])
@@ -103,4 +103,4 @@ def test_importances_of_the_user_go_before(tmp_path: Path) -> None:
     table = {"a": [1.0, 2.0] * 50, "b": [3.0, 4.0] * 50, "p": [0.0, 1.0] * 50}
     request = {"task": "regression", "prediction": "p", "importances": {"b": 3.0, "a": 1.0}}
     model = make_model(tmp_path, table, request)
-    assert model.profile.importances == {"a": 0.25, "b": 0.75}
+    assert model.reference.profile.importances == {"a": 0.25, "b": 0.75}

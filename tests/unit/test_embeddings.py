@@ -13,7 +13,7 @@ from mlops_exporter.profile.profile import load, save
 from mlops_exporter.profile.vectors import to_vectors
 from mlops_exporter.profiling.build import Request, build
 from mlops_exporter.settings.models import Limits, ModelSettings
-from tests.unit.models import WINDOW, feed, samples
+from tests.unit.models import WINDOW, feed, fresh, samples
 
 DIMENSIONS = 48
 WHERE = '{model="m",version="default",window="1h",feature="text",statistic="'
@@ -47,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def found(model: Model, vectors: list[Any]) -> dict[str, tuple[float, float]]:
-    model.versions.clear()
+    model = fresh(model)
     feed(model, [{"features": {"text": vector, "length": 1.0}, "prediction": 1} for vector in vectors])
     values = samples(MultivariateCollector([model]))
     return {
@@ -80,7 +80,7 @@ def test_each_statistic_sees_its_own_kind_of_drift(model: Model, change: dict[st
 def test_values_are_those_of_the_vectors(model: Model) -> None:
     vectors = texts(300, 3, shift=0.2)
     drift = found(model, vectors.tolist())
-    mean, reference = vectors.mean(0), np.array(model.profile.embeddings["text"].means)
+    mean, reference = vectors.mean(0), np.array(model.reference.profile.embeddings["text"].means)
     cosine = mean @ reference / np.linalg.norm(mean) / np.linalg.norm(reference)
     assert drift["cosine"][0] == pytest.approx(1 - cosine, abs=1e-6)
     known = np.array([row for number, row in enumerate(texts(4000, 1)) if number % 50])
@@ -104,7 +104,7 @@ def test_cells_to_vectors() -> None:
 
 @pytest.mark.simulation
 def test_without_drift_the_false_alarm_rate_is_kept(model: Model) -> None:
-    reference = model.profile.embeddings["text"]
+    reference = model.reference.profile.embeddings["text"]
     counts, alpha, windows = EmbeddingCounts(reference), 0.05, 400
     drift = EmbeddingDrift(reference, alpha, 0.0, 10)
     cells = np.zeros((windows, counts.cells))

@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as sklearn
 
 from mlops_exporter.collectors.estimation import EstimationCollector
-from tests.unit.models import feed, make_model, samples
+from tests.unit.models import feed, fresh, make_model, samples
 
 Table = dict[str, list[Any]]
 
@@ -58,8 +58,8 @@ def test_estimates_follow_the_realised_value_under_covariate_shift(
     tmp_path: Path, shift: float, distortion: float
 ) -> None:
     model = make_model(tmp_path, binary(20_000, 1, distortion=distortion), BINARY)
-    assert model.profile.calibrator is not None
-    assert model.profile.calibrator.isotonic == [distortion != 1.0]
+    assert model.reference.profile.calibrator is not None
+    assert model.reference.profile.calibrator.isotonic == [distortion != 1.0]
     table = binary(4000, 11, shift=shift, distortion=distortion)
     feed(model, events(table, labelled=False))
     found = samples(EstimationCollector([model]))
@@ -95,7 +95,7 @@ def test_realised_accuracy_falls_into_the_range_nineteen_times_in_twenty(tmp_pat
         if window == 0:
             model = make_model(tmp_path, reference, BINARY, min_samples={"performance": 10})
         table = binary(n, 1000 + 2 * window, shift=0.7, distortion=2.0)
-        model.versions.clear()
+        model = fresh(model)
         feed(model, events(table, labelled=False))
         found = samples(EstimationCollector([model]))
         for metric, value in realised(table).items():
@@ -174,8 +174,8 @@ REGRESSION = {"task": "regression", "label": "y", "prediction": "p", "features":
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_expected_errors_follow_the_realised_ones_under_covariate_shift(tmp_path: Path, shift: float) -> None:
     model = make_model(tmp_path, regression(20_000, 1), REGRESSION)
-    assert model.profile.losses is not None
-    assert model.profile.losses.explained > 0.1
+    assert model.reference.profile.losses is not None
+    assert model.reference.profile.losses.explained > 0.1
     table = regression(4000, 2, shift=shift)
     feed(model, [{"features": {"x": x, "z": z}, "prediction": p} for x, z, p, _ in zip(*table.values(), strict=True)])
     found = samples(EstimationCollector([model]))
@@ -198,6 +198,6 @@ def test_the_gap_of_errors_shows_concept_drift(tmp_path: Path) -> None:
 
 def test_the_family_can_be_switched_off(tmp_path: Path) -> None:
     model = make_model(tmp_path, binary(500, 1), BINARY, estimation={"enabled": False})
-    assert model.estimation is None
+    assert model.reference.estimation is None
     feed(model, events(binary(200, 2), labelled=True))
     assert samples(EstimationCollector([model])) == {}

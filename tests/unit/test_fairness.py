@@ -261,7 +261,7 @@ def test_configuration_faults_say_what_would_be_right(tmp_path: Path) -> None:
 def test_groups_of_other_shapes_are_read_or_refused(tmp_path: Path) -> None:
     table = population(300, RNG)
     model = make_model(tmp_path, table, BINARY, fairness=FAIRNESS)
-    decoder = Decoder([model.schema])
+    decoder = Decoder([model.reference.schema])
     lines = [
         '{"model":"m","score":0.7,"groups":["female"]}',
         '{"model":"m","score":0.7,"groups":{"sex":5}}',
@@ -271,8 +271,10 @@ def test_groups_of_other_shapes_are_read_or_refused(tmp_path: Path) -> None:
     decoded = decoder.decode("\n".join(lines).encode(), 1e9)
     assert decoded.refused == [(1, "bad_groups")]
     columns = decoded.columns["m"]
-    groups = model.schema.group_array(columns, columns.features.encoded(model.schema)).astype(int)
-    names = [[model.schema.attributes.groups[a][code] for a, code in enumerate(row)] for row in groups.tolist()]  # type: ignore[union-attr]
+    groups = model.reference.schema.group_array(columns, columns.features.encoded(model.reference.schema)).astype(int)
+    attributes = model.reference.schema.attributes
+    assert attributes is not None
+    names = [[attributes.groups[a][code] for a, code in enumerate(row)] for row in groups.tolist()]
     assert names == [
         ["other", "unknown", "unknown"],
         ["unknown", "unknown", "unknown"],
@@ -303,7 +305,7 @@ def test_groups_survive_a_restart_while_labels_are_awaited(
             "estimation": EstimationSettings(enabled=estimated),
         }
     )
-    again = type(model)(settings, model.profile, Limits())
+    again = type(model)(settings, model.reference.profile, Limits())
     again.seed = model.seed
     again.restore(unpack(pack(model.state())))
     feed(again, [{"id": str(number), "label": label} for number, label in enumerate(table["label"])])
@@ -315,7 +317,9 @@ def test_groups_survive_a_restart_while_labels_are_awaited(
             name != "sex*age" or {"name": "age", "edges": [30, 50]} in attributes
         )
         expected = Counter(groups_of(table, name)) if known else Counter({"unknown": len(table["sex"])})
-        assert again.group_counts is not None
-        for group in again.group_counts.attributes.groups[again.group_counts.attributes.names.index(name)]:
+        assert again.reference.group_counts is not None
+        for group in again.reference.group_counts.attributes.groups[
+            again.reference.group_counts.attributes.names.index(name)
+        ]:
             where = f'{{model="m",version="default",attribute="{name}",window="1h",group="{group}"}}'
             assert found[f"ml_group_window_labels{where}"] == expected[group], where

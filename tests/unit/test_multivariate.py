@@ -55,18 +55,18 @@ def test_a_rotation_with_unchanged_marginals_is_seen_by_both_and_by_no_single_fe
 def test_without_drift_the_false_alarm_rate_is_kept(tmp_path: Path, lognormal: bool) -> None:
     alpha, draws = 0.05, 600
     model = make_model(tmp_path, table_of(correlated(20_000, 1, 0.5, lognormal=lognormal)), REQUEST)
-    reference = model.profile.vectors
+    reference = model.reference.profile.vectors
     assert reference is not None
-    assert model.vectors is not None
+    assert model.reference.vectors is not None
     drift = VectorDrift(reference, alpha, {}, 100)
-    vector_map = VectorMap.of(reference, model.layout.numeric)
+    vector_map = VectorMap.of(reference, model.reference.layout.numeric)
     for n in (100, 1000, 10_000):
         windows = draws if n < 10_000 else 200
-        cells = np.zeros((windows, model.vectors.cells))
+        cells = np.zeros((windows, model.reference.vectors.cells))
         for window in range(windows):
             x = correlated(n, 10_000 * n + window, 0.5, lognormal=lognormal)
-            model.vectors.count(cells[window], vector_map(np.ascontiguousarray(x.T)))
-        values, thresholds = drift.compare(model.vectors.sums(cells))
+            model.reference.vectors.count(cells[window], vector_map(np.ascontiguousarray(x.T)))
+        values, thresholds = drift.compare(model.reference.vectors.sums(cells))
         rates = (values > thresholds).mean(axis=0)
         tolerance = 3 * np.sqrt(alpha * (1 - alpha) / windows)
         assert (np.abs(rates - alpha) <= tolerance + 0.01).all(), (n, rates)
@@ -74,16 +74,18 @@ def test_without_drift_the_false_alarm_rate_is_kept(tmp_path: Path, lognormal: b
 
 def test_default_effects_let_a_small_shift_of_one_feature_pass_and_catch_a_joint_one(tmp_path: Path) -> None:
     model = make_model(tmp_path, table_of(correlated(20_000, 1, 0.5)), REQUEST)
-    reference = model.profile.vectors
+    reference = model.reference.profile.vectors
     assert reference is not None
-    assert model.vectors is not None
+    assert model.reference.vectors is not None
     drift = VectorDrift(reference, 0.01, {"mmd": 0.05, "pca_reconstruction": 0.1}, 100)
-    vector_map = VectorMap.of(reference, model.layout.numeric)
+    vector_map = VectorMap.of(reference, model.reference.layout.numeric)
     alarms = []
     for shift in (np.array([0.05, 0, 0, 0, 0, 0]), np.full(6, 0.5)):
-        cells = np.zeros((1, model.vectors.cells))
-        model.vectors.count(cells[0], vector_map(np.ascontiguousarray((correlated(100_000, 3, 0.5) + shift).T)))
-        values, thresholds = drift.compare(model.vectors.sums(cells))
+        cells = np.zeros((1, model.reference.vectors.cells))
+        model.reference.vectors.count(
+            cells[0], vector_map(np.ascontiguousarray((correlated(100_000, 3, 0.5) + shift).T))
+        )
+        values, thresholds = drift.compare(model.reference.vectors.sums(cells))
         alarms.append(bool((values > thresholds)[0, 0]))
     assert alarms == [False, True]
 
@@ -139,10 +141,10 @@ def test_constants_alone_have_no_components(tmp_path: Path) -> None:
 
 def test_missing_and_invalid_values_count_as_the_mean(tmp_path: Path) -> None:
     model = make_model(tmp_path, table_of(correlated(500, 1, 0.5, features=2)), REQUEST)
-    reference = model.profile.vectors
+    reference = model.reference.profile.vectors
     assert reference is not None
-    vectors = VectorMap.of(reference, model.layout.numeric)(np.array([[np.nan, np.inf], [1e9, -1e9]]))
+    vectors = VectorMap.of(reference, model.reference.layout.numeric)(np.array([[np.nan, np.inf], [1e9, -1e9]]))
     np.testing.assert_array_equal(vectors.values, [[0, 0], [5, -5]])
-    variable = model.profile.features["x0"]
+    variable = model.reference.profile.features["x0"]
     assert isinstance(variable, NumericVariable)
     assert reference.means[0] == variable.mean

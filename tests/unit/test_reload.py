@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mlops_exporter.counting.join import Join
+from mlops_exporter.counting.join import Join, Transfer
 from mlops_exporter.counting.model import Model
 from mlops_exporter.ingest.journal import Journal
 from mlops_exporter.ingest.store import Store
@@ -52,7 +52,9 @@ def busy(profile: Profile, **settings: Any) -> Model:
 
 def comparable(tree: Any) -> Any:
     """A state without what says nothing: rows of the join that are free."""
-    return json.loads(json.dumps(tree, default=lambda array: np.asarray(array).astype(float).tolist()))
+    return json.loads(
+        json.dumps(tree, default=lambda it: it.decode() if isinstance(it, bytes) else it.astype(float).tolist())
+    )
 
 
 SEX = {"attributes": ["country"]}
@@ -78,17 +80,17 @@ def test_a_reload_keeps_what_a_restart_keeps(settings: dict[str, Any]) -> None:
     profile = profiles()["credit"]
     former = busy(profile)
     taken, restored = make(profile, **settings), make(profile, **settings)
-    assert taken.basis == former.basis
+    assert taken.reference.basis == former.reference.basis
     restored.restore(unpack(pack(former.state())))
     taken.take_over(former)
     assert comparable(taken.state()) == comparable(restored.state())
     version = taken.versions["1"]
-    assert version.lifetime[taken.layout.predictions] == 10
-    assert version.lifetime[taken.layout.labels] == 3
-    assert (taken.waiting, taken.join.waiting_labels) == (7, 1)
+    assert version.lifetime[taken.reference.layout.predictions] == 10
+    assert version.lifetime[taken.reference.layout.labels] == 3
+    assert (taken.waiting, taken.joins.main.waiting_labels) == (7, 1)
     for model in (taken, restored):
         feed(model, [{"id": n, "ts": NOW, "label": 1} for n in range(10)])
-        assert model.versions["1"].lifetime[model.layout.labels] == 10
+        assert model.versions["1"].lifetime[model.reference.layout.labels] == 10
         assert (model.labels_duplicate, model.labels_unmatched, model.waiting) == (3, 0, 0)
         feed(model, [{"id": 5, "version": "1", "score": 0.8}])
         assert model.predictions_duplicate == 1
@@ -97,24 +99,23 @@ def test_a_reload_keeps_what_a_restart_keeps(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("settings", [{"threshold": 0.9}, {"performance_time": "prediction"}])
 def test_what_decides_how_events_are_counted_begins_anew(settings: dict[str, Any]) -> None:
     former, following = make(profiles()["credit"]), make(profiles()["credit"], **settings)
-    assert former.basis != following.basis
-    assert former.state_name != following.state_name
+    assert former.reference.basis != following.reference.basis
 
 
 def test_a_threshold_that_decides_nothing_is_no_reason_to_begin_anew() -> None:
-    assert make(profiles()["price"]).basis == make(profiles()["price"], threshold=0.9).basis
+    assert make(profiles()["price"]).reference.basis == make(profiles()["price"], threshold=0.9).reference.basis
 
 
 def test_kept_windows_stay_and_new_ones_begin_empty() -> None:
     profile = profiles()["credit"]
     following = make(profile, windows=["15m", "2h"])
     following.take_over(busy(profile))
-    kept, new = following.versions["1"].totals(NOW)[:, following.layout.predictions].ravel()
+    kept, new = following.versions["1"].totals(NOW)[:, following.reference.layout.predictions].ravel()
     assert [kept, new] == [10, 0]
     late = {"id": "late", "version": "1", "ts": NOW - 50, "score": 0.8, "label": 1}
     feed(following, [late, {"id": 0, "ts": NOW, "label": 0}])  # corrects what the new window has never counted
     assert following.labels_corrected == 1
-    kept, new = following.versions["1"].totals(NOW)[:, following.layout.confusion]
+    kept, new = following.versions["1"].totals(NOW)[:, following.reference.layout.confusion]
     assert kept.tolist() == [0, 0, 1, 3]
     assert new.tolist() == [0, 0, 0, 1]
 
@@ -135,13 +136,13 @@ def test_other_attributes_begin_anew_and_nothing_is_subtracted_from_them() -> No
     following = make(profile, fairness=SEX)
     following.take_over(busy(profile))
     feed(following, [{"id": 0, "ts": NOW, "label": 0}, {"id": 5, "ts": NOW, "label": 1}])
-    assert following.group_counts is not None
-    section = following.layout.cells_of(following.group_counts)
+    assert following.reference.group_counts is not None
+    section = following.reference.layout.cells_of(following.reference.group_counts)
     for totals in following.versions["1"].totals(NOW):
         assert totals[section].min() == 0
-        groups = following.group_counts.sums(totals[section], 0)
-        assert groups[:, following.group_counts.layout.labels].ravel().tolist() == [0, 0, 0, 0, 1], "unknown"
-        assert totals[following.layout.confusion].tolist() == [0, 0, 0, 4]
+        groups = following.reference.group_counts.sums(totals[section], 0)
+        assert groups[:, following.reference.group_counts.layout.labels].ravel().tolist() == [0, 0, 0, 0, 1], "unknown"
+        assert totals[following.reference.layout.confusion].tolist() == [0, 0, 0, 4]
     assert (following.labels_duplicate, following.labels_corrected) == (1, 0), "no correction of what it cannot find"
 
 
@@ -150,10 +151,10 @@ def test_outputs_keep_their_columns_when_others_come_before_them() -> None:
     keys, ones = np.array([5, 6], np.uint64), np.ones(2)
     outputs = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     former.predict(keys, ones, np.zeros(2, np.intp), outputs, np.full(2, np.nan))
-    columns = [0, -1, 2, 1]
+    transfer = Transfer({0: [0, -1, 2, 1]})
     restored, taken = Join(4, 1, 1e6, 100, 100), Join(4, 1, 1e6, 100, 100)
-    restored.restore(unpack(pack(former.state())), columns)
-    taken.take_over(former, columns, elsewhere=False)
+    restored.restore(unpack(pack(former.state())), transfer)
+    taken.take_over(former, transfer)
     for join in (restored, taken):
         assert join.waiting_predictions.tolist() == [2]
         pairs = join.label(keys, ones, ones).pairs
@@ -233,9 +234,12 @@ def test_unchanged_models_are_the_same_objects(site: Site) -> None:
     reload(service)
     assert service.assembly is not former
     assert service.assembly.models["price"] is former.models["price"] is service.intake.models["price"]
-    assert service.assembly.observers["price"] is former.observers["price"]
+    price = service.assembly.models["price"].reference
+    (observer,) = [each for each in service.assembly.observers if each.reference is price]
+    assert observer in list(former.observers)
     assert service.assembly.models["credit"] is not former.models["credit"]
-    assert service.assembly.comparisons["credit"] is former.comparisons["credit"]
+    credit = service.assembly.models["credit"].reference
+    assert service.assembly.comparisons.of(credit) is former.comparisons.of(credit)
 
 
 def test_the_former_assembly_leaves_no_trace(site: Site) -> None:

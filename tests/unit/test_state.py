@@ -12,6 +12,7 @@ from mlops_exporter.demo.feeder import Feeder
 from mlops_exporter.demo.run import CONFIG
 from mlops_exporter.exposition.text import render
 from mlops_exporter.ingest.intake import Intake, SourceCounts
+from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.judging.status import HISTORY_POINTS, ModelState, Observer, source_state
 from mlops_exporter.service import configuration as config
 from mlops_exporter.settings.models import Limits
@@ -26,8 +27,9 @@ class Exporter:
     def __init__(self) -> None:
         settings, profiles = config.read(CONFIG)
         self.models = [Model(model, profiles[model.name], Limits()) for model in settings.models]
-        self.data = DataCollector(self.models)
-        self.observers = {m.name: Observer(m, self.data.comparisons[m.name]) for m in self.models}
+        self.comparisons = Comparisons()
+        self.data = DataCollector(self.models, self.comparisons)
+        self.observers = {m.name: Observer(m, m.reference, self.comparisons.of(m.reference)) for m in self.models}
         self.intake = Intake(self.models, ["push"], Limits())
         self.feeder = Feeder()
         self.now = START
@@ -102,8 +104,8 @@ def test_it_says_what_the_metrics_say(exporter: Exporter) -> None:
         assert exporter.metric("ml_model_predictions_total", model=name)["1",] == state.predictions
         assert exporter.metric("ml_model_label_coverage_ratio", **labels).get(()) == state.label_coverage
         bounds = (
-            exporter.metric("ml_model_benchmark_min", model=name),
-            exporter.metric("ml_model_benchmark_max", model=name),
+            exporter.metric("ml_model_benchmark_min", model=name, version="1"),
+            exporter.metric("ml_model_benchmark_max", model=name, version="1"),
         )
         assert [headline.minimum, headline.maximum] == [bound.get((headline.metric,)) for bound in bounds]
         lower, upper = (exporter.metric(f"ml_model_performance{end}", **labels) for end in ("_lower", "_upper"))
@@ -135,7 +137,8 @@ def test_what_drifted_is_as_many_as_are_counted(exporter: Exporter) -> None:
 
 
 def test_history_is_bounded(exporter: Exporter) -> None:
-    observer = Observer(exporter.models[0], exporter.data.comparisons["mpg"])
+    (model, *_) = exporter.models
+    observer = Observer(model, model.reference, exporter.comparisons.of(model.reference))
     exporter.run_to(110)
     for second in range(HISTORY_POINTS + 5):
         observer.record(exporter.now + second)

@@ -269,7 +269,7 @@ def test_the_state_of_every_schema_is_read(tmp_path: Path, schema: str) -> None:
     for _ in range(2):  # as it was left, and as it was brought up to date
         intake = asyncio.run(start(directory))
         (model,) = intake.models.values()
-        counted = model.versions["1"].lifetime[model.layout.predictions.start]
+        counted = model.versions["1"].lifetime[model.reference.layout.predictions.start]
         assert (intake.sources["push"].accepted, counted) == (60, 60 if named else 20)
         assert model.waiting == (30 if named else 10)
     with closing(sqlite3.connect(directory / FILE)) as connection:

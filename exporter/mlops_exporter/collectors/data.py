@@ -1,16 +1,16 @@
 """Distributions, drift and quality of features, predictions and labels, for every model and version."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mlops_exporter.arrays import Floats
-from mlops_exporter.collectors.family import Family, Versions
+from mlops_exporter.collectors.family import Family, Versions, Views
 from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
-from mlops_exporter.judging.drift import Comparison
+from mlops_exporter.judging.drift import Comparison, Comparisons
 from mlops_exporter.judging.quality import Quality
 from mlops_exporter.profile.bins import INVALID, MISSING, CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
@@ -19,16 +19,13 @@ from mlops_exporter.statistics.discovery import weighted_mean
 
 
 class DataCollector:
-    """Distributions, drift and quality of features, predictions and labels, for every model and version.
-
-    `known` are comparisons made before, by model: their thresholds took some work.
-    """
+    """Distributions, drift and quality of features, predictions and labels, for every model and version."""
 
     name = "data"
 
-    def __init__(self, models: Sequence[Model], known: Mapping[str, Comparison] = MappingProxyType({})) -> None:
-        self._views = [_DataView(model, known.get(model.name)) for model in models]
-        self.comparisons = {model.name: view.comparison for model, view in zip(models, self._views, strict=True)}
+    def __init__(self, models: Sequence[Model], comparisons: Comparisons | None = None) -> None:
+        comparisons = comparisons or Comparisons()
+        self._views = Views(models, lambda model, reference: _DataView(model, reference, comparisons.of(reference)))
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -37,16 +34,17 @@ class DataCollector:
 
 
 class _DataView:
-    def __init__(self, model: Model, known: Comparison | None) -> None:
+    def __init__(self, model: Model, reference: Reference, comparison: Comparison) -> None:
         self._model = model
-        settings, layout, profile = model.settings, model.layout, model.profile
-        self.comparison = known or Comparison(layout, settings.drift, settings.min_samples.drift)
+        self._reference = reference
+        settings, layout, profile = model.settings, reference.layout, reference.profile
+        self.comparison = comparison
         self._windows = [format_duration(length) for length in settings.windows]
-        self._versions = Versions(model)
+        self._versions = Versions(model, reference)
         variables = {name: profile.features[name] for name in layout.feature_names}
         cells, kept, self._bin_labels = _exported_bins(layout.features, variables)
         self._cells, self._kept = np.array(cells, np.intp), np.array(kept, np.intp)
-        self._reference = _reference_ratios(profile, layout.feature_names)
+        self._ratios = _reference_ratios(profile, layout.feature_names)
         self._reference_values = [float(sum(profile.features[name].counts)) for name in layout.feature_names]
         self._quality = Quality(layout, settings.min_samples.performance)
         importances = profile.importances
@@ -60,20 +58,20 @@ class _DataView:
             yield from self._rolling(self._versions.family, self._versions.totals(now))
 
     def _counters(self, count: int, ledgers: Floats) -> Iterator[Samples]:
-        layout, family = self._model.layout, self._versions.family
+        layout, family = self._reference.layout, self._versions.family
         yield family(catalogue.MODEL_FEATURES, [len(layout.feature_names)] * count)
         if not layout.feature_names:
             return
         values = np.add.reduceat(ledgers, self._cells, axis=1)[:, self._kept]
         yield family.zipped(catalogue.FEATURE_VALUES, values, lambda: self._bin_labels)
-        yield family.zipped(catalogue.FEATURE_REFERENCE, np.tile(self._reference, count), lambda: self._bin_labels)
+        yield family.zipped(catalogue.FEATURE_REFERENCE, np.tile(self._ratios, count), lambda: self._bin_labels)
         yield family(catalogue.FEATURE_REFERENCE_VALUES, self._reference_values * count, layout.feature_names)
         if self._importances is not None:
             yield family(catalogue.FEATURE_IMPORTANCE, np.tile(self._importances, count), layout.feature_names)
         yield family(catalogue.FEATURE_OUT_OF_RANGE, self._quality.outside_range(ledgers), layout.numeric)
 
     def _rolling(self, family: Family, totals: Floats) -> Iterator[Samples]:
-        windows, names, count = self._windows, self._model.layout.feature_names, self.comparison.features
+        windows, names, count = self._windows, self._reference.layout.feature_names, self.comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
             drift = self.comparison.compare(totals)
             yield from self._shares(family, totals)
@@ -100,7 +98,7 @@ class _DataView:
                 yield family(threshold, thresholds[:, index], windows, statistics)
 
     def _shares(self, family: Family, totals: Floats) -> Iterator[Samples]:
-        layout, windows = self._model.layout, self._windows
+        layout, windows = self._reference.layout, self._windows
         if not layout.feature_names:
             return
         shares = self._quality.shares(totals)

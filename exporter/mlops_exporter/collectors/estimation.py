@@ -7,6 +7,7 @@ import numpy as np
 from mlops_exporter.collectors.family import Family
 from mlops_exporter.counting.estimation import ClassEstimation, LossEstimation
 from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
@@ -23,24 +24,27 @@ class EstimationCollector:
     name = "estimation"
 
     def __init__(self, models: Sequence[Model]) -> None:
-        self._models = [(model, model.estimation) for model in models if model.estimation is not None]
+        self._models = models
         self._families: dict[tuple[str, str], Family] = {}
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
-        for model, estimation in self._models:
-            for name, version in model.versions.items():
-                family = self._families.setdefault((model.name, name), Family(model.name, name))
-                yield from _counters(family, model, estimation, version)
-                yield from _rolling(family, model, estimation, version, now)
+        for reference in [reference for model in self._models for reference in model.references]:
+            if (estimation := reference.estimation) is None:
+                continue
+            for name, version in reference.versions.items():
+                model = reference.settings.name
+                family = self._families.setdefault((model, name), Family(model, name))
+                yield from _counters(family, reference, estimation, version)
+                yield from _rolling(family, reference, estimation, version, now)
 
 
 def _counters(
-    family: Family, model: Model, estimation: ClassEstimation | LossEstimation, version: Version
+    family: Family, reference: Reference, estimation: ClassEstimation | LossEstimation, version: Version
 ) -> Iterator[Samples]:
-    cells = version.lifetime[model.layout.cells_of(estimation)]
+    cells = version.lifetime[reference.layout.cells_of(estimation)]
     if isinstance(estimation, ClassEstimation):
-        classes = model.profile.classes
+        classes = reference.profile.classes
         yield family(catalogue.EXPECTED_CONFUSION, estimation.expected_confusion(cells), classes, classes)
     else:
         absolute, squared = estimation.loss_sums(cells)
@@ -49,10 +53,10 @@ def _counters(
 
 
 def _rolling(
-    family: Family, model: Model, estimation: ClassEstimation | LossEstimation, version: Version, now: float
+    family: Family, reference: Reference, estimation: ClassEstimation | LossEstimation, version: Version, now: float
 ) -> Iterator[Samples]:
-    windows = [format_duration(length) for length in model.settings.windows]
-    layout, least = model.layout, model.settings.min_samples.performance
+    windows = [format_duration(length) for length in reference.settings.windows]
+    layout, least = reference.layout, reference.settings.min_samples.performance
     totals = version.totals(now)
     realised = Sums(layout, totals)
     metrics = metrics_of(layout)

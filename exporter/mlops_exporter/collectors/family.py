@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition.catalogue import Metric
 from mlops_exporter.exposition.samples import Rows, Samples
@@ -41,20 +43,41 @@ class Family:
         return Samples(kept, np.ravel(values))
 
 
-class Versions:
-    """The versions of a model, whose metrics are worked out together: one more costs little beside the first."""
+V = TypeVar("V")
 
-    def __init__(self, model: Model) -> None:
+
+class Views(Generic[V]):
+    """What is made of each reference of some models when it first appears; it goes with its reference."""
+
+    def __init__(self, models: Sequence[Model], make: Callable[[Model, Reference], V]) -> None:
+        self._models = models
+        self._make = make
+        self._views: dict[Reference, V] = {}
+
+    def __iter__(self) -> Iterator[V]:
+        self._views = {
+            reference: self._views[reference] if reference in self._views else self._make(model, reference)
+            for model in self._models
+            for reference in model.references
+        }
+        return iter(self._views.values())
+
+
+class Versions:
+    """The versions of a reference, whose metrics are worked out together: one more costs little beside the first."""
+
+    def __init__(self, model: Model, reference: Reference) -> None:
         self._model = model
+        self._reference = reference
         self._names: list[str] = []
         self.family = Family(model.name)
 
     def __iter__(self) -> Iterator[Version]:
-        return iter(self._model.versions.values())
+        return iter(self._reference.versions.values())
 
     def update(self) -> int:
         """Let `family` be that of all versions there are; returns how many these are."""
-        if (names := list(self._model.versions)) != self._names:
+        if (names := list(self._reference.versions)) != self._names:
             self._names = names
             self.family = Family(self._model.name, versions=names)
         return len(names)

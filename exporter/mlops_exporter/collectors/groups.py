@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from mlops_exporter.collectors.family import Family
+from mlops_exporter.collectors.family import Family, Views
 from mlops_exporter.counting.groups import GroupCounts
 from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
@@ -21,23 +22,34 @@ class GroupCollector:
     name = "groups"
 
     def __init__(self, models: Sequence[Model]) -> None:
-        self._models = [model for model in models if model.group_counts is not None]
-        self._benchmarks = [sample for model in self._models for sample in _benchmarks(model)]
-        self._views: dict[tuple[str, str], list[_AttributeView]] = {}
+        fair = [model for model in models if model.settings.fairness is not None]
+        self._benchmarks = [sample for model in fair for sample in _benchmarks(model)]
+        self._references = Views(fair, _ReferenceView)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
         yield from self._benchmarks
-        for model in self._models:
-            for version in model.versions.values():
-                views = self._views.get((model.name, version.name))
-                if views is None:
-                    views = self._views[model.name, version.name] = _views(model, version)
-                cells = model.layout.cells_of(views[0].counts)
-                lifetime, totals = version.lifetime[cells], version.totals(now)[:, cells]
-                for view in views:
-                    yield from view.counters(lifetime)
-                    yield from view.rolling(totals)
+        for view in self._references:
+            yield from view.collect(now)
+
+
+class _ReferenceView:
+    def __init__(self, _model: Model, reference: Reference) -> None:
+        self._reference = reference
+        self._views: dict[str, list[_AttributeView]] = {}
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        reference, counts = self._reference, self._reference.group_counts
+        if counts is None:
+            return
+        cells = reference.layout.cells_of(counts)
+        for version in reference.versions.values():
+            if version.name not in self._views:
+                self._views[version.name] = _views(reference, counts, version)
+            lifetime, totals = version.lifetime[cells], version.totals(now)[:, cells]
+            for view in self._views[version.name]:
+                yield from view.counters(lifetime)
+                yield from view.rolling(totals)
 
 
 def _benchmarks(model: Model) -> Iterator[Samples]:
@@ -49,13 +61,12 @@ def _benchmarks(model: Model) -> Iterator[Samples]:
     yield family(catalogue.FAIRNESS_BENCHMARK_MAX, maxima.values(), maxima)
 
 
-def _views(model: Model, version: Version) -> "list[_AttributeView]":
-    counts, settings = model.group_counts, model.settings.fairness
-    assert counts is not None
-    assert settings is not None
-    windows = [format_duration(length) for length in model.settings.windows]
+def _views(reference: Reference, counts: GroupCounts, version: Version) -> "list[_AttributeView]":
+    settings = reference.settings
+    assert settings.fairness is not None
+    windows = [format_duration(length) for length in settings.windows]
     return [
-        _AttributeView(counts, index, settings, Family(model.name, version.name, name), windows)
+        _AttributeView(counts, index, settings.fairness, Family(settings.name, version.name, name), windows)
         for index, name in enumerate(counts.attributes.names)
     ]
 

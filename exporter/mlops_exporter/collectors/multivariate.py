@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mlops_exporter.collectors.family import Family
+from mlops_exporter.collectors.family import Family, Views
 from mlops_exporter.counting import embeddings
-from mlops_exporter.counting.model import VECTORS, Model
-from mlops_exporter.counting.multivariate import STATISTICS, Floats
+from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.multivariate import STATISTICS
+from mlops_exporter.counting.reference import VECTORS, Reference
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging.embeddings import EmbeddingDrift
@@ -21,42 +22,49 @@ class MultivariateCollector:
     name = "multivariate"
 
     def __init__(self, models: Sequence[Model]) -> None:
-        self._drifts = [(model, drift) for model in models if (drift := vector_drift(model)) is not None]
-        self._embeddings = [
-            (model, name, _embedding_drift(model, name)) for model in models for name in model.embeddings
-        ]
-        self._families: dict[tuple[str, str, str], Family] = {}
+        self._views = Views(models, _ReferenceView)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
-        for model, drift in self._drifts:
-            assert model.vectors is not None
-            for family, windows, totals in self._versions(model, now):
+        for view in self._views:
+            yield from view.collect(now)
+
+
+class _ReferenceView:
+    def __init__(self, model: Model, reference: Reference) -> None:
+        self._reference = reference
+        self._windows = [format_duration(length) for length in model.settings.windows]
+        self._drift = vector_drift(reference)
+        self._embeddings = {name: _embedding_drift(reference, name) for name in reference.embeddings}
+        self._families: dict[tuple[str, str], Family] = {}
+
+    def collect(self, now: float) -> Iterator[Samples]:
+        vectors, sections = self._reference.vectors, self._reference.layout.sections
+        for version in self._reference.versions.values():
+            totals = version.totals(now)
+            if vectors is not None and self._drift is not None:
+                family = self._family(version.name)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    values, thresholds = drift.compare(model.vectors.sums(totals[:, model.layout.sections[VECTORS]]))
-                yield family(catalogue.DATA_DRIFT, values, windows, STATISTICS)
-                yield family(catalogue.DATA_DRIFT_THRESHOLD, thresholds, windows, STATISTICS)
-        for model, name, embedding in self._embeddings:
-            for family, windows, totals in self._versions(model, now, name):
+                    values, thresholds = self._drift.compare(vectors.sums(totals[:, sections[VECTORS]]))
+                yield family(catalogue.DATA_DRIFT, values, self._windows, STATISTICS)
+                yield family(catalogue.DATA_DRIFT_THRESHOLD, thresholds, self._windows, STATISTICS)
+            for name, embedding in self._embeddings.items():
+                family = self._family(version.name, name)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    values, thresholds = embedding.compare(totals[:, model.layout.sections[f"embedding {name}"]])
-                yield family(catalogue.EMBEDDING_DRIFT, values, windows, [name], embeddings.STATISTICS)
-                yield family(catalogue.EMBEDDING_DRIFT_THRESHOLD, thresholds, windows, [name], embeddings.STATISTICS)
+                    values, thresholds = embedding.compare(totals[:, sections[f"embedding {name}"]])
+                labels = self._windows, [name], embeddings.STATISTICS
+                yield family(catalogue.EMBEDDING_DRIFT, values, *labels)
+                yield family(catalogue.EMBEDDING_DRIFT_THRESHOLD, thresholds, *labels)
 
-    def _versions(self, model: Model, now: float, feature: str = "") -> Iterator[tuple[Family, list[str], Floats]]:
-        """Yield the label sets of each version, the windows' names and their sums."""
-        windows = [format_duration(length) for length in model.settings.windows]
-        for name, version in model.versions.items():
-            key = (model.name, name, feature)
-            if key not in self._families:
-                self._families[key] = Family(model.name, name)
-            yield self._families[key], windows, version.totals(now)
+    def _family(self, version: str, feature: str = "") -> Family:
+        """Return the label sets of a version, which are rendered once."""
+        return self._families.setdefault((version, feature), Family(self._reference.settings.name, version))
 
 
-def _embedding_drift(model: Model, name: str) -> EmbeddingDrift:
-    settings = model.settings
+def _embedding_drift(reference: Reference, name: str) -> EmbeddingDrift:
+    settings = reference.settings
     return EmbeddingDrift(
-        model.profile.embeddings[name],
+        reference.profile.embeddings[name],
         settings.drift.false_alarm_rate,
         settings.multivariate.min_effect.get("mmd", 0.0),
         settings.min_samples.drift,

@@ -6,9 +6,10 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_exporter.collectors.family import Family, Versions, or_absent
+from mlops_exporter.collectors.family import Family, Versions, Views, or_absent
 from mlops_exporter.counting.ledger import CALIBRATION_BINS
 from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging.benchmarks import benchmark_bounds
@@ -25,37 +26,35 @@ class ModelCollector:
     name = "model"
 
     def __init__(self, models: Sequence[Model]) -> None:
-        self._views = [_ModelView(model) for model in models]
+        self._families = [(model, Family(model.name)) for model in models]
+        self._views = Views(models, _ReferenceView)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
+        for model, family in self._families:
+            yield family(catalogue.LABELS_UNMATCHED, [model.labels_unmatched])
+            yield family(catalogue.LABELS_DUPLICATE, [model.labels_duplicate])
+            yield family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
+            yield family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
+            yield family(catalogue.PENDING_LABELS, [model.joins.main.waiting_labels])
         for view in self._views:
             yield from view.collect(now)
 
 
-class _ModelView:
-    def __init__(self, model: Model) -> None:
+class _ReferenceView:
+    def __init__(self, model: Model, reference: Reference) -> None:
         self._model = model
-        self._family = Family(model.name)
-        self._versions = Versions(model)
+        self._reference = reference
+        self._versions = Versions(model, reference)
         self._windows = [format_duration(length) for length in model.settings.windows]
-        self._metrics = metrics_of(model.layout)
-        self._class_metrics = class_metrics_of(model.layout)
-        minima = {name: limit[0] for name, limit in benchmark_bounds(model).items() if limit[0] is not None}
-        maxima = {name: limit[1] for name, limit in benchmark_bounds(model).items() if limit[1] is not None}
-        self._benchmarks = [
-            self._family(catalogue.BENCHMARK_MIN, minima.values(), minima),
-            self._family(catalogue.BENCHMARK_MAX, maxima.values(), maxima),
-        ]
+        self._metrics = metrics_of(reference.layout)
+        self._class_metrics = class_metrics_of(reference.layout)
+        bounds = benchmark_bounds(reference)
+        self._minima = {name: low for name, (low, _) in bounds.items() if low is not None}
+        self._maxima = {name: high for name, (_, high) in bounds.items() if high is not None}
 
     def collect(self, now: float) -> Iterator[Samples]:
-        yield from self._benchmarks
         model = self._model
-        yield self._family(catalogue.LABELS_UNMATCHED, [model.labels_unmatched])
-        yield self._family(catalogue.LABELS_DUPLICATE, [model.labels_duplicate])
-        yield self._family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
-        yield self._family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
-        yield self._family(catalogue.PENDING_LABELS, [model.join.waiting_labels])
         if count := self._versions.update():
             yield from self._lifetimes(count)
             coverage = [version.label_coverage(now, model.settings.label_delay) for version in self._versions]
@@ -63,13 +62,15 @@ class _ModelView:
             yield from self._rolling(count, self._versions.totals(now))
 
     def _lifetimes(self, count: int) -> Iterator[Samples]:
-        versions, layout, profile = self._versions, self._model.layout, self._model.profile
+        versions, layout, profile = self._versions, self._reference.layout, self._reference.profile
         family, provenance = versions.family, profile.provenance
         always = np.ones(count)
-        yield family(catalogue.MODEL_INFO, always, [profile.task], [self._model.digest], [provenance.model_version])
+        yield family(catalogue.MODEL_INFO, always, [profile.task], [self._reference.digest], [provenance.model_version])
         yield family(catalogue.PROFILE_TIMESTAMP, always * _timestamp(provenance.created))
         if profile.task == "binary":
             yield family(catalogue.POSITIVE_CLASS, always, [profile.positive])
+        yield family(catalogue.BENCHMARK_MIN, [*self._minima.values()] * count, self._minima)
+        yield family(catalogue.BENCHMARK_MAX, [*self._maxima.values()] * count, self._maxima)
         ledgers = versions.lifetimes()
         yield family(catalogue.PREDICTIONS, ledgers[:, layout.predictions])
         yield family(catalogue.PREDICTION_FAILURES, ledgers[:, layout.failures])
@@ -102,7 +103,7 @@ class _ModelView:
         yield family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
 
     def _rolling(self, count: int, totals: Floats) -> Iterator[Samples]:
-        family, layout, windows = self._versions.family, self._model.layout, self._windows
+        family, layout, windows = self._versions.family, self._reference.layout, self._windows
         sums = Sums(layout, totals)
         yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows * count, windows)
         yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
@@ -120,7 +121,9 @@ class _ModelView:
             yield family(metric, values, windows, self._metrics)
         if by_class:
             values = np.where(enough[:, None, None], np.stack(by_class, axis=-1), np.nan)
-            yield family(catalogue.CLASS_PERFORMANCE, values, windows, self._model.profile.classes, self._class_metrics)
+            yield family(
+                catalogue.CLASS_PERFORMANCE, values, windows, self._reference.profile.classes, self._class_metrics
+            )
 
 
 def _histogram(cells: Floats) -> Floats:

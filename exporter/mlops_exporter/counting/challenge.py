@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_exporter.counting.join import Join
 from mlops_exporter.counting.keys import Keys, KeyTable
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.counting.windows import PANES, Window
@@ -31,16 +30,19 @@ _NUMBERS: dict[str, Callable[[Floats, Floats], Estimate]] = {"mae": _MEAN, "rmse
 
 
 class Challenge:
-    """Paired comparison of two versions. `join` brings the challenger's predictions and their labels together."""
+    """Paired comparison of two versions, each with the profile by which it is counted.
+
+    Metrics are those that both profiles allow; scores are ranked in the bins of the champion's.
+    """
 
     def __init__(
-        self, profile: Profile, champion: str, challenger: str, windows: Sequence[float], limit: int, join: Join
+        self, champion: str, challenger: str, profiles: Sequence[Profile], windows: Sequence[float], limit: int
     ) -> None:
         self.champion, self.challenger = champion, challenger
-        self.join = join
-        self._profile = profile
-        self._metrics = _NUMBERS if not profile.classes else _SCORES if profile.has_scores else _CLASSES
-        self._ranking = Ranking(profile.score_edges) if profile.task == "binary" and profile.has_scores else None
+        profile, *_ = profiles
+        scored = all(each.has_scores for each in profiles)
+        self._metrics = _NUMBERS if not profile.classes else _SCORES if scored else _CLASSES
+        self._ranking = Ranking(profile.score_edges) if profile.task == "binary" and scored else None
         self._means = 1 + comparison.CELLS * len(self._metrics)
         cells = self._means + (self._ranking.cells if self._ranking else 0)
         self._windows = [Window(length, cells) for length in windows]
@@ -59,9 +61,9 @@ class Challenge:
         """Names of the metrics compared."""
         return [*self._metrics, *(["roc_auc"] if self._ranking else [])]
 
-    def add(self, keys: Keys, sides: Ints, times: Floats, outputs: Outputs, labels: Floats) -> None:
-        """Take labelled predictions in; `sides` are 0 for the champion's and 1 for the challenger's."""
-        values = _values(self._profile, outputs, labels)
+    def add(self, keys: Keys, sides: Ints, times: Floats, profile: Profile, outputs: Outputs, labels: Floats) -> None:
+        """Take labelled predictions of one profile in; `sides` are 0 for the champion's, 1 for the challenger's."""
+        values = _values(profile, outputs, labels)[:, : len(self._metrics)]
         if self._ranking:
             values = np.column_stack([values, self._ranking.places(outputs.scores[:, 0], labels)])
         usable = ~np.isnan(values).any(axis=1)
@@ -127,26 +129,16 @@ class Challenge:
         return {
             "versions": f"{self.champion} {self.challenger}",
             "metrics": self.metrics,
-            "join": self.join.state(),
             "windows": {f"{window.length:g}": window.state() for window in self._windows},
             "keys": self._keys[self._keys != 0],
             "values": self._values[self._keys != 0],
         }
 
-    def take_over(self, former: "Challenge", outputs: Sequence[int], *, elsewhere: bool) -> None:
-        """Go on from a former comparison of the same two versions, which takes no events any more."""
-        if (former.champion, former.challenger) == (self.champion, self.challenger):
-            self.join.take_over(former.join, outputs, elsewhere=elsewhere)
-            self._restore_pairs(former.state())
-
-    def restore(self, state: dict[str, Any], outputs: Sequence[int], *, elsewhere: bool) -> None:
-        """Take over a state of the same two versions; `outputs` and `elsewhere` as `Join.restore` takes them."""
-        if state.get("versions") == f"{self.champion} {self.challenger}":
-            self.join.restore(state["join"], outputs, elsewhere=elsewhere)
-            self._restore_pairs(state)
-
-    def _restore_pairs(self, state: dict[str, Any]) -> None:
-        if state.get("metrics") != self.metrics:  # as of a release that compared others
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a state of the same two versions."""
+        if state.get("versions") != f"{self.champion} {self.challenger}":
+            return
+        if state.get("metrics") != self.metrics:  # as of a release or of profiles that compared others
             return
         for window in self._windows:
             if f"{window.length:g}" in state["windows"]:

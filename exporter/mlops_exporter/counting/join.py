@@ -5,8 +5,9 @@ a pair that is remembered so that a repeated event is recognised and a corrected
 work is on batches, in NumPy columns: see `keys` for the look-up by id.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,18 @@ class Pairs(NamedTuple):
     old_labels: Floats
     keys: Keys
 
+    def rows(self, chosen: Flags) -> "Pairs":
+        """Return some of the pairs."""
+        return Pairs(
+            self.versions[chosen],
+            self.prediction_times[chosen],
+            self.label_times[chosen],
+            self.outputs[chosen],
+            self.labels[chosen],
+            self.old_labels[chosen],
+            self.keys[chosen],
+        )
+
 
 class GivenUp(NamedTuple):
     """What waited in vain: versions of predictions without label, and the number of labels without prediction."""
@@ -74,6 +87,27 @@ class Labelled(NamedTuple):
     pairs: Pairs
     duplicates: int
     given_up: GivenUp
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """How records that were kept elsewhere are to be read.
+
+    `outputs` says by version, of each output kept here, which column of the stored ones it is, -1 for none: it is then
+    NaN. `predictions` has the new code of each class by its stored one, of the versions where they differ, and `labels`
+    the same for all labels. Versions `begun` count in a ledger laid out otherwise, where no label can be corrected.
+    """
+
+    outputs: Mapping[int, Sequence[int]]
+    predictions: Mapping[int, Floats] = field(default_factory=dict)
+    labels: Floats | None = None
+    begun: Collection[int] = ()
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether all records stay as they are, so that they can be shared."""
+        same = all(list(columns) == list(range(len(columns))) for columns in self.outputs.values())
+        return same and not self.predictions and self.labels is None and not self.begun
 
 
 _KEPT = ("keys", "states", "stamps", "versions", "prediction_times", "label_times", "labels", "outputs")
@@ -113,26 +147,51 @@ class _Records:
         end = int(tenants[-1]) + 1 if len(tenants) else 0
         return {name: getattr(self, name)[:end] for name in _KEPT}
 
-    def restore(self, state: dict[str, Any], outputs: Sequence[int]) -> None:
-        """Take columns over into empty ones; `outputs` are the stored columns of outputs, -1 for an absent one."""
+    def restore(self, state: dict[str, Any], transfer: Transfer) -> None:
+        """Take columns over into empty ones."""
+        width = self.outputs.shape[1]
         self.grow(len(state["keys"]))
         for name in _KEPT[:-1]:
             getattr(self, name)[:] = state[name]
-        self.outputs = _columns(state["outputs"], outputs)
         self.used = len(self.keys)
+        self.outputs = state["outputs"]
+        if not transfer.changes_nothing or self.outputs.shape[1] != width:
+            self._translate(transfer, width)
         self.release(np.flatnonzero(self.states == FREE)[::-1])
 
-    def rearranged(self, outputs: Sequence[int]) -> "_Records":
-        """Return the same records with other columns of outputs, labels of their own, and all else in common."""
+    def rearranged(self, transfer: Transfer, width: int) -> "_Records":
+        """Return the same records with outputs and labels of their own, of other meaning, and all else in common."""
         records = copy(self)
         size = len(self.keys)
-        records.outputs = lengthened(_columns(self.outputs[: self.used], outputs), size)
-        records.labels = lengthened(self.labels[: self.used], size)
+        records.labels = self.labels[: self.used].copy()
+        records._translate(transfer, width)
+        records.outputs = lengthened(records.outputs, size)
+        records.labels = lengthened(records.labels, size)
         return records
 
-    def close(self) -> None:
-        """See to it that no label of a pair is corrected any more."""
-        self.labels[self.states == PAIRED] = CLOSED
+    def _translate(self, transfer: Transfer, width: int) -> None:
+        """Read the outputs of each version, `width` of them, and all labels by what they mean now."""
+        used = slice(0, self.used)
+        stored, versions = self.outputs[used], self.versions[used]
+        holds = (self.states[used] == PREDICTED) | (self.states[used] == PAIRED)
+        self.outputs = np.full((self.used, width), np.nan)
+        for place, columns in transfer.outputs.items():
+            rows = np.flatnonzero(holds & (versions == place))
+            for here, there in enumerate(columns):
+                if there >= 0:
+                    self.outputs[rows, here] = stored[rows, there]
+            if place in transfer.predictions:
+                self.outputs[rows, 0] = _translated(self.outputs[rows, 0], transfer.predictions[place])
+        if transfer.labels is not None:
+            rows = np.flatnonzero(np.isfinite(self.labels[used]) & (self.states[used] != FREE))
+            self.labels[rows] = _translated(self.labels[rows], transfer.labels)
+        for place in transfer.begun:
+            self.close(place)
+
+    def close(self, place: int) -> None:
+        """See to it that no label of a version's pairs is corrected any more."""
+        used = slice(0, self.used)
+        self.labels[used][(self.states[used] == PAIRED) & (self.versions[used] == place)] = CLOSED
 
     def take(self, count: int) -> NDArray[np.int32]:
         """Return free rows, of which there must be `count`."""
@@ -175,35 +234,29 @@ class Join:
             "pairs": self._pairs.entries.view(np.int64),
         }
 
-    def take_over(self, former: "Join", outputs: Sequence[int], *, elsewhere: bool) -> None:
-        """Go on from another join, whose records are shared: only one of the two may take events from now on.
-
-        `outputs` and `elsewhere` as in `restore`.
-        """
+    def take_over(self, former: "Join", transfer: Transfer) -> None:
+        """Go on from another join, whose records are shared: only one of the two may take events from now on."""
         self._table, self._waiting, self._pairs = former._table, former._waiting, former._pairs
+        width, there = self._records.outputs.shape[1], former._records.outputs.shape[1]
         self._records = former._records
-        if elsewhere or list(outputs) != list(range(former._records.outputs.shape[1])):
-            self._records = former._records.rearranged(outputs)
-        if elsewhere:
-            self._records.close()
+        if width != there or not transfer.changes_nothing:
+            self._records = former._records.rearranged(transfer, width)
         self.waiting_predictions = former.waiting_predictions.copy()
         self.waiting_labels = former.waiting_labels
+
+    def close(self, place: int) -> None:
+        """See to it that no label of a version's pairs is corrected any more."""
+        self._records.close(place)
 
     def hold_versions(self, count: int) -> None:
         """Make room for so many versions at least."""
         missing = max(count - len(self.waiting_predictions), 0)
         self.waiting_predictions = np.pad(self.waiting_predictions, (0, missing))
 
-    def restore(self, state: dict[str, Any], outputs: Sequence[int], *, elsewhere: bool = False) -> None:
-        """Take over the records of `state`, into an empty join.
-
-        `outputs` says, of each output kept here, which column of the stored ones it is: -1 for none, it is then NaN.
-        `elsewhere` tells that pairs were counted in a ledger laid out otherwise, where no label can be corrected.
-        """
+    def restore(self, state: dict[str, Any], transfer: Transfer) -> None:
+        """Take over the records of `state`, into an empty join."""
         records = self._records
-        records.restore(state["records"], outputs)
-        if elsewhere:
-            records.close()
+        records.restore(state["records"], transfer)
         rows = np.flatnonzero(records.states)
         self._table.insert(records.keys[rows], rows.astype(np.int32))
         self._waiting.restore(state["waiting"])
@@ -422,12 +475,11 @@ class _Queue:
         self._head, self._tail = 0, len(self._entries)
 
 
-def _columns(table: Floats, columns: Sequence[int]) -> Floats:
-    """Return these columns of a table, NaN for -1."""
-    result = np.full((len(table), len(columns)), np.nan)
-    for here, there in enumerate(columns):
-        if there >= 0:
-            result[:, here] = table[:, there]
+def _translated(codes: Floats, table: Floats) -> Floats:
+    """Return the new code of each class, NaN for what has none."""
+    known = np.isfinite(codes)
+    result = np.full(len(codes), np.nan)
+    result[known] = table[codes[known].astype(np.intp)]
     return result
 
 

@@ -1,8 +1,7 @@
-"""A watched model at run time: its versions' ledgers and windows, and the join of predictions with their labels."""
+"""A watched model at run time: its references and versions, and the join of predictions with their labels."""
 
 import logging
 from collections.abc import Iterator, Sequence, Set
-from functools import cached_property
 from time import time as clock
 from typing import Any
 
@@ -10,25 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_exporter.counting.challenge import Challenge
-from mlops_exporter.counting.change import ChangeMonitor
-from mlops_exporter.counting.embeddings import EmbeddingCounts
-from mlops_exporter.counting.estimation import LossEstimation, estimation_of
-from mlops_exporter.counting.groups import GroupCounts
-from mlops_exporter.counting.join import CLOSED, GivenUp, Join, Pairs
+from mlops_exporter.counting.join import CLOSED, GivenUp, Join, Pairs, Transfer
+from mlops_exporter.counting.joins import Joins
 from mlops_exporter.counting.keys import hash_ids
-from mlops_exporter.counting.ledger import Layout, Outputs
-from mlops_exporter.counting.multivariate import VectorCounts, VectorMap, Vectors
+from mlops_exporter.counting.ledger import Outputs
+from mlops_exporter.counting.multivariate import Vectors
+from mlops_exporter.counting.reference import Reference
+from mlops_exporter.counting.stored import StoredModel, StoredVersion, codes_of, columns_of, read_state
 from mlops_exporter.counting.version import Version
+from mlops_exporter.counting.versions import Versions
 from mlops_exporter.counting.windows import PANES
-from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.events.columns import Columns, Encoded
-from mlops_exporter.events.schema import DEFAULT_VERSION, Schema
+from mlops_exporter.events.schema import DEFAULT_VERSION, Outcomes, Schema
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles, as_profiles, decoded, unreferenced
 from mlops_exporter.profile.values import floats
 from mlops_exporter.settings.models import Limits, ModelSettings
-
-VECTORS = "vectors"
-"""Name of the ledger's section for sums of feature vectors."""
 
 CHALLENGE_EVENTS = 100_000
 """Labelled events of one version that wait for the other version's."""
@@ -45,60 +41,35 @@ Flags = NDArray[np.bool_]
 
 
 class Model:
-    """Counts the events of one configured model. Not thread-safe: the event loop alone touches it."""
+    """Counts the events of one configured model. Not thread-safe: the event loop alone touches it.
 
-    def __init__(self, settings: ModelSettings, profile: Profile, limits: Limits) -> None:
+    Every version is counted by its own reference: that of its own profile, otherwise that of the profile which
+    versions share, otherwise one that compares with nothing.
+    """
+
+    def __init__(self, settings: ModelSettings, profiles: Profiles | Profile, limits: Limits) -> None:
         self.settings = settings
-        self.profile = profile
-        self.digest = profile.digest
-        attributes = Attributes(settings.fairness.edges, profile, limits.groups) if settings.fairness else None
-        self.group_counts = GroupCounts(attributes, profile) if attributes else None
-        self.estimation = estimation_of(profile) if settings.estimation.enabled else None
-        reference = profile.vectors
-        self.vectors = VectorCounts(reference) if reference and settings.multivariate.enabled else None
-        self.embeddings = {
-            name: EmbeddingCounts(embedding)
-            for name, embedding in profile.embeddings.items()
-            if settings.multivariate.enabled
-        }
-        expects_losses = isinstance(self.estimation, LossEstimation)
-        self.layout = Layout(
-            profile,
-            [section for section in (self.group_counts, self.estimation) if section is not None],
-            reserved={
-                **({VECTORS: self.vectors.cells} if self.vectors else {}),
-                **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
-            },
-            groups=self.group_counts.columns if self.group_counts else (),
-            losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
-        )
-        self.schema = Schema(settings.name, profile, attributes)
-        self._vector_map = (
-            VectorMap.of(reference, self.layout.numeric) if reference and (self.vectors or expects_losses) else None
-        )
-        self.versions: dict[str, Version] = {}
-        self.join = Join(
-            self.layout.output_width,
-            limits.versions,
-            settings.label_ttl,
-            limits.pending_predictions,
-            limits.remembered_labels,
-        )
+        self.profiles = as_profiles(profiles)
+        self._limits = limits
+        self.references: list[Reference] = []
+        """Those of the configuration, and of former profiles on which versions still rest."""
+        self._refer(())
         challenge = settings.challenge
+        self.versions = Versions(
+            settings.name,
+            limits.versions,
+            lambda name, place, seen: self.reference_of(name).begin(name, place, seen),
+            self._in_use,
+            (challenge.champion, challenge.challenger) if challenge else (),
+        )
+        self.joins = self._joins()
         self.challenge = (
             Challenge(
-                profile,
                 challenge.champion,
                 challenge.challenger,
+                [self.reference_of(name).profile for name in (challenge.champion, challenge.challenger)],
                 settings.windows,
                 min(limits.remembered_labels, CHALLENGE_EVENTS),
-                Join(
-                    self.layout.output_width,
-                    limits.versions,
-                    settings.label_ttl,
-                    limits.pending_predictions,
-                    limits.remembered_labels,
-                ),
             )
             if challenge
             else None
@@ -107,12 +78,36 @@ class Model:
         self.labels_duplicate = 0
         self.labels_corrected = 0
         self.predictions_duplicate = 0
-        self._version_limit = limits.versions
-        self._expected: str | None = None
-        """The version that is there before its first event."""
         self.seed = 0
         """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
+
+    def _refer(self, former: Sequence[tuple[str, Profile]]) -> None:
+        """Make the references: of the configured profiles, and of `former` ones that versions still rest on."""
+        profiles = self.profiles
+        shared = profiles.shared or unreferenced(profiles.newest)
+        self.outcomes = Outcomes.of([*profiles, *(profile for _, profile in former)])
+        wanted: list[tuple[str | None, Profile, bool]] = [
+            (None, shared, False),
+            *((version, profile, False) for version, profile in profiles.by_version.items()),
+            *((version, profile, True) for version, profile in former),
+        ]
+        known = {reference.version: reference for reference in self.references if reference.outcomes == self.outcomes}
+        self.references = [
+            known.get(version)
+            or Reference(self.settings, profile, self._limits, self.outcomes, version, retired=retired)
+            for version, profile, retired in wanted
+        ]
+        self._by_version = {reference.version: reference for reference in self.references}
+        self._width = max(reference.layout.output_width for reference in self.references)
+
+    def _joins(self) -> Joins:
+        settings, limits = self.settings, self._limits
+        ttl, most, remembered = settings.label_ttl, limits.pending_predictions, limits.remembered_labels
+        return Joins(
+            lambda: Join(self._width, limits.versions, ttl, most, remembered),
+            settings.challenge.challenger if settings.challenge else None,
+        )
 
     @property
     def name(self) -> str:
@@ -120,148 +115,204 @@ class Model:
         return self.settings.name
 
     @property
+    def reference(self) -> Reference:
+        """The reference of the newest profile."""
+        newest = self.profiles.newest
+        return next(reference for reference in self.references if reference.profile is newest)
+
+    def reference_of(self, version: str) -> Reference:
+        """Return the reference by which a version is counted."""
+        return self._by_version.get(version) or self._by_version[None]
+
+    def schema_of(self, columns: Columns) -> Schema:
+        """Return the schema by which events were decoded."""
+        return self._by_version[columns.schema].schema
+
+    @property
+    def schemas(self) -> list[Schema]:
+        """How events are typed: the newest profile's first, since most events are its."""
+        return sorted((r.schema for r in self.references), key=lambda schema: schema is not self.reference.schema)
+
+    @property
     def horizon(self) -> float:
         """Age in seconds beyond which an event is in no window."""
         return max(self.settings.windows)
 
     def expect(self) -> None:
-        """Let the version that the profile was made for be there, at zero, before its first event.
-
-        Otherwise Prometheus would not see what the first events add. Another version that comes first takes its place.
-        """
-        if not self.versions:
-            self._expected = self.profile.provenance.model_version or DEFAULT_VERSION
-            self.versions[self._expected] = self._version(self._expected)
+        """Let the version that the newest profile was made for be there, at zero, before its first event."""
+        self.versions.expect(self.reference.version or self.profiles.newest.provenance.model_version or DEFAULT_VERSION)
 
     def admit(self, names: Set[str | None], now: float | None = None) -> Set[str | None]:
-        """Create the versions that are new `now`, and return those for which there is no place left."""
-        now = clock() if now is None else now
-        if self._expected is not None and names != {None}:
-            if self._expected not in names:
-                del self.versions[self._expected]
-            self._expected = None
-        for name, version in self.versions.items():
-            if name in names:
-                version.seen = now
-        refused: set[str | None] = set()
-        for name in sorted(name for name in names - self.versions.keys() if name is not None):
-            if len(self.versions) < self._version_limit:
-                self.versions[name] = self._version(name, now)
-            elif not self._take_place(name, now):
-                refused.add(name)
+        """Begin the versions that are new `now`, and return those for which there is no place left."""
+        refused = self.versions.admit(names, clock() if now is None else now)
+        self._let_go()
         return refused
 
-    def _take_place(self, name: str, now: float) -> bool:
-        """Let a version take the place of the one unseen for longest of those that nothing shows of; False if none."""
-        kept = {self.settings.challenge.champion, self.settings.challenge.challenger} if self.settings.challenge else ()
-        gone = [
-            version
-            for version in self.versions.values()
-            if version.seen < now - self.horizon
-            and version.name not in kept
-            and not self.waiting_predictions(version.name)
-            and not version.totals(now)[:, [self.layout.predictions.start, self.layout.labels.start]].any()
-        ]
-        if not gone:
-            return False
-        oldest = min(gone, key=lambda version: version.seen).name
-        _log.info(
-            "model %s: version %s takes the place of %s, of which no window holds anything", self.name, name, oldest
+    def _in_use(self, version: Version, now: float) -> bool:
+        """Whether anything waits for a version or shows of it."""
+        layout = self.reference_of(version.name).layout
+        return bool(
+            version.seen >= now - self.horizon
+            or self.joins.waiting(version)
+            or version.totals(now)[:, [layout.predictions.start, layout.labels.start]].any()
         )
-        self.versions = {  # in their order, by which the join knows them
-            name if each == oldest else each: self._version(name, now) if each == oldest else version
-            for each, version in self.versions.items()
-        }
+
+    def _let_go(self) -> None:
+        """Forget what belonged to versions that are gone."""
+        while self.versions.gone:
+            version = self.versions.gone.pop()
+            self.joins.close(version.place)
+            del self.reference_of(version.name).versions[version.name]
+
+    def _retire(self, now: float) -> bool:
+        """Let go of versions whose profile is gone from the configuration, once nothing refers to them any more."""
+        self.versions.retire(lambda version: self.reference_of(version.name).retired, now)
+        self._let_go()
+        kept = [reference for reference in self.references if reference.versions or not reference.retired]
+        if len(kept) == len(self.references):
+            return False
+        self.references = kept
+        self._by_version = {reference.version: reference for reference in kept}
         return True
-
-    def _version(self, name: str, seen: float = 0.0) -> Version:
-        changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
-        version = Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
-        version.seen = seen
-        return version
-
-    @cached_property
-    def basis(self) -> str:
-        """What every count rests on. With another one a model begins anew, so that no window mixes two.
-
-        Another profile has other bins and classes, another threshold other predictions, another `performance_time`
-        other panes for the same labels.
-        """
-        decides = self.profile.task == "binary" and self.layout.score_columns
-        threshold = f" threshold {self.settings.threshold!r}" if decides else ""
-        return f"profile {self.digest}{threshold} time {self.settings.performance_time}"
 
     @property
     def state_name(self) -> str:
         """Name of the stored state."""
-        return f"model {self.name} {self.basis}"
+        return f"model {self.name} {self.settings.task}"
+
+    @property
+    def state_names(self) -> list[str]:
+        """Names under which a state may be stored, the former one included, which told what the counts rested on."""
+        return [self.state_name, f"model {self.name} {self._by_version[None].basis}"]
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
+        counted = list(self.versions.counted)
+        references = {reference.digest: reference for reference in self.references if reference.versions}
         return {
-            "places": self.layout.places(),
-            "outputs": self.layout.output_names,
-            "versions": {name: version.state() for name, version in self.versions.items() if name != self._expected},
-            "join": self.join.state(),
+            "format": 2,
+            "profiles": {digest: reference.kept for digest, reference in references.items()},
+            "classes": self.outcomes.classes,
+            "versions": {version.name: self._state_of(version) for version in counted},
+            "joins": self.joins.state(),
             "challenge": self.challenge.state() if self.challenge else {},
             **{name: getattr(self, name) for name in _COUNTS},
         }
 
+    def _state_of(self, version: Version) -> dict[str, Any]:
+        reference = self.reference_of(version.name)
+        return {
+            "place": version.place,
+            "digest": reference.digest,
+            "own": reference.version is not None,
+            "basis": reference.basis,
+            "places": reference.layout.places(),
+            "outputs": reference.layout.output_names,
+            "classes": reference.profile.classes,
+            **version.state(),
+        }
+
     def restore(self, state: dict[str, Any]) -> None:
         """Take over `state`, before the first event."""
-        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
-        self._restore_versions(state)
-        self.join.restore(state["join"], outputs, elsewhere=elsewhere)
-        if self.challenge is not None:
-            self.challenge.restore(state["challenge"], outputs, elsewhere=elsewhere)
-        self._hold_versions()
+        stored = read_state(state, self.reference, self.settings.challenge)
+        profiles = {digest: decoded(data) for digest, data in stored.profiles.items()}
+        transfer = self._adopt(stored, profiles)
+        self.joins.restore(stored.joins, transfer)
+        self.joins.hold_versions(len(self.versions.places))
 
     def take_over(self, former: "Model") -> None:
-        """Go on, before the first event, from a model of the same basis, which takes no events any more.
+        """Go on, before the first event, from a model of the same task, which takes no events any more.
 
         What is kept is what `restore` would keep of its state.
         """
-        state = former.state()
-        outputs, elsewhere = self._stored_outputs(state), state["places"] != self.layout.places()
+        stored = read_state(former.state(), former.reference, former.settings.challenge)
         self.seed = former.seed
-        self._restore_versions(state)
-        self.join.take_over(former.join, outputs, elsewhere=elsewhere)
-        if self.challenge is not None and former.challenge is not None:
-            self.challenge.take_over(former.challenge, outputs, elsewhere=elsewhere)
-        self._hold_versions()
+        transfer = self._adopt(stored, {reference.digest: reference.profile for reference in former.references})
+        self.joins.take_over(former.joins, transfer)
+        self.joins.hold_versions(len(self.versions.places))
+
+    def _adopt(self, stored: StoredModel, profiles: dict[str, Profile]) -> Transfer:
+        """Take over versions with their counts; returns how what the joins hold of them is to be read."""
+        former = [
+            (version.name, profiles[version.digest])
+            for version in stored.versions
+            if version.digest in profiles and self._keeps_its_profile(version, profiles[version.digest])
+        ]
+        if former:
+            self._refer(former)
+            self.joins = self._joins()
+        self.joins.hold_versions(max((version.place + 1 for version in stored.versions), default=0))
+        outputs: dict[int, list[int]] = {}
+        predictions: dict[int, Floats] = {}
+        begun: list[int] = []
+        for version in stored.versions:
+            reference = self.reference_of(version.name)
+            layout = reference.layout
+            restored = self.versions.put(version.name, version.seen, version.place)
+            outputs[version.place] = columns_of(version, layout.output_names, reference.profile)
+            if version.classes != reference.profile.classes:
+                predictions[version.place] = codes_of(version.classes, reference.profile.classes)
+            if version.basis == reference.basis:
+                restored.restore(version.counts, layout.shared(version.places))
+            if version.basis != reference.basis or version.places != layout.places():
+                begun.append(version.place)
+            if version.basis != reference.basis:
+                _log.info(
+                    "model %s: version %s begins anew, and keeps the predictions that wait for their label: its counts "
+                    "rested on %s, and now rest on %s",
+                    self.name,
+                    version.name,
+                    version.basis,
+                    reference.basis,
+                )
+        for name in _COUNTS:
+            setattr(self, name, stored.counts[name])
+        if self.challenge is not None:
+            self.challenge.restore(stored.challenge)
+        same = stored.classes == self.outcomes.classes
+        labels = None if same else codes_of(stored.classes, self.outcomes.classes)
+        return Transfer(outputs, predictions, labels, begun)
+
+    def _keeps_its_profile(self, version: StoredVersion, profile: Profile) -> bool:
+        """Whether a version is counted on by the profile that it had, which the configuration does not name for it.
+
+        One that had a profile of its own keeps it until it retires. A shared profile that was made for this very
+        version stays with it once the shared one is made for another: that is a release.
+        """
+        if version.name in self.profiles.by_version:
+            return False
+        shared = self.profiles.shared
+        if shared is None:
+            return version.own or profile.provenance.model_version == version.name
+        if shared.digest == profile.digest:
+            return False
+        return profile.provenance.model_version == version.name != shared.provenance.model_version
 
     @property
     def waiting(self) -> int:
         """Number of predictions that wait for their label."""
-        return sum(self.waiting_predictions(version) for version in self.versions)
+        return sum(self.joins.waiting(version) for version in self.versions.values())
 
-    def _restore_versions(self, state: dict[str, Any]) -> None:
-        cells = self.layout.shared(state["places"])
-        for name, stored in state["versions"].items():  # in their order, by which the join knows them
-            self.versions[name] = self._version(name)
-            self.versions[name].restore(stored, cells)
-        for name in _COUNTS:
-            setattr(self, name, state[name])
+    def window_predictions(self, now: float) -> Floats:
+        """Return how many predictions of all versions are in the windows, (W,)."""
+        predictions = np.zeros(len(self.settings.windows))
+        for reference in self.references:
+            for version in reference.versions.values():
+                predictions += version.totals(now)[:, reference.layout.predictions.start]
+        return predictions
 
-    def _hold_versions(self) -> None:
-        """See to it that what was restored has room, even when the limit was higher then."""
-        for join in (self.join, *([self.challenge.join] if self.challenge else [])):
-            join.hold_versions(max(len(self.versions), self._version_limit))
-
-    def _stored_outputs(self, state: dict[str, Any]) -> list[int]:
-        """Return which column of stored outputs is each of those kept here, -1 for one that was not kept."""
-        there: list[str] = state["outputs"]
-        return [there.index(name) if name in there else -1 for name in self.layout.output_names]
+    def waiting_predictions(self, version: str) -> int:
+        """Return how many predictions of a version wait for their label."""
+        return self.joins.waiting(self.versions[version])
 
     def count(self, columns: Columns) -> None:
-        """Count events whose versions are admitted, each prediction and each label once."""
-        features = columns.features.encoded(self.schema)
-        vectors = self._vector_map(features.numeric) if self._vector_map else None
-        outputs = self._outputs(columns, features, vectors)
-        table = outputs.table()
+        """Count events of one schema whose versions are admitted, each prediction and each label once."""
+        reference = self._by_version[columns.schema]
+        features, vectors, outputs = reference.encode(columns)
+        table = self._padded(outputs.table())
         times = floats(columns.times)
         labels = floats(columns.labels)
-        versions = self._version_codes(columns.versions)
+        versions = self._places(columns.versions)
         failed = _given(columns.errors)
         predicts = versions >= 0
         fresh = predicts.copy()
@@ -269,7 +320,7 @@ class Model:
 
         keys = hash_ids(columns.ids, self.seed)
         known = keys != 0
-        joins = self._joins(versions)
+        joins = self.joins.of(versions, self.versions.place(self.challenge.challenger) if self.challenge else -2)
         relabelled: list[Ints] = []
         for join, mine in joins:
             rows = np.flatnonzero(predicts & known & mine)
@@ -286,7 +337,9 @@ class Model:
             relabelled.append(np.concatenate([again, rows[result.met]]))
             labelled[relabelled[-1]] = False
 
-        self._count_predictions(columns, features, vectors, times, outputs, versions, failed, np.flatnonzero(fresh))
+        self._count_predictions(
+            reference, columns, features, vectors, times, outputs, versions, failed, np.flatnonzero(fresh)
+        )
         direct = np.flatnonzero(labelled & fresh)
         if len(direct):
             self._count_pairs(
@@ -305,20 +358,14 @@ class Model:
             alone = np.concatenate([np.flatnonzero(~predicts), again[~np.isnan(labels[again])]])
             if len(alone):
                 joined = join.label(keys[alone], times[alone], labels[alone])
-                self.labels_duplicate += joined.duplicates if join is self.join else 0
+                self.labels_duplicate += joined.duplicates if self.joins.is_main(join) else 0
                 self._give_up(joined.given_up, join)
                 self._count_pairs(joined.pairs)
 
-    def _joins(self, versions: Ints) -> list[tuple[Join, Flags]]:
-        """Return the joins with the events whose predictions are theirs: a challenger has one of its own."""
-        if self.challenge is None:
-            return [(self.join, np.ones(len(versions), np.bool_))]
-        challengers = versions == self._code(self.challenge.challenger)
-        return [(self.join, ~challengers), (self.challenge.join, challengers)]
-
-    def _code(self, name: str) -> int:
-        """Return a version's place among the versions; an absent one's differs from all."""
-        return list(self.versions).index(name) if name in self.versions else -2
+    def _padded(self, table: Floats) -> Floats:
+        """Return outputs of one reference in a table that is wide enough for any."""
+        missing = self._width - table.shape[1]
+        return np.pad(table, ((0, 0), (0, missing)), constant_values=np.nan) if missing else table
 
     def expire(self, now: float) -> bool:
         """Give up what waited too long, and what a clock has counted that was ahead; returns whether there was any."""
@@ -327,45 +374,24 @@ class Model:
             changed |= version.forget_after(now)
         if self.challenge:
             changed |= self.challenge.forget_after(now)
-        for join in (self.join, *([self.challenge.join] if self.challenge else [])):
-            given_up = join.expire(now)
+        for join, given_up in self.joins.expire(now):
             self._give_up(given_up, join)
             changed |= bool(len(given_up.versions) or given_up.labels)
+        if any(reference.retired for reference in self.references):
+            changed |= self._retire(now)
         return changed
 
-    def _outputs(self, columns: Columns, features: Encoded, vectors: Vectors | None) -> Outputs:
-        """Return what the model said, of whom, and which losses are to be expected."""
-        prediction = floats(columns.predictions)
-        scores = (
-            self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))
-        )
-        groups = self.schema.group_array(columns, features)
-        losses = (
-            self.estimation.expected(prediction, np.flatnonzero(columns.features.flags), vectors)
-            if isinstance(self.estimation, LossEstimation)
-            else np.empty((len(prediction), 0))
-        )
-        return Outputs(prediction, scores, groups, losses).decided(self.settings.threshold)
-
-    def _embeddings(self, features: Encoded) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Yield the vectors of each embedding that is watched."""
-        start = 0
-        for name, reference in self.profile.embeddings.items():
-            stop = start + reference.dimensions
-            if name in self.embeddings:
-                yield name, features.vectors[start:stop]
-            start = stop
-
-    def _version_codes(self, versions: Sequence[str | None]) -> Ints:
-        """Return each event's place in the versions, -1 for a label alone."""
+    def _places(self, versions: Sequence[str | None]) -> Ints:
+        """Return each event's place among the versions, -1 for a label alone."""
         names = set(versions)
-        codes: dict[str | None, int] = {None: -1, **{name: code for code, name in enumerate(self.versions)}}
+        places: dict[str | None, int] = {None: -1, **{name: v.place for name, v in self.versions.items()}}
         if len(names) == 1:
-            return np.full(len(versions), codes[names.pop()], np.intp)
-        return np.fromiter(map(codes.__getitem__, versions), np.intp, len(versions))
+            return np.full(len(versions), places[names.pop()], np.intp)
+        return np.fromiter(map(places.__getitem__, versions), np.intp, len(versions))
 
     def _count_predictions(
         self,
+        reference: Reference,
         columns: Columns,
         features: Encoded,
         vectors: Vectors | None,
@@ -381,22 +407,11 @@ class Model:
         place = np.cumsum(featured) - 1
         latency = floats(columns.latencies)
         for version, time, group in self._groups(versions, times, rows):
-            delta = self.layout.zeros()
-            of_group = place[group[featured[group]]]
-            if len(of_group) == features.numeric.shape[1]:
-                self.layout.count_features(delta, features.numeric.copy(), features.codes)
-            else:
-                self.layout.count_features(
-                    delta, features.numeric.take(of_group, axis=1), features.codes.take(of_group, axis=1)
-                )
-            if self.vectors is not None and vectors is not None:
-                self.vectors.count(delta[self.layout.sections[VECTORS]], vectors.of(of_group))
-            for embedding, values in self._embeddings(features):
-                counts = self.embeddings[embedding]
-                counts.count(delta[self.layout.sections[f"embedding {embedding}"]], values[:, of_group])
+            delta = reference.layout.zeros()
+            reference.count_features(delta, features, vectors, place[group[featured[group]]])
             failures = int(np.count_nonzero(failed[group]))
             mine = outputs.rows(group)
-            self.layout.count_predictions(delta, mine, latency[group], failures)
+            reference.layout.count_predictions(delta, mine, latency[group], failures)
             version.add(delta, time)
             if version.changes is not None:
                 version.changes.observe("score", mine, _NO_LABELS)
@@ -404,54 +419,67 @@ class Model:
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
     def _count_pairs(self, pairs: Pairs, *, delayed: bool = True) -> None:
-        """Count predictions with their labels, in the pane of the label or of the prediction, as configured."""
+        """Count predictions with their labels, each by the reference of the prediction's version."""
+        if not len(pairs.versions):
+            return
+        for reference in self.references:
+            places = [version.place for version in reference.versions.values()]
+            mine = np.isin(pairs.versions, places)
+            if mine.all():
+                self._count_pairs_of(reference, pairs, delayed=delayed)
+                return
+            if mine.any():
+                self._count_pairs_of(reference, pairs.rows(mine), delayed=delayed)
+
+    def _count_pairs_of(self, reference: Reference, pairs: Pairs, *, delayed: bool) -> None:
+        """Count pairs of one reference, in the pane of the label or of the prediction, as configured."""
+        layout = reference.layout
+        own, old = reference.own_labels(pairs.labels), reference.own_labels(pairs.old_labels)
+        foreign = np.isnan(own)
+        if foreign.any():  # a class that this version cannot predict: no label of its own
+            self.labels_unmatched += int(np.count_nonzero(foreign))
+            own, old = own[~foreign], old[~foreign]
+            pairs = pairs.rows(~foreign)
         times = pairs.label_times if self.settings.performance_time == "label" else pairs.prediction_times
         delays = np.maximum(pairs.label_times - pairs.prediction_times, 0.0) if delayed else np.full(len(times), np.nan)
         corrects = ~np.isnan(pairs.old_labels)
-        outputs = self.layout.outputs(pairs.outputs)
+        outputs = layout.outputs(pairs.outputs[:, : layout.output_width])
         if self.challenge is not None:
-            self._count_challenge(pairs, times, outputs)
+            self._count_challenge(reference.profile, pairs, times, outputs, own)
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~corrects)):
-            delta = self.layout.zeros()
+            delta = layout.zeros()
             mine = outputs.rows(group)
-            self.layout.count_labels(delta, mine, pairs.labels[group], delays[group])
+            layout.count_labels(delta, mine, own[group], delays[group])
             version.add(delta, time)
             if version.changes is not None:
-                version.changes.observe("error", mine, pairs.labels[group])
+                version.changes.observe("error", mine, own[group])
             version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
         for version, time, group in self._groups(pairs.versions, pairs.prediction_times, np.flatnonzero(~corrects)):
             version.cover(0, len(group), time)
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(corrects)):
             self.labels_corrected += len(group)
-            old, new = self.layout.zeros(), self.layout.zeros()
+            before, after = layout.zeros(), layout.zeros()
             absent = np.full(len(group), np.nan)
-            self.layout.count_labels(old, outputs.rows(group), pairs.old_labels[group], absent)
-            self.layout.count_labels(new, outputs.rows(group), pairs.labels[group], absent)
-            version.move(old, new, time)
+            layout.count_labels(before, outputs.rows(group), old[group], absent)
+            layout.count_labels(after, outputs.rows(group), own[group], absent)
+            version.move(before, after, time)
 
-    def _count_challenge(self, pairs: Pairs, times: Floats, outputs: Outputs) -> None:
+    def _count_challenge(self, profile: Profile, pairs: Pairs, times: Floats, outputs: Outputs, labels: Floats) -> None:
         """Compare champion and challenger where both are known; corrected labels change nothing here."""
         assert self.challenge is not None
-        sides = np.select(
-            [pairs.versions == self._code(name) for name in (self.challenge.champion, self.challenge.challenger)],
-            [0, 1],
-            -1,
-        )
+        names = (self.challenge.champion, self.challenge.challenger)
+        sides = np.select([pairs.versions == self.versions.place(name) for name in names], [0, 1], -1)
         rows = np.flatnonzero((sides >= 0) & (pairs.keys != 0) & np.isnan(pairs.old_labels))
         if len(rows):
-            self.challenge.add(pairs.keys[rows], sides[rows], times[rows], outputs.rows(rows), pairs.labels[rows])
-
-    def waiting_predictions(self, version: str) -> int:
-        """Return how many predictions of a version wait for their label."""
-        join = self.challenge.join if self.challenge and version == self.challenge.challenger else self.join
-        return int(join.waiting_predictions[self._code(version)])
+            self.challenge.add(pairs.keys[rows], sides[rows], times[rows], profile, outputs.rows(rows), labels[rows])
 
     def _groups(self, versions: Ints, times: Floats, rows: Ints) -> Iterator[tuple[Version, float, Ints]]:
         """Yield the rows of each version and pane, with a time in the middle of that pane."""
         if not len(rows):
             return
+        everyone = self.versions.places
         panes = np.floor(times[rows] / self._pane_width).astype(np.int64)
-        first, everyone = panes.min(), list(self.versions.values())
+        first = panes.min()
         places = (panes - first) * len(everyone) + versions[rows]
         if places.max() < 1 << 16:
             places = places.astype(np.uint16)  # which sorts several times as fast
@@ -459,14 +487,17 @@ class Model:
         starts = np.flatnonzero(np.diff(places[order])) + 1
         for place, group in zip(places[order[[0, *starts]]].tolist(), np.split(rows[order], starts), strict=True):
             pane, code = divmod(place, len(everyone))
-            yield everyone[code], (int(first) + pane + 0.5) * self._pane_width, group
+            version = everyone[code]
+            assert version is not None, "nothing waits for a version that is gone"
+            yield version, (int(first) + pane + 0.5) * self._pane_width, group
 
     def _give_up(self, given_up: GivenUp, join: Join) -> None:
         """Count what waited in vain; that a label found no challenger says nothing."""
-        self.labels_unmatched += given_up.labels if join is self.join else 0
-        everyone = list(self.versions.values())
-        for code, count in enumerate(np.bincount(given_up.versions, minlength=len(everyone)).tolist()):
-            everyone[code].unlabelled += count
+        self.labels_unmatched += given_up.labels if self.joins.is_main(join) else 0
+        for place, count in enumerate(np.bincount(given_up.versions).tolist()):
+            version = self.versions.places[place] if count else None
+            if version is not None:
+                version.unlabelled += count
 
 
 def _given(values: Sequence[object]) -> Flags:

@@ -29,6 +29,8 @@ class Version:
         changes: ChangeMonitor | None = None,
     ) -> None:
         self.name = name
+        self.place = 0
+        """By which the join knows it."""
         self.changes = changes
         self.lifetime = layout.zeros()
         self.windows = [Window(length, layout.size) for length in lengths]

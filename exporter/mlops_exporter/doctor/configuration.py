@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service import configuration as config
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
@@ -16,7 +17,7 @@ FEW_ROWS = 1000
 """A reference of fewer rows is so uncertain itself that drift thresholds are wide."""
 
 
-def read(path: Path) -> tuple[Config, dict[str, Profile]] | list[Finding]:
+def read(path: Path) -> tuple[Config, dict[str, Profiles]] | list[Finding]:
     """Return the configuration with its profiles, or what is wrong with them."""
     try:
         return config.read(path)
@@ -27,7 +28,7 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]] | list[Finding]:
         return [problem(AREA, fault, "correct this line, then run doctor again") for fault in error.faults]
 
 
-def check(path: Path, settings: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
+def check(path: Path, settings: Config, profiles: dict[str, Profiles]) -> Iterator[Finding]:
     """Yield what there is to say of a valid configuration."""
     sources = ", ".join(source.name for source in settings.sources)
     yield ok(AREA, f"{path}: models {', '.join(profiles)}; sources {sources or 'none'}")
@@ -41,8 +42,9 @@ def check(path: Path, settings: Config, profiles: dict[str, Profile]) -> Iterato
             "no state.path: counts, windows and predictions that wait for labels are gone after a restart",
             "add state: {path: /var/lib/mlops-exporter} unless that is meant",
         )
-    for name, profile in profiles.items():
-        yield from _profile(name, profile)
+    for name, several in profiles.items():
+        for profile in several:
+            yield from _profile(name, profile)
 
 
 def _profile(name: str, profile: Profile) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.judging.status import ModelState, SourceState
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.durations import format_duration, parse_duration
 from mlops_exporter.settings.models import ModelSettings
@@ -25,7 +26,7 @@ FEW_PREDICTIONS = 10
 """In fewer, a feature may well be absent."""
 
 
-def check(running: Running, settings: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
+def check(running: Running, settings: Config, profiles: dict[str, Profiles]) -> Iterator[Finding]:
     """Yield what happened to events, source by source and model by model."""
     for source in running.report.sources:
         yield from _source(source, running, settings, profiles)
@@ -53,7 +54,9 @@ def _unjoined(model: str, running: Running) -> float:
     return sum(running.total(name, model=model) for name in names)
 
 
-def _source(source: SourceState, running: Running, settings: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
+def _source(
+    source: SourceState, running: Running, settings: Config, profiles: dict[str, Profiles]
+) -> Iterator[Finding]:
     name, now = source.source, running.report.time
     if not source.up:
         yield problem(AREA, f"{name}: down: {source.error or 'connecting'}", "see this source under sources")
@@ -85,17 +88,17 @@ def _source(source: SourceState, running: Running, settings: Config, profiles: d
         )
 
 
-def _how_to_send(name: str, running: Running, settings: Config, profiles: dict[str, Profile]) -> str:
+def _how_to_send(name: str, running: Running, settings: Config, profiles: dict[str, Profiles]) -> str:
     if not any(source.name == name and source.http is not None for source in settings.sources):
         return "see this source under sources, and whether the model server writes there"
     model = settings.models[0].name
     return (
         f"let the model server post to {running.access.url}/v1/events; to try it: curl -H 'Content-Type: "
-        f"application/x-ndjson' -d '{example(model, profiles[model])}' {running.access.url}/v1/events"
+        f"application/x-ndjson' -d '{example(model, profiles[model].newest)}' {running.access.url}/v1/events"
     )
 
 
-def _version(state: ModelState, model: ModelSettings, profile: Profile, running: Running) -> Iterator[Finding]:
+def _version(state: ModelState, model: ModelSettings, profiles: Profiles, running: Running) -> Iterator[Finding]:
     name = f"{state.model} {state.version}"
     windows = sorted(
         (parse_duration(labels["window"]), labels["window"], value)
@@ -107,21 +110,29 @@ def _version(state: ModelState, model: ModelSettings, profile: Profile, running:
         AREA,
         f"{name}: {state.predictions} predictions, {recent:.0f} of them in {longest}; {state.labels} labels joined",
     )
-    yield from _identity(state, profile)
+    profile = profiles.of(state.version)
+    if profile is None:
+        yield warning(
+            AREA,
+            f"{name}: there is no profile of this version, so nothing is compared with a reference",
+            f"build one with mlops-exporter profile build --model-version {state.version}, beside those of the others",
+        )
+    else:
+        yield from _identity(state, profile)
     if state.predictions:
         needed = model.min_samples.drift
         if recent < needed:
             what = f"{name}: {recent:.0f} predictions in {longest}: drift shows from {needed} in a window on"
             yield warning(AREA, what, "wait, send more, lengthen windows, or lower min_samples.drift")
         yield from _features(state, running)
-    yield from _labels(state, model, profile, running)
+    yield from _labels(state, model, profile or profiles.newest, running)
 
 
 def _identity(state: ModelState, profile: Profile) -> Iterator[Finding]:
     name = f"{state.model} {state.version}"
     if state.profile_hash != profile.digest:
         what = f"{name}: the exporter runs with profile {state.profile_hash}, the file now has {profile.digest}"
-        yield warning(AREA, what, "reload or restart it to take up the new profile; its counts then begin anew")
+        yield warning(AREA, what, "reload or restart it to take up the new profile; its versions then begin anew")
     if state.version != profile.provenance.model_version:
         wrote = "events say no version" if state.version == DEFAULT_VERSION else f"events say version {state.version}"
         yield warning(

@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mlops_exporter.counting.model import Model
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
 from mlops_exporter.doctor.remedies import refusal
-from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.events.decoder import Decoder
-from mlops_exporter.events.schema import Schema
-from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.settings.sources import FileSettings, KafkaSettings, RedisSettings, SourceSettings
@@ -40,7 +39,7 @@ Try = Callable[[bytes], Iterator[Finding]]
 """Says what would become of a body."""
 
 
-def check(source: SourceSettings, settings: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
+def check(source: SourceSettings, settings: Config, profiles: dict[str, Profiles]) -> Iterator[Finding]:
     """Yield how one source is."""
 
     def attempt(body: bytes) -> Iterator[Finding]:
@@ -59,10 +58,10 @@ def check(source: SourceSettings, settings: Config, profiles: dict[str, Profile]
         yield ok(AREA, f"{source.name}: events are posted to /v1/events{tokens}")
 
 
-def trial(name: str, body: bytes, settings: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
+def trial(name: str, body: bytes, settings: Config, profiles: dict[str, Profiles]) -> Iterator[Finding]:
     """Yield what would become of the events in a body, and whether they carry the features of their models."""
-    schemas = {model.name: _schema(model.name, settings, profiles) for model in settings.models}
-    decoded = Decoder(list(schemas.values())).decode(body, time.time())
+    models = [Model(model, profiles[model.name], settings.limits) for model in settings.models]
+    decoded = Decoder([schema for model in models for schema in model.schemas]).decode(body, time.time())
     total = decoded.accepted + len(decoded.refused)
     if not total:
         return
@@ -72,13 +71,6 @@ def trial(name: str, body: bytes, settings: Config, profiles: dict[str, Profile]
         yield found(AREA, share, refusal(reason, settings))
     if decoded.accepted:
         yield ok(AREA, f"{name}: {decoded.accepted} of {total} events looked at would be taken")
-
-
-def _schema(name: str, settings: Config, profiles: dict[str, Profile]) -> Schema:
-    fairness = next(model.fairness for model in settings.models if model.name == name)
-    return Schema(
-        name, profiles[name], Attributes(fairness.edges, profiles[name], settings.limits.groups) if fairness else None
-    )
 
 
 def _file(name: str, settings: FileSettings, attempt: Try) -> Iterator[Finding]:

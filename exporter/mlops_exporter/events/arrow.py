@@ -7,7 +7,7 @@ and `version` may instead be metadata of the schema, for all rows.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
-from mlops_exporter.events.schema import DEFAULT_VERSION, Schema, numeric_groups, read_id, read_version
+from mlops_exporter.events.schema import DEFAULT_VERSION, Schema, numeric_groups, read_id, read_version, version_of
 from mlops_exporter.profile import arrays
 from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, valid
 from mlops_exporter.profile.bins import CategoricalVariable
@@ -47,12 +47,12 @@ class _WrongTypeError(Exception):
 _UNREADABLE = (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error)
 
 
-def decode(body: bytes, schemas: Mapping[str, Schema], now: float, decoded: Decoded) -> None:
-    """Decode a stream into `decoded`; rows count from 1. `now` is Unix seconds.
+def decode(body: bytes, schemas: Mapping[str, Mapping[str | None, Schema]], now: float, decoded: Decoded) -> None:
+    """Decode a stream into `decoded`; rows count from 1. `now` is Unix seconds; `schemas` are by model and version.
 
     Where the stream cannot be read on, that row is refused as `bad_arrow`; the record batches before it are taken.
     """
-    features = max(len(schema.profile.features) for schema in schemas.values())
+    features = max(len(schema.profile.features) for several in schemas.values() for schema in several.values())
     limit = len(body) // max(_BYTES_PER_ROW, features // _FEATURES_PER_BYTE)
     batches: list[Any] = []
     rows = 0
@@ -81,11 +81,11 @@ def _take(
     columns: Mapping[str, Any],
     constants: Mapping[bytes, str],
     lines: NDArray[np.int_],
-    schemas: Mapping[str, Schema],
+    schemas: Mapping[str, Mapping[str | None, Schema]],
     now: float,
     decoded: Decoded,
 ) -> None:
-    """Sort rows by model and turn them to columns."""
+    """Sort rows by model and schema, and turn them to columns."""
     if "model" in columns:
         models, which = distinct(columns["model"])
     else:
@@ -93,20 +93,42 @@ def _take(
     taken = Decoded()
     for code in np.unique(which).tolist():
         name = models[code] if code >= 0 else None
-        schema = schemas.get(name) if isinstance(name, str) else None
+        several = schemas.get(name) if isinstance(name, str) else None
         mine = which == code
-        if schema is None:
+        if several is None:
             reason: Reason = "missing_model" if name is None else "unknown_model"
             taken.refused += ((line, reason) for line in lines[mine].tolist())
             continue
-        ours = columns
-        if not mine.all():
-            chosen = pa.array(mine)
-            ours = {name: column.filter(chosen) for name, column in columns.items()}
-        _Rows(schema, ours, lines[mine], constants.get(b"version"), now).take(taken)
-    for name, (rows,) in taken.parts.items():
-        decoded.add(name, rows)
+        for schema, rows in _by_schema(several, columns, constants.get(b"version"), mine):
+            ours = columns
+            if not rows.all():
+                chosen = pa.array(rows)
+                ours = {name: column.filter(chosen) for name, column in columns.items()}
+            _Rows(schema, ours, lines[rows], constants.get(b"version"), now).take(taken)
+    for name, parts in taken.parts.items():
+        for part in parts:
+            decoded.add(name, part)
     decoded.refused += taken.refused
+
+
+def _by_schema(
+    schemas: Mapping[str | None, Schema], columns: Mapping[str, Any], constant: str | None, mine: Flags
+) -> Iterator[tuple[Schema, Flags]]:
+    """Yield the schemas of a model's rows, which are `mine`, and the rows of each."""
+    if len(schemas) == 1:
+        yield from ((schema, mine) for schema in schemas.values())
+        return
+    values: Sequence[Any] = [constant]
+    which = np.zeros(len(mine), np.intp)
+    if "version" in columns:
+        values, which = distinct(columns["version"])
+    others = schemas[None]
+    of_value = [schemas.get(version_of(value), others) for value in values]
+    of_value.append(schemas.get(DEFAULT_VERSION, others))  # of null
+    for schema in schemas.values():
+        rows = mine & np.array([each is schema for each in of_value])[which]
+        if rows.any():
+            yield schema, rows
 
 
 class _Rows:
@@ -142,6 +164,8 @@ class _Rows:
             versions[~predicts] = None
             self._refuse("nothing_to_count", ~predicts & np.isnan(labels))
             self._refuse("missing_id", ~predicts if ids is None else ~predicts & (ids == None))  # noqa: E711
+        if foreign := self._schema.foreign_labels:
+            self._refuse("unknown_class", predicts & np.isin(labels, list(foreign)))
         good = self._good(decoded)
         kept: Any = slice(None) if good is None else good
         count = n if good is None else int(np.count_nonzero(good))
@@ -164,6 +188,7 @@ class _Rows:
                 labels=labels[kept],
                 latencies=latencies[kept],
                 errors=[None] * count if errors is None else errors[kept].tolist(),
+                schema=self._schema.version,
             ),
         )
 
@@ -286,7 +311,7 @@ class _Rows:
             self._refuse(reason, abs(numbers) > self._schema.largest_outcome)
             return numbers
         values, which = distinct(column)
-        table = self._schema.classes
+        table = self._schema.labels if name == "label" else self._schema.classes
         names = (
             value if isinstance(value, str) else as_category(value) for value in values
         )  # the table knows its texts

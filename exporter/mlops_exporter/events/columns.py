@@ -1,6 +1,6 @@
 """Events as columns: one list or array per field, for many events of one model at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
 from typing import Any, NamedTuple, Protocol
@@ -85,12 +85,12 @@ class Features:
 
 @dataclass(slots=True)
 class Columns:
-    """Valid events of one model, one list (or array of numbers, NaN for absent) per field, all of one length.
+    """Valid events of one schema, one list (or array of numbers, NaN for absent) per field, all of one length.
 
     `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` the codes of what events
     say, (n, attributes), `scores` a probability (binary) or a decoded struct of them (multiclass); `predictions` and
     `labels` are class codes or numbers. None is absent; `versions` is None for a label alone, which belongs to the
-    version of its prediction.
+    version of its prediction. `schema` is the version that the schema is for, None for that of all others.
     """
 
     features: Features
@@ -104,29 +104,31 @@ class Columns:
     labels: "list[float | None] | Floats"
     latencies: "list[float | None] | Floats"
     errors: list[str | None]
+    schema: str | None = None
 
     def __len__(self) -> int:
         return len(self.times)
 
     def take_in(self, other: "Columns") -> bool:
         """Append the events of `other` if both are few; False when they are not."""
-        if not self.features.take_in(other.features):
+        if self.schema != other.schema or not self.features.take_in(other.features):
             return False
         self.groups = np.concatenate([self.groups, other.groups])
         for name in self.__slots__:
-            if name not in ("features", "groups"):
+            if name not in _NOT_LISTS:
                 getattr(self, name).extend(getattr(other, name))
         return True
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
-        """Return the events of all parts in order."""
+        """Return the events of all parts, which are of one schema, in order."""
         if len(parts) == 1:
             return parts[0]
         features = Features.joined([part.features for part in parts])
-        names = [name for name in cls.__slots__ if name not in ("features", "groups")]
+        names = [name for name in cls.__slots__ if name not in _NOT_LISTS]
         lists = {name: list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names}
-        return cls(features=features, groups=np.concatenate([part.groups for part in parts]), **lists)
+        groups = np.concatenate([part.groups for part in parts])
+        return cls(features=features, groups=groups, schema=parts[0].schema, **lists)
 
     def older_than(self, time: float) -> int:
         """Return how many events are older."""
@@ -136,9 +138,19 @@ class Columns:
 
     def keep(self, kept: list[bool], encoder: Encoder) -> "Columns":
         """Return the events whose flag is set."""
-        names = [name for name in self.__slots__ if name not in ("features", "groups")]
+        names = [name for name in self.__slots__ if name not in _NOT_LISTS]
         lists = {name: list(compress(getattr(self, name), kept)) for name in names}
-        return Columns(features=self.features.keep(kept, encoder), groups=self.groups[kept], **lists)
+        features = self.features.keep(kept, encoder)
+        return Columns(features=features, groups=self.groups[kept], schema=self.schema, **lists)
+
+
+_NOT_LISTS = frozenset({"features", "groups", "schema"})
+
+
+def by_schema(parts: Sequence[Columns]) -> Iterator[Columns]:
+    """Yield the events of a model's parts, those of each schema joined."""
+    for schema in dict.fromkeys(part.schema for part in parts):
+        yield Columns.joined([part for part in parts if part.schema == schema])
 
 
 @dataclass(slots=True)
@@ -153,7 +165,7 @@ class Decoded:
 
     @property
     def columns(self) -> dict[str, Columns]:
-        """The valid events of each model."""
+        """The valid events of each model that has one schema."""
         return {model: Columns.joined(parts) for model, parts in self.parts.items()}
 
     @property

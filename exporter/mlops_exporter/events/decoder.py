@@ -1,14 +1,16 @@
 """Decode events to columns: JSON text in, plain Python lists per model out, every bad event refused with its reason.
 
 The fast way is one msgspec decoder for all models, whose types are made from the profiles and told apart by the tag
-`model`; it decodes and validates a chunk of lines in C. A chunk that it refuses is decoded line by line, and a line
-that it refuses is read leniently by hand, which either repairs it (a number where a category is expected, NaN) or
-finds the reason.
+`model`; it decodes and validates a chunk of lines in C. Where versions of a model have schemas of their own, a chunk is
+decoded by the schema that most of the last events had, and those of other versions once more by theirs. A chunk that
+it refuses is decoded line by line, and a line that it refuses is read leniently by hand, which either repairs it (a
+number where a category is expected, NaN) or finds the reason.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import compress
 from typing import Annotated, Any, Union
 
@@ -17,7 +19,7 @@ import numpy as np
 
 from mlops_exporter.events.columns import Decoded
 from mlops_exporter.events.reasons import Refused
-from mlops_exporter.events.schema import Schema
+from mlops_exporter.events.schema import Schema, version_of
 
 CHUNK_BYTES = 256 * 1024
 """Text decoded at a time: less makes more calls, more leaves the cache."""
@@ -38,12 +40,25 @@ class Decoder:
     """Decodes bodies whose events may be of any configured model."""
 
     def __init__(self, schemas: Sequence[Schema]) -> None:
-        self._schemas = {schema.model: schema for schema in schemas}
+        self._schemas: dict[str, dict[str | None, Schema]] = {}
+        for schema in schemas:
+            self._schemas.setdefault(schema.model, {})[schema.version] = schema
         self._by_type = {schema.event: schema for schema in schemas}
-        # With one type alone, the decoder would take events without `model`, too.
-        union: Any = Union[(*(schema.event for schema in schemas), _Nobody)]
-        self._events = msgspec.json.Decoder(union)
-        self._array = msgspec.json.Decoder(list[union])
+        self._usual = {model: next(iter(several.values())) for model, several in self._schemas.items()}
+        """The schema of each model that is tried first."""
+        self._several = any(len(several) > 1 for several in self._schemas.values())
+        self._of_schema: dict[Schema, msgspec.json.Decoder[Any]] = {}
+        self._decoders: dict[tuple[Schema, ...], tuple[Any, Any]] = {}
+        self._use()
+
+    def _use(self) -> None:
+        """Decode by the usual schemas."""
+        usual = tuple(self._usual.values())
+        if usual not in self._decoders:
+            # With one type alone, the decoder would take events without `model`, too.
+            union: Any = Union[(*(schema.event for schema in usual), _Nobody)]
+            self._decoders[usual] = msgspec.json.Decoder(union), msgspec.json.Decoder(list[union])
+        self._events, self._array = self._decoders[usual]
 
     def decode(self, body: bytes, now: float) -> Decoded:
         """Decode a body: NDJSON, one JSON array, one JSON object over several lines, or an Arrow IPC stream.
@@ -65,7 +80,7 @@ class Decoder:
         if start == b"[":
             events = self._array_elements(body)
             if events is not None:
-                yield from self._decode_array(events, now, decoded)
+                yield from self._decode_array(body, events, now, decoded)
                 return
         elif start == b"{" and self._decode_single(body, now, decoded):
             return
@@ -107,7 +122,7 @@ class Decoder:
                 if line.strip():
                     self._decode_one(line, first_line + offset, now, decoded)
         else:
-            self._take(events, range(first_line, first_line + count), now, decoded)
+            self._take(events, range(first_line, first_line + count), now, decoded, lambda: data.split(b"\n"))
         return count
 
     def _array_elements(self, body: bytes) -> list[Any] | None:
@@ -122,9 +137,10 @@ class Decoder:
             return values if isinstance(values, list) else None
         return events
 
-    def _decode_array(self, events: list[Any], now: float, decoded: Decoded) -> Iterator[None]:
+    def _decode_array(self, body: bytes, events: list[Any], now: float, decoded: Decoded) -> Iterator[None]:
         if events and type(events[0]) in self._by_type:
-            self._take(events, range(1, len(events) + 1), now, decoded)
+            texts = partial(msgspec.json.decode, body, type=list[msgspec.Raw])
+            self._take(events, range(1, len(events) + 1), now, decoded, texts)
         else:
             for number, value in enumerate(events, 1):
                 self._repair_one(value, number, now, decoded)
@@ -143,7 +159,7 @@ class Decoder:
             else:
                 self._repair_one(value, number, now, decoded)
         else:
-            self._take([event], [number], now, decoded)
+            self._take([event], [number], now, decoded, lambda: [line])
 
     def _repair_one(self, value: Any, number: int, now: float, decoded: Decoded) -> None:
         try:
@@ -151,7 +167,7 @@ class Decoder:
         except Refused as refused:
             decoded.refused.append((number, refused.reason))
         else:
-            self._take([event], [number], now, decoded)
+            self._take_typed([event], [number], now, decoded)
 
     def _repair(self, event: Any) -> Any:
         if not isinstance(event, dict):
@@ -159,13 +175,69 @@ class Decoder:
         model = event.get("model")
         if model is None:
             raise Refused("missing_model")
-        schema = self._schemas.get(model) if isinstance(model, str) else None
-        if schema is None:
+        several = self._schemas.get(model) if isinstance(model, str) else None
+        if several is None:
             raise Refused("unknown_model")
-        return schema.repair(event)
+        return _schema_of(several, event.get("version")).repair(event)
 
-    def _take(self, events: Sequence[Any], lines: Sequence[int], now: float, decoded: Decoded) -> None:
-        """Sort decoded events by model and turn them to columns."""
+    def _take(
+        self,
+        events: Sequence[Any],
+        lines: Sequence[int],
+        now: float,
+        decoded: Decoded,
+        texts: Callable[[], Sequence[Any]],
+    ) -> None:
+        """Turn events, decoded by the usual schemas, to columns. `texts` are the JSON texts of the events."""
+        others = [row for row, event in enumerate(events) if self._is_of_another_schema(event)] if self._several else ()
+        if not others:
+            self._take_typed(events, lines, now, decoded)
+            return
+        texts_of = texts()
+        elsewhere = set(others)
+        rest = [row for row in range(len(events)) if row not in elsewhere]
+        if rest:
+            self._take_typed([events[row] for row in rest], [lines[row] for row in rest], now, decoded)
+        by_schema: dict[Schema, list[int]] = {}
+        for row in others:
+            schema = self._by_type[type(events[row])]
+            by_schema.setdefault(_schema_of(self._schemas[schema.model], events[row].version), []).append(row)
+        for schema, rows in by_schema.items():
+            self._decode_again(
+                schema, [bytes(texts_of[row]) for row in rows], [lines[row] for row in rows], now, decoded
+            )
+            if 2 * len(rows) > len(events):
+                self._usual[schema.model] = schema
+        self._use()
+
+    def _is_of_another_schema(self, event: Any) -> bool:
+        """Whether a decoded event is of a version with another schema; a label alone is of any."""
+        schema = self._by_type[type(event)]
+        several = self._schemas[schema.model]
+        return len(several) > 1 and _schema_of(several, event.version) is not schema and _predicts(event)
+
+    def _decode_again(
+        self, schema: Schema, texts: Sequence[bytes], lines: Sequence[int], now: float, decoded: Decoded
+    ) -> None:
+        """Take events by a schema."""
+        decode = self._of_schema.setdefault(schema, msgspec.json.Decoder(schema.event)).decode
+        events: list[Any] = []
+        taken: list[int] = []
+        for text, line in zip(texts, lines, strict=True):
+            try:
+                events.append(decode(text))
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                try:
+                    events.append(self._repair(_parse(text)))
+                except Refused as refused:
+                    decoded.refused.append((line, refused.reason))
+                    continue
+            taken.append(line)
+        if events:
+            self._take_typed(events, taken, now, decoded)
+
+    def _take_typed(self, events: Sequence[Any], lines: Sequence[int], now: float, decoded: Decoded) -> None:
+        """Sort decoded events by schema and turn them to columns."""
         kinds = set(map(type, events))
         for kind in kinds:
             schema = self._by_type[kind]
@@ -177,6 +249,17 @@ class Decoder:
             decoded.refused.extend(refused)
             if len(columns):
                 decoded.add(schema.model, columns)
+
+
+def _predicts(event: Any) -> bool:
+    return not event.features is event.prediction is event.scores is event.error is None
+
+
+def _schema_of(schemas: Mapping[str | None, Schema], version: object) -> Schema:
+    """Return the schema of a model's version."""
+    if len(schemas) == 1:
+        return next(iter(schemas.values()))
+    return schemas.get(version_of(version)) or schemas[None]
 
 
 def _parse(text: bytes) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain, compress
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -52,11 +52,41 @@ _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
 
 
-class Schema:
-    """How the events of one model are typed, from its profile: the decoder's type and the codes of its classes."""
+class Outcomes(NamedTuple):
+    """What the labels of a model may be, whichever version they belong to: a label alone does not say.
 
-    def __init__(self, model: str, profile: Profile, attributes: Attributes | None = None) -> None:
+    `classes` are those of all its profiles, `largest` is the bound of a regression's labels.
+    """
+
+    classes: list[str]
+    largest: float
+
+    @classmethod
+    def of(cls, profiles: Iterable[Profile]) -> "Outcomes":
+        """Return what the labels of models with any of these profiles may be; the first one's classes come first."""
+        several = list(profiles)
+        classes = dict.fromkeys(chain.from_iterable(profile.classes for profile in several))
+        return cls(list(classes), max(map(_largest_outcome, several)))
+
+
+class Schema:
+    """How the events of a model are typed, from a profile: the decoder's type and the codes of its classes.
+
+    Predictions have the codes of the profile's classes, labels those of the model's `outcomes`. `version` is the
+    version whose events these are, None for every version that has no schema of its own.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        profile: Profile,
+        attributes: Attributes | None = None,
+        *,
+        version: str | None = None,
+        outcomes: Outcomes | None = None,
+    ) -> None:
         self.model = model
+        self.version = version
         self.profile = profile
         self.attributes = attributes
         self._missing_texts = frozenset(profile.missing)
@@ -108,7 +138,12 @@ class Schema:
         )
 
         k = len(profile.classes)
+        outcomes = outcomes or Outcomes.of([profile])
         self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1, missing_texts=profile.missing)
+        total = len(outcomes.classes)
+        self.labels = Codes(outcomes.classes, other=total, invalid=total, missing=-1, missing_texts=profile.missing)
+        self.foreign_labels = {self.labels[name] for name in outcomes.classes if name not in profile.classes}
+        """Codes of labels that no prediction of this schema can have."""
         self._scores: type[msgspec.Struct] | None = None
         score_type: Any = _PROBABILITY | None if profile.task == "binary" else None
         if profile.task == "multiclass":
@@ -120,9 +155,10 @@ class Schema:
                 forbid_unknown_fields=True,
             )
             score_type = _as_decoded(self._scores, class_names)
-        self.largest_outcome = _largest_outcome(profile)
+        self.largest_outcome = max(_largest_outcome(profile), outcomes.largest)
         number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
         outcome_type: Any = number_type | None if profile.task == "regression" else _category_type(self.classes)
+        label_type: Any = number_type | None if profile.task == "regression" else _category_type(self.labels)
         self.event = msgspec.defstruct(
             "Event",
             [
@@ -133,7 +169,7 @@ class Schema:
                 ("groups", _as_decoded(self._groups, group_names), None),
                 ("scores", score_type, None),
                 ("prediction", outcome_type, None),
-                ("label", outcome_type, None),
+                ("label", label_type, None),
                 ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
                 ("error", str | None, None),
             ],
@@ -163,6 +199,7 @@ class Schema:
             labels,
             latencies,
             errors,
+            self.version,
         )
         return self._check(columns, now, reasons)
 
@@ -197,9 +234,9 @@ class Schema:
                 elif time > now:
                     columns.times[row] = now
         if self.profile.task != "regression":
-            unknown, missing = self.classes.other, self.classes[None]
-            for outcomes in (columns.predictions, columns.labels):
-                codes: list[int | None] = list(map(self.classes.__getitem__, outcomes))
+            for outcomes, table in ((columns.predictions, self.classes), (columns.labels, self.labels)):
+                unknown, missing = table.other, table[None]
+                codes: list[int | None] = list(map(table.__getitem__, outcomes))
                 which = set(codes)
                 if unknown in which:
                     reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
@@ -219,6 +256,12 @@ class Schema:
                     reasons.setdefault(row, "nothing_to_count")
                 elif columns.ids[row] is None:
                     reasons.setdefault(row, "missing_id")
+        if self.foreign_labels and not self.foreign_labels.isdisjoint(columns.labels):
+            labelled = enumerate(zip(columns.versions, columns.labels, strict=True))
+            for row in [
+                row for row, (version, label) in labelled if version is not None and label in self.foreign_labels
+            ]:
+                reasons.setdefault(row, "unknown_class")
         if self._scores is not None:
             given = [row for row, scores in enumerate(columns.scores) if scores is not None]
             if given:
@@ -501,6 +544,14 @@ def read_version(value: object) -> str | None:
     if text is None or not 0 < len(text) <= 64:
         raise Refused("bad_version")
     return _encodable(text, "bad_version")
+
+
+def version_of(value: object) -> str:
+    """Return the version that an event is of, by what it says; a version of no use is refused by any schema."""
+    try:
+        return read_version(value) or DEFAULT_VERSION
+    except Refused:
+        return DEFAULT_VERSION
 
 
 def _encodable(text: str, reason: Reason) -> str:

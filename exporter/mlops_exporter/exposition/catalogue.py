@@ -244,14 +244,14 @@ BENCHMARK_MIN = _metric(
     "ml_model_benchmark_min",
     "gauge",
     "model",
-    "model metric",
+    "model version metric",
     "Lowest performance agreed on: min, or the reference less max_drop.",
 )
 BENCHMARK_MAX = _metric(
     "ml_model_benchmark_max",
     "gauge",
     "model",
-    "model metric",
+    "model version metric",
     "Highest performance (of an error) agreed on: max, or the reference plus max_increase.",
 )
 CONFUSION = _metric(

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from mlops_exporter.counting.model import Model
-from mlops_exporter.events.columns import Columns, Decoded
+from mlops_exporter.events.columns import Columns, Decoded, by_schema
 from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.ingest.body import Body
@@ -78,7 +78,7 @@ class Intake:
         self.translators: dict[str, Translator] = {}
         """By the names of their formats."""
         self._journal: Journal | None = None
-        self._decoder = Decoder([model.schema for model in self.models.values()])
+        self._decoder = self._make_decoder()
         self._queued = 0
         self._gathered: dict[str, list[Columns]] = {}
         self._gathered_events = 0
@@ -90,6 +90,9 @@ class Intake:
         self._seed = secrets.randbits(63) if seed is None else seed
         for model in self.models.values():
             model.seed = self._seed
+
+    def _make_decoder(self) -> Decoder:
+        return Decoder([schema for model in self.models.values() for schema in model.schemas])
 
     def keep_in(self, journal: Journal) -> None:
         """Make every body durable in a journal from now on."""
@@ -115,7 +118,7 @@ class Intake:
         """
         self.models, self.sources, self.translators = following.models, following.sources, following.translators
         self.capacity = following.capacity
-        self._decoder = following._decoder
+        self._decoder = self._make_decoder()
         self._positions = following._positions
         self._changes += 1
 
@@ -257,14 +260,20 @@ class Intake:
             return
         gathered, self._gathered, self._gathered_events = self._gathered, {}, 0
         for name, parts in gathered.items():
-            self.models[name].count(Columns.joined(parts))
+            for columns in by_schema(parts):
+                self.models[name].count(columns)
 
     def expire(self, now: float) -> None:
         """Give up predictions that have waited too long for their label."""
         if self._frozen:
             return
         for model in self.models.values():
+            if any(reference.retired for reference in model.references):
+                self.flush()
+            references = model.references
             self._changes += model.expire(now)
+            if model.references is not references:
+                self._decoder = self._make_decoder()
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, by name of the part: trees of live arrays, to be written while frozen."""
@@ -293,9 +302,10 @@ class Intake:
                 counts.rejected.update(stored["rejected"])
         for model in self.models.values():
             model.seed = self._seed
-            state = read(model.state_name)
+            state = next((state for name in model.state_names if (state := read(name)) is not None), None)
             if state is not None:
                 model.restore(state)
+        self._decoder = self._make_decoder()
         for name, translator in self.translators.items():
             if (state := read(name)) is not None:
                 translator.restore(state)
@@ -314,7 +324,7 @@ class Intake:
                     decoded.refused += (
                         (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
                     )
-                    parts[place] = columns.keep(fits, model.schema)
+                    parts[place] = columns.keep(fits, model.schema_of(columns))
 
     def _counts_of(self, source: str) -> SourceCounts:
         """Return the counts of a source; those of one that is not configured any more are shown nowhere."""

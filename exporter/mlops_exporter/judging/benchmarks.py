@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.settings.models import Benchmark
 
 
-def benchmark_bounds(model: Model) -> dict[str, tuple[float | None, float | None]]:
-    """Return the lowest and the highest agreed value of each metric with a benchmark."""
-    return bounds(model.settings.benchmarks, model.profile.performance)
+def benchmark_bounds(reference: Reference) -> dict[str, tuple[float | None, float | None]]:
+    """Return the lowest and the highest agreed value of each metric with a benchmark, by a version's own reference."""
+    return bounds(reference.settings.benchmarks, reference.profile.performance)
 
 
 def bounds(

@@ -7,6 +7,7 @@ import numpy as np
 
 from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.ledger import Layout
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.profile.bins import INVALID, NumericVariable, Variable
 from mlops_exporter.settings.models import DriftSettings
 from mlops_exporter.statistics import discovery, drift, thresholds
@@ -121,6 +122,22 @@ class Comparison:
         spread = np.full((*values.shape[:-1], len(self._numeric)), np.nan)
         spread[..., self._numeric] = values
         return spread
+
+
+class Comparisons:
+    """The comparison of each reference, made once for all who ask, and of those of `known` that stay as they are."""
+
+    def __init__(self, known: "Comparisons | None" = None) -> None:
+        self._known = known._made if known is not None else {}
+        self._made: dict[tuple[str, str, int], Comparison] = {}
+
+    def of(self, reference: Reference) -> Comparison:
+        """Return how windows are compared with a reference."""
+        drift, least = reference.settings.drift, reference.settings.min_samples.drift
+        key = reference.digest, repr(drift), least
+        if key not in self._made:
+            self._made[key] = self._known.get(key) or Comparison(reference.layout, drift, least)
+        return self._made[key]
 
 
 def _bins(variables: Sequence[tuple[slice, Variable]], *, fine: bool) -> Bins:

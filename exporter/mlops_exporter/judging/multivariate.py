@@ -3,8 +3,8 @@
 import numpy as np
 
 from mlops_exporter.arrays import Floats
-from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.multivariate import STATISTICS, Sums
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.profile.fitted import VectorReference
 from mlops_exporter.statistics import multivariate
 
@@ -52,10 +52,10 @@ class VectorDrift:
         )
 
 
-def vector_drift(model: Model) -> VectorDrift | None:
-    """Return what compares windows of a model, None where its profile does not know the joint distribution."""
-    settings, reference = model.settings, model.profile.vectors
-    if reference is None or model.vectors is None:
+def vector_drift(reference: Reference) -> VectorDrift | None:
+    """Return what compares windows with a reference, None where its profile does not know the joint distribution."""
+    settings, vectors = reference.settings, reference.profile.vectors
+    if vectors is None or reference.vectors is None:
         return None
     effects = {str(name): effect for name, effect in settings.multivariate.min_effect.items()}
-    return VectorDrift(reference, settings.drift.false_alarm_rate, effects, settings.min_samples.drift)
+    return VectorDrift(vectors, settings.drift.false_alarm_rate, effects, settings.min_samples.drift)

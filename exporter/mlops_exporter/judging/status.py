@@ -12,6 +12,7 @@ import numpy as np
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition.budget import SeriesState
 from mlops_exporter.ingest.intake import SourceCounts
@@ -123,34 +124,33 @@ def source_state(name: str, counts: SourceCounts, health: Health | None = None) 
 
 
 class Observer:
-    """Judges the versions of one model, and remembers how its headline metric went."""
+    """Judges the versions of one reference, and remembers how its headline metric went."""
 
-    def __init__(self, model: Model, comparison: Comparison) -> None:
+    def __init__(self, model: Model, reference: Reference, comparison: Comparison) -> None:
         self._model = model
+        self.reference = reference
         self._windows = [format_duration(length) for length in model.settings.windows]
-        self._bounds = benchmark_bounds(model)
-        metrics = metrics_of(model.layout)
+        self._bounds = benchmark_bounds(reference)
+        metrics = metrics_of(reference.layout)
         self._headline = next((name for name in self._bounds if name in metrics), next(iter(metrics)))
         self._metrics = {name: metrics[name] for name in (self._headline, *self._bounds) if name in metrics}
-        self._bench = Bench(model, comparison)
+        self._bench = Bench(reference, comparison)
         self._history: dict[str, deque[Floats]] = {}
 
     def record(self, now: float) -> None:
         """Remember the headline metric of this moment."""
-        for name, version in self._model.versions.items():
+        for name, version in self.reference.versions.items():
             history = self._history.setdefault(name, deque(maxlen=HISTORY_POINTS))
             history.append(self._performance(version.totals(now), [self._headline])[self._headline][:, 0])
 
     def states(self, now: float) -> list[ModelState]:
         """Return the state of every version."""
-        versions, cell = list(self._model.versions.values()), self._model.layout.predictions.start
-        lengths = self._model.settings.windows
-        predictions = sum((version.totals(now)[:, cell] for version in versions), np.zeros(len(lengths)))
-        return [self._state(code, version, now, predictions) for code, version in enumerate(versions)]
+        predictions = self._model.window_predictions(now)
+        return [self._state(version, now, predictions) for version in self.reference.versions.values()]
 
-    def _state(self, code: int, version: Version, now: float, of_all_versions: Floats) -> ModelState:
+    def _state(self, version: Version, now: float, of_all_versions: Floats) -> ModelState:
         model, totals = self._model, version.totals(now)
-        layout = model.layout
+        layout = self.reference.layout
         estimates = self._performance(totals, self._metrics)
         reasons = self._bench.reasons(version, totals, of_all_versions)
         headline = self._headline_of(version.name, estimates[self._headline])
@@ -158,8 +158,8 @@ class Observer:
         return ModelState(
             model=model.name,
             version=version.name,
-            task=model.profile.task,
-            profile_hash=model.digest,
+            task=model.settings.task,
+            profile_hash=self.reference.digest,
             state=next((verdict for verdict in VERDICTS if reasons[verdict]), "good"),
             reasons=[reason for found in reasons.values() for reason in found],
             performance=headline,
@@ -168,7 +168,7 @@ class Observer:
             label_coverage=_or_none(coverage),
             predictions=int(version.lifetime[layout.predictions.start]),
             labels=int(version.lifetime[layout.labels.start]),
-            pending=int(model.join.waiting_predictions[code]),
+            pending=model.joins.waiting(version),
             unlabelled=version.unlabelled,
             last_prediction=version.last_prediction,
             last_label=version.last_label,
@@ -176,7 +176,7 @@ class Observer:
 
     def _performance(self, totals: Floats, names: Sequence[str] | Mapping[str, object]) -> dict[str, Floats]:
         """Return value, lower and upper end of metrics by window, (W, 3); NaN below the least number of labels."""
-        sums = Sums(self._model.layout, totals)
+        sums = Sums(self.reference.layout, totals)
         enough = sums.labels >= self._model.settings.min_samples.performance
         with np.errstate(divide="ignore", invalid="ignore"):
             return {

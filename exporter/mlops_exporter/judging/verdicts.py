@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from mlops_exporter.arrays import Flags, Floats, Ints
-from mlops_exporter.counting.model import VECTORS, Model
 from mlops_exporter.counting.multivariate import STATISTICS
+from mlops_exporter.counting.reference import VECTORS, Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
@@ -28,19 +28,19 @@ Reasons = dict[Verdict, list[str]]
 
 
 class Bench:
-    """Judges the versions of one model."""
+    """Judges the versions of one reference."""
 
-    def __init__(self, model: Model, comparison: Comparison) -> None:
-        self._model, self._comparison = model, comparison
-        self._settings, self._layout = model.settings, model.layout
-        self._windows = [format_duration(length) for length in model.settings.windows]
-        self._seconds = np.array(model.settings.windows)
+    def __init__(self, reference: Reference, comparison: Comparison) -> None:
+        self._reference, self._comparison = reference, comparison
+        self._settings, self._layout = reference.settings, reference.layout
+        self._windows = [format_duration(length) for length in reference.settings.windows]
+        self._seconds = np.array(reference.settings.windows)
         self._caution = judge.caution(self._seconds)
-        self._bounds = benchmark_bounds(model)
-        self._metrics = metrics_of(model.layout)
-        self._quality = Quality(model.layout, model.settings.min_samples.performance)
-        self._joint = vector_drift(model)
-        self._least = max(model.settings.min_samples.performance, limit("min_labels"))
+        self._bounds = benchmark_bounds(reference)
+        self._metrics = metrics_of(reference.layout)
+        self._quality = Quality(reference.layout, reference.settings.min_samples.performance)
+        self._joint = vector_drift(reference)
+        self._least = max(reference.settings.min_samples.performance, limit("min_labels"))
 
     def reasons(self, version: Version, totals: Floats, of_all_versions: Floats) -> Reasons:
         """Return the reasons for each verdict; `totals` are the ledgers of its windows, (W, cells).
@@ -96,7 +96,7 @@ class Bench:
                 yield from self._beyond(name, estimate, minimum, maximum, row)
 
     def _of_estimates(self, totals: Floats) -> Iterator[str]:
-        estimation = self._model.estimation
+        estimation = self._reference.estimation
         if estimation is None or not self._bounds:
             return
         predictions, least = totals[:, self._layout.predictions.start], self._settings.min_samples.performance
@@ -111,7 +111,7 @@ class Bench:
                 yield from self._beyond(f"estimated {name}", estimate, minimum, maximum, row)
 
     def _of_calibration(self, totals: Floats) -> Iterator[str]:
-        reference = self._model.profile.performance.get(CALIBRATION)
+        reference = self._reference.profile.performance.get(CALIBRATION)
         agreed = self._bounds.get(CALIBRATION, (None, None))[1] is not None
         if CALIBRATION not in self._metrics or reference is None or agreed:
             return
@@ -127,12 +127,12 @@ class Bench:
                 yield f"evidence of a change in the stream of {stream}s: {evidence:.1f}, alarm at {alarm:.1f}"
 
     def _of_fairness(self, totals: Floats) -> Iterator[str]:
-        model, counts, settings = self._model, self._model.group_counts, self._settings.fairness
+        reference, counts, settings = self._reference, self._reference.group_counts, self._settings.fairness
         if counts is None or settings is None:
             return
         cells = totals[:, self._layout.cells_of(counts)]
-        favourable = favourable_code(settings.favourable, model.profile)
-        metrics = fairness_metrics_of(model.profile, favourable)
+        favourable = favourable_code(settings.favourable, reference.profile)
+        metrics = fairness_metrics_of(reference.profile, favourable)
         enough = totals[:, self._layout.predictions.start] >= limit("min_predictions")
         for index, attribute in enumerate(counts.attributes.names):
             sums = GroupSums(counts.layout, counts.sums(cells, index), favourable, settings.min_group_size)
@@ -187,8 +187,8 @@ class Bench:
                 for parts in (drift.values, drift.thresholds)
             )
             yield from _times("predictions drifted", judge.of_threshold(values, thresholds, 1.0), window)
-        if self._joint is not None and self._model.vectors is not None:
-            sums = self._model.vectors.sums(totals[:, self._layout.sections[VECTORS]])
+        if self._joint is not None and self._reference.vectors is not None:
+            sums = self._reference.vectors.sums(totals[:, self._layout.sections[VECTORS]])
             values, thresholds = (
                 dict(zip(STATISTICS, part[0].tolist(), strict=True)) for part in self._joint.compare(sums)
             )

@@ -16,6 +16,7 @@ from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.intake import BATCH_EVENTS, Intake
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.replay.log import Merge
 from mlops_exporter.replay.spool import Spool
 from mlops_exporter.settings.config import Config
@@ -54,7 +55,7 @@ class Summary:
     samples: int
 
 
-def replay(request: Request, settings: Config, profiles: Mapping[str, Profile]) -> Summary:
+def replay(request: Request, settings: Config, profiles: Mapping[str, Profiles | Profile]) -> Summary:
     """Write the history of the logs as OpenMetrics. Raises ReplayError, having left nothing half written."""
     try:
         with TemporaryDirectory(prefix="replay-", dir=request.output.parent) as directory:
@@ -70,7 +71,7 @@ def replay(request: Request, settings: Config, profiles: Mapping[str, Profile]) 
 
 
 async def _sample(
-    request: Request, settings: Config, profiles: Mapping[str, Profile], spool: Spool
+    request: Request, settings: Config, profiles: Mapping[str, Profiles | Profile], spool: Spool
 ) -> tuple[int, Mapping[Reason, int], int, float, float]:
     """Count and sample. It never awaits: the intake wants an event loop, whose clock then plays no part."""
     models = [Model(model, profiles[model.name], settings.limits) for model in settings.models]

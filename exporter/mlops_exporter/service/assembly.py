@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlops_exporter.collectors.data import DataCollector
+from mlops_exporter.collectors.family import Views
 from mlops_exporter.collectors.intake import CloudEventCollector, IntakeCollector, StateCollector
 from mlops_exporter.collectors.models import model_collectors
 from mlops_exporter.collectors.probes import ProbeCollector
@@ -20,11 +21,12 @@ from mlops_exporter.exposition.samples import Collector
 from mlops_exporter.ingest.http import KSERVE, HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
-from mlops_exporter.judging.drift import Comparison
+from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.judging.status import Observer, Report
 from mlops_exporter.probing.prober import Prober
 from mlops_exporter.probing.rows import Block
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles, as_profiles
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.settings.models import ModelSettings
@@ -78,8 +80,8 @@ class Assembly:
     config: Config
     models: dict[str, Model]
     intake: Intake
-    comparisons: dict[str, Comparison]
-    observers: dict[str, Observer]
+    comparisons: Comparisons
+    observers: Views[Observer]
     watch: Watch
     http: HttpSource | None
     pulling: dict[str, Source]
@@ -92,7 +94,7 @@ class Assembly:
 def assemble(
     fixed: Fixed,
     config: Config,
-    profiles: Mapping[str, Profile],
+    profiles: Mapping[str, Profiles | Profile],
     watch: Watch,
     former: Assembly | None = None,
     running: Intake | None = None,
@@ -110,7 +112,8 @@ def assemble(
         intake.translators[KSERVE] = http.kserve
     pulling = _pulling(config, former)
     probers = _probers(config, profiles, former)
-    data = DataCollector(list(models.values()), _known_comparisons(models, former))
+    comparisons = Comparisons(None if former is None else former.comparisons)
+    data = DataCollector(list(models.values()), comparisons)
     collectors = _collectors(fixed, list(models.values()), data, running, http, pulling, probers, watch)
     registry = Registry(
         [collector for collector in collectors if collector.name not in fixed.collectors_off],
@@ -129,38 +132,31 @@ def assemble(
         tokens=Tokens(tokens) if tokens else None,
         max_requests=fixed.max_requests,
     )
-    observers = {
-        name: former.observers[name]
-        if former is not None and former.models.get(name) is model
-        else Observer(model, data.comparisons[name])
-        for name, model in models.items()
-    }
+    staying = {reference for model in models.values() for reference in model.references}
+    watching = () if former is None else former.observers
+    known = {observer.reference: observer for observer in watching if observer.reference in staying}
+    observers = Views(
+        list(models.values()),
+        lambda model, reference: known.get(reference) or Observer(model, reference, comparisons.of(reference)),
+    )
     guarded = frozenset({"/v1/events"} if tokens else ())
     return Assembly(
-        config, models, intake, data.comparisons, observers, watch, http, pulling, probers, registry, app, guarded
+        config, models, intake, comparisons, observers, watch, http, pulling, probers, registry, app, guarded
     )
 
 
-def _model(settings: ModelSettings, profile: Profile, config: Config, former: Assembly | None) -> Model:
+def _model(settings: ModelSettings, profiles: Profiles | Profile, config: Config, former: Assembly | None) -> Model:
     """Return the former model when nothing of it changes, and otherwise a new one, which is empty yet."""
     known = None if former is None else former.models.get(settings.name)
-    if known is None or former is None or former.config.limits != config.limits or known.profile != profile:
-        return Model(settings, profile, config.limits)
+    if (
+        known is None
+        or former is None
+        or former.config.limits != config.limits
+        or known.profiles != as_profiles(profiles)
+    ):
+        return Model(settings, profiles, config.limits)
     same = settings.model_copy(update={"profile": known.settings.profile}) == known.settings
-    return known if same else Model(settings, profile, config.limits)
-
-
-def _known_comparisons(models: Mapping[str, Model], former: Assembly | None) -> dict[str, Comparison]:
-    """Return the comparisons that the same profile and the same settings make again."""
-    return {
-        name: former.comparisons[name]
-        for name, model in models.items()
-        if former is not None
-        and (known := former.models.get(name)) is not None
-        and known.digest == model.digest
-        and known.settings.drift == model.settings.drift
-        and known.settings.min_samples == model.settings.min_samples
-    }
+    return known if same else Model(settings, profiles, config.limits)
 
 
 def _http_settings(config: Config) -> HttpSettings | None:
@@ -168,7 +164,7 @@ def _http_settings(config: Config) -> HttpSettings | None:
 
 
 def _http(
-    config: Config, profiles: Mapping[str, Profile], running: Intake, former: Assembly | None
+    config: Config, profiles: Mapping[str, Profiles | Profile], running: Intake, former: Assembly | None
 ) -> HttpSource | None:
     """Return the source behind `POST /v1/events`; what waits in a former one waits on."""
     for source in config.sources:
@@ -183,7 +179,7 @@ def renew_kserve(assembly: Assembly) -> None:
     """Let the CloudEvents that wait, wait by the settings of this assembly."""
     settings = _http_settings(assembly.config)
     if assembly.http is not None and settings is not None:
-        profiles = {name: model.profile for name, model in assembly.models.items()}
+        profiles = {name: model.profiles for name, model in assembly.models.items()}
         assembly.http.kserve.renew(settings.kserve, profiles)
 
 
@@ -199,12 +195,12 @@ def _pulling(config: Config, former: Assembly | None) -> dict[str, Source]:
     return pulling
 
 
-def _probers(config: Config, profiles: Mapping[str, Profile], former: Assembly | None) -> dict[str, Prober]:
+def _probers(config: Config, profiles: Mapping[str, Profiles | Profile], former: Assembly | None) -> dict[str, Prober]:
     """Return what probes the endpoints, of a former assembly that to which nothing has changed."""
     models = {model.name: model for model in config.models}
     probers: dict[str, Prober] = {}
     for settings in config.probes:
-        prober = Prober(settings, models[settings.model], profiles[settings.model], _table)
+        prober = Prober(settings, models[settings.model], as_profiles(profiles[settings.model]).newest, _table)
         known = None if former is None else former.probers.get(settings.name)
         same = known is not None and (known.settings, known.model, known.profile) == (
             prober.settings,

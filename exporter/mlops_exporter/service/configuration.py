@@ -10,6 +10,7 @@ from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.judging.performance import METRICS, RANGES
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document, Location, near_or_all
 from mlops_exporter.settings.models import Benchmark, FairnessSettings, Limits, ModelSettings
@@ -17,7 +18,7 @@ from mlops_exporter.settings.sources import KafkaSettings
 from mlops_exporter.web.tokens import read_token
 
 
-def read(path: Path) -> tuple[Config, dict[str, Profile]]:
+def read(path: Path) -> tuple[Config, dict[str, Profiles]]:
     """Read and validate a configuration and the profiles that it names; raises ConfigError with all faults."""
     document = Document.read(path, example="the key models")
     faults = document.duplicate_keys()
@@ -29,8 +30,9 @@ def read(path: Path) -> tuple[Config, dict[str, Profile]]:
     faults += [document.fault(location, fault) for location, fault in _unusable(config)]
     for index, model in enumerate(config.models):
         if model.name in profiles:
-            found = _mismatches(model, profiles[model.name], config.limits)
-            faults += [document.fault(("models", index, key), fault) for key, fault in found]
+            for profile in profiles[model.name]:
+                found = _mismatches(model, profile, config.limits)
+                faults += [document.fault(("models", index, key), fault) for key, fault in found]
     faults += [document.fault(location, fault) for location, fault in _kserve_mismatches(config, profiles)]
     if faults:
         raise ConfigError(faults)
@@ -87,7 +89,7 @@ def _impossible(benchmark: Benchmark, low: float, high: float) -> Iterator[tuple
             yield name, f"{value:g} must lie between {lowest:g} and {highest:g}"
 
 
-def _profiles(document: Document, faults: list[str]) -> dict[str, Profile]:
+def _profiles(document: Document, faults: list[str]) -> dict[str, Profiles]:
     """Load the profiles that the models name, whatever else may be wrong with the configuration."""
     profiles = {}
     models = document.content.get("models")
@@ -96,7 +98,7 @@ def _profiles(document: Document, faults: list[str]) -> dict[str, Profile]:
         if not isinstance(file, str):
             continue
         try:
-            profiles[str(model.get("name"))] = load(document.path.parent / file)
+            profiles[str(model.get("name"))] = Profiles(load(document.path.parent / file))
         except ProfileError as error:
             faults.append(document.fault(("models", index, "profile"), str(error)))
     return profiles
@@ -155,7 +157,7 @@ def _unfair(settings: FairnessSettings, profile: Profile, limits: Limits) -> Ite
             yield f"benchmarks: {profile.task} has no {metric}"
 
 
-def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _kserve_mismatches(config: Config, profiles: dict[str, Profiles]) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield place and fault where KServe's mapping names a model or a class that is not there."""
     names = [model.name for model in config.models]
     for index, source in enumerate(config.sources):
@@ -164,9 +166,9 @@ def _kserve_mismatches(config: Config, profiles: dict[str, Profile]) -> Iterator
             model = mapping.model or service.rpartition("/")[2]
             if model not in names:
                 yield place, f"{service}: model {model!r} is not among models: {', '.join(names)}"
-            elif mapping.classes and sorted(mapping.classes) != sorted(profiles[model].classes):
+            elif mapping.classes and sorted(mapping.classes) != sorted(profiles[model].newest.classes):
                 yield (
                     (*place, "classes"),
                     f"{service}: classes must be those of the profile, in the order of the model's output: "
-                    f"{', '.join(profiles[model].classes) or 'none'}",
+                    f"{', '.join(profiles[model].newest.classes) or 'none'}",
                 )

@@ -78,7 +78,8 @@ class Difference:
 def compare(former: Assembly, following: Assembly) -> Difference:
     """Return what differs.
 
-    A model whose counts rest on something else begins anew, or where it was when they last did; any other goes on.
+    A model with another task is another model, which begins anew, or where it was when it last was there. Any other
+    goes on, version by version.
     """
     difference = Difference()
     for name, model in following.models.items():
@@ -86,7 +87,7 @@ def compare(former: Assembly, following: Assembly) -> Difference:
         if known is None:
             difference.added.append(model)
         elif known is not model:
-            pairs = difference.continued if known.basis == model.basis else difference.begun
+            pairs = difference.continued if known.settings.task == model.settings.task else difference.begun
             pairs.append((known, model))
     difference.removed.extend(model for name, model in former.models.items() if name not in following.models)
     difference.stopped.extend(
@@ -273,7 +274,7 @@ def describe(difference: Difference, kept: bool) -> Iterator[str]:
         begins = "again" if model.name in difference.back else "anew"
         yield (
             f"model {model.name} begins {begins}, and {former.waiting} predictions that waited for their label "
-            f"{fate}: its counts rested on {former.basis}, and now rest on {model.basis}"
+            f"{fate}: its task was {former.settings.task}, and is {model.settings.task} now"
         )
     for _, model in difference.continued:
         lost = difference.lost.get(model.name, 0)

@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from mlops_exporter.judging.status import HISTORY_SECONDS, Report, SourceState, 
 from mlops_exporter.logs import Notice
 from mlops_exporter.probing.prober import Prober
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service.assembly import Assembly, Fixed, assemble
 from mlops_exporter.service.reload import Reloader
 from mlops_exporter.settings.config import Config
@@ -67,7 +68,9 @@ class Options:
 class Service:
     """One exporter. `tasks` run beside it until it stops. Raises ConfigError for a web configuration of no use."""
 
-    def __init__(self, config: Config, profiles: dict[str, Profile], options: Options, *tasks: Task) -> None:
+    def __init__(
+        self, config: Config, profiles: Mapping[str, Profiles | Profile], options: Options, *tasks: Task
+    ) -> None:
         self._options = options
         self._tasks = tasks
         self._started = time.time()
@@ -152,7 +155,7 @@ class Service:
                 self._started,
                 now,
                 self.ready(),
-                [state for observer in self.assembly.observers.values() for state in observer.states(now)],
+                [state for observer in self.assembly.observers for state in observer.states(now)],
                 [self._source(name, counts) for name, counts in self.intake.sources.items()],
                 list(self._options.notices()),
                 self.registry.budget.state,
@@ -168,7 +171,7 @@ class Service:
     def observe(self, now: float) -> None:
         """Remember how the models are, for the curves of the landing page."""
         self.intake.flush()
-        for observer in self.assembly.observers.values():
+        for observer in self.assembly.observers:
             observer.record(now)
 
     async def run(self) -> None:
@@ -309,7 +312,7 @@ def collect_garbage_rarely() -> None:
     gc.set_threshold(35_000)
 
 
-def run(config: Config, profiles: dict[str, Profile], options: Options, *tasks: Task) -> None:
+def run(config: Config, profiles: Mapping[str, Profiles | Profile], options: Options, *tasks: Task) -> None:
     """Run an exporter until it is stopped."""
     collect_garbage_rarely()
     try:

@@ -17,6 +17,7 @@ import msgspec
 from mlops_exporter.events.reasons import Reason, Refused
 from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles, as_profiles
 from mlops_exporter.settings.sources import KServeModel, KServeSettings
 from mlops_exporter.sources.base import Content, Translated
 
@@ -103,7 +104,7 @@ class KServe:
     restart repeats in the order of the journal.
     """
 
-    def __init__(self, settings: KServeSettings, profiles: Mapping[str, Profile]) -> None:
+    def __init__(self, settings: KServeSettings, profiles: Mapping[str, Profiles | Profile]) -> None:
         self._settings = settings
         self._profiles = profiles
         self._waiting: dict[_Key, _Waiting] = {}
@@ -111,7 +112,7 @@ class KServe:
         self._remembered: dict[tuple[str, str, str, Kind], None] = {}
         self.counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
 
-    def renew(self, settings: KServeSettings, profiles: Mapping[str, Profile]) -> None:
+    def renew(self, settings: KServeSettings, profiles: Mapping[str, Profiles | Profile]) -> None:
         """Go on with other settings; what waits, waits by them."""
         self._settings = settings
         self._profiles = profiles
@@ -189,8 +190,7 @@ class KServe:
         model = mapping.model or service
         if models is not None and model not in models:
             raise Refused("forbidden_model")
-        profile = self._profiles.get(model)
-        if profile is None:
+        if model not in self._profiles:
             raise Refused("unknown_model")
         if event.attributes.get("component", mapping.component) != mapping.component:
             return None
@@ -198,7 +198,8 @@ class KServe:
         if kind == "request":
             rows: list[_Row] = [{"features": features} for features in _request(event.data, mapping)]
         else:
-            rows = _response(event.data, mapping, profile)
+            profiles = as_profiles(self._profiles[model])
+            rows = _response(event.data, mapping, profiles.of(key[1]) or profiles.newest)
         return Half(key, kind, event.attributes.get("time"), number, [_encode(row) for row in rows])
 
     def _join(self, half: Half, arrived: float, made: Translated) -> None:

@@ -33,7 +33,7 @@ LEAST = 100  # ml:threshold:min_group_predictions
 
 def all_profiles() -> dict[str, Profile]:
     """Those of the demonstration's models, and of one with several classes."""
-    return {**read(CONFIG)[1], "iris": small_profiles()["iris"]}
+    return {**{name: several.newest for name, several in read(CONFIG)[1].items()}, "iris": small_profiles()["iris"]}
 
 
 def services() -> dict[str, Service]:

@@ -63,7 +63,7 @@ def test_environments_that_share_a_job_are_judged_apart(tmp_path: Path, label: s
         here = {"job": "mlops-exporter", "instance": environment, label: environment, "model": "credit"}
         version = {**here, "version": "1"}
         given += [
-            series("ml_model_benchmark_min", "0.97x90", **here, metric="accuracy"),
+            series("ml_model_benchmark_min", "0.97x90", **version, metric="accuracy"),
             series("ml_model_predictions_total", "0+100x90", **version),
             series("ml_model_prediction_failures_total", "0x90", **version),
             series("ml_model_labels_total", "0+100x90", **version),
@@ -91,7 +91,7 @@ def test_a_model_that_one_environment_no_longer_has_is_not_missed_there(tmp_path
 def test_trouble_that_comes_and_goes_is_told(tmp_path: Path) -> None:
     """A short window is good again every other minute, and does not refute what a longer one shows all the time."""
     model = {"job": "mlops-exporter", "instance": "a", "model": "credit", "version": "1"}
-    given = [series("ml_model_benchmark_max", "2x60", job="mlops-exporter", instance="a", model="credit", metric="mae")]
+    given = [series("ml_model_benchmark_max", "2x60", **model, metric="mae")]
     for window, seconds, errors in (("1m", 60, "5x1 1x1"), ("5m", 300, "4x3")):
         here = {**model, "window": window}
         given.append(series("ml_model_window_seconds", f"{seconds}x60", **here))

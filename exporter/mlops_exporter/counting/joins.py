@@ -1,0 +1,71 @@
+"""The joins of a model: one for all versions, and a challenger's own, which predicts under the champion's ids."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.join import GivenUp, Join, Transfer
+from mlops_exporter.counting.version import Version
+
+Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+
+MAIN, CHALLENGER = "main", "challenger"
+
+
+class Joins:
+    """Which join an event belongs to. `make` makes one; `challenger` is the version that has its own, None for none."""
+
+    def __init__(self, make: Callable[[], Join], challenger: str | None) -> None:
+        self.main = make()
+        self._challenger = challenger
+        self._joins = {MAIN: self.main, **({CHALLENGER: make()} if challenger is not None else {})}
+
+    def of(self, versions: Ints, challenger: int) -> list[tuple[Join, Flags]]:
+        """Return each join with the predictions that are its own, by the places of their versions."""
+        if self._challenger is None:
+            return [(self.main, np.ones(len(versions), np.bool_))]
+        theirs = versions == challenger
+        return [(self.main, ~theirs), (self._joins[CHALLENGER], theirs)]
+
+    def waiting(self, version: Version) -> int:
+        """Return how many predictions of a version wait for their label."""
+        join = self._joins[CHALLENGER] if version.name == self._challenger else self.main
+        return int(join.waiting_predictions[version.place])
+
+    def is_main(self, join: Join) -> bool:
+        """Whether a label that finds no prediction there says anything: none is expected for a challenger's."""
+        return join is self.main
+
+    def expire(self, now: float) -> Iterator[tuple[Join, GivenUp]]:
+        """Yield what each join has given up, having waited too long."""
+        for join in self._joins.values():
+            yield join, join.expire(now)
+
+    def close(self, place: int) -> None:
+        """See to it that no label of a version's pairs is corrected any more."""
+        for join in self._joins.values():
+            join.close(place)
+
+    def hold_versions(self, count: int) -> None:
+        """Make room for so many versions at least."""
+        for join in self._joins.values():
+            join.hold_versions(count)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as a tree of arrays and numbers."""
+        return {"challenger_version": self._challenger or "", **{name: j.state() for name, j in self._joins.items()}}
+
+    def restore(self, state: dict[str, Any], transfer: Transfer) -> None:
+        """Take over a state; what waits of another challenger than this stays behind."""
+        self.main.restore(state[MAIN], transfer)
+        if self._challenger is not None and state["challenger_version"] == self._challenger:
+            self._joins[CHALLENGER].restore(state[CHALLENGER], transfer)
+
+    def take_over(self, former: "Joins", transfer: Transfer) -> None:
+        """Go on from joins that take no events any more."""
+        self.main.take_over(former.main, transfer)
+        if self._challenger is not None and former._challenger == self._challenger:
+            self._joins[CHALLENGER].take_over(former._joins[CHALLENGER], transfer)

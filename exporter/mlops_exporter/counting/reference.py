@@ -1,0 +1,174 @@
+"""What follows from one profile: how the events of its versions are typed, laid out in ledgers and counted."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_exporter.counting.change import ChangeMonitor
+from mlops_exporter.counting.embeddings import EmbeddingCounts
+from mlops_exporter.counting.estimation import LossEstimation, estimation_of
+from mlops_exporter.counting.groups import GroupCounts
+from mlops_exporter.counting.ledger import Layout, Outputs
+from mlops_exporter.counting.multivariate import VectorCounts, VectorMap, Vectors
+from mlops_exporter.counting.version import Version
+from mlops_exporter.events.attributes import Attributes
+from mlops_exporter.events.columns import Columns, Encoded
+from mlops_exporter.events.schema import Outcomes, Schema
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import encoded
+from mlops_exporter.profile.values import floats
+from mlops_exporter.settings.models import Limits, ModelSettings
+
+VECTORS = "vectors"
+"""Name of the ledger's section for sums of feature vectors."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+class Reference:
+    """A profile of a model, as its versions are counted by it.
+
+    `version` is the one that has the profile for itself, None for every version without a profile of its own;
+    `outcomes` are what labels of the model may be. `retired` tells that the configuration has the profile no more.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        profile: Profile,
+        limits: Limits,
+        outcomes: Outcomes,
+        version: str | None = None,
+        *,
+        retired: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.profile = profile
+        self.digest = profile.digest
+        self.version = version
+        self.outcomes = outcomes
+        self.retired = retired
+        attributes = _attributes(settings, profile, limits, must=profile.rows > 0 and not retired)
+        self.group_counts = GroupCounts(attributes, profile) if attributes else None
+        self.estimation = estimation_of(profile) if settings.estimation.enabled else None
+        vectors = profile.vectors
+        self.vectors = VectorCounts(vectors) if vectors and settings.multivariate.enabled else None
+        self.embeddings = {
+            name: EmbeddingCounts(embedding)
+            for name, embedding in profile.embeddings.items()
+            if settings.multivariate.enabled
+        }
+        expects_losses = isinstance(self.estimation, LossEstimation)
+        self.layout = Layout(
+            profile,
+            [section for section in (self.group_counts, self.estimation) if section is not None],
+            reserved={
+                **({VECTORS: self.vectors.cells} if self.vectors else {}),
+                **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
+            },
+            groups=self.group_counts.columns if self.group_counts else (),
+            losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
+        )
+        self.schema = Schema(settings.name, profile, attributes, version=version, outcomes=outcomes)
+        self._vector_map = (
+            VectorMap.of(vectors, self.layout.numeric) if vectors and (self.vectors or expects_losses) else None
+        )
+        self._class_of = _codes_among(outcomes.classes, profile.classes)
+        self.versions: dict[str, Version] = {}
+        """The versions that are counted by this profile."""
+
+    @cached_property
+    def basis(self) -> str:
+        """What every count rests on. With another one a version begins anew, so that no window mixes two.
+
+        Another profile has other bins and classes, another threshold other predictions, another `performance_time`
+        other panes for the same labels.
+        """
+        decides = self.profile.task == "binary" and self.layout.score_columns
+        threshold = f" threshold {self.settings.threshold!r}" if decides else ""
+        return f"profile {self.digest}{threshold} time {self.settings.performance_time}"
+
+    @cached_property
+    def kept(self) -> bytes:
+        """The profile, to be kept beside the counts."""
+        return encoded(self.profile)
+
+    def begin(self, name: str, place: int, seen: float = 0.0) -> Version:
+        """Return a version that is counted by this profile, and has counted nothing."""
+        changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
+        version = Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
+        version.seen, version.place = seen, place
+        self.versions[name] = version
+        return version
+
+    def encode(self, columns: Columns) -> tuple[Encoded, Vectors | None, Outputs]:
+        """Return the features of events, their vectors, and what the model said, of whom, with what losses expected."""
+        features = columns.features.encoded(self.schema)
+        vectors = self._vector_map(features.numeric) if self._vector_map else None
+        prediction = floats(columns.predictions)
+        scores = (
+            self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))
+        )
+        groups = self.schema.group_array(columns, features)
+        losses = (
+            self.estimation.expected(prediction, np.flatnonzero(columns.features.flags), vectors)
+            if isinstance(self.estimation, LossEstimation)
+            else np.empty((len(prediction), 0))
+        )
+        return features, vectors, Outputs(prediction, scores, groups, losses).decided(self.settings.threshold)
+
+    def own_labels(self, labels: Floats) -> Floats:
+        """Return labels of the model as the profile's class codes, NaN for a class that it does not know."""
+        if self._class_of is None:
+            return labels
+        own = np.full(len(labels), np.nan)
+        known = np.isfinite(labels)
+        own[known] = self._class_of[labels[known].astype(np.intp)]
+        return own
+
+    def embedded(self, features: Encoded) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield the vectors of each embedding that is watched."""
+        start = 0
+        for name, reference in self.profile.embeddings.items():
+            stop = start + reference.dimensions
+            if name in self.embeddings:
+                yield name, features.vectors[start:stop]
+            start = stop
+
+    def count_features(self, ledger: Floats, features: Encoded, vectors: Vectors | None, events: Ints) -> None:
+        """Add the features of some of the events that have any."""
+        if len(events) == features.numeric.shape[1]:
+            self.layout.count_features(ledger, features.numeric.copy(), features.codes)
+        else:
+            self.layout.count_features(
+                ledger, features.numeric.take(events, axis=1), features.codes.take(events, axis=1)
+            )
+        if self.vectors is not None and vectors is not None:
+            self.vectors.count(ledger[self.layout.sections[VECTORS]], vectors.of(events))
+        for name, values in self.embedded(features):
+            self.embeddings[name].count(ledger[self.layout.sections[f"embedding {name}"]], values[:, events])
+
+
+def _attributes(settings: ModelSettings, profile: Profile, limits: Limits, *, must: bool) -> Attributes | None:
+    """Return the sensitive attributes; None where there are none, or where a profile does not know them that need not.
+
+    That is so of a version without profile, and of a former profile that was built before they were configured.
+    """
+    if settings.fairness is None:
+        return None
+    try:
+        return Attributes(settings.fairness.edges, profile, limits.groups)
+    except ValueError:
+        if must:
+            raise
+        return None
+
+
+def _codes_among(several: list[str], classes: list[str]) -> Floats | None:
+    """Return the code among `classes` of each of several, NaN for none; None where all are the same."""
+    if several == classes:
+        return None
+    return np.array([classes.index(name) if name in classes else np.nan for name in several])
