@@ -80,5 +80,5 @@ $(VENV)/run: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[arrow,kafka,parquet,redis,tables] --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[arrow,kafka,parquet,redis,sql,tables] --group dev
 	touch $@

@@ -14,7 +14,7 @@ def require_program(name: str, remedy: str = "tests/setup-debian.sh installs it 
     """Return the path of a program."""
     path = shutil.which(name)
     if path is None:
-        _lack(f"{name} is not installed: {remedy}")
+        lack(f"{name} is not installed: {remedy}")
     return path
 
 
@@ -23,10 +23,11 @@ def require_registry(directory: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(directory), "hatchling"]
     done = subprocess.run([*command, "--retries=0", "--timeout=10"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        _lack(f"pip reaches no package registry: {done.stderr.strip().splitlines()[-1:]}")
+        lack(f"pip reaches no package registry: {done.stderr.strip().splitlines()[-1:]}")
 
 
-def _lack(reason: str) -> NoReturn:
+def lack(reason: str) -> NoReturn:
+    """Say what the machine lacks: skip the test, or fail it in CI."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

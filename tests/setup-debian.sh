@@ -13,6 +13,7 @@ need gcc "gcc libc6-dev"
 need redis-server redis-server
 need systemd-analyze systemd
 need faketime faketime
+[ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || packages="$packages postgresql"
 need curl curl
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

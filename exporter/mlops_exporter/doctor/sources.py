@@ -23,7 +23,10 @@ from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.settings.sources import FileSettings, KafkaSettings, RedisSettings, SourceSettings
+from mlops_exporter.settings.tables import TableSettings
 from mlops_exporter.sources.lines import lines_of, ndjson
+from mlops_exporter.tables.errors import TableError
+from mlops_exporter.tables.files import find
 
 AREA = "sources"
 SAMPLE_BYTES = 256 * 1024
@@ -51,11 +54,24 @@ def check(source: SourceSettings, settings: Config, profiles: dict[str, Profiles
         yield from _redis(source.name, source.redis, attempt)
     elif source.kafka is not None:
         yield from _kafka(source.name, source.kafka)
+    elif source.table is not None:
+        yield from _table(source.name, source.table)
+    elif source.sql is not None:
+        yield ok(AREA, f"{source.name}: rows of a query every {format_duration(source.sql.interval)}")
     elif source.stdin is not None:
         yield ok(AREA, f"{source.name}: standard input, which ends when what feeds it ends")
     elif source.http is not None:
         tokens = f", with one of {len(source.http.tokens)} tokens" if source.http.tokens else ""
         yield ok(AREA, f"{source.name}: events are posted to /v1/events{tokens}")
+
+
+def _table(name: str, table: TableSettings) -> Iterator[Finding]:
+    try:
+        files = find([table.path])
+    except TableError as error:
+        yield problem(AREA, f"{name}: {error}", "correct sources.table.path, or wait for the first file")
+    else:
+        yield ok(AREA, f"{name}: {table.path} has {len(files)} files")
 
 
 def trial(name: str, body: bytes, settings: Config, profiles: dict[str, Profiles]) -> Iterator[Finding]:

@@ -110,7 +110,7 @@ def assemble(
     http = _http(config, profiles, running, former)
     if http is not None:
         intake.translators[KSERVE] = http.kserve
-    pulling = _pulling(config, former)
+    pulling = _pulling(config, profiles, former)
     probers = _probers(config, profiles, former)
     comparisons = Comparisons(None if former is None else former.comparisons)
     data = DataCollector(list(models.values()), comparisons)
@@ -183,13 +183,13 @@ def renew_kserve(assembly: Assembly) -> None:
         assembly.http.kserve.renew(settings.kserve, profiles)
 
 
-def _pulling(config: Config, former: Assembly | None) -> dict[str, Source]:
+def _pulling(config: Config, profiles: Mapping[str, Profile], former: Assembly | None) -> dict[str, Source]:
     """Return the pulling sources, the former ones of which that did not change."""
     unchanged = [] if former is None else former.config.sources
     pulling: dict[str, Source] = {}
     for settings in config.sources:
         known = former.pulling.get(settings.name) if former is not None and settings in unchanged else None
-        source = known or make(settings)
+        source = known or make(settings, profiles)
         if source is not None:
             pulling[settings.name] = source
     return pulling

@@ -57,6 +57,13 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
                 yield ("sources", index, "http", "tokens", number, "file"), str(error)
         if source.redis and not find_spec("redis"):
             yield ("sources", index, "redis"), _NEEDS.format("redis", "redis")
+        if source.table and not find_spec("pyarrow"):
+            yield ("sources", index, "table"), _NEEDS.format("pyarrow", "tables")
+        if source.sql and not (find_spec("pyarrow") and find_spec("adbc_driver_manager")):
+            yield ("sources", index, "sql"), _NEEDS.format("adbc_driver_manager", "sql")
+        for kind, rows in (("table", source.table), ("sql", source.sql)):
+            if rows is not None and rows.model not in {model.name for model in config.models}:
+                yield ("sources", index, kind, "model"), f"{rows.model!r} is none of the models"
         for keys, fault in _kafka_faults(source.kafka) if source.kafka else ():
             yield ("sources", index, "kafka", *keys), fault
 

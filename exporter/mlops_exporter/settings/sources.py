@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
+from mlops_exporter.settings.tables import SqlSettings, TableSettings
 
 
 class KServeModel(_Settings):
@@ -162,6 +163,8 @@ class SourceSettings(_Settings):
     stdin: Annotated[StdinSettings | None, Field(description="NDJSON on standard input.")] = None
     redis: Annotated[RedisSettings | None, Field(description="A Redis stream.")] = None
     kafka: Annotated[KafkaSettings | None, Field(description="Kafka topics.")] = None
+    table: Annotated[TableSettings | None, Field(description="Files of rows, here or in an object store.")] = None
+    sql: Annotated[SqlSettings | None, Field(description="Rows of a database.")] = None
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "SourceSettings":

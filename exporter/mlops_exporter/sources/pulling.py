@@ -1,16 +1,27 @@
 """The pulling sources of a configuration."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
+from mlops_exporter.profile.bins import NumericVariable
+from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.sources import SourceSettings
+from mlops_exporter.settings.tables import SqlSettings, TableSettings
 from mlops_exporter.sources.base import Sink, Source, persist
 from mlops_exporter.sources.file import FileSource
 from mlops_exporter.sources.stdin import StdinSource
+from mlops_exporter.tables.reading import DEFAULT, Reading
+
+if TYPE_CHECKING:
+    from mlops_exporter.tables.mapping import Mapping as Rows
 
 
-def make(settings: SourceSettings) -> Source | None:
-    """Return the source that `settings` describe, None when events are pushed to it."""
+def make(settings: SourceSettings, profiles: Mapping[str, Profile] | None = None) -> Source | None:
+    """Return the source that `settings` describe, None when events are pushed to it.
+
+    `profiles` tell, by model, which features a table may have, and which of them are numbers.
+    """
     if settings.file is not None:
         return FileSource(settings.name, str(settings.file.path))
     if settings.stdin is not None:
@@ -23,7 +34,27 @@ def make(settings: SourceSettings) -> Source | None:
         from mlops_exporter.sources.kafka import KafkaSource
 
         return KafkaSource(settings.name, settings.kafka)
+    if settings.table is not None:
+        from mlops_exporter.sources.table import TableSource
+
+        profile = (profiles or {}).get(settings.table.model)
+        reading = DEFAULT if profile is None else Reading(tuple(profile.missing))
+        return TableSource(settings.name, settings.table, _mapping(settings.table, profiles or {}), reading)
+    if settings.sql is not None:
+        from mlops_exporter.sources.sql import SqlSource
+
+        return SqlSource(settings.name, settings.sql, _mapping(settings.sql, profiles or {}))
     return None
+
+
+def _mapping(settings: TableSettings | SqlSettings, profiles: Mapping[str, Profile]) -> "Rows":
+    from mlops_exporter.tables.mapping import Mapping as Rows
+
+    profile = profiles.get(settings.model)
+    features = {} if profile is None else profile.features
+    names = [*features, *(() if profile is None else profile.embeddings)]
+    numeric = [name for name, variable in features.items() if isinstance(variable, NumericVariable)]
+    return Rows(settings.model, settings.columns, settings.timezone, names, numeric)
 
 
 class Pulling:

@@ -1,0 +1,103 @@
+"""What may be written of tables as sources: where they are, and what their columns mean."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from mlops_exporter.settings.document import Settings as _Settings
+from mlops_exporter.settings.durations import Duration
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class ColumnSettings(_Settings):
+    """Which columns of a table are what of an event: one form for files and for SQL."""
+
+    id: Annotated[Column | None, Field(description="Joins a prediction with its label.")] = None
+    ts: Annotated[Column | None, Field(description="When it happened; absent means when the row was read.")] = None
+    version: Annotated[Column | None, Field(description="Version of the model.")] = None
+    prediction: Annotated[Column | None, Field(description="Predicted class or number.")] = None
+    score: Annotated[Column | None, Field(description="Probability of the positive class.")] = None
+    scores: Annotated[dict[str, Column], Field(description="Column of each class's probability.")] = {}
+    label: Annotated[Column | None, Field(description="True class or number.")] = None
+    groups: Annotated[dict[str, Column], Field(description="Column of each sensitive attribute.")] = {}
+    features: Annotated[
+        dict[str, Column] | None,
+        Field(description="Column of each feature; by default those named like the profile's. `{}` is none."),
+    ] = None
+
+    @field_validator("groups", "features", mode="before")
+    @classmethod
+    def _may_be_names(cls, value: object) -> object:
+        return {name: name for name in value} if isinstance(value, list) else value
+
+
+class _Rows(_Settings):
+    """What tables and queries have in common."""
+
+    model: Annotated[str, Field(min_length=1, description="Model whose events the rows are.")]
+    columns: Annotated[ColumnSettings, Field(description="Which columns are what.")]
+    timezone: Annotated[str, Field(description="Of times that name none.")] = "UTC"
+    interval: Annotated[Duration, Field(ge=1, description="How often it is looked for something new.")] = 60.0
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_is_known(cls, name: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone: write one like UTC or Europe/Berlin") from None
+        return name
+
+
+class TableSettings(_Rows):
+    """Files of rows, each read once: a batch job's output, or its labels. A file is whole when it is there."""
+
+    path: Annotated[
+        str,
+        Field(min_length=1, description="File, glob or directory: Parquet, CSV, NDJSON, Arrow; s3://, gs://, abfs://."),
+    ]
+    settle: Annotated[Duration, Field(ge=0, description="How long a local file must have been left alone.")] = 10.0
+    rewritten: Annotated[
+        Literal["tell", "again"],
+        Field(
+            description="What becomes of a file that changed after it was read: it is told, or read again, "
+            "where ids see to it that what was counted counts once."
+        ),
+    ] = "tell"
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_relative(cls, path: str, info: ValidationInfo) -> str:
+        return path if "://" in path else str(Path((info.context or {}).get("directory", "")) / path)
+
+
+class SqlSettings(_Rows):
+    """Rows of a query beyond a watermark of its column `cursor`; read-only."""
+
+    url: Annotated[str | None, Field(description="`postgresql://…` or `sqlite:///PATH`.")] = None
+    url_file: Annotated[Path | None, Field(description="File with the url, where it holds a password.")] = None
+    query: Annotated[str, Field(min_length=1, description="A SELECT without ORDER BY.")]
+    cursor: Annotated[
+        str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Column that only grows: a time or a number.")
+    ]
+    overlap: Annotated[
+        Duration, Field(description="How far behind the watermark is read again, for rows committed late.")
+    ] = 300.0
+    timeout: Annotated[Duration, Field(ge=1, description="Time that a query may take.")] = 60.0
+
+    @field_validator("url_file")
+    @classmethod
+    def _file_is_relative(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else Path((info.context or {}).get("directory", "")) / path
+
+    @model_validator(mode="after")
+    def _has_one_url(self) -> "SqlSettings":
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError("give url or url_file, one of the two")
+        if self.url is not None and not self.url.startswith(("postgresql://", "sqlite:///")):
+            raise ValueError("url: write postgresql://HOST/DATABASE or sqlite:///PATH")
+        return self

@@ -1,0 +1,122 @@
+"""Files of rows as a source: each is taken up once, from where an interrupted delivery had come.
+
+A file is told by its place, its size and when it was changed. How many of its rows are durable is stored with them, so
+that after a crash nothing is lost and nothing is counted twice.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from mlops_exporter.settings.tables import TableSettings
+from mlops_exporter.sources.base import Health, Sink, deliver, finish
+from mlops_exporter.tables.errors import TableError
+from mlops_exporter.tables.files import File, find
+from mlops_exporter.tables.mapping import Mapping
+from mlops_exporter.tables.readers import batches
+from mlops_exporter.tables.reading import DEFAULT, Reading
+
+BODY_ROWS = 4096
+"""Rows of a body: few enough for the intake's queue, many enough to be counted together."""
+
+_log = logging.getLogger(__name__)
+
+
+class FileProgress(msgspec.Struct, array_like=True):
+    """What is remembered of a file: which it was when begun, how many rows are durable, and whether that is all."""
+
+    mark: str
+    rows: int = 0
+    done: bool = False
+
+
+class TableSource:
+    """The rows of all files of a table, the files in the order of their paths."""
+
+    def __init__(self, name: str, settings: TableSettings, mapping: Mapping, reading: Reading = DEFAULT) -> None:
+        self.name = name
+        self.health = Health(False, None, "not started")
+        self._settings = settings
+        self._mapping = mapping
+        self._reading = reading
+        self._told: set[str] = set()
+
+    async def run(self, sink: Sink) -> None:
+        """Deliver until cancelled."""
+        position = sink.position(self.name)
+        known = msgspec.json.decode(position, type=dict[str, FileProgress]) if position else {}
+        while True:
+            fault = None
+            try:
+                files = await finish(asyncio.to_thread(self._files))
+                known = {file.place: known[file.place] for file in files if file.place in known}
+                for file in files:
+                    await self._take(file, known, sink)
+            except TableError as error:
+                fault = str(error)
+                if fault != self.health.error:
+                    _log.warning("source %s: %s", self.name, fault)
+            self.health = Health(fault is None, None, fault)
+            await asyncio.sleep(self._settings.interval)
+
+    def _files(self) -> list[File]:
+        try:
+            files = find([self._settings.path])
+        except TableError as error:
+            if "no file matches" in str(error) or "no such file" in str(error):
+                return []  # there is none yet
+            raise
+        latest = time.time() - self._settings.settle
+        return [file for file in files if not file.is_local or file.modified <= latest]
+
+    async def _take(self, file: File, known: dict[str, FileProgress], sink: Sink) -> None:
+        mark = _mark(file)
+        progress = known.get(file.place)
+        if progress is not None and progress.mark != mark:
+            if self._settings.rewritten == "tell":
+                if file.place not in self._told:
+                    self._told.add(file.place)
+                    _log.warning("%s was changed after it had been read; it is not read again", file.place)
+                return
+            _log.info("%s was changed after it had been read; it is read again", file.place)
+            progress = None
+        if progress is None:
+            progress = known[file.place] = FileProgress(mark)
+        if progress.done:
+            return
+        bodies = self._bodies(file, progress.rows)
+        while (made := await finish(asyncio.to_thread(next, bodies, None))) is not None:
+            body, rows, last = made
+            after = FileProgress(mark, progress.rows + rows, last)
+            position = msgspec.json.encode({**known, file.place: after})
+            await deliver(sink, self.name, body, time.time(), position)
+            progress = known[file.place] = after
+            self.health = Health(True, None, None)
+        progress.done = True
+
+    def _bodies(self, file: File, skipped: int) -> Iterator[tuple[bytes, int, bool]]:
+        """Yield bodies, how many rows they have, and whether they are the last, from a number of rows on."""
+        waiting: tuple[bytes, int] | None = None
+        for batch in batches(file, self._reading):
+            if skipped >= batch.num_rows:
+                skipped -= batch.num_rows
+                continue
+            for start in range(skipped, batch.num_rows, BODY_ROWS):
+                rows = batch.slice(start, BODY_ROWS)
+                if waiting is not None:
+                    yield *waiting, False
+                try:
+                    waiting = self._mapping.events(rows), rows.num_rows
+                except TableError as error:
+                    raise TableError(f"{file.place}: {error}") from error
+            skipped = 0
+        if waiting is not None:
+            yield *waiting, True
+
+
+def _mark(file: File) -> str:
+    return hashlib.sha256(f"{file.size} {file.modified!r}".encode()).hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""Rows of a table as events: the columns that events have, as an Arrow IPC stream that the intake decodes."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_exporter.settings.tables import ColumnSettings
+from mlops_exporter.tables import cells
+from mlops_exporter.tables.errors import TableError
+
+
+class Mapping:
+    """How rows become events of one model. `numeric` and `features` are the features of its profile."""
+
+    def __init__(
+        self, model: str, columns: ColumnSettings, timezone: str, features: Collection[str], numeric: Collection[str]
+    ) -> None:
+        self._model = model
+        self._columns = columns
+        self._timezone = timezone
+        self._features = features
+        self._numeric = frozenset(numeric)
+
+    def events(self, batch: Any) -> bytes:
+        """Return the rows of a batch as an Arrow stream of events. Raises TableError where a column is not there."""
+        columns = self._columns
+        found: dict[str, Any] = {}
+        for name in ("id", "version", "prediction", "label"):
+            if (column := getattr(columns, name)) is not None:
+                found[name] = _name(self._of(batch, column))
+        if columns.score is not None:
+            found["score"] = _number(self._of(batch, columns.score))
+        if columns.ts is not None:
+            found["ts"] = _time(self._of(batch, columns.ts), self._timezone)
+        if columns.scores:
+            found["scores"] = _struct({name: _number(self._of(batch, c)) for name, c in columns.scores.items()})
+        if columns.groups:
+            found["groups"] = _struct({name: _plain(self._of(batch, c)) for name, c in columns.groups.items()})
+        wanted = columns.features
+        if wanted is None:
+            wanted = {name: name for name in self._features if name in batch.schema.names}
+        if wanted:
+            found["features"] = _struct({name: self._feature(name, self._of(batch, c)) for name, c in wanted.items()})
+        events = pa.RecordBatch.from_arrays(list(found.values()), list(found))
+        events = events.replace_schema_metadata({"model": self._model})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, events.schema) as writer:
+            writer.write_batch(events)
+        body: bytes = sink.getvalue().to_pybytes()
+        return body
+
+    def _of(self, batch: Any, name: str) -> Any:
+        if name not in batch.schema.names:
+            raise TableError(f"no column {name!r}; there are {', '.join(batch.schema.names)}")
+        return batch.column(name)
+
+    def _feature(self, name: str, column: Any) -> Any:
+        return _number(column) if name in self._numeric else _plain(column)
+
+
+def _struct(members: dict[str, Any]) -> Any:
+    return pa.StructArray.from_arrays(list(members.values()), list(members))
+
+
+def _number(column: Any) -> Any:
+    """Return numbers, infinity for what is none; texts are read as numbers."""
+    if cells.is_number(column.type) and not pa.types.is_dictionary(column.type):
+        return column.cast(pa.float64(), safe=False)
+    if cells.is_vector(column.type):
+        return column
+    values = cells.numbers(column, typed=False)
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
+def _plain(column: Any) -> Any:
+    """Return a column in a type that events have: numbers that were several types or decimals as such."""
+    if cells.is_several(column.type):
+        return pc.coalesce(column.field(1), _name(column.field(0)))
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64(), safe=False)
+    if isinstance(column.type, pa.BaseExtensionType):
+        return column.storage
+    return column
+
+
+def _name(column: Any) -> Any:
+    """Return ids, versions and outcomes; whole numbers stay whole."""
+    column = _plain(column)
+    if pa.types.is_floating(column.type):
+        whole = pc.all(pc.equal(column, pc.floor(column)).fill_null(True)).as_py()
+        return column.cast(pa.int64()) if whole else column
+    return column
+
+
+def _time(column: Any, timezone: str) -> Any:
+    """Return times with a zone, or numbers as they are, which are Unix seconds."""
+    if cells.is_text(column.type):
+        column = _parsed(column)
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(column.type) and column.type.tz is None:
+        return pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="earliest").cast(
+            pa.timestamp("us", "UTC")
+        )
+    return column if not pa.types.is_decimal(column.type) else column.cast(pa.float64(), safe=False)
+
+
+def _parsed(column: Any) -> Any:
+    """Return texts as times; all of them have a zone, or none has."""
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us"), pa.float64()):
+        try:
+            return column.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    raise TableError("ts: not all are times, as in 2026-11-01T12:00:00Z or Unix seconds")
