@@ -183,7 +183,7 @@ def renew_kserve(assembly: Assembly) -> None:
         assembly.http.kserve.renew(settings.kserve, profiles)
 
 
-def _pulling(config: Config, profiles: Mapping[str, Profile], former: Assembly | None) -> dict[str, Source]:
+def _pulling(config: Config, profiles: Mapping[str, Profiles | Profile], former: Assembly | None) -> dict[str, Source]:
     """Return the pulling sources, the former ones of which that did not change."""
     unchanged = [] if former is None else former.config.sources
     pulling: dict[str, Source] = {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles, as_profiles
 from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.settings.tables import SqlSettings, TableSettings
 from mlops_exporter.sources.base import Sink, Source, persist
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mlops_exporter.tables.mapping import Mapping as Rows
 
 
-def make(settings: SourceSettings, profiles: Mapping[str, Profile] | None = None) -> Source | None:
+def make(settings: SourceSettings, profiles: Mapping[str, Profiles | Profile] | None = None) -> Source | None:
     """Return the source that `settings` describe, None when events are pushed to it.
 
     `profiles` tell, by model, which features a table may have, and which of them are numbers.
@@ -37,8 +38,8 @@ def make(settings: SourceSettings, profiles: Mapping[str, Profile] | None = None
     if settings.table is not None:
         from mlops_exporter.sources.table import TableSource
 
-        profile = (profiles or {}).get(settings.table.model)
-        reading = DEFAULT if profile is None else Reading(tuple(profile.missing))
+        known = _profiles(settings.table, profiles or {})
+        reading = Reading(tuple(known[0].missing)) if known else DEFAULT
         return TableSource(settings.name, settings.table, _mapping(settings.table, profiles or {}), reading)
     if settings.sql is not None:
         from mlops_exporter.sources.sql import SqlSource
@@ -47,14 +48,25 @@ def make(settings: SourceSettings, profiles: Mapping[str, Profile] | None = None
     return None
 
 
-def _mapping(settings: TableSettings | SqlSettings, profiles: Mapping[str, Profile]) -> "Rows":
+def _profiles(settings: TableSettings | SqlSettings, profiles: Mapping[str, Profiles | Profile]) -> list[Profile]:
+    """Return the profiles of the model whose events the rows are, the newest first."""
+    found = profiles.get(settings.model)
+    return [] if found is None else list(as_profiles(found))
+
+
+def _mapping(settings: TableSettings | SqlSettings, profiles: Mapping[str, Profiles | Profile]) -> "Rows":
+    """Return what rows mean: the features are those of any version."""
     from mlops_exporter.tables.mapping import Mapping as Rows
 
-    profile = profiles.get(settings.model)
-    features = {} if profile is None else profile.features
-    names = [*features, *(() if profile is None else profile.embeddings)]
-    numeric = [name for name, variable in features.items() if isinstance(variable, NumericVariable)]
-    return Rows(settings.model, settings.columns, settings.timezone, names, numeric)
+    known = _profiles(settings, profiles)
+    names = dict.fromkeys(name for profile in known for name in (*profile.features, *profile.embeddings))
+    numeric = [
+        name
+        for profile in known
+        for name, variable in profile.features.items()
+        if isinstance(variable, NumericVariable)
+    ]
+    return Rows(settings.model, settings.columns, settings.timezone, list(names), numeric)
 
 
 class Pulling:
