@@ -137,7 +137,10 @@ def _check(options: argparse.Namespace) -> int:
     settings, profiles = config.read(options.config_file)
     for model in settings.models:
         features = len(profiles[model.name].newest.features)
-        print(f"{model.name}: {model.task}, {features} features, profile {model.profile}")
+        told = (
+            f"profile {model.profile}" if model.profile else f"profiles of {', '.join(profiles[model.name].by_version)}"
+        )
+        print(f"{model.name}: {model.task}, {features} features, {told}")
     print(f"{options.config_file}: good, {len(settings.models)} models")
     if options.web_config_file is not None:
         tls = web_config.read(options.web_config_file).tls_server_config

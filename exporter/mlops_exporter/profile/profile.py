@@ -136,8 +136,14 @@ def save(profile: Profile, path: Path) -> None:
 
     Raises ProfileError where it cannot be written.
     """
+    text = _lines(msgspec.to_builtins(profile), depth=2) + "\n"
+    unfinished = path.with_name(f".{path.name}.unfinished")  # an exporter may be waiting for the whole file
     try:
-        path.write_text(_lines(msgspec.to_builtins(profile), depth=2) + "\n", encoding="utf-8")
+        if path.exists() and not path.is_file():  # a pipe, say
+            path.write_text(text, encoding="utf-8")
+        else:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(path)
     except OSError as error:
         raise ProfileError(f"{path}: {error.strerror or error}; name a file that can be written") from error
 

@@ -155,8 +155,12 @@ def _model(settings: ModelSettings, profiles: Profiles | Profile, config: Config
         or known.profiles != as_profiles(profiles)
     ):
         return Model(settings, profiles, config.limits)
-    same = settings.model_copy(update={"profile": known.settings.profile}) == known.settings
+    same = settings.model_copy(update={key: getattr(known.settings, key) for key in _PROFILES}) == known.settings
     return known if same else Model(settings, profiles, config.limits)
+
+
+_PROFILES = ("profile", "profiles")
+"""Settings that say where profiles lie, which changes nothing as long as the profiles are the same."""
 
 
 def _http_settings(config: Config) -> HttpSettings | None:

@@ -1,6 +1,6 @@
 """Reads a configuration and holds it against the world: profiles, tokens, installed extras, every fault at its line."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mlops_exporter.judging.performance import METRICS, RANGES
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
 from mlops_exporter.profile.profiles import Profiles
+from mlops_exporter.service.references import provider_of
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document, Location, near_or_all
 from mlops_exporter.settings.models import Benchmark, FairnessSettings, Limits, ModelSettings
@@ -101,14 +102,24 @@ def _profiles(document: Document, faults: list[str]) -> dict[str, Profiles]:
     profiles = {}
     models = document.content.get("models")
     for index, model in enumerate(models if isinstance(models, list) else []):
-        file = model.get("profile") if isinstance(model, dict) else None
-        if not isinstance(file, str):
+        if not isinstance(model, dict):
             continue
+        file, provider = model.get("profile"), provider_of(model.get("profiles"), document.path.parent)
+        key = "profile" if provider is None else "profiles"
         try:
-            profiles[str(model.get("name"))] = Profiles(load(document.path.parent / file))
+            if provider is not None:
+                profiles[str(model.get("name"))] = Profiles(by_version=provider.profiles())
+            elif isinstance(file, str):
+                profiles[str(model.get("name"))] = Profiles(load(document.path.parent / file))
         except ProfileError as error:
-            faults.append(document.fault(("models", index, "profile"), str(error)))
+            faults.append(document.fault(("models", index, key), str(error)))
     return profiles
+
+
+def profile_states(config: Config, directory: Path) -> Hashable:
+    """Return what changes when the profiles of some model's versions do."""
+    providers = {model.name: provider_of(model.profiles, directory) for model in config.models}
+    return tuple((name, provider.state()) for name, provider in providers.items() if provider is not None)
 
 
 def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Iterator[tuple[str, str]]:
@@ -126,7 +137,7 @@ def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Itera
         )
     if model.fairness is not None:
         yield from (("fairness", fault) for fault in _unfair(model.fairness, profile, limits))
-    yield from (("profile", fault) for fault in _oversize(profile, limits))
+    yield from (("profile" if model.profile else "profiles", fault) for fault in _oversize(profile, limits))
     for metric, benchmark in model.benchmarks.items():
         relative = benchmark.max_drop is not None or benchmark.max_increase is not None
         if relative and metric not in profile.performance:

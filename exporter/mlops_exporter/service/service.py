@@ -24,6 +24,7 @@ from mlops_exporter.probing.prober import Prober
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service.assembly import Assembly, Fixed, assemble
+from mlops_exporter.service.configuration import profile_states
 from mlops_exporter.service.reload import Reloader
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
@@ -36,6 +37,7 @@ from mlops_exporter.web.tls import ReloadingContext
 from mlops_exporter.web.watch import Watched
 
 EXPIRE_SECONDS = 1.0
+PROFILES_SECONDS = 20.0
 REOPEN_SECONDS = 5.0
 MANY_SCRAPES = 4
 SHARED_SECONDS = 0.5
@@ -168,6 +170,15 @@ class Service:
         source = self.assembly.pulling.get(name)
         return source_state(name, counts, source.health if source is not None else None)
 
+    def profile_states(self) -> Hashable:
+        """Return what changes when the profiles of versions come, change or go."""
+        file = self._options.config_file
+        return None if file is None else profile_states(self.assembly.config, file.parent)
+
+    def reload_soon(self) -> None:
+        """Load the configuration anew, as SIGHUP asks for."""
+        self._reloader.hang_up()
+
     def observe(self, now: float) -> None:
         """Remember how the models are, for the curves of the landing page."""
         self.intake.flush()
@@ -225,7 +236,7 @@ class Service:
         self.intake.closed = None
         self.unreloadable = None
         self.pulling.start(self.assembly.pulling.values())
-        self._helpers += [group.create_task(task(self)) for task in (_observe, _probe, *self._tasks)]
+        self._helpers += [group.create_task(task(self)) for task in (_observe, _probe, _watch_profiles, *self._tasks)]
         self._helpers.append(group.create_task(self._reloader.run()))
 
     def _open_store(self) -> Store | None:
@@ -285,6 +296,18 @@ async def _observe(service: Service) -> None:
     while True:
         service.observe(time.time())
         await asyncio.sleep(HISTORY_SECONDS)
+
+
+async def _watch_profiles(service: Service) -> None:
+    """Take up the profiles of versions that have come, changed or gone."""
+    known = await asyncio.to_thread(service.profile_states)
+    while True:
+        await asyncio.sleep(PROFILES_SECONDS)
+        found = await asyncio.to_thread(service.profile_states)
+        if found != known:
+            _log.info("the profiles of versions have changed")
+            service.reload_soon()
+        known = found
 
 
 async def _probe(service: Service) -> None:

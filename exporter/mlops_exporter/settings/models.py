@@ -237,7 +237,16 @@ class ModelSettings(_Settings):
         str, Field(pattern=f"^{MODEL_NAME}$", max_length=128, description="`model` of its events and of its series.")
     ]
     task: Annotated[Task, Field(description="What it predicts; as in the profile.")]
-    profile: Annotated[Path, Field(description="The reference, made by `mlops-exporter profile build`.")]
+    profile: Annotated[
+        Path | None, Field(description="The reference of all versions, made by `mlops-exporter profile build`.")
+    ] = None
+    profiles: Annotated[
+        dict[str, Path] | str | None,
+        Field(
+            description="Instead of `profile`: a directory with a profile per version, which may come and go while "
+            "the exporter runs, or files by version."
+        ),
+    ] = None
     windows: Annotated[
         list[Duration],
         Field(
@@ -295,6 +304,17 @@ class ModelSettings(_Settings):
     def _label_delay_fits(self) -> "ModelSettings":
         if "label_delay" not in self.model_fields_set and self.label_delay > self.label_ttl:
             return self.model_copy(update={"label_delay": self.label_ttl})
+        return self
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _profiles_are_of_versions(cls, value: object) -> object:
+        return {canonical(key): path for key, path in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _has_a_reference(self) -> "ModelSettings":
+        if (self.profile is None) == (self.profiles is None):
+            raise ValueError("profile: give either profile, for all versions, or profiles, one for each")
         return self
 
     @model_validator(mode="after")
