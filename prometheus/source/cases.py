@@ -127,6 +127,16 @@ def _calibration() -> Case:
     return t.case("MLModelCalibrationOff", model("fires"), series)
 
 
+def _unjudged() -> Case:
+    t = Timeline("MLBenchmarkNotJudged")
+    series: list[Series] = []
+    for name, (labels, judged) in {"fires": (60, 0), "judged": (60, 1), "few": (0.01, 0)}.items():
+        series.append(("ml_model_labels_total", model(name), t.counts(labels)))
+        series.append(("ml_model_benchmark_judged", model(name, metric="mape"), t.values(judged, 1)))
+    series.append(("ml_model_benchmark_judged", model("missing", metric="mape"), t.values(0)))
+    return t.case("MLBenchmarkNotJudged", model("fires", metric="mape"), series)
+
+
 def _compared(alert: str, metric: str, limit: str, by: dict[str, str], bad: float, under: float) -> Case:
     """Compare a value with a threshold of 1 beside it, without the exporter's windows."""
     t = Timeline(alert)
@@ -564,6 +574,7 @@ def cases() -> list[Case]:
         _performance("MLModelPerformanceBelowBenchmark", "ml_model_performance", few),
         _performance("MLModelEstimatedPerformanceBelowBenchmark", "ml_model_performance_estimated", few),
         _calibration(),
+        _unjudged(),
         _compared(
             "MLModelConceptDrift",
             "ml_model_change_evidence",

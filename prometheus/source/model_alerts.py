@@ -161,6 +161,16 @@ def _fairness() -> str:
     return f"{too_low}\nor\n{too_high}"
 
 
+def _unjudged() -> str:
+    """Labels of a day of the versions with a benchmark, of performance or fairness, that no window could judge."""
+    never = "\n  or\n".join(
+        f"    max without ({labels}) (max_over_time({metric}[1d]) == bool 0) > 0"
+        for metric, labels in (("ml_model_benchmark_judged", ""), ("ml_fairness_benchmark_judged", "attribute"))
+    )
+    enough = f"(increase(ml_model_labels_total[1d]) >= {threshold('min_labels')})"
+    return f"{enough}\n* {ON_MODEL} group_right () (\n{never}\n)"
+
+
 ALERTS = [
     Alert(
         "MLModelPerformanceBelowBenchmark",
@@ -197,6 +207,21 @@ ALERTS = [
         "30m",
         verdict="suspect",
         action="consider_retraining",
+    ),
+    Alert(
+        "MLBenchmarkNotJudged",
+        "performance",
+        "warning",
+        _METRIC,
+        _unjudged(),
+        "Nobody can tell whether a model keeps a benchmark, though its labels come.",
+        f"The benchmark of {{{{ $labels.metric }}}} of {WHERE} could not be judged for a day, though "
+        '{{ $value | printf "%.0f" }} labels came: in no window does the metric have a value and an interval for '
+        f"{constant('min_labels')} labels or more.",
+        "Compare the labels in each window with what the metric needs: both classes, predictions or scores, labels "
+        "other than 0, groups large enough.",
+        "1h",
+        "1h",
     ),
     Alert(
         "MLModelCalibrationOff",

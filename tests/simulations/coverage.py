@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from mlops_exporter.statistics import classification, regression
+from mlops_exporter.statistics import classification, fairness, regression
 from mlops_exporter.statistics.intervals import Estimate
 
 F64 = NDArray[np.float64]
@@ -104,6 +104,43 @@ def calibration(rng: np.random.Generator, n: int, windows: int, excess: float) -
     brier = ((score - actual) ** 2).mean(1)
     estimate = classification.expected_calibration_error(count, positives, total, brier)
     return covered(estimate, abs(excess))
+
+
+SCORES: dict[str, tuple[float, float]] = {
+    "uniform": (1.0, 1.0),
+    "extreme": (0.4, 0.4),
+    "rare and sure": (0.1, 0.9),
+    "rare": (0.5, 10.0),
+    "in the middle": (20.0, 20.0),
+}
+"""Parameters of beta distributions."""
+
+
+def calibration_above_truth(rng: np.random.Generator, n: int, windows: int, scores: str) -> float:
+    """Share of windows of a calibrated model in which the calibration error's lower limit lies above its truth, 0."""
+    score = rng.beta(*SCORES[scores], (windows, n))
+    actual = rng.random((windows, n)) < score
+    within = np.eye(10)[np.minimum((score * 10).astype(int), 9)]
+    count = within.sum(1)
+    positives, total = ((within * weights[..., np.newaxis]).sum(1) for weights in (actual, score))
+    brier = ((score - actual) ** 2).mean(1)
+    estimate = classification.expected_calibration_error(count, positives, total, brier)
+    return float((estimate.lower > 0).mean())
+
+
+def fairness_of_equal_groups(
+    rng: np.random.Generator, positives: tuple[int, ...], rate: float, windows: int
+) -> dict[str, float]:
+    """Share of windows in which groups with one true and one false positive rate are told apart by the interval."""
+    actual = np.array(positives)
+    rest = np.maximum(4 * actual, 30)
+    hits, false = rng.binomial(actual, rate, (windows, len(actual))), rng.binomial(rest, 0.1, (windows, len(actual)))
+    cells = [np.stack([rest - false, actual - hits], -1), np.stack([false, hits], -1)]
+    confusion = np.stack(cells, -2).astype(np.float64)
+    return {
+        "equal_opportunity": float((fairness.equal_opportunity_difference(confusion, 30).lower > 0).mean()),
+        "equalized_odds": float((fairness.equalized_odds_difference(confusion, 30).lower > 0).mean()),
+    }
 
 
 def errors(rng: np.random.Generator, n: int, windows: int, tails: str) -> dict[str, float]:

@@ -9,11 +9,14 @@ from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.judging import judge
 from mlops_exporter.judging.fairness import Floats, evaluate, favourable_code, metrics_of
+from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import metrics_of as performance_metrics_of
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.settings.models import FairnessSettings
 from mlops_exporter.statistics import regression
+from mlops_exporter.statistics.intervals import Estimate
 
 
 class GroupCollector:
@@ -29,6 +32,7 @@ class GroupCollector:
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
         yield from self._benchmarks
+<<<<<<< HEAD
         for view in self._references:
             yield from view.collect(now)
 
@@ -46,10 +50,24 @@ class _ReferenceView:
         for version in reference.versions.values():
             if version.name not in self._views:
                 self._views[version.name] = _views(reference, counts, version)
-            lifetime, totals = version.lifetime[cells], version.totals(now)[:, cells]
+            lifetime, totals = version.lifetime[cells], version.totals(now)
+            predictions = totals[:, reference.layout.predictions.start]
             for view in self._views[version.name]:
                 yield from view.counters(lifetime)
-                yield from view.rolling(totals)
+                yield from view.rolling(totals[:, cells], predictions)
+=======
+        for model in self._models:
+            for version in model.versions.values():
+                views = self._views.get((model.name, version.name))
+                if views is None:
+                    views = self._views[model.name, version.name] = _views(model, version)
+                cells = model.layout.cells_of(views[0].counts)
+                lifetime, totals = version.lifetime[cells], version.totals(now)[:, cells]
+                predictions = version.totals(now)[:, model.layout.predictions.start]
+                for view in views:
+                    yield from view.counters(lifetime)
+                    yield from view.rolling(totals, predictions)
+>>>>>>> 34f016a (Tell of benchmarks that nothing judges; let rates and calibration keep their intervals)
 
 
 def _benchmarks(model: Model) -> Iterator[Samples]:
@@ -81,6 +99,7 @@ class _AttributeView:
         self._windows = windows
         self._groups = counts.attributes.groups[index]
         self._minimum = settings.min_group_size
+        self._benchmarks = settings.benchmarks
         profile = counts.layout.profile
         self._favourable = favourable_code(settings.favourable, profile)
         self._classes = profile.classes
@@ -103,7 +122,7 @@ class _AttributeView:
         yield family(catalogue.GROUP_OVERPREDICTION_SUM, regression.overprediction_sum(moments), groups)
         yield family(catalogue.GROUP_UNDERPREDICTION_SUM, regression.underprediction_sum(moments), groups)
 
-    def rolling(self, totals: Floats) -> Iterator[Samples]:
+    def rolling(self, totals: Floats, predictions: Floats) -> Iterator[Samples]:
         family, windows, groups = self._family, self._windows, self._groups
         found = evaluate(self.counts, totals, self._index, self._favourable, self._minimum)
         yield family(catalogue.GROUP_WINDOW_PREDICTIONS, found.predictions, windows, groups)
@@ -116,6 +135,11 @@ class _AttributeView:
         if self._fairness:
             for metric, values in zip(_FAIRNESS, found.fairness, strict=True):
                 yield family(metric, values, windows, self._fairness)
+            agreed = [name for name in self._fairness if name in self._benchmarks]
+            columns = [list(self._fairness).index(name) for name in agreed]
+            estimates = [Estimate(*(part[:, column] for part in found.fairness)) for column in columns]
+            judged = [judge.judged(estimate, predictions, limit("min_predictions")) for estimate in estimates]
+            yield family(catalogue.FAIRNESS_BENCHMARK_JUDGED, judged, agreed)
 
 
 _SELECTION = (catalogue.GROUP_SELECTION, catalogue.GROUP_SELECTION_LOWER, catalogue.GROUP_SELECTION_UPPER)

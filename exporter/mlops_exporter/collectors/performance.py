@@ -12,10 +12,13 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
+from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics import regression
+from mlops_exporter.statistics.intervals import Estimate
 
 Floats = NDArray[np.float64]
 
@@ -86,6 +89,7 @@ class _ReferenceView:
         yield family(catalogue.PERFORMANCE_REFERENCE, [*reference.values()] * count, reference)
         if profile.task == "regression":
             yield from self._errors(ledgers[:, layout.moments])
+            yield family(catalogue.ZERO_LABELS, regression.split(ledgers[:, layout.moments]).zeros)
         else:
             yield family(catalogue.CONFUSION, ledgers[:, layout.confusion], profile.classes, profile.classes)
         if layout.score_columns:
@@ -119,11 +123,25 @@ class _ReferenceView:
         ):
             values = np.where(enough[:, None], np.stack(parts, axis=-1), np.nan)
             yield family(metric, values, windows, self._metrics)
+        yield from self._judged(count, sums, dict(zip(self._metrics, estimates, strict=True)))
         if by_class:
             values = np.where(enough[:, None, None], np.stack(by_class, axis=-1), np.nan)
             yield family(
                 catalogue.CLASS_PERFORMANCE, values, windows, self._reference.profile.classes, self._class_metrics
             )
+
+    def _judged(self, count: int, sums: Sums, estimates: dict[str, Estimate]) -> Iterator[Samples]:
+        """Tell of every version which of its benchmarks a window can be held against."""
+        agreed = [name for name in self._model.settings.benchmarks if name in estimates]
+        least = max(self._model.settings.min_samples.performance, limit("min_labels"))
+        windows = len(self._windows)
+        judged = [
+            judge.judged(Estimate(*(part[rows] for part in estimates[name])), sums.labels[rows], least)
+            for rows in (slice(version * windows, (version + 1) * windows) for version in range(count))
+            for name in agreed
+        ]
+        if agreed:
+            yield self._versions.family(catalogue.BENCHMARK_JUDGED, judged, agreed)
 
 
 def _histogram(cells: Floats) -> Floats:

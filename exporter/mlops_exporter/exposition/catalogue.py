@@ -254,6 +254,20 @@ BENCHMARK_MAX = _metric(
     "model version metric",
     "Highest performance (of an error) agreed on: max, or the reference plus max_increase.",
 )
+BENCHMARK_JUDGED = _metric(
+    "ml_model_benchmark_judged",
+    "gauge",
+    "model",
+    f"{_MODEL} metric",
+    "1 where a window has a value and an interval to hold against the benchmark, else 0: nobody watches it then.",
+)
+ZERO_LABELS = _metric(
+    "ml_model_zero_labels_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Labels equal to 0, which mape leaves out: nothing can be divided by them.",
+)
 CONFUSION = _metric(
     "ml_model_confusion_total",
     "counter",
@@ -868,7 +882,8 @@ FAIRNESS = _metric(
     "gauge",
     "model",
     "model version attribute window metric",
-    "Difference (or ratio) between the two groups furthest apart, of those with fairness.min_group_size events.",
+    "Difference (or ratio) between the two groups furthest apart, of those with fairness.min_group_size events to "
+    "divide by.",
 )
 FAIRNESS_LOWER = _metric(
     "ml_fairness_lower",
@@ -897,6 +912,13 @@ FAIRNESS_BENCHMARK_MAX = _metric(
     "model",
     "model metric",
     "Highest value of ml_fairness agreed on, for every attribute.",
+)
+FAIRNESS_BENCHMARK_JUDGED = _metric(
+    "ml_fairness_benchmark_judged",
+    "gauge",
+    "model",
+    "model version attribute metric",
+    "1 where a window has a value and an interval to hold against the benchmark, else 0: nobody watches it then.",
 )
 
 # --- the joint distribution ------------------------------------------------------------------------------------------

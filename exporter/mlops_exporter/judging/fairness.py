@@ -35,6 +35,7 @@ class GroupSums:
         self.performance = Sums(layout, totals)
         self.predictions = totals[..., layout.predictions.start]
         self.labels = totals[..., layout.labels.start]
+        self.least = min_group_size
         self.enough_predictions = self.predictions >= min_group_size
         self.enough_labels = self.labels >= min_group_size
         self.moments = regression.split(self.performance.moments) if layout.profile.task == "regression" else None
@@ -58,8 +59,8 @@ _OF_CLASSES: dict[str, Metric] = {
     "demographic_parity_ratio": lambda s: fairness.demographic_parity_ratio(
         s.selected, s.predictions, s.enough_predictions
     ),
-    "equalized_odds_difference": lambda s: fairness.equalized_odds_difference(s.confusion, s.enough_labels),
-    "equal_opportunity_difference": lambda s: fairness.equal_opportunity_difference(s.confusion, s.enough_labels),
+    "equalized_odds_difference": lambda s: fairness.equalized_odds_difference(s.confusion, s.least),
+    "equal_opportunity_difference": lambda s: fairness.equal_opportunity_difference(s.confusion, s.least),
 }
 
 

@@ -112,6 +112,12 @@ def outside(estimate: Estimate, minimum: float | None, maximum: float | None, wi
     return np.asarray((value + (upper - value) * widened < low) | (value + (lower - value) * widened > high))
 
 
+def judged(estimate: Estimate, sizes: Floats, least: float) -> bool:
+    """Tell whether any window can be held against a benchmark; parts of the estimate and `sizes` are (W,)."""
+    whole = np.isfinite(estimate.lower) & np.isfinite(estimate.upper) & (sizes >= least)
+    return bool(whole.any())
+
+
 def missed(
     estimate: Estimate, minimum: float | None, maximum: float | None, sizes: Floats, least: float, widened: Floats
 ) -> int | None:

@@ -1,6 +1,7 @@
 """Performance of a model over any sums of its ledger: each metric's name, and the statistic behind it."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,20 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Smallest and largest possible value of the metrics that have both."""
 
+BETTER: dict[str, Literal["higher", "lower"]] = {
+    name: "lower" if name in _PROBABILITY or name in ("mae", "rmse", "mape") else "higher"
+    for metrics in METRICS.values()
+    for name in metrics
+    if name != "bias"
+}
+"""Which way each metric is better; bias is best at 0."""
+
 _OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision"})
+
+
+def needs_scores(metric: str) -> bool:
+    """Tell whether a metric is made of probabilities, which not every model's events carry."""
+    return metric in _OF_SCORES
 
 
 def metrics_of(layout: Layout) -> dict[str, Metric]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mlops_exporter.events.attributes import Attributes
-from mlops_exporter.judging.performance import METRICS, RANGES
+from mlops_exporter.judging.performance import BETTER, METRICS, RANGES, needs_scores
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
 from mlops_exporter.profile.profiles import Profiles
@@ -50,6 +50,8 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
             elif metric in RANGES:
                 for key, fault in _impossible(benchmark, *RANGES[metric]):
                     yield (*place, key), fault
+            for key, fault in _wrong_way(metric, benchmark):
+                yield (*place, key), fault
     for index, source in enumerate(config.sources):
         for number, token in enumerate(source.http.tokens if source.http else ()):
             try:
@@ -97,6 +99,19 @@ def _impossible(benchmark: Benchmark, low: float, high: float) -> Iterator[tuple
             yield name, f"{value:g} must lie between {lowest:g} and {highest:g}"
 
 
+def _wrong_way(metric: str, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+    """Yield the bound that a good model would miss and a bad one keep, where it stands alone."""
+    better = BETTER.get(metric)
+    if better is None:
+        return
+    low, high = ("min", "max_drop"), ("max", "max_increase")
+    right, wrong = (low, high) if better == "higher" else (high, low)
+    given = [key for key in wrong if getattr(benchmark, key) is not None]
+    if given and all(getattr(benchmark, key) is None for key in right):
+        said = f"a {better} {metric} is better, so that this alone calls a bad model good"
+        yield given[0], f"{said}; give {right[0]} or {right[1]}"
+
+
 def _profiles(document: Document, faults: list[str]) -> dict[str, Profiles]:
     """Load the profiles that the models name, whatever else may be wrong with the configuration."""
     profiles = {}
@@ -139,6 +154,15 @@ def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Itera
         yield from (("fairness", fault) for fault in _unfair(model.fairness, profile, limits))
     yield from (("profile" if model.profile else "profiles", fault) for fault in _oversize(profile, limits))
     for metric, benchmark in model.benchmarks.items():
+        if needs_scores(metric) and not profile.has_scores and metric in METRICS[model.task]:
+            yield (
+                "benchmarks",
+                (
+                    f"{metric}: can never be judged, as the profile has no scores; "
+                    "build it with --score or --scores, or agree on a metric of predictions"
+                ),
+            )
+            continue
         relative = benchmark.max_drop is not None or benchmark.max_increase is not None
         if relative and metric not in profile.performance:
             yield (

@@ -1,7 +1,8 @@
 """How differently a model treats groups of people, with 95 % intervals.
 
-Arrays end with the axis of the groups, G. A group counts only where `usable`, (..., G); what is left undefined by fewer
-than two usable groups is NaN. Values equal Fairlearn's on the usable groups.
+Arrays end with the axis of the groups, G. A group counts only where `usable`, (..., G), or where there is enough of
+what its rate is divided by; what is left undefined by fewer than two such groups is NaN. Values equal Fairlearn's on
+them.
 
 Every measure is a range: the largest of all differences of two groups (or the smallest of all ratios). The noise of
 the groups adds to a range, so its interval is made from those of all pairs, which hold at once at Bonferroni's level:
@@ -54,25 +55,25 @@ def demographic_parity_ratio(selected: F64, n: F64, usable: Flags) -> Estimate:
     )
 
 
-def equal_opportunity_difference(confusion: F64, usable: Flags) -> Estimate:
+def equal_opportunity_difference(confusion: F64, least: float) -> Estimate:
     """Largest difference of true positive rates (Hardt, Price and Srebro 2016, NeurIPS), in [0, 1].
 
-    `confusion` is (..., G, 2, 2), indexed [predicted, actual], the favourable outcome being 1. Groups without any
-    favourable label have no rate and are left out.
+    `confusion` is (..., G, 2, 2), indexed [predicted, actual], the favourable outcome being 1. Groups with fewer than
+    `least` favourable labels, which a rate is divided by, are left out: one missed positive of two is no finding.
+    Fairlearn takes every group, and gives one without positives a rate of 0.
     """
     hits, positives = confusion[..., 1, 1], confusion[..., 1].sum(-1)
-    return _rate_range(hits, positives, usable & (positives > 0), comparisons=1)
+    return _rate_range(hits, positives, positives >= max(least, 1), comparisons=1)
 
 
-def equalized_odds_difference(confusion: F64, usable: Flags) -> Estimate:
+def equalized_odds_difference(confusion: F64, least: float) -> Estimate:
     """Return the larger of the largest differences of true and of false positive rates (Hardt et al. 2016).
 
-    In [0, 1]; `confusion` as for `equal_opportunity_difference`.
+    In [0, 1]; `confusion` and `least` as for `equal_opportunity_difference`, of both kinds of labels.
     """
-    ranges = []
-    for actual in (1, 0):
-        n = confusion[..., actual].sum(-1)
-        ranges.append(_rate_range(confusion[..., 1, actual], n, usable & (n > 0), comparisons=2))
+    labels = confusion.sum(-2)
+    enough = (labels >= max(least, 1)).all(-1)
+    ranges = [_rate_range(confusion[..., 1, actual], labels[..., actual], enough, comparisons=2) for actual in (1, 0)]
     return Estimate(*(np.maximum(one, other) for one, other in zip(*ranges, strict=True)))
 
 

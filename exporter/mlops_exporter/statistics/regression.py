@@ -103,13 +103,12 @@ def rmse(sums: F64) -> Estimate:
 
 
 def mape(sums: F64) -> Estimate:
-    """Mean absolute percentage error as a ratio. NaN as soon as the window holds a label of 0.
+    """Mean absolute percentage error as a ratio, over the labels other than 0. NaN where there is none.
 
-    scikit-learn divides by the machine epsilon there and returns an astronomically large number.
+    scikit-learn divides by the machine epsilon at a label of 0 and returns an astronomically large number.
     """
     m = split(sums)
-    n = np.where(m.zeros > 0, np.nan, m.n)
-    return mean_from_sums(n, m.relative, m.relative2, low=0.0)
+    return mean_from_sums(m.n - m.zeros, m.relative, m.relative2, low=0.0)
 
 
 def r2(sums: F64) -> Estimate:

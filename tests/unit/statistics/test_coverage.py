@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from mlops_exporter.statistics import classification
+from mlops_exporter.statistics import classification, fairness
 from tests.simulations import coverage
 
 WINDOWS = 4_000
@@ -55,3 +55,23 @@ def test_means_of_heavy_tailed_errors(n: int) -> None:
 @pytest.mark.parametrize("excess", [0.0, 0.02, 0.05, 0.1])
 def test_calibration_error_is_conservative(n: int, excess: float) -> None:
     assert coverage.calibration(np.random.default_rng(n), n, WINDOWS, excess) >= 0.93
+
+
+@pytest.mark.parametrize("scores", coverage.SCORES)
+@pytest.mark.parametrize("n", [50, 100])
+def test_the_lower_limit_of_the_calibration_error_with_few_labels(n: int, scores: str) -> None:
+    # Without the smoothed shares of small bins 1 to 34 % of calibrated models lay below it at 50 labels.
+    assert coverage.calibration_above_truth(np.random.default_rng(n), n, WINDOWS, scores) <= 0.035
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("positives", [(30, 30), (30, 300), (40, 40, 40), (30,) * 5])
+def test_equal_groups_are_seldom_told_apart(positives: tuple[int, ...], rate: float) -> None:
+    told = coverage.fairness_of_equal_groups(np.random.default_rng(3), positives, rate, WINDOWS)
+    assert max(told.values()) <= 0.07, told
+
+
+def test_one_missed_positive_is_no_finding() -> None:
+    confusion = np.array([[[90.0, 0.0], [10.0, 5.0]], [[89.0, 1.0], [10.0, 0.0]]])  # 5 of 5 and 0 of 1 positive found
+    assert np.isnan(fairness.equal_opportunity_difference(confusion, 30).value)
+    assert fairness.equal_opportunity_difference(confusion, 0).value == 1.0
