@@ -170,7 +170,8 @@ BAD = {
     "max_drop below zero": f"models: [{GOOD}, benchmarks: {{accuracy: {{max_drop: -0.1}}}}}}]\n",
     "benchmark in percent": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 90}}, mcc: {{max_drop: 3}}}}}}]\n",
     "benchmark that nothing keeps": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 0.9, max: 0.1}}}}}}]\n",
-    "benchmark in the wrong direction": f"models: [{GOOD}, benchmarks: {{accuracy: {{max: 0.9}}, f1: {{max_increase: 0.1}}}}}}]\n",
+    "benchmark in the wrong direction": f"models: [{GOOD}, benchmarks: {{accuracy: {{max: 0.9}}}}}}]\n",
+    "benchmark that can never be judged": f"models: [{GOOD}, benchmarks: {{roc_auc: {{min: 0.9}}}}}}]\n",
     "max_drop without reference": "models:\n  - name: m\n    task: binary\n    profile: credit-unlabelled.json\n"
     "    benchmarks:\n      accuracy: {max_drop: 0.02}\n",
     "profile missing": "models:\n  - name: m\n    task: binary\n    profile: nowhere.json\n",
