@@ -32,7 +32,6 @@ class GroupCollector:
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
         yield from self._benchmarks
-<<<<<<< HEAD
         for view in self._references:
             yield from view.collect(now)
 
@@ -55,19 +54,6 @@ class _ReferenceView:
             for view in self._views[version.name]:
                 yield from view.counters(lifetime)
                 yield from view.rolling(totals[:, cells], predictions)
-=======
-        for model in self._models:
-            for version in model.versions.values():
-                views = self._views.get((model.name, version.name))
-                if views is None:
-                    views = self._views[model.name, version.name] = _views(model, version)
-                cells = model.layout.cells_of(views[0].counts)
-                lifetime, totals = version.lifetime[cells], version.totals(now)[:, cells]
-                predictions = version.totals(now)[:, model.layout.predictions.start]
-                for view in views:
-                    yield from view.counters(lifetime)
-                    yield from view.rolling(totals, predictions)
->>>>>>> 34f016a (Tell of benchmarks that nothing judges; let rates and calibration keep their intervals)
 
 
 def _benchmarks(model: Model) -> Iterator[Samples]:
