@@ -37,7 +37,6 @@ from mlops_exporter.profiling.survey import SEED, Column, chooses, misjudged, su
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.files import File, names_of
 from mlops_exporter.tables.reading import DEFAULT, Reading
-from mlops_exporter.tables.reading import DEFAULT, Reading
 from mlops_exporter.tables.spool import Spool
 from mlops_exporter.tables.table import Table
 
@@ -351,7 +350,6 @@ def _count(
     }
     class_table = _codes(CategoricalVariable(profile.classes, []))
     rows = 0
-    rows = 0
     for block in passes:
         n = block.num_rows
         present = {name: block[name].chunk(0) for name in block.column_names}
@@ -415,21 +413,6 @@ def _count(
     _measure(profile, layout, ledger)
     fit.finish(request.importances)
     profile.embeddings = {name: embedding.finish() for name, embedding in embedding_fits.items()}
-
-
-def _probabilities(scores: Floats, rows: int) -> Floats:
-    """Return the scores of a block after so many `rows` as probabilities; raises BuildError."""
-    if scores.shape[1] > 1:
-        scores = np.where(np.isnan(scores).all(axis=1, keepdims=True), scores, np.nan_to_num(scores))  # as in events
-    cut, wrong = probabilities(scores)
-    if wrong.any():
-        row = int(wrong.argmax())
-        found = ", ".join(f"{score:g}" for score in scores[row])
-        rule = "--scores: probabilities lie between 0 and 1 and add up to 1"
-        if scores.shape[1] == 1:
-            rule = "--score: probabilities lie between 0 and 1"
-        raise BuildError(f"{rule}, but for rounding to two digits; row {rows + row + 1} has {found}")
-    return cut
 
 
 def _probabilities(scores: Floats, rows: int) -> Floats:

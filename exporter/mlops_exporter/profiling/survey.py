@@ -60,8 +60,6 @@ class Column:
         self._largest_key = 1.0
         self.half = False
         """Whether they came in half precision."""
-        self.half = False
-        """Whether they came in half precision."""
         self.vectors = np.zeros((3, 0))
         """Of a column of vectors: n, sum and sum of squares of each dimension, (3, dimensions)."""
 
@@ -77,7 +75,6 @@ class Column:
         """
         if cells.is_vector(column.type):
             self._add_vectors(column)
-        self.half |= pa.types.is_float16(column.type)
         self.half |= pa.types.is_float16(column.type)
         numbers = cells.numbers(column, typed=typed)
         self.rows += len(numbers)

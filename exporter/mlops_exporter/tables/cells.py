@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from mlops_exporter.profile.values import INVALID, canonical
 from mlops_exporter.tables.readers import NUMBER, OTHER, TEXT
 
-_NOT_A_NOT_A_NUMBER = r"^[+-]?[nN][aA][nN]$"  # a number, and a missing one
-_NUMBER = r"^[+-]?[nN][aA][nN]$"  # a number, and a missing one
 _NOT_A_NUMBER = r"^[+-]?[nN][aA][nN]$"  # a number, and a missing one
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 

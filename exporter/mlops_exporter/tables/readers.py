@@ -31,11 +31,6 @@ _OTHER_DELIMITERS = (";", "\t", "|")
 _MARKS_OF_ORDER = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _WITH_COMMA = r"^([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?)$"
 
-_MEMBERS = (NUMBER, TEXT, OTHER)
-_OTHER_DELIMITERS = (";", "\t", "|")
-_MARKS_OF_ORDER = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_WITH_COMMA = r"^([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?)$"
-
 
 def batches(file: File, reading: Reading = DEFAULT) -> Iterator[Any]:
     """Yield the batches of a file, partitions of its path as columns of texts; null where a value is missing.
@@ -84,9 +79,6 @@ def rows_of(file: File) -> int | None:
         return None
     with _readable(file), file.filesystem.open_input_file(file.path) as source:
         return int(pq.ParquetFile(source).metadata.num_rows)
-
-
-_ENCODINGS = "a CSV file of older programs is read with --encoding latin-1 or cp1252"
 
 
 _ENCODINGS = "a CSV file of older programs is read with --encoding latin-1 or cp1252"
@@ -173,12 +165,6 @@ def _csv(file: File, reading: Reading) -> Iterator[Any]:
         if str(error).startswith("CSV parse error: Empty CSV file"):
             return
         raise
-
-
-def _with_points(batch: Any) -> Any:
-    """Return a batch of texts in which numbers with a decimal comma have a point."""
-    columns = [pc.replace_substring_regex(column, _WITH_COMMA, r"\1.\2") for column in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _with_points(batch: Any) -> Any:

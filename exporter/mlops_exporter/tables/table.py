@@ -9,7 +9,6 @@ from mlops_exporter.tables import readers
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File, find
 from mlops_exporter.tables.reading import DEFAULT, Reading
-from mlops_exporter.tables.reading import DEFAULT, Reading
 
 BLOCK_ROWS = 16_384
 """Rows of a block: all of it is in memory, and what is counted of it is in the cache."""
