@@ -11,6 +11,11 @@ ENV PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_C
 WORKDIR /src
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY exporter ./exporter
+# What `mlops-exporter bundle` writes.
+COPY prometheus ./prometheus
+COPY alertmanager ./alertmanager
+COPY grafana/dashboards ./grafana/dashboards
+COPY docs/runbooks ./docs/runbooks
 RUN python3 -m venv --without-pip /opt/mlops-exporter \
     && python3 -m pip --python /opt/mlops-exporter/bin/python3 install --no-compile . \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/mlops-exporter/lib

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
 
-.PHONY: demo test quick soak lint types bench fuzz rules healthy-month newer kafka dashboards stack clean
+.PHONY: chart demo test quick soak lint types bench fuzz rules healthy-month newer kafka dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -61,6 +61,12 @@ bench: $(VENV)/dev
 fuzz: $(VENV)/dev
 	tests/setup-debian.sh
 	$(BIN)/python -m tests.fuzz --tries 2000000
+
+# The Helm chart with Helm and its linters, which tests/setup-chart.sh builds with Go into .chart.
+chart: $(VENV)/dev
+	tests/setup-chart.sh .chart
+	$(BIN)/python -m charts.source
+	CHART_TOOLS=.chart PATH="$(CURDIR)/.chart:$$PATH" $(BIN)/pytest tests/unit/test_chart.py tests/integration/test_chart.py
 
 dashboards: $(VENV)/dev
 	$(BIN)/python -m grafana.source

@@ -30,8 +30,9 @@ from mlops_exporter.profile.profile import ProfileError, load, save
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.replay.run import ReplayError, replay
 from mlops_exporter.replay.run import Request as ReplayRequest
+from mlops_exporter.service import bundle, healthcheck, service
 from mlops_exporter.service import configuration as config
-from mlops_exporter.service import healthcheck, service
+from mlops_exporter.service.bundle import BundleError
 from mlops_exporter.service.healthcheck import Access
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
@@ -80,7 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _accept_hang_up()
     try:
         return int(options.command(options))
-    except (ConfigError, BuildError, ProfileError, TableError, ListenError, ReplayError, StoreError) as error:
+    except (
+        ConfigError,
+        BuildError,
+        ProfileError,
+        TableError,
+        ListenError,
+        ReplayError,
+        StoreError,
+        BundleError,
+    ) as error:
         print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -141,7 +151,11 @@ def _check(options: argparse.Namespace) -> int:
             f"profile {model.profile}" if model.profile else f"profiles of {', '.join(profiles[model.name].by_version)}"
         )
         print(f"{model.name}: {model.task}, {features} features, {told}")
-    print(f"{options.config_file}: good, {len(settings.models)} models")
+    if settings.broken:
+        raise ConfigError([fault for faults in settings.broken.values() for fault in faults])
+    count = len(settings.models)
+    watched = f"{count} {'model' if count == 1 else 'models'}" if count else "no models: the machine alone is watched"
+    print(f"{options.config_file}: good, {watched}")
     if options.web_config_file is not None:
         tls = web_config.read(options.web_config_file).tls_server_config
         if tls is not None:
@@ -269,6 +283,12 @@ def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence
     )
 
 
+def _bundle(options: argparse.Namespace) -> int:
+    written = bundle.write(options.output, options.runbooks_url, options.grafana_url, dict(options.label))
+    print(f"{len(written)} files are in {options.output}: docs/alerting.md says where each goes")
+    return 0
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\ntry {self.prog} --help\n")
@@ -315,6 +335,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_web_config(retraining)
     _add_logging(retraining)
     retraining.set_defaults(command=_retrain)
+
+    files = commands.add_parser("bundle", help="write rules, Alertmanager's files, dashboards and runbooks")
+    files.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory that gets them")
+    files.add_argument("--runbooks-url", metavar="URL", help="where the runbooks are for whoever is called at night")
+    files.add_argument("--grafana-url", metavar="URL", help="Grafana's address, for links in alerts")
+    files.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=_label,
+        metavar="NAME=VALUE",
+        help="label of all alerts; repeatable",
+    )
+    files.set_defaults(command=_bundle)
 
     health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
     _add_access(health)

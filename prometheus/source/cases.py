@@ -210,7 +210,9 @@ def _severe_drift() -> Case:
     series.append(("ml_feature_drift", labels, t.values(0.3)))
     series.append(("ml_feature_drift_threshold", labels, t.values(0.35)))
     series += sizes("missing")
-    return t.case("MLFeatureDriftSevere", model("fires"), series)
+    owned = {"owner": "anna", "team": "risk"}
+    series.append(("ml_model_owner_info", {**HERE, "model": "fires", **owned, "environment": ""}, t.values(1)))
+    return t.case("MLFeatureDriftSevere", {**model("fires"), **owned}, series)
 
 
 def _quality(alert: str, metrics: dict[str, str | None], bad: float, under: float, reference: float = 0.1) -> Case:
@@ -712,6 +714,7 @@ def cases() -> list[Case]:
             good=1,
             beside={"ml_exporter_config_last_reload_success_timestamp_seconds": -3600},
         ),
+        _simple("MLModelFileBroken", "ml_exporter_model_file_broken", {"file": "credit.yml"}, 1, None),
         _simple("MLCollectorFailing", "ml_exporter_collector_success", {"collector": "data"}, 0, 1, good=1),
         _gone(
             "MLRulesIncomplete",

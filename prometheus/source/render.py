@@ -62,6 +62,14 @@ GROUPS = {name: [group.name for group in groups] for name, (_, groups) in RECORD
 """Names of the groups in each rule file."""
 
 
+OWNED = ("owner", "team", "environment")
+"""Labels that an alert on a model takes from the configuration of that model, where they are written there."""
+_OWNED = (
+    "{{{{ with printf `ml_model_owner_info{{job=%[1]q,model=%[2]q}}` $labels.job $labels.model | query }}}}"
+    '{{{{ . | first | label "{}" }}}}{{{{ end }}}}'
+)
+
+
 def rule_files() -> dict[str, str]:
     """Return the text of each rule file by its name."""
     texts = {name: header + _records(groups) for name, (header, groups) in RECORDS.items()}
@@ -77,6 +85,8 @@ def alert_rule(alert: Alert) -> dict[str, Any]:
     if alert.keep is not None:
         rule["keep_firing_for"] = alert.keep
     rule["labels"] = {"severity": alert.severity, "category": alert.category}
+    if "model" in alert.labels:
+        rule["labels"] |= {name: _OWNED.format(name) for name in OWNED}
     if alert.action is not None:
         rule["labels"]["action"] = alert.action
     what = alert.what if alert.category == "watchdog" else alert.what + since(alert.name, alert.labels)

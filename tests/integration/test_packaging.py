@@ -59,14 +59,18 @@ def test_the_sdist_has_everything_and_nothing_else(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names == tracked() | {"PKG-INFO"}
+    assert names == tracked() - tracked("charts") | {"PKG-INFO"}
 
 
 def test_the_wheel_has_the_whole_package_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {name for name in names if not name.startswith(f"mlops_exporter-{__version__}.dist-info/")}
-    assert package == {name.removeprefix("exporter/") for name in tracked("exporter")}
+    bundled = tracked(
+        "prometheus/rules", "prometheus/addresses.yml", "alertmanager", "grafana/dashboards", "docs/runbooks"
+    )
+    carried = {f"mlops_exporter/bundled/{name}" for name in bundled}
+    assert package == {name.removeprefix("exporter/") for name in tracked("exporter")} | carried
     assert {
         "mlops_exporter/py.typed",
         "mlops_exporter/demo/flights.profile.json",
@@ -90,6 +94,8 @@ def test_it_works_outside_the_repository(installed: Path, tmp_path: Path) -> Non
     where = run(installed / "python", "-c", "import mlops_exporter; print(mlops_exporter.__file__)", directory=tmp_path)
     package = Path(where.strip()).parent
     assert package.is_relative_to(installed.parent)
+    written = run(program, "bundle", "--output", tmp_path / "bundle", directory=tmp_path)
+    assert (tmp_path / "bundle" / "grafana" / "dashboards" / "mlops-models.json").exists(), written
     assert "good, 2 models" in run(program, "check", package / "demo" / "mlops-exporter.yml", directory=tmp_path)
 
     address = f"127.0.0.1:{free_port()}"

@@ -44,7 +44,7 @@ def test_the_five_minutes(tmp_path: Path) -> None:
     (queries,) = blocks("promql", port)
     assert "pip install '.[tables]'" in install
     assert "credit.json: 5000 rows, 2 features" in run(build)
-    assert "mlops-exporter.yml: good, 1 models" in run(configure)
+    assert "mlops-exporter.yml: good, 1 model" in run(configure)
     with (tmp_path / "log").open("wb") as log:
         exporter = subprocess.Popen([*start.split()], cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:

@@ -137,8 +137,6 @@ BAD = {
     "tab as indentation": "models:\n\t- name: m\n",
     "a list": "- name: m\n",
     "a scalar": "models\n",
-    "no models": "sources: []\n",
-    "models empty": "models: []\n",
     "model no mapping": "models: [credit]\n",
     "models no list": "models: {name: m, task: binary, profile: credit.json}\n",
     "unknown key at the top": f"models: [{GOOD}}}]\nlimit: {{versions: 3}}\n",

@@ -46,6 +46,8 @@ class IntakeCollector:
         loading = self._loading()
         yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [float(loading.error is None)])
         yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [loading.loaded])
+        if loading.broken:
+            yield family(catalogue.MODEL_FILE_BROKEN, [1.0] * len(loading.broken), list(loading.broken))
 
 
 class CloudEventCollector:

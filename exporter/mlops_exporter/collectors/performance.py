@@ -30,10 +30,13 @@ class ModelCollector:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._families = [(model, Family(model.name)) for model in models]
+        self._owners = [_owner(model, family) for model, family in self._families]
         self._views = Views(models, _ReferenceView)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
+        for owner in self._owners:
+            yield from owner
         for model, family in self._families:
             yield family(catalogue.LABELS_UNMATCHED, [model.labels_unmatched])
             yield family(catalogue.LABELS_DUPLICATE, [model.labels_duplicate])
@@ -42,6 +45,13 @@ class ModelCollector:
             yield family(catalogue.PENDING_LABELS, [model.joins.main.waiting_labels])
         for view in self._views:
             yield from view.collect(now)
+
+
+def _owner(model: Model, family: Family) -> list[Samples]:
+    """Return whose the model is, nothing where the configuration does not say."""
+    settings = model.settings
+    owned = [settings.owner or "", settings.team or "", settings.environment or ""]
+    return [family(catalogue.MODEL_OWNER, [1.0], *([one] for one in owned))] if any(owned) else []
 
 
 class _ReferenceView:

@@ -31,7 +31,13 @@ def read(path: Path) -> tuple[Config, dict[str, Profiles]] | list[Finding]:
 def check(path: Path, settings: Config, profiles: dict[str, Profiles]) -> Iterator[Finding]:
     """Yield what there is to say of a valid configuration."""
     sources = ", ".join(source.name for source in settings.sources)
-    yield ok(AREA, f"{path}: models {', '.join(profiles)}; sources {sources or 'none'}")
+    yield ok(AREA, f"{path}: models {', '.join(profiles) or 'none'}; sources {sources or 'none'}")
+    for name, faults in settings.broken.items():
+        remedy = "correct that file and reload: its model is not watched, all others are"
+        yield from (problem(AREA, f"{name}: {fault}", remedy) for fault in faults)
+    if not settings.models:
+        yield ok(AREA, "no model is configured: the exporter watches the machine alone")
+        return
     if not settings.sources:
         yield problem(
             AREA, "sources is empty, so no event can come in", "remove the key, or add - {name: push, http: {}}"

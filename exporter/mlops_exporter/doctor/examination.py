@@ -49,8 +49,9 @@ def examine(subject: Subject) -> list[Finding]:
         if settings.state is not None:
             path = settings.state.path
             checks.append((state_directory.AREA, partial(state_directory.check, path, running is not None)))
-        checks += [(sources.AREA, partial(sources.check, source, settings, profiles)) for source in settings.sources]
-        if running is not None:
+        watched_sources = settings.sources if settings.models else []
+        checks += [(sources.AREA, partial(sources.check, source, settings, profiles)) for source in watched_sources]
+        if running is not None and settings.models:
             checks.append((events.AREA, partial(events.check, running, settings, profiles)))
     if subject.prometheus_url is not None:
         url = subject.prometheus_url

@@ -100,7 +100,11 @@ def _scrape(target: Target, settings: Config | None) -> Iterator[Finding]:
             AREA, f"scrapes {where} every {target['scrapeInterval']}, the last in {target['lastScrapeDuration']:.3g} s"
         )
     interval = parse_duration(target["scrapeInterval"])
-    shortest = min((min(model.windows) for model in settings.models), default=interval) if settings else interval
+    shortest = (
+        min((min(model.windows) for model in settings.models), default=interval)
+        if settings and settings.models
+        else interval
+    )
     if interval > LONGEST_INTERVAL:
         what = f"a scrape every {target['scrapeInterval']} makes gaps, as Prometheus looks back 5 minutes only"
         yield warning(AREA, what, "set scrape_interval to 2m or less")

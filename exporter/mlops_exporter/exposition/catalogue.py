@@ -62,6 +62,13 @@ MODEL_INFO = _metric(
     f"{_MODEL} task profile_hash profile_version",
     "Always 1; names the task and the reference profile (its digest and the model version it was made for).",
 )
+MODEL_OWNER = _metric(
+    "ml_model_owner_info",
+    "gauge",
+    "model",
+    "model owner team environment",
+    "Always 1; names whose the model is, from the configuration: alerts carry it, and routes choose by it.",
+)
 WINDOW_SECONDS = _metric(
     "ml_model_window_seconds",
     "gauge",
@@ -1444,6 +1451,13 @@ CONFIG_RELOAD_SUCCESSFUL = _metric(
     "exporter",
     "",
     "Whether the configuration was loaded without error the last time.",
+)
+MODEL_FILE_BROKEN = _metric(
+    "ml_exporter_model_file_broken",
+    "gauge",
+    "exporter",
+    "file",
+    "Always 1; names a file of models_dir that has faults, so that its model is not watched.",
 )
 CONFIG_RELOAD_TIMESTAMP = _metric(
     "ml_exporter_config_last_reload_success_timestamp_seconds",

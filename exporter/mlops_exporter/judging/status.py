@@ -92,7 +92,8 @@ class SourceState:
 class Report:
     """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are.
 
-    `configuration` tells how it was last loaded.
+    `configuration` tells how it was last loaded, `watches_models` whether it names any; else the
+    machine alone is watched.
     """
 
     version: str
@@ -104,6 +105,7 @@ class Report:
     errors: list[Notice] = field(default_factory=list)
     series: SeriesState = field(default_factory=SeriesState)
     configuration: Loading | None = None
+    watches_models: bool = True
 
 
 def source_state(name: str, counts: SourceCounts, health: Health | None = None) -> SourceState:

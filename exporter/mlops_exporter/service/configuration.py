@@ -11,6 +11,7 @@ from mlops_exporter.judging.performance import BETTER, METRICS, RANGES, needs_sc
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
 from mlops_exporter.profile.profiles import Profiles
+from mlops_exporter.service.models_dir import gather
 from mlops_exporter.service.references import provider_of
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document, Location, near_or_all
@@ -20,12 +21,25 @@ from mlops_exporter.web.tokens import read_token
 
 
 def read(path: Path) -> tuple[Config, dict[str, Profiles]]:
-    """Read and validate a configuration and the profiles that it names; raises ConfigError with all faults."""
+    """Read and validate a configuration and the profiles that it names; raises ConfigError with all faults.
+
+    A file of `models_dir` that is broken is left out: `Config.broken` names it and its faults.
+    """
     document = Document.read(path, example="the key models")
+    gathered = gather(document, _checked)
+    if gathered.entries:
+        own = document.content.get("models") or []
+        document.content["models"] = [*own, *gathered.entries] if isinstance(own, list) else own
+    config, profiles = _checked(document)
+    return config.without(gathered.broken), profiles
+
+
+def _checked(document: Document) -> tuple[Config, dict[str, Profiles]]:
+    """Hold a configuration against the world; raises ConfigError with all faults."""
     faults = document.duplicate_keys()
     profiles = _profiles(document, faults)
     try:
-        config = Config.model_validate(document.content, context={"directory": path.parent})
+        config = Config.model_validate(document.content, context={"directory": document.path.parent})
     except ValidationError as error:
         raise ConfigError(faults + document.describe(error, Config)) from None
     faults += [document.fault(location, fault) for location, fault in _unusable(config)]

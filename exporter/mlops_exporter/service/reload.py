@@ -12,7 +12,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,7 +148,7 @@ class Replacement:
         self._running.compute.become(self._following.watch)
         renew_kserve(self._following)
         self._running.put(self._following)
-        self._running.loading = Loading(self._now())
+        self._running.loading = Loading(self._now(), broken=self._following.config.broken)
 
 
 class Reloader:
@@ -206,7 +206,7 @@ class Reloader:
             else:
                 give_back_memory()
                 return None
-            self._running.loading = Loading(self._running.loading.loaded, message)
+            self._running.loading = replace(self._running.loading, error=message)
             return message
 
     async def _reload(self) -> None:

@@ -78,7 +78,7 @@ class Service:
         self._started = time.time()
         self.faults = Faults()
         self.journal: Journal | None = None
-        self.loading = Loading(self._started)
+        self.loading = Loading(self._started, broken=config.broken)
         self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
         self._reloader = Reloader(self)
         self.fixed = Fixed(
@@ -162,6 +162,7 @@ class Service:
                 list(self._options.notices()),
                 self.registry.budget.state,
                 self.loading,
+                bool(self.assembly.config.models),
             )
             self._report = generation, report
         return self._report[1]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from mlops_exporter.settings.compute import ComputeSettings
 from mlops_exporter.settings.document import Settings as _Settings
@@ -25,7 +25,17 @@ class Config(_Settings):
         StateSettings | None,
         Field(description="Where counts and waiting predictions survive a restart; without it they live in memory."),
     ] = None
-    models: Annotated[list[ModelSettings], Field(min_length=1, description="What is watched.")]
+    models: Annotated[
+        list[ModelSettings],
+        Field(description="What is watched. Without any, here and in `models_dir`, it is the machine alone."),
+    ] = []
+    models_dir: Annotated[
+        RelativePath | None,
+        Field(
+            description="Directory with one `.yml` file a model, beside or instead of `models`; one that is "
+            "broken is left out and named, and all others are watched."
+        ),
+    ] = None
     sources: Annotated[list[SourceSettings], Field(description="Where events come from.")] = [
         SourceSettings(name="push", http=HttpSource())
     ]
@@ -40,6 +50,19 @@ class Config(_Settings):
         ComputeSettings()
     )
     limits: Annotated[Limits, Field(description="Bounds on memory and work.")] = Limits()
+
+    _broken: dict[str, list[str]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def broken(self) -> dict[str, list[str]]:
+        """The faults of each file in `models_dir` that could not be taken, by the file's name."""
+        return self._broken
+
+    def without(self, broken: dict[str, list[str]]) -> "Config":
+        """Return the same configuration, told which files of `models_dir` are left out."""
+        told = self.model_copy()
+        told._broken = broken
+        return told
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Config":

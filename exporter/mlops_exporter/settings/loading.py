@@ -1,14 +1,17 @@
 """How the configuration was last loaded."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
     """`loaded` is when the configuration in force was loaded (Unix seconds).
 
-    `error` says why a later one was not, None when the last attempt succeeded.
+    `error` says why a later one was not, None when the last attempt succeeded. `broken` has the faults of each file
+    of a model that is left out of it.
     """
 
     loaded: float
     error: str | None = None
+    broken: Mapping[str, list[str]] = field(default_factory=dict)

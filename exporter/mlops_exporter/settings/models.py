@@ -230,6 +230,9 @@ class MinSamples(_Settings):
     drift: Annotated[int, Field(ge=10, description="Values below which no drift is exported.")] = 100
 
 
+Label = Annotated[str, Field(min_length=1, max_length=128)] | None
+
+
 class ModelSettings(_Settings):
     """One watched model."""
 
@@ -237,6 +240,11 @@ class ModelSettings(_Settings):
         str, Field(pattern=f"^{MODEL_NAME}$", max_length=128, description="`model` of its events and of its series.")
     ]
     task: Annotated[Task, Field(description="What it predicts; as in the profile.")]
+    owner: Annotated[Label, Field(description="Who is asked about it; the label `owner` of its alerts.")] = None
+    team: Annotated[
+        Label, Field(description="Whose it is; the label `team` of its alerts, by which they are routed.")
+    ] = None
+    environment: Annotated[Label, Field(description="Where it runs; the label `environment` of its alerts.")] = None
     profile: Annotated[
         Path | None, Field(description="The reference of all versions, made by `mlops-exporter profile build`.")
     ] = None

@@ -26,6 +26,12 @@ _SIGNS: dict[Verdict, str] = {
 """The colour never speaks alone."""
 
 
+_COMPUTE_ALONE = (
+    '<p class="quiet">None is configured: this exporter watches the machine alone. Its figures are in the metrics that '
+    "begin with <code>ml_compute_</code>, <code>ml_gpu_</code> and <code>ml_workload_</code>.</p>"
+)
+
+
 def landing_page(report: Report, telemetry_path: str) -> str:
     """Return the HTML page."""
     state = "Ready" if report.not_ready is None else f"Not ready: {report.not_ready}"
@@ -43,7 +49,7 @@ def landing_page(report: Report, telemetry_path: str) -> str:
 up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p>
 {_configuration(report)}
 <h2>Models</h2>
-{_models(report.models, report.time)}
+{_models(report.models, report.time) if report.watches_models else _COMPUTE_ALONE}
 <h2>Sources</h2>
 {_sources(report.sources, report.time)}
 <h2>Last warnings and errors</h2>
@@ -57,8 +63,12 @@ def _configuration(report: Report) -> str:
     if loading is None:
         return ""
     loaded = f"Configuration loaded {_ago(loading.loaded, report.time)}"
+    broken = "".join(
+        f'<p><span class="bad">{escape(name)} is left out</span>: {escape("; ".join(faults))}</p>'
+        for name, faults in loading.broken.items()
+    )
     if loading.error is None:
-        return f'<p class="quiet">{loaded}.</p>'
+        return f'<p class="quiet">{loaded}.</p>{broken}'
     return (
         f'<p><span class="bad">Last reload failed</span>: {escape(loading.error)}</p>\n<p>{loaded} stays in force.</p>'
     )

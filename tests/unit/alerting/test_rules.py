@@ -12,7 +12,7 @@ import yaml
 from prometheus.source import addresses
 from prometheus.source.__main__ import RULES, TESTS, descriptions, promtool_texts
 from prometheus.source.alert import Alert
-from prometheus.source.render import ALERTS, RECORDS, rule_files
+from prometheus.source.render import ALERTS, OWNED, RECORDS, rule_files
 from prometheus.source.thresholds import THRESHOLDS
 from tests.unit.alerting.promql import Lint, Series, catalogue_series, compares
 
@@ -111,8 +111,10 @@ def test_alert(alert: Alert, lint: Lint) -> None:
     assert lint.check(rule["expr"]) == set(alert.labels)
     assert compares(rule["expr"]), "without a comparison it fires whenever the metric is there"
     assert labels["severity"] in ("critical", "warning", "info")
-    assert set(labels) <= _OWN_LABELS
-    assert not any("{{" in value for value in labels.values()), "a label that changes makes a new alert each time"
+    assert set(labels) <= _OWN_LABELS | set(OWNED)
+    steady = [value for name, value in labels.items() if name not in OWNED]
+    assert not any("{{" in value for value in steady), "a label that changes makes a new alert each time"
+    assert ("team" in labels) == ("model" in alert.labels)
     assert "for" in rule
     assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
     assert "{{" not in annotations["summary"]

@@ -123,6 +123,7 @@ def test_series_of_a_host(tmp_path: Path) -> None:
             "ml_compute_memory_total_bytes": 16 * GIB,
             "ml_compute_memory_utilization_sum": 0.25,
             "ml_compute_memory_utilization_count": 1,
+            "ml_compute_oom_kills_total": 3,
             'ml_compute_pressure_seconds_total{resource="cpu",kind="some"}': 1.5,
             'ml_compute_pressure_seconds_total{resource="memory",kind="some"}': 2.5,
             'ml_compute_pressure_seconds_total{resource="memory",kind="full"}': 0.5,
