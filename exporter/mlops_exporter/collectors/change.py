@@ -4,14 +4,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 from mlops_exporter.collectors.family import Family
-from mlops_exporter.counting.change import DETECTORS
 from mlops_exporter.counting.model import Model
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 
 
 class ChangeCollector:
-    """Evidence of change and detected changes, of every model whose profile knows its streams."""
+    """Evidence of change, of every model whose profile knows its streams."""
 
     name = "change"
 
@@ -31,5 +30,3 @@ class ChangeCollector:
                 evidence = [monitor.log_evidence for monitor in streams.values()]
                 yield family(catalogue.CHANGE_EVIDENCE, evidence, streams)
                 yield family(catalogue.CHANGE_EVIDENCE_THRESHOLD, [threshold] * len(streams), streams)
-                changes = [monitor.detectors[name].changes for monitor in streams.values() for name in DETECTORS]
-                yield family(catalogue.CHANGES_DETECTED, changes, streams, DETECTORS)

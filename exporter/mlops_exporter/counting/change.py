@@ -14,9 +14,7 @@ from mlops_exporter.counting.streams import Stream, values
 from mlops_exporter.profile.fitted import StreamReference
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.models import ChangeSettings
-from mlops_exporter.statistics.sequential import Adwin, ChangeEvidence, Detector, PageHinkley
-
-DETECTORS = ("adwin", "page_hinkley")
+from mlops_exporter.statistics.sequential import ChangeEvidence
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +23,7 @@ _SLACK = 3.0  # how far evidence may rise above its threshold, so that it can fa
 
 
 class StreamMonitor:
-    """Evidence of change and change detectors on one stream. Errors are watched for a rise, scores both ways."""
+    """Evidence of change in one stream. Errors are watched for a rise, scores both ways."""
 
     def __init__(self, reference: StreamReference, settings: ChangeSettings, *, both: bool) -> None:
         low, high = _reference_range(reference)
@@ -33,12 +31,7 @@ class StreamMonitor:
         self._evidence = [ChangeEvidence(min(high + settings.tolerance, 1.0), "up", most=most)]
         if both:
             self._evidence.append(ChangeEvidence(max(low - settings.tolerance, 0.0), "down", most=most))
-        self.detectors: dict[str, Adwin | PageHinkley] = {
-            "adwin": Adwin(),
-            "page_hinkley": PageHinkley("both" if both else "up"),
-        }
-        evidence = {f"evidence {number}": part for number, part in enumerate(self._evidence)}
-        self._parts: dict[str, Detector] = {**evidence, **self.detectors}
+        self._parts = {f"evidence {number}": part for number, part in enumerate(self._evidence)}
 
     @property
     def log_evidence(self) -> float:

@@ -742,13 +742,6 @@ CHANGE_EVIDENCE_THRESHOLD = _metric(
     f"{_MODEL} stream",
     "What ml_model_change_evidence ever reaches without a change with change.false_alarm_probability at most.",
 )
-CHANGES_DETECTED = _metric(
-    "ml_model_changes_detected_total",
-    "counter",
-    "model",
-    f"{_MODEL} stream detector",
-    "Changes found in the stream by ADWIN and by the Page-Hinkley test, whose false-alarm rate is not controlled.",
-)
 
 # --- champion and challenger -----------------------------------------------------------------------------------------
 _CHALLENGE = "model champion challenger window"
