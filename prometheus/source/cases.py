@@ -388,8 +388,27 @@ def _silent(alert: str, metric: str, window: int, history: int) -> Case:
         ("ml_model_labels_unmatched_total", {**HERE, "model": name}, _legs(0, (over, 0)))
         for name in ("fires", "busy", "few", "new-version", "missing", "weekly")
     ]
+    series += [
+        (metric, model("nightly"), stops),
+        ("ml_model_labels_unmatched_total", {**HERE, "model": "nightly"}, _legs(0, (over, 0))),
+        ("ml_model_cadence_seconds", {**HERE, "model": "nightly"}, _legs(86400, (over, 0))),
+    ]
     labels = {"job": HERE["job"], "model": "fires"}
     return Case(alert, labels, series, history, fires, over, still=still)
+
+
+def _batch_late() -> Case:
+    """Test a job that does not come and then does, beside one that is in time on another replica."""
+    t = Timeline("MLBatchLate")
+    deadline = "ml_model_batch_deadline_timestamp_seconds"
+    series: list[Series] = [
+        (deadline, {**HERE, "model": "fires"}, t.values(60, DAY * 60)),
+        (deadline, {**HERE, "model": "fires", "instance": "idle-replica:1"}, t.values(0, 0)),
+        (deadline, {**HERE, "model": "in-time"}, t.values(DAY * 60)),
+        (deadline, {**HERE, "model": "in-time", "instance": "idle-replica:1"}, t.values(60)),
+        ("ml_model_last_prediction_timestamp_seconds", model("fires"), t.values(-3600)),
+    ]
+    return t.case("MLBatchLate", {"job": HERE["job"], "model": "fires"}, series)
 
 
 def _coverage() -> Case:
@@ -590,6 +609,7 @@ def cases() -> list[Case]:
         _fairness(),
         _failures(),
         _latency(),
+        _batch_late(),
         _silent("MLNoPredictions", "ml_model_predictions_total", 30, 8 * DAY),
         _silent("MLNoLabels", "ml_model_labels_total", DAY, 2 * DAY),
         _coverage(),

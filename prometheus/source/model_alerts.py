@@ -131,6 +131,7 @@ def _silent(name: str, metric: str, window: str) -> str:
             )
         )
         unless {lately} > 0
+        unless on (job, model) ml_model_cadence_seconds > 0
         and count without (instance, pod) (ml_model_labels_unmatched_total)""")
 
 
@@ -370,6 +371,21 @@ ALERTS = [
         f"{_usual('ml_model_predictions_total', '30m')} at this time of day; "
         f"from {constant('busy_events')} on, silence counts as odd.",
         "See whether the model server gets requests; if it does, its event log or the source has broken.",
+        "5m",
+        verdict="silent",
+    ),
+    Alert(
+        "MLBatchLate",
+        "freshness",
+        "critical",
+        _JOB_MODEL,
+        "time() - max without (instance, pod) (ml_model_batch_deadline_timestamp_seconds) > 0",
+        "A model's job is late.",
+        "The next batch of model {{ $labels.model }} has been late for {{ $value | humanizeDuration }}. "
+        "The newest prediction is of "
+        + value("max(ml_model_last_prediction_timestamp_seconds{SELECT})", _JOB_MODEL, "humanizeTimestamp")
+        + ".",
+        "See whether the job ran; if it did, whether its table has arrived and its source is up.",
         "5m",
         verdict="silent",
     ),

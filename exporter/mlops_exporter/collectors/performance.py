@@ -14,6 +14,7 @@ from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
+from mlops_exporter.judging.cadence import deadline, longest_pause
 from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
 from mlops_exporter.settings.durations import format_duration
@@ -43,6 +44,8 @@ class ModelCollector:
             yield family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
             yield family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
             yield family(catalogue.PENDING_LABELS, [model.joins.main.waiting_labels])
+            yield family(catalogue.CADENCE, [longest_pause(model.settings)])
+            yield family(catalogue.BATCH_DEADLINE, [_deadline(model)])
         for view in self._views:
             yield from view.collect(now)
 
@@ -52,6 +55,13 @@ def _owner(model: Model, family: Family) -> list[Samples]:
     settings = model.settings
     owned = [settings.owner or "", settings.team or "", settings.environment or ""]
     return [family(catalogue.MODEL_OWNER, [1.0], *([one] for one in owned))] if any(owned) else []
+
+
+def _deadline(model: Model) -> float:
+    """Return when the next batch is late; NaN before the first one, and for a model without a rhythm."""
+    times = [version.last_prediction for version in model.versions.values()]
+    last = max((time for time in times if time is not None), default=None)
+    return np.nan if last is None or model.settings.cadence == "continuous" else deadline(model.settings, last)
 
 
 class _ReferenceView:

@@ -247,6 +247,20 @@ PERFORMANCE_REFERENCE = _metric(
     f"{_MODEL} metric",
     "Performance on the reference data, from the profile.",
 )
+CADENCE = _metric(
+    "ml_model_cadence_seconds",
+    "gauge",
+    "model",
+    "model",
+    "Longest time between two batches of the model's job by its cadence; 0 for a model that predicts all the time.",
+)
+BATCH_DEADLINE = _metric(
+    "ml_model_batch_deadline_timestamp_seconds",
+    "gauge",
+    "model",
+    "model",
+    "When the next batch of the model's job is late: its cadence after the newest prediction, and the grace.",
+)
 BENCHMARK_MIN = _metric(
     "ml_model_benchmark_min",
     "gauge",

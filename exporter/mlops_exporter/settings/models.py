@@ -1,15 +1,17 @@
 """What may be written of a model."""
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cronsim import CronSim, CronSimError
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.document import Settings as _Settings
-from mlops_exporter.settings.durations import Duration
+from mlops_exporter.settings.durations import Duration, parse_duration
 from mlops_exporter.statistics.drift import Statistic
 from mlops_exporter.statistics.thresholds import SMALLEST_ALPHA
 
@@ -276,6 +278,16 @@ class ModelSettings(_Settings):
         Duration, Field(description="Age at which a prediction should have its label, `label_ttl` at most.")
     ] = 7 * 86400.0
     label_ttl: Annotated[Duration, Field(description="How long a prediction waits for its label.")] = 30 * 86400.0
+    cadence: Annotated[
+        str,
+        Field(
+            description="When predictions come: `continuous`, or the rhythm of a job: `1d`, `1w`, or a cron expression "
+            "in UTC such as `0 2 * * 1-5`."
+        ),
+    ] = "continuous"
+    cadence_grace: Annotated[
+        Duration, Field(description="How much later than its rhythm a job may be; by cron also how much earlier.")
+    ] = 6 * 3600.0
     benchmarks: Annotated[dict[str, Benchmark], Field(description="What each metric must keep.")] = {}
     drift: Annotated[DriftSettings, Field(description="Drift statistics and their thresholds.")] = DriftSettings()
     min_samples: Annotated[MinSamples, Field(description="Sample sizes below which a value is absent.")] = MinSamples()
@@ -308,6 +320,25 @@ class ModelSettings(_Settings):
             raise ValueError("windows must differ from each other and last 1s or longer")
         return sorted(windows)
 
+    @field_validator("cadence")
+    @classmethod
+    def _cadence_can_be_read(cls, cadence: str) -> str:
+        if cadence == "continuous" or _period(cadence) is not None:
+            return cadence
+        try:
+            CronSim(cadence, datetime(2024, 1, 1, tzinfo=UTC))
+        except CronSimError as error:
+            raise ValueError(
+                f"{cadence!r} is no rhythm: write continuous, a duration such as 1d, or a cron expression of five "
+                f"fields such as 0 2 * * 1-5 ({error})"
+            ) from None
+        return cadence
+
+    @property
+    def period(self) -> float | None:
+        """Seconds from one batch to the next; None where there is no rhythm, or that of a calendar."""
+        return _period(self.cadence)
+
     @model_validator(mode="after")
     def _label_delay_fits(self) -> "ModelSettings":
         if "label_delay" not in self.model_fields_set and self.label_delay > self.label_ttl:
@@ -332,6 +363,13 @@ class ModelSettings(_Settings):
         if self.positive is not None and self.task != "binary":
             raise ValueError(f"positive: only a binary model has a positive class, not a {self.task} one")
         return self
+
+
+def _period(cadence: str) -> float | None:
+    try:
+        return parse_duration(cadence) or None
+    except ValueError:
+        return None
 
 
 DEFAULT_SERIES = 20_000
