@@ -38,6 +38,7 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 
 rules: $(VENV)/dev
+	$(BIN)/python -m alertmanager.stack
 	$(BIN)/python -m prometheus.source $(if $(GRAFANA_URL),--grafana=$(GRAFANA_URL)) $(if $(RUNBOOKS_URL),--runbooks=$(RUNBOOKS_URL))
 
 healthy-month: $(VENV)/dev

@@ -8,6 +8,7 @@ exporter=127.0.0.1:${EXPORTER_PORT:-10042}
 prometheus=127.0.0.1:${PROMETHEUS_PORT:-9090}
 alertmanager=127.0.0.1:${ALERTMANAGER_PORT:-9093}
 retraining=127.0.0.1:${RETRAINING_PORT:-10043}
+notifications=127.0.0.1:${NOTIFICATIONS_PORT:-9095}
 grafana_port=${GRAFANA_PORT:-3000}
 
 work=$(mktemp -d)
@@ -45,11 +46,15 @@ start retraining "$python" -m mlops_exporter retrain --config.file="$work/retrai
     --web.listen-address="$retraining"
 echo "Retraining    http://$retraining/metrics"
 
+start notifications "$python" alertmanager/sink.py "$notifications"
+echo "notifications http://$notifications"
+
 if installed prometheus-alertmanager; then
-    cp -R alertmanager "$work/alertmanager-config"
-    sed -e "s/retraining:10043/$retraining/" -e "s#/run/secrets/retraining_token#$work/retraining_token#" \
-        alertmanager/alertmanager.yml >"$work/alertmanager-config/alertmanager.yml"
-    start alertmanager prometheus-alertmanager --config.file="$work/alertmanager-config/alertmanager.yml" \
+    # The configuration with every receiver's messages sent to that page: no secret is needed, nothing leaves.
+    cp -R alertmanager "$work/config"
+    sed -e "s/notifications:9095/$notifications/" -e "s/retraining:10043/$retraining/" \
+        -e "s#/run/secrets/retraining_token#$work/retraining_token#" alertmanager/stack.yml >"$work/config/stack.yml"
+    start alertmanager prometheus-alertmanager --config.file="$work/config/stack.yml" \
         --storage.path="$work/alertmanager" --cluster.listen-address= --web.listen-address="$alertmanager"
     echo "Alertmanager  http://$alertmanager"
 fi
@@ -61,7 +66,8 @@ if installed prometheus; then
         -e "s/retraining:10043/$retraining/" \
         -e "s/localhost:9090/$prometheus/" prometheus/prometheus.yml >"$work/prometheus/prometheus.yml"
     start prometheus prometheus --config.file="$work/prometheus/prometheus.yml" \
-        --storage.tsdb.path="$work/data" --web.listen-address="$prometheus"
+        --storage.tsdb.path="$work/data" --web.listen-address="$prometheus" \
+        --rules.alert.for-grace-period=30s # or a restart would take back what fires, and page again
     echo "Prometheus    http://$prometheus"
 fi
 

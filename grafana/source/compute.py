@@ -3,13 +3,15 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import rate, series
+from grafana.source.promql import TARGET, culprits, rate, series
 from mlops_exporter.exposition import catalogue as c
 
 _WORKLOAD = 'workload=~"$workload"'
 _GPU = 'gpu=~"$gpu"'
 _SOME = 'kind="some"'
-_GPU_NAME = "GPU {{gpu}} {{mig}}"
+_NOT_INSTALLED = 'error="library_not_found"'
+_UNCORRECTED = 'type="uncorrected"'
+_GPU_NAME = "{{instance}} GPU {{gpu}} {{mig}}"
 
 _NO_COMPUTE = "The host is not watched: its collector is off, or the exporter is not scraped."
 _NO_WORKLOAD = "No workload: compute.workloads is not configured, or none of its processes runs."
@@ -21,7 +23,18 @@ _NO_OOM_KILLS = "The kernel keeps no count of processes killed for memory."
 _NO_QUOTA = "No CPU quota holds here."
 
 _ADVICE = p.Words({3: ("Scale out", p.BAD), 2: ("Scale down", p.WATCH), 1: ("Keep", p.GOOD)})
-_DRIVER = p.Words({1: ("Answers", p.GOOD), 0: ("No driver", p.QUIET)})
+_DRIVER = p.Words(
+    {3: ("All answer", p.GOOD), 2: ("No GPU", p.QUIET), 1: ("GPU lost", p.BAD), 0: ("Driver fails", p.BAD)}
+)
+# A host without a driver has no GPU: that says nothing of the others. Of a host with GPUs the worst counts.
+_DRIVERS = (
+    f"min by (instance) (({series(c.GPU_DRIVER_UP)} == 0) * 0 unless on ({TARGET}, vendor)"
+    f" {series(c.GPU_DRIVER_ERROR, _NOT_INSTALLED)})"
+    f" or min by (instance) ({series(c.GPU_UP)} * 2 + 1)"
+)
+_ANSWERS = f"({culprits(_DRIVERS, '< 3')}) or label_replace(max({series(c.GPU_DRIVER_UP)}) * 0 + 2, " + (
+    f'"instance", "all", "", "") unless on () ({_DRIVERS})'
+)
 
 
 def _advised(advice: str, number: int) -> str:
@@ -65,11 +78,13 @@ def _head() -> list[p.Panel]:
         ),
         p.number(
             "Do GPUs answer?",
-            "Whether the GPU driver answers. No driver is as it should be on a host without GPUs.",
+            "Whether every GPU answers; otherwise, on which host one does not. Hosts without a driver are left out.",
             "none",
-            f"min({series(c.GPU_DRIVER_UP)})",
+            _ANSWERS,
+            legend="{{instance}}",
             empty="GPUs are not watched",
             words=_DRIVER,
+            named=True,
         ),
         p.number(
             "What does it cost?",
@@ -127,7 +142,7 @@ def _host() -> list[p.Panel]:
             "Samples of CPU utilisation by tenth over time: dark is frequent. All dark at the bottom is idleness, at "
             "the top saturation, at both a load that comes in bursts.",
             "percentunit",
-            f"sum by (le) (increase({series(c.COMPUTE_CPU_UTILIZATION, suffix='_bucket')}[$__rate_interval]))",
+            f"sum by (le) ({rate(c.COMPUTE_CPU_UTILIZATION, suffix='_bucket')})",
             empty=_NO_COMPUTE,
             size=(8, 8),
         ),
@@ -180,7 +195,7 @@ def _host() -> list[p.Panel]:
             "none",
             [
                 p.Query(f"max by (window) ({series(c.COMPUTE_LOAD_AVERAGE, free='window')})", "{{window}}"),
-                p.Query(f"max({series(c.COMPUTE_CPU_CORES)})", "Cores"),
+                p.Query(f"min({series(c.COMPUTE_CPU_CORES)})", "Cores"),
             ],
             empty=_NO_COMPUTE,
             size=(8, 8),
@@ -224,9 +239,9 @@ def _workloads() -> list[p.Panel]:
         ),
         lines(
             "Who uses the GPUs?",
-            "Share of the compute time of the GPUs that each workload runs on, used by it.",
+            "Share of the compute time of the GPUs that each workload runs on, used by it: the busiest host's.",
             "percentunit",
-            f"avg {by} ({series(c.WORKLOAD_GPU_UTILIZATION_RATIO, _WORKLOAD)})",
+            f"max {by} ({series(c.WORKLOAD_GPU_UTILIZATION_RATIO, _WORKLOAD)})",
             (12, 8),
         ),
         lines(
@@ -245,6 +260,35 @@ def _gpus() -> list[p.Panel]:
 
     by = "by (instance, gpu, mig)"
     return [
+        p.table_of(
+            "Which GPUs are there?",
+            "A row for each GPU, those that do not answer on top.",
+            [
+                f"min {by} ({series(c.GPU_UP, _GPU)})",
+                f"max by (instance, gpu, mig, name) ({series(c.GPU_INFO, _GPU)})",
+                f"max {by} ({series(c.GPU_UTILIZATION_RATIO, _GPU)})",
+                f"max {by} ({series(c.GPU_MEMORY_USED_BYTES, _GPU)} / {series(c.GPU_MEMORY_TOTAL_BYTES, _GPU)})",
+                f"max {by} ({series(c.GPU_TEMPERATURE_CELSIUS, _GPU)})",
+                f"max {by} ({series(c.GPU_THROTTLED, _GPU)})",
+                f"sum {by} (increase({series(c.GPU_ECC_ERRORS, _GPU, _UNCORRECTED)}[$__range]))",
+            ],
+            [
+                p.Column("instance", "Instance", least=130),
+                p.Column("gpu", "GPU", width=70),
+                p.Column("mig", "MIG", width=70),
+                p.Column("name", "Kind", width=180),
+                p.Column("A", "State", words=p.Words({1: ("Answers", p.GOOD), 0: ("Lost", p.BAD)}), width=90),
+                p.Column("C", "Busy", unit="percentunit", decimals=0, width=80),
+                p.Column("D", "Memory", unit="percentunit", decimals=0, width=80),
+                p.Column("E", "Temperature", unit="celsius", decimals=0, width=110),
+                p.Column("F", "Held down", words=p.Words({1: ("Yes", p.WATCH), 0: ("No", p.GOOD)}), width=95),
+                p.Column("G", "Wrong data", unit="none", decimals=0, width=95),
+            ],
+            empty=_NO_GPU,
+            size=(24, 6),
+            sort="State",
+            descending=False,
+        ),
         lines(
             "Are the GPUs used?",
             "Share of time in which a kernel ran.",
@@ -255,7 +299,7 @@ def _gpus() -> list[p.Panel]:
             "How is GPU utilisation distributed?",
             "Samples of GPU utilisation by tenth over time: dark is frequent.",
             "percentunit",
-            f"sum by (le) (increase({series(c.GPU_UTILIZATION, _GPU, suffix='_bucket')}[$__rate_interval]))",
+            f"sum by (le) ({rate(c.GPU_UTILIZATION, _GPU, suffix='_bucket')})",
             empty=_NO_GPU,
             size=(8, 8),
         ),
@@ -285,14 +329,23 @@ def _gpus() -> list[p.Panel]:
             "What holds their clocks down?",
             "Reasons for which clocks are held down at the moment; 1 is yes.",
             "none",
-            p.Query(f"max by (gpu, reason) ({series(c.GPU_THROTTLED, _GPU)} == 1)", "GPU {{gpu}}: {{reason}}"),
+            p.Query(
+                f"max by (instance, gpu, reason) ({series(c.GPU_THROTTLED, _GPU)} == 1)",
+                "{{instance}} GPU {{gpu}}: {{reason}}",
+            ),
         ),
         lines(
             "Do they make errors?",
             "Memory errors and critical driver events (XID) over the last hour.",
             "short",
-            p.Query(f"sum by (gpu, type) (increase({series(c.GPU_ECC_ERRORS, _GPU)}[1h]))", "GPU {{gpu}} {{type}}"),
-            p.Query(f"sum by (gpu, xid) (increase({series(c.GPU_XID_ERRORS, _GPU)}[1h]))", "GPU {{gpu}} XID {{xid}}"),
+            p.Query(
+                f"sum by (instance, gpu, type) (increase({series(c.GPU_ECC_ERRORS, _GPU)}[1h]))",
+                "{{instance}} GPU {{gpu}} {{type}}",
+            ),
+            p.Query(
+                f"sum by (instance, gpu, xid) (increase({series(c.GPU_XID_ERRORS, _GPU)}[1h]))",
+                "{{instance}} GPU {{gpu}} XID {{xid}}",
+            ),
         ),
         lines(
             "Does the driver tell nonsense?",
@@ -313,7 +366,10 @@ def _gpus() -> list[p.Panel]:
             "How fast do they run?",
             "Current clock rates of processors and memory.",
             "hertz",
-            p.Query(f"max by (gpu, clock) ({series(c.GPU_CLOCK_HERTZ, _GPU)})", "GPU {{gpu}} {{clock}}"),
+            p.Query(
+                f"max by (instance, gpu, clock) ({series(c.GPU_CLOCK_HERTZ, _GPU)})",
+                "{{instance}} GPU {{gpu}} {{clock}}",
+            ),
         ),
     ]
 

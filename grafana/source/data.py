@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import series
+from grafana.source.promql import largest, series
 from mlops_exporter.exposition import catalogue as c
 
 _ONE_FEATURE = 'feature="$feature"'
@@ -14,15 +14,15 @@ _NO_OUTCOME = "Too few in the window, or the profile holds no distribution of th
 _NO_JOINT = "Not judged: the profile holds no multivariate statistics, or the window too few predictions."
 
 # Distance over threshold, the worst statistic of each feature: above 1 is drift.
-_RATIO = f"max by (feature) ({series(c.FEATURE_DRIFT)} / {series(c.FEATURE_DRIFT_THRESHOLD)})"
-_RATIO_AT_END = f"max by (feature) ({series(c.FEATURE_DRIFT)} @ end() / {series(c.FEATURE_DRIFT_THRESHOLD)} @ end())"
+_OF_THRESHOLD = f"({series(c.FEATURE_DRIFT)} / {series(c.FEATURE_DRIFT_THRESHOLD)})"
+_RATIO = f"max by (feature) {_OF_THRESHOLD}"
 _LEVELS = p.ranges(
     (None, 0.99999, "As in the reference", p.GOOD),
     (0.99999, 2, "Drift", p.WATCH),
     (2, None, "Strong drift", p.BAD),
 )
 # Features, the worst first: the default of the variable.
-_FEATURES = f"query_result(sort_desc({_RATIO} or max by (feature) ({series(c.FEATURE_REFERENCE)}) * 0))"
+_FEATURES = f"{_RATIO} or max by (feature) ({series(c.FEATURE_REFERENCE)}) * 0"
 
 
 def _times(metric: c.Metric, threshold: c.Metric, by: str) -> str:
@@ -39,7 +39,7 @@ def _head() -> list[p.Panel]:
             f"max({series(c.DRIFTED_FEATURES)})",
             empty=_NO_DRIFT,
             size=(4, 4),
-            mappings=p.ranges((0, 0, "None", p.GOOD), (1, None, "", p.WATCH)),
+            alarming=p.WATCH,
         ),
         p.number(
             "How many surely?",
@@ -49,7 +49,7 @@ def _head() -> list[p.Panel]:
             f"max({series(c.DRIFTED_FEATURES_CONTROLLED)})",
             empty=_NO_DRIFT,
             size=(4, 4),
-            mappings=p.ranges((0, 0, "None", p.GOOD), (1, None, "", p.WATCH)),
+            alarming=p.WATCH,
         ),
         p.number(
             "Of how many features?",
@@ -92,9 +92,9 @@ def _features() -> list[p.Panel]:
     return [
         p.table_of(
             "Which features drift most?",
-            "Each feature's distance from the reference as a multiple of its threshold, for the worst "
-            "statistic, and its course over the time range; above 1 is drift. The link draws the feature below.",
-            [],
+            "Each feature's distance from the reference as a multiple of its threshold, for its worst statistic and "
+            "the replica where it is furthest; above 1 is drift. The link draws the feature below.",
+            [f"max by (feature, statistic) (topk by (feature) (1, {_OF_THRESHOLD}))"],
             [
                 p.Column(
                     "feature",
@@ -103,18 +103,18 @@ def _features() -> list[p.Panel]:
                     link="/d/mlops-data?var-feature=${__data.fields.Feature}"
                     "&${model:queryparam}&${version:queryparam}&${window:queryparam}&" + p.SHARED_VARIABLES,
                 ),
-                p.Column("A", "Times the threshold", unit="none", decimals=2, width=180),
+                p.Column("statistic", "Statistic", width=100),
+                p.Column("A", "Times the threshold", unit="none", decimals=2, width=150),
             ],
             empty=_NO_DRIFT,
             size=(10, 11),
             sort="Times the threshold",
-            trend=_RATIO,
         ),
         p.states(
             "When did which feature drift?",
-            "The twenty features that drift most at the end of the time range, in words. Drift is above the threshold, "
-            "strong drift above twice the threshold.",
-            [p.Query(f"{_RATIO} and on (feature) topk(20, {_RATIO_AT_END})", "{{feature}}")],
+            "The twenty features that drifted most in the time range, in words. Drift is above the threshold, strong "
+            "drift above twice the threshold.",
+            [p.Query(largest(20, _RATIO, "feature"), "{{feature}}")],
             _LEVELS,
             empty=_NO_DRIFT,
             size=(14, 11),
@@ -182,7 +182,7 @@ def _against_threshold(question: str, what: str, metric: c.Metric, threshold: c.
             p.Query(f"max by (statistic) ({series(threshold)})", "threshold of {{statistic}}"),
         ],
         empty=empty,
-        size=(6, 8),
+        size=(8, 8),
         overrides=_SOLID_AND_DASHED,
         low=0,
     )
@@ -201,12 +201,30 @@ def _outcomes() -> list[p.Panel]:
             c.DATA_DRIFT, c.DATA_DRIFT_THRESHOLD, _NO_JOINT,
         ),
         p.over_time(
+            "Do embeddings drift?",
+            "Distance of vector-valued features from the reference as a multiple of its threshold, for each statistic: "
+            "above 1 (dashed) is drift.",
+            "none",
+            [
+                p.Query(
+                    "max by (feature, statistic) "
+                    f"({series(c.EMBEDDING_DRIFT)} / {series(c.EMBEDDING_DRIFT_THRESHOLD)})",
+                    "{{feature}} {{statistic}}",
+                ),
+                p.Query(f"max({series(c.EMBEDDING_DRIFT_THRESHOLD)}) * 0 + 1", "Threshold"),
+            ],
+            empty="The profile holds no embeddings.",
+            size=(12, 8),
+            overrides={"Threshold": p.line(p.BAD, dashed=True)},
+            low=0,
+        ),
+        p.over_time(
             "Do important features drift?",
             "Drift of all features, each weighted by its importance in the profile: drift that the model feels.",
             "none",
             [p.Query(weighted, "{{statistic}}")],
             empty=_NO_DRIFT,
-            size=(6, 8),
+            size=(12, 8),
             overrides=_SOLID_AND_DASHED,
             low=0,
         ),
@@ -225,7 +243,7 @@ def _quality() -> list[p.Panel]:
             question,
             f"Share of each feature's values that are {what}: the ten features with most of them.",
             "percentunit",
-            [p.Query(f"max by (feature) (topk(10, {series(metric)}))", "{{feature}}")],
+            [p.Query(largest(10, f"max by (feature) ({series(metric)})", "feature"), "{{feature}}")],
             empty=_NO_QUALITY,
             size=(6, 8),
             low=0,
@@ -242,10 +260,7 @@ def build() -> model.Dashboard:
         [
             *p.model_variables(),
             p.window_variable(),
-            p.variable(
-                "feature", _FEATURES, regex='/feature="([^"]+)"/', sort=model.VariableSort.DISABLED,
-                description="The feature that drifts most comes first.",
-            ),
+            p.worst_first("feature", _FEATURES),
         ],
         {
             "": _head(),
@@ -255,4 +270,5 @@ def build() -> model.Dashboard:
             "Are the values valid?": _quality(),
         },
         matchers=',model="$model"',
+        one_environment=True,
     )  # fmt: skip

@@ -3,13 +3,19 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import EXPORTER, rate, series
+from grafana.source.promql import EXPORTER, TARGET, culprits, rate, rate_of, series
 from mlops_exporter.exposition import catalogue as c
 
 _SOURCE = 'source=~"$source"'
 _NO_EVENTS = "No events yet: nothing sends to this source, or it cannot be reached."
 _NO_STATE = "No state: without state.path the exporter keeps everything in memory only."
-_OF_EXPORTERS = f"and on (job, instance) {series(c.EXPORTER_BUILD_INFO, free='version')}"
+_BUILD = series(c.EXPORTER_BUILD_INFO, free="version")
+_OF_EXPORTERS = f"and on ({TARGET}) {_BUILD}"
+# One that is down stays in the first for a day; the second is for whoever has not loaded the rules.
+_UP_OF_EACH = (
+    f"min by (instance) (ml:exporter:up{{{EXPORTER}}}"
+    f" or up{{{EXPORTER}}} and on ({TARGET}) last_over_time({_BUILD}[1d]))"
+)
 _UP = p.Words({1: ("Up", p.GOOD), 0: ("Down", p.BAD)})
 _DONE = p.Words({1: ("Good", p.GOOD), 0: ("Failed", p.BAD)})
 
@@ -17,37 +23,45 @@ _DONE = p.Words({1: ("Good", p.GOOD), 0: ("Failed", p.BAD)})
 def _head() -> list[p.Panel]:
     return [
         p.number(
-            "Can it be scraped?",
-            "Whether the last scrape of each exporter succeeded.",
+            "Can all be scraped?",
+            "Whether the last scrape of every exporter succeeded; otherwise, of which it did not. An exporter that is "
+            "gone is missed for a day.",
             "none",
-            f"min(up{{{EXPORTER}}} and on (job, instance) group by (job, instance) "
-            f"(last_over_time({series(c.EXPORTER_BUILD_INFO, free='version')}[1h])))",
-            empty="No exporter was scraped within the last hour.",
+            culprits(_UP_OF_EACH, "== 0"),
+            legend="{{instance}}",
+            empty="No exporter was scraped within the last day.",
             words=_UP,
+            named=True,
         ),
         p.number(
             "Are all sources up?",
-            "Whether every source can deliver events.",
+            "Whether every source can deliver events; otherwise, which cannot.",
             "none",
-            f"min({series(c.SOURCE_UP, _SOURCE)})",
+            culprits(f"min by (instance, source) ({series(c.SOURCE_UP, _SOURCE)})", "== 0"),
+            legend="{{instance}} {{source}}",
             empty="No source is configured.",
             words=_UP,
+            named=True,
         ),
         p.number(
-            "Is its config good?",
-            "Whether the configuration was loaded without error the last time.",
+            "Is every config good?",
+            "Whether the configuration was loaded without error the last time; otherwise, which exporter failed to.",
             "none",
-            f"min({series(c.CONFIG_RELOAD_SUCCESSFUL)})",
+            culprits(f"min by (instance) ({series(c.CONFIG_RELOAD_SUCCESSFUL)})", "== 0"),
+            legend="{{instance}}",
             empty="No exporter is scraped.",
             words=_DONE,
+            named=True,
         ),
         p.number(
             "Do collectors work?",
             "Whether every collector produced its samples for the last scrape; a failed one leaves its metrics out.",
             "none",
-            f"min({series(c.EXPORTER_COLLECTOR_SUCCESS)})",
+            culprits(f"min by (instance, collector) ({series(c.EXPORTER_COLLECTOR_SUCCESS)})", "== 0"),
+            legend="{{instance}} {{collector}}",
             empty="No exporter is scraped.",
             words=_DONE,
+            named=True,
         ),
         p.number(
             "Last event?",
@@ -61,7 +75,7 @@ def _head() -> list[p.Panel]:
             "Which version runs?",
             "Version of the exporter and of its Python; several names mean that the fleet is mixed.",
             "none",
-            f"count by (version, pythonversion) ({series(c.EXPORTER_BUILD_INFO, free='version')})",
+            f"count by (version, pythonversion) ({_BUILD})",
             legend="{{version}}, Python {{pythonversion}}",
             empty="No exporter is scraped.",
             name_only=True,
@@ -71,32 +85,34 @@ def _head() -> list[p.Panel]:
 
 def _sources() -> list[p.Panel]:
     rejected = f"sum by (source, reason) ({rate(c.EVENTS_REJECTED, _SOURCE)})"
-    by = "by (source)"
+    by, of_each = "by (source)", "by (instance, source)"
     return [
         p.table_of(
             "How is each source?",
-            "A row for each source: whether it can deliver, how long ago its last event came, how many wait where it "
-            "pulls them from, and what was accepted, refused and late over the time range.",
+            "A row for each source of each exporter: whether it can deliver, how long ago its last event came, how "
+            "many wait where it pulls them from, and what was accepted, refused and late over the time range.",
             [
-                f"min {by} ({series(c.SOURCE_UP, _SOURCE)})",
-                f"time() - max {by} ({series(c.SOURCE_LAST_EVENT, _SOURCE)})",
-                f"sum {by} ({series(c.SOURCE_LAG, _SOURCE)})",
-                f"sum {by} (increase({series(c.EVENTS, _SOURCE)}[$__range]))",
-                f"sum {by} (increase({series(c.EVENTS_REJECTED, _SOURCE)}[$__range]))",
-                f"sum {by} (increase({series(c.EVENTS_LATE, _SOURCE)}[$__range]))",
+                f"min {of_each} ({series(c.SOURCE_UP, _SOURCE)})",
+                f"time() - max {of_each} ({series(c.SOURCE_LAST_EVENT, _SOURCE)})",
+                f"sum {of_each} ({series(c.SOURCE_LAG, _SOURCE)})",
+                f"sum {of_each} (increase({series(c.EVENTS, _SOURCE)}[$__range]))",
+                f"sum {of_each} (increase({series(c.EVENTS_REJECTED, _SOURCE)}[$__range]))",
+                f"sum {of_each} (increase({series(c.EVENTS_LATE, _SOURCE)}[$__range]))",
             ],
             [
-                p.Column("source", "Source", least=100),
-                p.Column("A", "State", words=_UP, width=90),
-                p.Column("B", "Last event", unit="s", decimals=0, width=110),
-                p.Column("C", "Waiting", unit="short", decimals=0, width=100),
-                p.Column("D", "Accepted", unit="short", decimals=1, width=110),
-                p.Column("E", "Refused", unit="short", decimals=0, width=100),
-                p.Column("F", "Late", unit="short", decimals=0, width=90),
+                p.Column("source", "Source", least=90),
+                p.Column("instance", "Instance", width=130),
+                p.Column("A", "State", words=_UP, width=70),
+                p.Column("B", "Last event", unit="s", decimals=0, width=90),
+                p.Column("C", "Waiting", unit="short", decimals=0, width=80),
+                p.Column("D", "Accepted", unit="short", decimals=1, width=85),
+                p.Column("E", "Refused", unit="short", decimals=0, width=75),
+                p.Column("F", "Late", unit="short", decimals=0, width=60),
             ],
             empty="No source is configured.",
             size=(14, 7),
-            sort="Refused",
+            sort="State",
+            descending=False,
         ),
         p.ranking(
             "Why are events refused?",
@@ -225,11 +241,7 @@ def _inside() -> list[p.Panel]:
             "How much CPU does it use?",
             "CPU seconds per second of the exporter's process: 1 is a whole core.",
             "none",
-            [
-                p.Query(
-                    f"rate(process_cpu_seconds_total{{{EXPORTER}}}[$__rate_interval]) {_OF_EXPORTERS}", "{{instance}}"
-                )
-            ],
+            [p.Query(f"{rate_of(f'process_cpu_seconds_total{{{EXPORTER}}}')} {_OF_EXPORTERS}", "{{instance}}")],
             empty="No exporter is scraped.",
             size=(8, 8),
             low=0,

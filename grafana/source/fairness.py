@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import EXPORTER, series
+from grafana.source.promql import EXPORTER, on, series
 from mlops_exporter.exposition import catalogue as c
 
 _NOT_SET_UP = (
@@ -11,9 +11,9 @@ _NOT_SET_UP = (
 )
 _METRIC = 'metric="$group_metric"'
 _UNKNOWN = 'group="unknown"'
-_FAIR = 'metric="$metric"'
+_FAIR = 'metric="$fairness_metric"'
 
-_AGREED = "on (job, instance, model, metric) group_left ()"
+_AGREED = f"{on('model', 'metric')} group_left ()"
 _VERDICTS = p.Words(
     {
         3: ("Outside the benchmark", p.BAD),
@@ -22,27 +22,38 @@ _VERDICTS = p.Words(
         0: ("No benchmark", p.QUIET),
     }
 )
-_LOW, _HIGH = series(c.FAIRNESS_LOWER), series(c.FAIRNESS_UPPER)
+
+
+def _verdict(keep: str, free: str = "") -> str:
+    """Return the worst verdict for each set of the labels `keep`."""
+    low, high = series(c.FAIRNESS_LOWER, free=free), series(c.FAIRNESS_UPPER, free=free)
+    return (
+        f"max by ({keep}) ("
+        f"(({high} < {_AGREED} {_MIN}) or ({low} > {_AGREED} {_MAX})) * 0 + 3"
+        f" or (({low} >= {_AGREED} {_MIN}) or ({high} <= {_AGREED} {_MAX})) * 0 + 1"
+        f" or (({high} >= {_AGREED} {_MIN}) or ({low} <= {_AGREED} {_MAX})) * 0 + 2"
+        f" or {series(c.FAIRNESS, free=free)} * 0)"
+    )
+
+
 _MIN, _MAX = series(c.FAIRNESS_BENCHMARK_MIN), series(c.FAIRNESS_BENCHMARK_MAX)
-_VERDICT = (
-    "max by (metric) ("
-    f"(({_HIGH} < {_AGREED} {_MIN}) or ({_LOW} > {_AGREED} {_MAX})) * 0 + 3"
-    f" or (({_LOW} >= {_AGREED} {_MIN}) or ({_HIGH} <= {_AGREED} {_MAX})) * 0 + 1"
-    f" or (({_HIGH} >= {_AGREED} {_MIN}) or ({_LOW} <= {_AGREED} {_MAX})) * 0 + 2"
-    f" or {series(c.FAIRNESS)} * 0)"
-)
+_VERDICT = _verdict("instance, metric")
 
 
 def _by_metric(metric: c.Metric) -> str:
-    return f"avg by (metric) ({series(metric)})"
+    return f"max by (instance, metric) ({series(metric)})"
 
 
 def _by_group(metric: c.Metric, *matchers: str) -> str:
-    return f"avg by (group) ({series(metric, *matchers)})"
+    return f"max by (instance, group) ({series(metric, *matchers)})"
 
 
 def _sum_by_group(metric: c.Metric) -> str:
     return f"sum by (group) ({series(metric)})"
+
+
+def _of_replica(metric: c.Metric) -> str:
+    return f"sum by (instance, group) ({series(metric)})"
 
 
 def _head() -> list[p.Panel]:
@@ -91,23 +102,30 @@ def _metrics() -> list[p.Panel]:
         p.table_of(
             "Which fairness metrics keep their benchmark?",
             "Difference, or ratio, between the two groups that are furthest apart, with its 95 % interval, which "
-            "allows for the number of groups. A difference is fair at 0, a ratio at 1.",
+            "allows for the number of groups, on each replica. A difference is fair at 0, a ratio at 1.",
             [
                 _VERDICT,
                 _by_metric(c.FAIRNESS),
                 _by_metric(c.FAIRNESS_LOWER),
                 _by_metric(c.FAIRNESS_UPPER),
-                f"avg by (metric) ({_MIN} and on (metric) {series(c.FAIRNESS)})",
-                f"avg by (metric) ({_MAX} and on (metric) {series(c.FAIRNESS)})",
+                f"max by (instance, metric) ({_MIN} and on (instance, metric) {series(c.FAIRNESS)})",
+                f"max by (instance, metric) ({_MAX} and on (instance, metric) {series(c.FAIRNESS)})",
             ],
             [
-                p.Column("metric", "Metric", least=120),
-                p.Column("B", "Now", unit="none", decimals=3, width=70),
-                p.Column("C", "Low (95 %)", unit="none", decimals=3, width=90),
-                p.Column("D", "High (95 %)", unit="none", decimals=3, width=92),
-                p.Column("E", "At least", unit="none", decimals=3, width=78),
-                p.Column("F", "At most", unit="none", decimals=3, width=78),
-                p.Column("A", "Verdict", words=_VERDICTS, width=165),
+                p.Column(
+                    "metric",
+                    "Metric",
+                    least=100,
+                    link="/d/mlops-fairness?var-fairness_metric=${__data.fields.Metric}&${model:queryparam}"
+                    "&${version:queryparam}&${window:queryparam}&${attribute:queryparam}&" + p.SHARED_VARIABLES,
+                ),
+                p.Column("instance", "Instance", width=105),
+                p.Column("B", "Now", unit="none", decimals=3, width=60),
+                p.Column("C", "Low", unit="none", decimals=3, width=60),
+                p.Column("D", "High", unit="none", decimals=3, width=60),
+                p.Column("E", "At least", unit="none", decimals=3, width=66),
+                p.Column("F", "At most", unit="none", decimals=3, width=66),
+                p.Column("A", "Verdict", words=_VERDICTS, width=168),
             ],
             empty=_NOT_SET_UP,
             size=(14, 9),
@@ -115,12 +133,13 @@ def _metrics() -> list[p.Panel]:
         ),
         p.over_time(
             "How fair is it over time?",
-            "The chosen fairness metric with its 95 % interval and its benchmark (dashed).",
+            "The chosen fairness metric on each replica, and its benchmark (dashed). The band holds the 95 % intervals "
+            "of all replicas.",
             "none",
             [
-                p.Query(f"avg({series(c.FAIRNESS_UPPER, _FAIR)})", p.UPPER),
-                p.Query(f"avg({series(c.FAIRNESS_LOWER, _FAIR)})", p.LOWER),
-                p.Query(f"avg({series(c.FAIRNESS, _FAIR)})", "$metric"),
+                p.Query(f"max({series(c.FAIRNESS_UPPER, _FAIR)})", p.UPPER),
+                p.Query(f"min({series(c.FAIRNESS_LOWER, _FAIR)})", p.LOWER),
+                p.Query(f"max by (instance) ({series(c.FAIRNESS, _FAIR)})", "$fairness_metric {{instance}}"),
                 p.Query(f"max({series(c.FAIRNESS_BENCHMARK_MIN, _FAIR)})", "Benchmark: at least"),
                 p.Query(f"min({series(c.FAIRNESS_BENCHMARK_MAX, _FAIR)})", "Benchmark: at most"),
             ],
@@ -128,7 +147,7 @@ def _metrics() -> list[p.Panel]:
             size=(10, 9),
             overrides={
                 **p.band(),
-                "$metric": p.line(p.NEUTRAL, width=3),
+                "/^$fairness_metric /": {"custom.lineWidth": 3},
                 "Benchmark: at least": p.line(p.BAD, dashed=True),
                 "Benchmark: at most": p.line(p.BAD, dashed=True),
             },
@@ -136,15 +155,23 @@ def _metrics() -> list[p.Panel]:
     ]
 
 
+def _one_replica(metric: c.Metric, *matchers: str) -> str:
+    """Return a metric by group on the replica that has most predictions: bars have no room for all."""
+    sizes = f"sum by (instance) ({series(c.GROUP_WINDOW_PREDICTIONS)})"
+    return f"max by (group) ({series(metric, *matchers)} and on (instance) topk(1, {sizes}))"
+
+
 def _groups() -> list[p.Panel]:
+    sizes = _of_replica(c.GROUP_WINDOW_PREDICTIONS)
     return [
         p.table_of(
             "How is each group treated?",
             "A row for each group: its predictions and labels in the window, the share that got the favourable "
-            "outcome, and the chosen performance, each with its 95 % interval. Overlap is no difference.",
+            "outcome, and the chosen performance, each with its 95 % interval, on each replica. Overlap is no "
+            "difference.",
             [
-                _sum_by_group(c.GROUP_WINDOW_PREDICTIONS) + " > 0",
-                _sum_by_group(c.GROUP_WINDOW_LABELS),
+                f"{sizes} > 0",
+                f"{_of_replica(c.GROUP_WINDOW_LABELS)} and on (instance, group) ({sizes} > 0)",
                 _by_group(c.GROUP_SELECTION),
                 _by_group(c.GROUP_SELECTION_LOWER),
                 _by_group(c.GROUP_SELECTION_UPPER),
@@ -154,6 +181,7 @@ def _groups() -> list[p.Panel]:
             ],
             [
                 p.Column("group", "Group", least=120),
+                p.Column("instance", "Instance", width=130),
                 p.Column("A", "Predictions", unit="short", width=100),
                 p.Column("B", "Labels", unit="short", width=90),
                 p.Column("C", "Favourable", unit="percentunit", decimals=1, width=105),
@@ -169,12 +197,13 @@ def _groups() -> list[p.Panel]:
         ),
         p.bars(
             "Who gets the favourable outcome?",
-            "Share of each group's predictions that are favourable, between the ends of its 95 % interval.",
+            "Share of each group's predictions that are favourable, between the ends of its 95 % interval, on the "
+            "replica with most predictions.",
             "percentunit",
             {
-                "Low (95 %)": _by_group(c.GROUP_SELECTION_LOWER),
-                "Favourable": _by_group(c.GROUP_SELECTION),
-                "High (95 %)": _by_group(c.GROUP_SELECTION_UPPER),
+                "Low (95 %)": _one_replica(c.GROUP_SELECTION_LOWER),
+                "Favourable": _one_replica(c.GROUP_SELECTION),
+                "High (95 %)": _one_replica(c.GROUP_SELECTION_UPPER),
             },
             by="group",
             empty=_NOT_SET_UP + " A regression has no favourable outcome.",
@@ -183,12 +212,13 @@ def _groups() -> list[p.Panel]:
         ),
         p.bars(
             "For whom does it work ($group_metric)?",
-            "The chosen performance of each group, between the ends of its 95 % interval.",
+            "The chosen performance of each group, between the ends of its 95 % interval, on the replica with most "
+            "predictions.",
             "none",
             {
-                "Low (95 %)": _by_group(c.GROUP_PERFORMANCE_LOWER, _METRIC),
-                "$group_metric": _by_group(c.GROUP_PERFORMANCE, _METRIC),
-                "High (95 %)": _by_group(c.GROUP_PERFORMANCE_UPPER, _METRIC),
+                "Low (95 %)": _one_replica(c.GROUP_PERFORMANCE_LOWER, _METRIC),
+                "$group_metric": _one_replica(c.GROUP_PERFORMANCE, _METRIC),
+                "High (95 %)": _one_replica(c.GROUP_PERFORMANCE_UPPER, _METRIC),
             },
             by="group",
             empty=_NOT_SET_UP,
@@ -199,7 +229,7 @@ def _groups() -> list[p.Panel]:
             "Does the favourable share move apart?",
             "Share of each group's predictions that are favourable.",
             "percentunit",
-            [p.Query(_by_group(c.GROUP_SELECTION), "{{group}}")],
+            [p.Query(_by_group(c.GROUP_SELECTION), "{{group}} {{instance}}")],
             empty=_NOT_SET_UP + " A regression has no favourable outcome.",
             size=(8, 8),
         ),
@@ -207,7 +237,7 @@ def _groups() -> list[p.Panel]:
             "Does $group_metric move apart?",
             "The chosen performance of each group.",
             "none",
-            [p.Query(_by_group(c.GROUP_PERFORMANCE, _METRIC), "{{group}}")],
+            [p.Query(_by_group(c.GROUP_PERFORMANCE, _METRIC), "{{group}} {{instance}}")],
             empty=_NOT_SET_UP,
             size=(8, 8),
         ),
@@ -233,12 +263,13 @@ def build() -> model.Dashboard:
         [
             *p.model_variables(),
             p.window_variable(),
-            p.variable("attribute", f"label_values({sizes}, attribute)"),
-            p.variable("metric", f"label_values({series(c.FAIRNESS)}, metric)", label="Fairness metric"),
+            p.worst_first("attribute", f"{_verdict('attribute', 'attribute')} or max by (attribute) ({sizes} * 0 - 1)"),
+            p.worst_first("fairness_metric", _verdict("metric"), "Fairness metric", "metric"),
             p.variable(
                 "group_metric", f"label_values({series(c.GROUP_PERFORMANCE)}, metric)", label="Performance of groups"
             ),
         ],
         {"": _head(), "Between groups": _metrics(), "Group by group": _groups()},
         matchers=',model="$model"',
+        one_environment=True,
     )

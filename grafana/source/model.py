@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import quantile, rate, series
+from grafana.source.promql import on, quantile, rate, series
 from mlops_exporter.exposition import catalogue as c
 
 _METRIC = 'metric="$metric"'
@@ -18,13 +18,7 @@ _NO_CLASSES = "A regression has no classes."
 _NO_ERRORS = "A classification has no errors in units: see its confusion matrix."
 _NO_ESTIMATE = "No estimate: the profile holds no calibration, or the window holds too few predictions."
 
-# Metrics with a benchmark first, so that the default is one that was agreed on.
-_METRICS = (
-    "query_result(sort_desc(max by (metric) "
-    f"({_BENCHMARKS} * 0 + 1 or {series(c.PERFORMANCE_REFERENCE)} * 0 or {series(c.PERFORMANCE)} * 0)))"
-)
-
-_AGREED = "on (job, instance, model, version, metric) group_left ()"
+_AGREED = f"{on('model', 'version', 'metric')} group_left ()"
 _LOWER, _UPPER = series(c.PERFORMANCE_LOWER), series(c.PERFORMANCE_UPPER)
 _MIN, _MAX = series(c.BENCHMARK_MIN), series(c.BENCHMARK_MAX)
 _VERDICTS = p.Words(
@@ -36,16 +30,20 @@ _VERDICTS = p.Words(
     }
 )
 _VERDICT = (
-    "max by (metric) ("
+    "max by (instance, metric) ("
     f"(({_UPPER} < {_AGREED} {_MIN}) or ({_LOWER} > {_AGREED} {_MAX})) * 0 + 3"
     f" or (({_LOWER} >= {_AGREED} {_MIN}) or ({_UPPER} <= {_AGREED} {_MAX})) * 0 + 1"
     f" or (({_UPPER} >= {_AGREED} {_MIN}) or ({_LOWER} <= {_AGREED} {_MAX})) * 0 + 2"
     f" or {series(c.PERFORMANCE)} * 0)"
 )
 
+# Metrics with the worst verdict first; those without a benchmark come last.
+_METRICS = f"max by (metric) ({_VERDICT}) or max by (metric) ({_REFERENCE} * 0 - 1)"
 
-def _one(metric: c.Metric, *matchers: str) -> str:
-    return f"avg({series(metric, *matchers)})"
+
+def _each(metric: c.Metric, *matchers: str) -> str:
+    """Return one line for each replica: their samples differ, so that nothing between them means anything."""
+    return f"max by (instance) ({series(metric, *matchers)})"
 
 
 def _head() -> list[p.Panel]:
@@ -80,9 +78,10 @@ def _head() -> list[p.Panel]:
         ),
         p.number(
             "How many labelled?",
-            "Share of predictions old enough to have a label that have one (label_delay in the configuration).",
+            "Share of predictions old enough to have a label that have one (label_delay in the configuration), on the "
+            "replica where it is lowest.",
             "percentunit",
-            _one(c.LABEL_COVERAGE),
+            f"min({series(c.LABEL_COVERAGE)})",
             empty="No prediction is old enough to expect its label.",
             size=(4, 4),
             decimals=1,
@@ -104,50 +103,51 @@ def _performance() -> list[p.Panel]:
         p.over_time(
             "Is $metric as good as agreed?",
             "Performance over the window with its 95 % interval, the benchmark agreed on (dashed), the value on the "
-            "reference data, and the estimate that needs no labels. Only where the whole interval is beyond the "
-            "benchmark is the model surely worse.",
+            "reference data, and the estimate that needs no labels, for each replica. Only where the whole interval is "
+            "beyond the benchmark is the model surely worse. The band holds the intervals of all replicas.",
             "none",
             [
-                p.Query(_one(c.PERFORMANCE_UPPER, _METRIC), p.UPPER),
-                p.Query(_one(c.PERFORMANCE_LOWER, _METRIC), p.LOWER),
-                p.Query(_one(c.PERFORMANCE, _METRIC), "$metric"),
+                p.Query(f"max({series(c.PERFORMANCE_UPPER, _METRIC)})", p.UPPER),
+                p.Query(f"min({series(c.PERFORMANCE_LOWER, _METRIC)})", p.LOWER),
+                p.Query(_each(c.PERFORMANCE, _METRIC), "$metric {{instance}}"),
                 p.Query(f"max({series(c.BENCHMARK_MIN, _METRIC)})", "Benchmark: at least"),
                 p.Query(f"min({series(c.BENCHMARK_MAX, _METRIC)})", "Benchmark: at most"),
-                p.Query(_one(c.PERFORMANCE_REFERENCE, _METRIC), "Reference"),
-                p.Query(_one(c.PERFORMANCE_ESTIMATED, _METRIC), "Estimated without labels"),
+                p.Query(f"max({series(c.PERFORMANCE_REFERENCE, _METRIC)})", "Reference"),
+                p.Query(_each(c.PERFORMANCE_ESTIMATED, _METRIC), "estimated {{instance}}"),
             ],
             empty=_FEW_LABELS,
             size=(14, 10),
             overrides={
                 **p.band(),
-                "$metric": p.line(p.NEUTRAL, width=3),
+                "/^$metric /": {"custom.lineWidth": 3},
                 "Benchmark: at least": p.line(p.BAD, dashed=True),
                 "Benchmark: at most": p.line(p.BAD, dashed=True),
                 "Reference": p.line(p.QUIET),
-                "Estimated without labels": p.line(p.PINK),
+                "/^estimated /": {"custom.lineWidth": 1},
             },
         ),
         p.table_of(
             "Which metrics keep their benchmark?",
-            "All metrics of this window. Follow a metric's link to draw it at the left.",
+            "All metrics of this window, on each replica. Follow a metric's link to draw it at the left.",
             [
                 _VERDICT,
-                f"avg by (metric) ({series(c.PERFORMANCE)})",
-                f"avg by (metric) ({_BENCHMARKS})",
-                f"avg by (metric) ({_REFERENCE})",
+                f"max by (instance, metric) ({series(c.PERFORMANCE)})",
+                f"max by (instance, metric) ({_BENCHMARKS})",
+                f"max by (instance, metric) ({_REFERENCE})",
             ],
             [
                 p.Column(
                     "metric",
                     "Metric",
-                    least=110,
+                    least=80,
                     link="/d/mlops-model?var-metric=${__data.fields.Metric}"
                     "&${model:queryparam}&${version:queryparam}&${window:queryparam}&" + p.SHARED_VARIABLES,
                 ),
-                p.Column("B", "Now", unit="none", decimals=3, width=65),
-                p.Column("C", "Agreed", unit="none", decimals=3, width=72),
-                p.Column("D", "Reference", unit="none", decimals=3, width=84),
-                p.Column("A", "Verdict", words=_VERDICTS, width=155),
+                p.Column("instance", "Instance", width=105),
+                p.Column("B", "Now", unit="none", decimals=3, width=62),
+                p.Column("C", "Agreed", unit="none", decimals=3, width=62),
+                p.Column("D", "Trained", unit="none", decimals=3, width=62),
+                p.Column("A", "Verdict", words=_VERDICTS, width=122),
             ],
             empty=_FEW_LABELS,
             size=(10, 10),
@@ -159,13 +159,13 @@ def _performance() -> list[p.Panel]:
             "so a gap whose interval leaves 0 means that the label itself behaves otherwise (concept drift).",
             "none",
             [
-                p.Query(_one(c.PERFORMANCE_GAP_UPPER, _METRIC), p.UPPER),
-                p.Query(_one(c.PERFORMANCE_GAP_LOWER, _METRIC), p.LOWER),
-                p.Query(_one(c.PERFORMANCE_GAP, _METRIC), "Realised minus estimated"),
+                p.Query(f"max({series(c.PERFORMANCE_GAP_UPPER, _METRIC)})", p.UPPER),
+                p.Query(f"min({series(c.PERFORMANCE_GAP_LOWER, _METRIC)})", p.LOWER),
+                p.Query(_each(c.PERFORMANCE_GAP, _METRIC), "realised minus estimated {{instance}}"),
             ],
             empty=_NO_ESTIMATE,
             size=(12, 8),
-            overrides={**p.band(), "Realised minus estimated": p.line(p.NEUTRAL)},
+            overrides=p.band(),
             centered=True,
         ),
         p.over_time(
@@ -180,6 +180,175 @@ def _performance() -> list[p.Panel]:
             empty="No evidence yet: change detection is off, or no labels or scores have come.",
             size=(12, 8),
             overrides={"/^Threshold/": p.line(p.BAD, dashed=True)},
+        ),
+    ]
+
+
+def _versions() -> list[p.Panel]:
+    free = "version"
+    everywhere = "max by (instance, version)"
+    metric = [
+        f"{everywhere} ({series(each, _METRIC, free=free)})"
+        for each in (c.PERFORMANCE, c.PERFORMANCE_LOWER, c.PERFORMANCE_UPPER)
+    ]
+    challenge = "champion, challenger, metric"
+    return [
+        p.table_of(
+            "How do versions compare?",
+            "Every version of the model in this window, on each replica: $metric with its 95 % interval, its sample, "
+            "and its share of the predictions. The link chooses the version.",
+            [
+                *metric,
+                f"{everywhere} ({series(c.WINDOW_LABELS, free=free)})",
+                f"{everywhere} ({series(c.WINDOW_PREDICTIONS, free=free)} > 0)"
+                f" / on (instance) group_left () sum by (instance) ({series(c.WINDOW_PREDICTIONS, free=free)} > 0)",
+            ],
+            [
+                p.Column(
+                    "version",
+                    "Version",
+                    least=90,
+                    link="/d/mlops-model?var-version=${__data.fields.Version}"
+                    "&${model:queryparam}&${metric:queryparam}&${window:queryparam}&" + p.SHARED_VARIABLES,
+                ),
+                p.Column("instance", "Instance", width=110),
+                p.Column("A", "$metric", unit="none", decimals=3, width=90),
+                p.Column("B", "Low", unit="none", decimals=3, width=65),
+                p.Column("C", "High", unit="none", decimals=3, width=65),
+                p.Column("D", "Labels", unit="short", width=70),
+                p.Column("E", "Traffic", unit="percentunit", decimals=0, width=70),
+            ],
+            empty=_NO_PREDICTIONS,
+            size=(12, 8),
+            sort="Version",
+        ),
+        p.over_time(
+            "Is one version better than another?",
+            "$metric of every version over time, on each replica.",
+            "none",
+            [p.Query(metric[0], "{{version}} {{instance}}")],
+            empty=_FEW_LABELS,
+            size=(12, 8),
+        ),
+        p.table_of(
+            "Does the challenger beat the champion?",
+            "Metrics of the challenger less those of the champion on the same events, with their 95 % intervals. "
+            "Above 0 the challenger has more accuracy, or a larger loss. An interval that holds 0 decides nothing.",
+            [
+                f"max by ({challenge}) ({series(each)})"
+                for each in (
+                    c.CHALLENGER_DIFFERENCE,
+                    c.CHALLENGER_DIFFERENCE_LOWER,
+                    c.CHALLENGER_DIFFERENCE_UPPER,
+                )
+            ],
+            [
+                p.Column("metric", "Metric", least=100),
+                p.Column("champion", "Champion", width=90),
+                p.Column("challenger", "Challenger", width=95),
+                p.Column("A", "Difference", unit="none", decimals=4, width=90),
+                p.Column("B", "Low", unit="none", decimals=4, width=75),
+                p.Column("C", "High", unit="none", decimals=4, width=75),
+            ],
+            empty="No challenger: the model's settings name none, or both have too few events in common.",
+            size=(12, 7),
+            sort="Metric",
+            descending=False,
+        ),
+        p.over_time(
+            "Is the challenger pulling ahead?",
+            "Difference of $metric on the same events, challenger less champion, with its 95 % interval.",
+            "none",
+            [
+                p.Query(f"max({series(c.CHALLENGER_DIFFERENCE_UPPER, _METRIC)})", p.UPPER),
+                p.Query(f"min({series(c.CHALLENGER_DIFFERENCE_LOWER, _METRIC)})", p.LOWER),
+                p.Query(_each(c.CHALLENGER_DIFFERENCE, _METRIC), "challenger less champion {{instance}}"),
+            ],
+            empty="No challenger: the model's settings name none, or both have too few events in common.",
+            size=(12, 7),
+            overrides=p.band(),
+            centered=True,
+        ),
+    ]
+
+
+_NO_PROBE = "No probe: the configuration has none for this model, or it has not run yet."
+_NO_RETRAINING = "Nothing of this model was retrained, or Prometheus does not scrape `mlops-exporter retrain`."
+
+
+def _life() -> list[p.Panel]:
+    free = "version"
+    probed = "max by (probe, version)"
+    return [
+        p.table_of(
+            "How do probes end?",
+            "A row for each probe and the version that answered it: the rows that were answered, the share of outputs "
+            "that differ from the pinned ones, runs that failed in a row, and the time since all was answered.",
+            [
+                f"{probed} ({series(c.PROBE_ROWS, free=free)})",
+                f"{probed} ({series(c.PROBE_CHANGED, free=free)})",
+                f"max by (probe) ({series(c.PROBE_FAILED_PASSES)})",
+                f"time() - max by (probe) ({series(c.PROBE_LAST_SUCCESS)})",
+            ],
+            [
+                p.Column("probe", "Probe", least=90),
+                p.Column("version", "Version", width=90),
+                p.Column("A", "Rows", unit="short", width=65),
+                p.Column("B", "Changed", unit="percentunit", decimals=1, width=80),
+                p.Column("C", "Failed in a row", unit="none", decimals=0, width=110),
+                p.Column("D", "Last success", unit="s", decimals=0, width=105),
+            ],
+            empty=_NO_PROBE,
+            size=(12, 7),
+            sort="Changed",
+        ),
+        p.over_time(
+            "Is $metric of probes as agreed?",
+            "$metric over the rows of each probe, of every version that answered, and what is agreed (dashed). Rows "
+            "that are sent again are no new evidence.",
+            "none",
+            [
+                p.Query(f"{probed} ({series(c.PROBE_PERFORMANCE, _METRIC, free=free)})", "{{probe}} {{version}}"),
+                p.Query(f"max({series(c.PROBE_BENCHMARK_MIN, _METRIC)})", "Benchmark: at least"),
+                p.Query(f"min({series(c.PROBE_BENCHMARK_MAX, _METRIC)})", "Benchmark: at most"),
+            ],
+            empty=_NO_PROBE,
+            size=(12, 7),
+            overrides={
+                "Benchmark: at least": p.line(p.BAD, dashed=True),
+                "Benchmark: at most": p.line(p.BAD, dashed=True),
+            },
+        ),
+        p.table_of(
+            "When was it retrained?",
+            "Retraining of this model: how the last one ended, how long ago it began, how many were started, and how "
+            "many tries failed.",
+            [
+                f"max by (model) ({series(c.RETRAINING_LAST_RESULT)})",
+                f"time() - max by (model) ({series(c.RETRAINING_LAST_START)})",
+                f"sum by (model) (increase({series(c.RETRAINING_TRIGGERED)}[$__range]))",
+                f"sum by (model) (increase({series(c.RETRAINING_FAILURES)}[$__range]))",
+            ],
+            [
+                p.Column("model", "Model", least=90),
+                p.Column("A", "Ended", words=p.Words({1: ("Well", p.GOOD), 0: ("Badly", p.BAD)}), width=90),
+                p.Column("B", "Began ago", unit="s", decimals=0, width=105),
+                p.Column("C", "Started", unit="none", decimals=0, width=85),
+                p.Column("D", "Failed tries", unit="none", decimals=0, width=100),
+            ],
+            empty=_NO_RETRAINING,
+            size=(12, 7),
+            sort="Model",
+        ),
+        p.over_time(
+            "Why is it retrained, or why not?",
+            "Decisions on alerts that ask for a retraining, over the last hour: too few reasons (quorum), too soon "
+            "(cool_down), running already, or started.",
+            "none",
+            [p.Query(f"sum by (decision) (increase({series(c.RETRAINING_DECISIONS)}[1h]))", "{{decision}}")],
+            empty=_NO_RETRAINING,
+            size=(12, 7),
+            low=0,
         ),
     ]
 
@@ -277,9 +446,10 @@ def _labels_and_service() -> list[p.Panel]:
         ),
         p.over_time(
             "How many predictions are labelled?",
-            "Share of the predictions made in the window, of those old enough, that have their label.",
+            "Share of the predictions made in the window, of those old enough, that have their label, on the replica "
+            "where it is lowest.",
             "percentunit",
-            [p.Query(f"avg by (window) ({series(c.LABEL_COVERAGE, free='window')})", "{{window}}")],
+            [p.Query(f"min by (window) ({series(c.LABEL_COVERAGE, free='window')})", "{{window}}")],
             empty="No prediction is old enough to expect its label.",
             size=(8, 8),
             low=0,
@@ -348,14 +518,17 @@ def build() -> model.Dashboard:
         [
             *p.model_variables(),
             p.window_variable(),
-            p.variable("metric", _METRICS, regex='/metric="([^"]+)"/', sort=model.VariableSort.DISABLED),
+            p.worst_first("metric", _METRICS),
         ],
         {
             "": _head(),
             "Is it as good as agreed?": _performance(),
+            "Versions side by side": _versions(),
             "Where is it wrong? (classification)": _classes(),
             "Where is it wrong? (regression)": _errors(),
             "Labels, failures, latency": _labels_and_service(),
+            "Probes and retraining": _life(),
         },
         matchers=',model="$model"',
+        one_environment=True,
     )

@@ -10,6 +10,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import text as text_model
 from grafana_foundation_sdk.models import timeseries as time_series
 
+from grafana.source import promql
+from grafana.source.environment import LABELS
 from grafana.source.promql import EXPORTER
 from mlops_exporter.exposition import catalogue
 
@@ -19,6 +21,9 @@ Properties = Mapping[str, object]
 # Okabe and Ito's colours: told apart by colour-blind readers, on white and on black.
 GOOD, WATCH, BAD, NEUTRAL, QUIET = "#009E73", "#E69F00", "#D55E00", "#0072B2", "#8E8E8E"
 SKY, PINK = "#56B4E9", "#CC79A7"
+
+STATE = "ml:model:state"
+"""The recording rule with the one judge's verdict on each version."""
 
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
@@ -31,7 +36,18 @@ DASHBOARDS = {
     "mlops-compute": ("Compute", "Host, workloads, GPUs, cost and advice"),
     "mlops-exporter": ("Exporter", "The exporter itself: sources, lag, rejects, state"),
 }
-SHARED_VARIABLES = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
+SHARED_VARIABLES = "&".join(
+    [*(f"${{{name}:queryparam}}" for name in ("datasource", *LABELS, "job", "instance")), "${__url_time_range}"]
+)
+"""What links carry that stay in the environment that is chosen."""
+OF_ROW = "&".join(
+    [
+        "${datasource:queryparam}&${job:queryparam}",
+        *(f"var-{label}=${{__data.fields.{label.capitalize()}}}" for label in LABELS),
+        "${__url_time_range}",
+    ]
+)
+"""What links carry that lead to the environment of a table's row."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +86,20 @@ class Words:
         return [model.ValueMap(options=results)]
 
 
+_FARTHEST = 1e15
+
+
 def ranges(*steps: tuple[float | None, float | None, str, str]) -> list[model.ValueMapping]:
-    """Return mappings from ranges (low, high, text, colour) to words; None is without limit."""
+    """Return mappings from ranges (low, high, text, colour) to words; None is without limit.
+
+    Grafana up to 11 matches no range that lacks an end, and from 12 on an empty text hides the number.
+    """
     return [
         model.RangeMap(
             options=model.DashboardRangeMapOptions(
-                from_val=low, to=high, result=model.ValueMappingResult(text=text, color=color, index=index)
+                from_val=-_FARTHEST if low is None else low,
+                to=_FARTHEST if high is None else high,
+                result=model.ValueMappingResult(text=text, color=color, index=index),
             )
         )
         for index, (low, high, text, color) in enumerate(steps)
@@ -100,12 +124,14 @@ def panel(
     decimals: int | None = None,
     low: float | None = None,
     high: float | None = None,
-    links: Sequence[build.DashboardLink] = (),
+    alarming: str = "",
 ) -> Panel:
     """Return a panel of `size` (columns of 24, rows). `empty` says why there may be no data.
 
-    `overrides` maps a field's name, or a regular expression between slashes, to properties.
+    `overrides` maps a field's name, or a regular expression between slashes, to properties. Numbers from 1 on have the
+    colour `alarming`, where it is given.
     """
+    steps = [model.Threshold(None, NEUTRAL), *([model.Threshold(1.0, alarming)] if alarming else [])]
     mode = model.FieldColorModeId(color) if not color.startswith("#") else model.FieldColorModeId.FIXED
     shade = build.FieldColor().mode(mode)
     if color.startswith("#"):
@@ -121,9 +147,7 @@ def panel(
         .unit(unit)
         .no_value(empty)
         .color_scheme(shade)
-        .thresholds(
-            build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps([model.Threshold(None, NEUTRAL)])
-        )
+        .thresholds(build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
         .mappings(list(mappings))
         .transformations([model.DataTransformerConfig(id_val=name, options=value) for name, value in transformations])
         .options(options if options is not None else {})
@@ -138,8 +162,6 @@ def panel(
         made = made.min(low)
     if high is not None:
         made = made.max(high)
-    if links:
-        made = made.data_links(list(links))
     for name, properties in (overrides or {}).items():
         values = [model.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()]
         made = made.override_by_regexp(name, values) if name.startswith("/") else made.override_by_name(name, values)
@@ -210,6 +232,8 @@ def over_time(
         fill_opacity=20 if stacked else 0,
         show_points=common.VisibilityMode.NEVER,
         axis_centered_zero=centered or None,
+        # all zero, Grafana would draw an axis up to 10,000 %
+        axis_soft_max=0.1 if unit == "percentunit" and high is None else None,
         span_nulls=False,
         stacking=common.StackingConfig(mode=common.StackingMode.NORMAL, group="A") if stacked else None,
     )
@@ -235,9 +259,13 @@ def number(
     trend: bool = False,
     named: bool = False,
     name_only: bool = False,
+    alarming: str = "",
 ) -> Panel:
-    """Return one number (one for each result, with its name, where `named`), or what it is called."""
-    coloured = bool(words or mappings)
+    """Return one number (one for each result, with its name, where `named`), or what it is called.
+
+    A count of what should not be reads None in green at 0, and has the colour `alarming` from 1 on.
+    """
+    coloured = bool(words or mappings or alarming)
     text_mode = common.BigValueTextMode.VALUE_AND_NAME if named else common.BigValueTextMode.VALUE
     text_mode = common.BigValueTextMode.NAME if name_only else text_mode
     options = stat.Options(
@@ -249,8 +277,9 @@ def number(
     )
     return panel(
         "stat", question, description, unit, [Query(query, legend, instant=not trend)], empty=empty, size=size,
-        options=options, mappings=words.mappings if words else mappings, decimals=decimals,
-        color=NEUTRAL if trend else "thresholds",
+        options=options, mappings=Words({0: ("None", GOOD)}).mappings if alarming else
+        words.mappings if words else mappings, decimals=decimals, color=NEUTRAL if trend else "thresholds",
+        alarming=alarming,
     )  # fmt: skip
 
 
@@ -267,6 +296,7 @@ class Column:
     mappings: tuple[model.ValueMapping, ...] = ()
     decimals: int | None = None
     link: str = ""
+    away: bool = False
     gauge: bool = False
     high: float | None = None
 
@@ -293,7 +323,7 @@ def _properties(column: Column) -> Properties:
     if column.high is not None:
         made["max"] = column.high
     if column.link:
-        made["links"] = [{"title": "Open", "url": column.link, "targetBlank": False}]
+        made["links"] = [{"title": "Open", "url": column.link, "targetBlank": column.away}]
     return made
 
 
@@ -307,20 +337,15 @@ def table_of(
     size: tuple[int, int],
     sort: str,
     descending: bool = True,
-    trend: str = "",
 ) -> Panel:
     """Return a table with one row for each set of labels: a column for each query, sorted by the column `sort`.
 
-    With `trend` instead of `queries`, the course of that query is drawn into the column A.
+    Labels are text, whatever they look like: version 2026.10 is not 2026.1, nor is 007 7.
     """
     several = len(queries) > 1
     value = {letter: f"Value #{letter}" if several else "Value" for letter in "ABCDEFGHIJKLM"[: len(queries)]}
     names = {value.get(column.source, column.source): column for column in columns}
-    if trend:  # what Grafana calls the column depends on its version
-        names |= dict.fromkeys(("Trend", "Trend #A"), names.pop("A"))
     transformations: list[tuple[str, object]] = []
-    if trend:
-        transformations.append(("timeSeriesTable", {"A": {"stat": "lastNotNull"}}))
     if several:
         transformations.append(("merge", {}))
     transformations.append(("filterFieldsByName", {"include": {"names": list(names)}}))
@@ -337,9 +362,9 @@ def table_of(
     transformations.append(("sortBy", {"fields": {}, "sort": [{"field": sort, "desc": descending}]}))
     options = {"showHeader": True, "cellHeight": "sm"}  # the builder's footer is unknown to Grafana 13
     custom = common.TableFieldOptions(align=common.FieldTextAlignment.AUTO, inspect=False)
-    asked = [Query(trend)] if trend else [rows(query) for query in queries]
     return panel(
-        "table", question, description, "none", asked, empty=empty, size=size, options=options, custom=custom,
+        "table", question, description, "string", [rows(query) for query in queries], empty=empty, size=size,
+        options=options, custom=custom,
         overrides={column.title: _properties(column) for column in columns},
         transformations=transformations, color="thresholds",
     )  # fmt: skip
@@ -412,8 +437,11 @@ def bars(
         "barchart", question, description, unit, [rows(query) for query in queries.values()], empty=empty, size=size,
         options=options, custom=barchart.FieldConfig(axis_label=axis or None, fill_opacity=85),
         overrides={
-            title: {"color": {"mode": "fixed", "fixedColor": color}}
-            for title, color in zip(queries, colors, strict=False)
+            by: {"unit": "string"},
+            **{
+                title: {"color": {"mode": "fixed", "fixedColor": color}}
+                for title, color in zip(queries, colors, strict=False)
+            },
         },
         transformations=transformations, low=0,
     )  # fmt: skip
@@ -533,23 +561,43 @@ def variable(
     return made
 
 
-def _exporter_variables() -> list[build.QueryVariable | build.DatasourceVariable]:
+def _exporter_variables(one: bool) -> list[build.QueryVariable | build.DatasourceVariable]:
+    """Return what chooses exporters: `one` environment, or several."""
     info = catalogue.EXPORTER_BUILD_INFO.name
-    return [
-        build.DatasourceVariable("datasource").label("Data source").type("prometheus"),
-        variable("job", f"label_values({info}, job)", several=True, all_value=".+"),
-        variable("instance", f'label_values({info}{{job=~"$job"}}, instance)', several=True, all_value=".+"),
+    made: list[build.QueryVariable | build.DatasourceVariable] = [
+        build.DatasourceVariable("datasource").label("Data source").type("prometheus")
     ]
+    chosen = ""
+    for label in LABELS:
+        made.append(variable(label, f"label_values({info}{{{chosen}}}, {label})", several=not one))
+        chosen += f'{label}=~"${label}",'
+    made.append(variable("job", f"label_values({info}{{{chosen[:-1]}}}, job)", several=True, all_value=".+"))
+    chosen += 'job=~"$job"'
+    made.append(variable("instance", f"label_values({info}{{{chosen}}}, instance)", several=True, all_value=".+"))
+    return made
 
 
 def model_variables() -> list[build.QueryVariable]:
-    """Return the variables model and version; the newest version is the default."""
+    """Return the variables model and version; those whose state is worst are the default."""
     info = f"{catalogue.MODEL_INFO.name}{{{EXPORTER}"
-    newest = model.VariableSort.NUMERICAL_DESC
+    state = f"{STATE}{{{EXPORTER}"
+    chosen = ',model="$model"'
     return [
-        variable("model", f"label_values({info}}}, model)"),
-        variable("version", f'label_values({info},model="$model"}}, version)', sort=newest),
+        worst_first("model", f"max by (model) ({state}}}) or max by (model) ({info}}} * 0)"),
+        worst_first("version", f"max by (version) ({state}{chosen}}}) or max by (version) ({info}{chosen}}} * 0)"),
     ]
+
+
+def worst_first(name: str, badness: str, label: str = "", of: str = "") -> build.QueryVariable:
+    """Return a variable with the values of the label `of` (or `name`), the one with the largest `badness` first."""
+    return variable(
+        name,
+        f"query_result(sort_desc({badness}))",
+        label=label,
+        regex=f'/[{{,]{of or name}="((?:[^"\\\\]|\\\\.)+)"/',
+        sort=model.VariableSort.DISABLED,
+        description="What needs attention first comes first.",
+    )
 
 
 def window_variable() -> build.QueryVariable:
@@ -573,7 +621,7 @@ def _alerts(matchers: str) -> build.AnnotationQuery:
         .datasource(DATASOURCE)
         .enable(True)
         .icon_color(BAD)
-        .expr(f'ALERTS{{alertstate="firing",severity!="none",job=~"$job"{matchers}}}')
+        .expr(f'ALERTS{{alertstate="firing",severity!="none",{promql.ALERTS}{matchers}}}')
         .step("60s")
         .title_format("{{alertname}}")
         .text_format("{{severity}} {{model}} {{version}} {{metric}} {{window}}")
@@ -606,10 +654,11 @@ def dashboard(
     *,
     matchers: str = "",
     since: str = "now-1h",
+    one_environment: bool = False,
 ) -> model.Dashboard:
     """Return the dashboard `uid` of `DASHBOARDS`: rows by title (the first may have none: ""), and links to the others.
 
-    `matchers` narrow the annotations to what the dashboard is about.
+    `matchers` narrow the annotations to what it is about. A dashboard about one model is about `one_environment`.
     """
     made = (
         build.Dashboard(f"ML / {DASHBOARDS[uid][0]}")
@@ -624,7 +673,7 @@ def dashboard(
         .annotation(_alerts(matchers))
         .annotation(_new_versions(matchers))
     )
-    for each in [*_exporter_variables(), *variables]:
+    for each in [*_exporter_variables(one_environment), *variables]:
         made = made.with_variable(each)
     for other, (title, tooltip) in DASHBOARDS.items():
         if other != uid:

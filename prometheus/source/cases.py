@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from prometheus.source.alert import Alert
-from prometheus.source.render import ALERT_GROUPS, ALERTS, GROUPS, VARIABLES, dashboard_of, runbook_url
+from prometheus.source.render import ALERT_GROUPS, ALERTS, GROUPS, dashboard_url, runbook_url
 
 Labels = Mapping[str, str]
 Series = tuple[str, dict[str, str], str]
@@ -816,7 +816,6 @@ def key(name: str, labels: Labels) -> str:
 
 
 def _expected(alert: Alert, labels: Labels, described: Mapping[str, str]) -> dict[str, Any]:
-    variables = "&".join(f"var-{name}={quote_plus(labels[name])}" for name in alert.labels if name in VARIABLES)
     own: dict[str, str] = {"severity": alert.severity, "category": alert.category}
     if alert.action is not None:
         own["action"] = alert.action
@@ -826,6 +825,6 @@ def _expected(alert: Alert, labels: Labels, described: Mapping[str, str]) -> dic
             "summary": alert.summary,
             "description": described.get(key(alert.name, labels), ""),
             "runbook_url": runbook_url(alert),
-            "dashboard_url": dashboard_of(alert) + (f"?{variables}" if variables else ""),
+            "dashboard_url": dashboard_url(alert, lambda label: quote_plus(labels[label])),
         },
     }

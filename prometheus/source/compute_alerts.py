@@ -156,7 +156,7 @@ ALERTS = [
         _GPU,
         'max without (type) (increase(ml_gpu_ecc_errors_total{type="uncorrected"}[1h])) > 0',
         "A GPU's memory returned wrong data.",
-        f"{_THIS_GPU} had {{{{ $value | humanize }}}} uncorrected memory errors in the last hour, where none is "
+        _THIS_GPU + ' had {{ $value | printf "%.0f" }} uncorrected memory errors in the last hour, where none is '
         "tolerated.",
         "Drain the GPU and reset it; distrust what was trained on it since. If it comes back, replace it.",
         "1m",
@@ -170,7 +170,7 @@ ALERTS = [
         'max without (type) (increase(ml_gpu_ecc_errors_total{type="corrected"}[1d])) '
         f"> {threshold('ecc_corrected_per_day')}",
         "A GPU's memory is wearing out.",
-        f"{_THIS_GPU} corrected {{{{ $value | humanize }}}} memory errors in a day, where "
+        _THIS_GPU + ' corrected {{ $value | printf "%.0f" }} memory errors in a day, where '
         f"{constant('ecc_corrected_per_day')} are tolerated.",
         "Nothing is wrong yet: plan to replace the GPU, and look whether its neighbours are hot too.",
         "15m",

@@ -232,7 +232,10 @@ ALERTS = [
             or
             count(ml:threshold:min_labels) > 1
             or
-            sum(increase(prometheus_rule_evaluation_failures_total{rule_group=~".*;ml-.*"}[15m])) > 0"""),
+            sum(increase(prometheus_rule_evaluation_failures_total{rule_group=~".*;ml-.*"}[15m])) > 0
+            or
+            max(increase(prometheus_rule_group_iterations_missed_total{rule_group=~".*;ml-.*"}[15m]))
+              >= scalar(ml:threshold:missed_evaluations)"""),
         "Rules that watch models are missing, doubled or failing.",
         "Alerts cannot fire as they should. Each threshold ml:threshold:* must be there once, and was there "
         + value("count(ml:threshold:min_labels) or vector(0)", (), 'printf "%.0f times"')
@@ -245,8 +248,16 @@ ALERTS = [
             'printf "%.0f"',
             before="; evaluations that failed in the last 15m: ",
         )
+        + each(
+            "sort_desc(topk(3, sum by (rule_group) "
+            '(increase(prometheus_rule_group_iterations_missed_total{rule_group=~".*;ml-.*"}[15m])) > 0))',
+            (),
+            "rule_group",
+            'printf "%.0f"',
+            before="; evaluations that were missed in the last 15m: ",
+        )
         + ".",
-        "Load every file of prometheus/rules once, and read the errors on Prometheus' page of rules.",
+        "Load every file of prometheus/rules once, and read errors and durations on Prometheus' page of rules.",
         "10m",
     ),
     Alert(

@@ -1,11 +1,12 @@
 """Rules as YAML: the text of each file under prometheus/rules."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from textwrap import indent
 from typing import Any
 
 import yaml
 
+from grafana.source.environment import LABELS
 from prometheus.source import addresses, compute_alerts, data_alerts, exporter_alerts, lifecycle_alerts, model_alerts
 from prometheus.source.alert import Alert, since
 from prometheus.source.records import Group, error_budget, exporters, fleet, states, thresholds, windows
@@ -28,7 +29,16 @@ DASHBOARDS = {
     "exporter": "mlops-exporter",
     "watchdog": "mlops-exporter",
 }
-"""Dashboard of each category, by uid; its variables are named like the labels."""
+"""Dashboard of each category, by uid; its variables are named like the labels, but those in `RENAMED`."""
+
+RENAMED = {"fairness": {"metric": "fairness_metric"}}
+"""Variables of a category's dashboard that are named otherwise than the alert's label."""
+
+_ENVIRONMENT = "".join(
+    f"{{{{ with $labels.{label} }}}}&var-{label}={{{{ . | urlquery }}}}{{{{ end }}}}" for label in LABELS
+)
+SPAN = "from=now-6h&to=now"
+"""What time a link to a dashboard shows; Alertmanager's messages put the alert's own beginning in its place."""
 
 VARIABLES = ("job", "instance", "model", "version", "attribute", "metric", "gpu", "source")
 
@@ -94,20 +104,16 @@ def alert_rule(alert: Alert) -> dict[str, Any]:
         "summary": alert.summary,
         "description": f"{what} First: {alert.first[0].lower()}{alert.first[1:]}",
         "runbook_url": runbook_url(alert),
-        "dashboard_url": dashboard_url(alert, "{{{{ $labels.{} | urlquery }}}}"),
+        "dashboard_url": dashboard_url(alert, lambda label: f"{{{{ $labels.{label} | urlquery }}}}") + _ENVIRONMENT,
     }
     return rule
 
 
-def dashboard_url(alert: Alert, shown: str) -> str:
-    """Return the address of an alert's dashboard; `shown` formats a label's name to its value in the address."""
-    variables = "&".join(f"var-{label}={shown.format(label)}" for label in alert.labels if label in VARIABLES)
-    return dashboard_of(alert) + (f"?{variables}" if variables else "")
-
-
-def dashboard_of(alert: Alert) -> str:
-    """Return the address of an alert's dashboard without variables."""
-    return f"{addresses.read().grafana}/d/{DASHBOARDS[alert.category]}"
+def dashboard_url(alert: Alert, shown: Callable[[str], str]) -> str:
+    """Return the address of an alert's dashboard; `shown` gives the value of a label in the address."""
+    renamed = RENAMED.get(alert.category, {})
+    chosen = [f"&var-{renamed.get(label, label)}={shown(label)}" for label in alert.labels if label in VARIABLES]
+    return f"{addresses.read().grafana}/d/{DASHBOARDS[alert.category]}?{SPAN}" + "".join(chosen)
 
 
 def runbook_url(alert: Alert) -> str:

@@ -38,6 +38,9 @@ THRESHOLDS: dict[str, Threshold] = {
     "probe_missed_runs": Threshold(3, "Intervals without a run after which a probe counts as silent."),
     "probe_changed_ratio": Threshold(0.01, "Share of pinned outputs that may differ."),
     # the exporter
+    "missed_evaluations": Threshold(
+        3, "Evaluations of a group of rules missed in 15m from which alerts cannot be trusted."
+    ),
     "restarts": Threshold(3, "Restarts of an exporter in 30m that warn."),
     "source_lag_seconds": Threshold(300, "Time that a source's backlog takes at the present pace."),
     "source_lag_events": Threshold(1000, "Backlog below which no source counts as lagging."),

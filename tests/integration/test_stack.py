@@ -12,12 +12,13 @@ from tests.integration.prometheus import Prometheus, eventually, free_port
 from tests.requirements import require_program
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("EXPORTER", "PROMETHEUS", "ALERTMANAGER", "RETRAINING", "NOTIFICATIONS", "GRAFANA")
 
 
 def test_the_stack_runs_without_containers(tmp_path: Path) -> None:
     require_program("prometheus")
     require_program("prometheus-alertmanager")
-    names = ("EXPORTER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "RETRAINING_PORT", "GRAFANA_PORT")
+    names = tuple(f"{name}_PORT" for name in PARTS)
     ports = {name: str(free_port()) for name in names}
     log = tmp_path / "log"
     with (
@@ -39,9 +40,14 @@ def test_the_stack_runs_without_containers(tmp_path: Path) -> None:
             (alertmanager,) = server.api("alertmanagers")["activeAlertmanagers"]
             assert ports["ALERTMANAGER_PORT"] in alertmanager["url"]
             assert server.api("rules")["groups"]
+            eventually(lambda: "Held" in notifications(ports["NOTIFICATIONS_PORT"]), 90)
         finally:
             stack.terminate()
             assert stack.wait(timeout=20) == 0, log.read_text()
+
+
+def notifications(port: str) -> str:
+    return httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).text
 
 
 def is_ready(server: Prometheus) -> bool:

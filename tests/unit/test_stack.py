@@ -38,7 +38,7 @@ def test_compose_refuses_what_it_does_not_know() -> None:
 
 
 def test_one_exporter_is_started_with_or_without_gpus() -> None:
-    others = {"prometheus", "alertmanager", "grafana", "retraining"}
+    others = {"prometheus", "alertmanager", "grafana", "retraining", "notifications"}
     assert set(resolved("config", "--services").stdout.split()) == others | {"mlops-exporter"}
     gpu = resolved("--profile", "gpu", "config", "--services")
     assert set(gpu.stdout.split()) == others | {"mlops-exporter-gpu"}

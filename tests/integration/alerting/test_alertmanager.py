@@ -240,6 +240,66 @@ def test_reasons_to_retrain_are_told_when_they_come_and_when_they_go(tmp_path: P
             eventually(lambda: "resolved" in str(inbox.to("retraining")[-1].body["alerts"]))
 
 
+MACHINE = {"cluster": "c", "namespace": "n", "job": "j", "instance": "a:1"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("MLExporterDown", {}), ("MLSourceDown", {"source": "s"})),
+        (("MLMemoryExhausted", {}), ("MLMemoryExhausted", {"instance": "b:1"})),
+        (("MLExporterDown", {}), ("MLExporterDown", {"instance": "b:1"})),
+        (("MLMemoryNearLimit", {}), ("MLMemoryNearLimit", {"instance": "b:1"})),
+        (("MLGpuLost", {"gpu": "0"}), ("MLGpuLost", {"gpu": "1"})),
+        (("MLSourceLagging", {"source": "s"}), ("MLSourceLagging", {"source": "t"})),
+        (("MLNoPredictions", {"model": "m"}), ("MLNoPredictions", {"model": "o"})),
+        (("MLNoLabels", {"model": "m"}), ("MLLabelCoverageLow", {"model": "m"})),
+        (("MLFeatureDrift", {"model": "m"}), ("MLFeatureDrift", {"model": "m", "cluster": "d"})),
+        (("MLFeatureDrift", {"model": "m"}), ("MLFeatureMissing", {"model": "m"})),
+    ],
+)
+def test_different_incidents_are_different_notifications(
+    alertmanager: Alertmanager, one: tuple[str, dict[str, str]], other: tuple[str, dict[str, str]]
+) -> None:
+    assert len(groups(alertmanager, one, other)) == 2
+
+
+@pytest.mark.parametrize(
+    "incident",
+    [
+        [
+            (name, {"model": "m", "version": version, "instance": instance})
+            for name in ("MLFeatureDrift", "MLFeatureDriftSevere", "MLMultivariateDrift")
+            for version in ("2026.10", "2026.11")
+            for instance in ("a:1", "b:1")
+        ],
+        [("MLModelPerformanceBelowBenchmark", {"model": "m", "metric": metric}) for metric in ("accuracy", "f1")],
+    ],
+)
+def test_one_incident_is_one_notification(
+    alertmanager: Alertmanager, incident: list[tuple[str, dict[str, str]]]
+) -> None:
+    assert len(groups(alertmanager, *incident)) == 1
+
+
+def groups(server: Alertmanager, *alerts: tuple[str, dict[str, str]]) -> set[tuple[tuple[str, str], ...]]:
+    """The groups that Alertmanager makes of alerts, those that start a pipeline left out."""
+    case = f"j{abs(hash(str(alerts)))}"
+    for name, more in alerts:
+        labels = {key: value for key, value in labels_of(name).items() if key not in BY_NAME[name].labels}
+        server.post({**labels, **MACHINE, **more, "job": case})
+
+    def found() -> list[Any]:
+        answer = httpx.get(f"{server.url}/api/v2/alerts/groups", trust_env=False).json()
+        return [
+            group for group in answer
+            if group["labels"].get("job") == case and group["receiver"]["name"] != "retraining"
+        ]  # fmt: skip
+
+    eventually(lambda: sum(len(group["alerts"]) for group in found()) == len(alerts), 8.0)
+    return {tuple(sorted(group["labels"].items())) for group in found()}
+
+
 def rendered(template: str, directory: Path, *alerts: Mapping[str, Any], status: str = "firing") -> str:
     common = dict(set.intersection(*(set(alert["labels"].items()) for alert in alerts)))
     content = {
@@ -255,14 +315,17 @@ def rendered(template: str, directory: Path, *alerts: Mapping[str, Any], status:
 
 
 def alert(summary: str, status: str = "firing", severity: str = "critical", **labels: str) -> dict[str, Any]:
+    own = {"alertname": summary.replace(" ", ""), "model": "credit", "version": "3", "severity": severity, **labels}
     return {
         "status": status,
-        "labels": {"model": "credit", "version": "3", "severity": severity, **labels},
+        "fingerprint": str(sorted(own.items())),
+        "generatorURL": "http://query",
+        "labels": own,
         "annotations": {
             "summary": summary,
             "description": "Accuracy is 0.86. First: look.",
             "runbook_url": "http://runbook",
-            "dashboard_url": "http://dashboard",
+            "dashboard_url": "http://dashboard?from=now-6h&to=now",
         },
         "startsAt": "2026-11-22T10:00:00Z",
         "endsAt": "2026-11-22T11:05:00Z",
@@ -273,13 +336,30 @@ def test_title_fits_a_lock_screen(tmp_path: Path) -> None:
     one = alert("A model performs worse than agreed.")
     assert rendered("mlops.title", tmp_path, one).strip() == "🔴 Critical: credit: A model performs worse than agreed."
     warning = alert("Values are missing.", severity="warning")
-    assert rendered("mlops.title", tmp_path, warning, warning).strip() == (
-        "🟠 Warning: credit: Values are missing. (2 alerts)"
+    other = {**warning, "labels": {**warning["labels"], "instance": "b"}}
+    assert rendered("mlops.title", tmp_path, warning, other).strip() == "🟠 Warning: credit: Values are missing."
+    second = alert("Values are invalid.", severity="warning")
+    assert rendered("mlops.title", tmp_path, warning, second).strip() == (
+        "🟠 Warning: credit: Values are missing. And more."
     )
     over = alert("Values are missing.", "resolved")
     assert rendered("mlops.title", tmp_path, over, status="resolved").strip() == "✅ Over: credit: Values are missing."
     for known in ALERTS:
         assert len(rendered_title := f"🔴 Critical: some-model-name: {known.summary}") <= 120, rendered_title
+
+
+def test_one_incident_on_many_replicas_and_versions_is_told_once(tmp_path: Path) -> None:
+    places = [(version, instance) for version in ("2026.10", "2026.11") for instance in ("a", "b", "c")]
+    alerts = [alert("Drift.", version=version, instance=instance) for version, instance in places]
+    for template in ("mlops.slack", "mlops.plain", "mlops.html"):
+        text = rendered(template, tmp_path, *alerts)
+        assert text.count("First: look.") == 1
+        also = text.partition("Also: ")[2].partition(".\n")[0].partition(".<")[0]
+        assert also.split("; ") == [f"instance {instance} version {version}" for version, instance in places[1:]]
+
+
+def test_a_link_shows_the_time_since_an_hour_before(tmp_path: Path) -> None:
+    assert rendered("mlops.link", tmp_path, alert("x.")) == "http://dashboard?from=1795338000000&to=now"
 
 
 def test_title_says_where(tmp_path: Path) -> None:
@@ -300,11 +380,20 @@ def test_what_still_fires_is_told_first(tmp_path: Path) -> None:
 
 
 def test_text_says_what_to_do_and_stays_short(tmp_path: Path) -> None:
-    text = rendered("mlops.slack", tmp_path, alert("A model performs worse than agreed."))
+    text = rendered("mlops.slack", tmp_path, alert("A model performs worse than agreed.", owner="a b"))
+    silence = "%2C%20".join(
+        f"{name}%3D%22{value}%22"
+        for name, value in (
+            ("alertname", "Amodelperformsworsethanagreed."),
+            *(("model", "credit"), ("owner", "a%20b"), ("severity", "critical"), ("version", "3")),
+        )
+    )
     assert text.strip().splitlines() == [
         "*A model performs worse than agreed.*",
         "Accuracy is 0.86. First: look.",
-        "<http://runbook|Runbook> · <http://dashboard|Dashboard>",
+        "<http://runbook|Runbook> · <http://dashboard?from=1795338000000&to=now|Dashboard> · <http://query|Query>",
+        "",
+        f"<http://x/#/silences/new?filter=%7B{silence}%7D|Silence>",
     ]
     many = rendered("mlops.plain", tmp_path, *(alert(f"Trouble {number}.") for number in range(9)))
     assert "Trouble 4." in many

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from grafana.source.environment import LABELS
 from mlops_exporter.demo.run import CONFIG
 from tests.integration.compute.fake_gpu import A100, build_library
 from tests.integration.exporter import ENVIRONMENT, running_exporter, write_config
 from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
 RULES = Path(__file__).parents[3] / "prometheus" / "rules"
+HERE = [{"target_label": name, "replacement": "here"} for name in LABELS]
 COMPUTE = {
     "interval": "1s",
     "workloads": [{"name": "prometheus", "phase": "serving", "match": r"prometheus --config\.file"}],
@@ -41,7 +43,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             running_prometheus(
                 {
                     "rule_files": [str(RULES / name) for name in ("thresholds.yml", "states.yml")],
-                    "scrape_configs": [scrape_job("ml", demo.address, gpus.address)],
+                    "scrape_configs": [scrape_job("ml", demo.address, gpus.address, relabel_configs=HERE)],
                 },
                 server,
             ) as running,

@@ -10,7 +10,7 @@ import pytest
 from tests.dashboards import DASHBOARDS, Target, annotations, substitute, targets, variables
 from tests.integration.prometheus import Prometheus
 
-BUILT_IN = {"__rate_interval": "10s", "__range": "1m"}
+BUILT_IN = {"__rate_interval": "10s", "__range": "1m", "__interval": "1s"}
 CHOICES = (
     {
         "model": "mpg",
@@ -28,11 +28,29 @@ CHOICES = (
     },
 )
 FAIRNESS_METRICS = {"mpg": "mae_difference", "flights": "demographic_parity_difference"}
-COMMON = {"job": ".+", "instance": ".+", "version": "1", "window": "1m", "source": ".*", "workload": ".*", "gpu": ".*"}
+COMMON = {
+    "cluster": ".*",
+    "namespace": ".*",
+    "job": ".+",
+    "instance": ".+",
+    "version": "1",
+    "window": "1m",
+    "source": ".*",
+    "workload": ".*",
+    "gpu": ".*",
+}
 
 # Panels, or queries of them, that have nothing to show for the demonstration, and why.
 EMPTY = {
     "Which alerts fire, by model?": "no alerting rules are loaded here",
+    "What fires, where, and since when?": "no alerting rules are loaded here",
+    "Do embeddings drift?": "the demonstration has none",
+    "How do probes end?": "the demonstration has none",
+    "Is $metric of probes as agreed?": "the demonstration has none",
+    "When was it retrained?": "no receiver of retraining runs here",
+    "Why is it retrained, or why not?": "no receiver of retraining runs here",
+    "Does the challenger beat the champion?": "the demonstration has no challenger",
+    "Is the challenger pulling ahead?": "the demonstration has no challenger",
     "How old is its last checkpoint?": "no checkpoint is due within half a minute",
     "How long does a checkpoint take?": "no checkpoint is due within half a minute",
     "Why are events refused?": "the demonstration's events are good",
@@ -43,16 +61,17 @@ EMPTY = {
     "Who uses the GPUs?": "the workload here does not use the GPU",
     "Do they make errors? [B]": "no critical event happens",
     "Which fairness metrics keep their benchmark? [E]": "the demonstration agrees on no fairness benchmark",
-    "Which fairness metrics keep their benchmark? [F]": "the demonstration agrees on no fairness benchmark",
     "How fair is it over time? [D]": "the demonstration agrees on no fairness benchmark",
-    "How fair is it over time? [E]": "the demonstration agrees on no fairness benchmark",
 }
+
+# What is there only while something is wrong.
+SOMETIMES = {"Which model needs attention first? [G]": "a fairness benchmark is surely missed"}
 
 
 def choices(uid: str) -> list[dict[str, str]]:
     """What is chosen on a dashboard, once for each model."""
     if uid == "mlops-fairness":
-        return [{**chosen, "metric": FAIRNESS_METRICS[chosen["model"]]} for chosen in CHOICES]
+        return [{**chosen, "fairness_metric": FAIRNESS_METRICS[chosen["model"]]} for chosen in CHOICES]
     return [*CHOICES]
 
 
@@ -94,6 +113,8 @@ def test_every_query_finds_data(prometheus: Prometheus, uid: str) -> None:
     without, wrongly = [], []
     for target in targets(uid):
         found = answers(prometheus, target)
+        if f"{target.title} [{target.letter}]" in SOMETIMES:
+            continue
         if not found and not may_be_empty(target):
             without.append(f"{target}: {target.expr}")
         if found and may_be_empty(target):

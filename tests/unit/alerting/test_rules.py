@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana.source.environment import LABELS
 from prometheus.source import addresses
 from prometheus.source.__main__ import RULES, TESTS, descriptions, promtool_texts
 from prometheus.source.alert import Alert
@@ -34,6 +35,7 @@ _PROMETHEUS = {
     "process_start_time_seconds": Series(frozenset({"job", "instance"})),
     "process_resident_memory_bytes": Series(frozenset({"job", "instance"})),
     "prometheus_rule_evaluation_failures_total": Series(frozenset({"job", "instance", "rule_group"}), counter=True),
+    "prometheus_rule_group_iterations_missed_total": Series(frozenset({"job", "instance", "rule_group"}), counter=True),
 }
 
 
@@ -126,7 +128,7 @@ def test_alert(alert: Alert, lint: Lint) -> None:
     if alert.name not in ("MLWatchdog", "MLModelFeedDown"):  # which nobody reads
         assert rule["for"] != "0m", "what fires at once does not know yet since when"
     used = set(re.findall(r"\$labels\.(\w+)", " ".join(annotations.values())))
-    assert used <= set(alert.labels)
+    assert used <= {*alert.labels, *LABELS}
     for query in queries(rule):
         lint.check(query)
 

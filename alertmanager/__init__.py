@@ -1,0 +1,1 @@
+"""The Alertmanager configuration, and where its messages can be tried out."""

@@ -1,0 +1,192 @@
+"""Reads every dashboard over the scene with Grafana's own libraries: python -m tests.scene.check [--update].
+
+The checker itself lives beside the repository, in shared/tools/grafana-checker, and needs Node and Chromium. Where it
+is missing this says so and ends well. No line may be a PROBLEM, and what is read must be what the golden files hold.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.dashboards import DASHBOARDS, DIRECTORY
+from tests.integration.prometheus import Prometheus
+from tests.scene.fleet import standing
+from tests.scene.machines import STEP
+from tests.scene.traffic import END
+
+GOLDEN = Path(__file__).parent / "golden"
+CLOCK = Path(__file__).parent / "clock.mjs"
+DRAWN = "13.2.3"
+VERSIONS = {"10": "10.4.8", "11": "11.6.9", "12": "12.4.6", "13": DRAWN}
+"""Grafana's libraries by major version; the last one draws too."""
+
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops-exporter" / "grafana-checker"
+_PARTS = ("check.mjs", "types.mjs", "page")
+_WITHOUT_DRAWING = (
+    "export const BarGauge = null, BigValue = null, TimeSeries = null, VizRepeater = null, TableNG = null;\n"
+)
+
+
+class View(NamedTuple):
+    """A dashboard as somebody opens it: with these variables, the rest as they are by default."""
+
+    name: str
+    uid: str
+    variables: tuple[str, ...] = ()
+
+
+VIEWS = (
+    *(View(uid, uid) for uid in DASHBOARDS),
+    View("mlops-model-canary", "mlops-model", ("model=credit", "version=2026.11")),
+    View("mlops-model-staging", "mlops-model", ("cluster=staging", "model=rent", "version=1")),
+    View("mlops-data-canary", "mlops-data", ("model=credit", "version=2026.11")),
+    View("mlops-fairness-sex", "mlops-fairness", ("model=credit", "version=2026.11")),
+)
+
+
+def checker() -> Path | None:
+    """Return the checker's folder: in shared/, beside the repository's main checkout."""
+    git = ["git", "-C", str(CLOCK.parent), "rev-parse", "--path-format=absolute", "--git-common-dir"]
+    asked = subprocess.run(git, capture_output=True, text=True)
+    checkouts = [Path(__file__).parents[2], *([Path(asked.stdout.strip()).parent] if asked.returncode == 0 else [])]
+    for checkout in checkouts:
+        found = checkout.parent / "shared" / "tools" / "grafana-checker"
+        if found.is_dir():
+            return found
+    return None
+
+
+def missing() -> str | None:
+    """Return what is needed and not there, None when all is."""
+    if checker() is None:
+        return "shared/tools/grafana-checker is not beside this checkout"
+    for program in ("node", "npm", "chromium", "prometheus", "promtool"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    return None
+
+
+def install() -> Path:
+    """Install the checker and all of Grafana's libraries outside the repository; returns the folder."""
+    source = checker()
+    assert source is not None
+    package = json.loads((source / "package.json").read_text())
+    for name in ("data", "schema", "ui"):
+        package["dependencies"][f"@grafana/{name}"] = DRAWN
+    for major, version in VERSIONS.items():
+        if version != DRAWN:
+            package["dependencies"][f"data-{major}"] = f"npm:@grafana/data@{version}"
+    text = json.dumps(package, indent=2)
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    wanted, done = _CACHE / "package.json", _CACHE / "installed.json"
+    if not done.exists() or done.read_text() != text:
+        wanted.write_text(text)
+        flags = ("--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", "--prefer-offline")
+        subprocess.run(["nice", "npm", "install", "--silent", *flags], cwd=_CACHE, check=True)
+        done.write_text(text)
+    for major in VERSIONS:
+        _lay_out(source, major)
+    return _CACHE
+
+
+def _lay_out(source: Path, major: str) -> None:
+    """Copy the checker to where it finds the libraries of one version; older ones read without drawing."""
+    home = _CACHE / major
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    for part in _PARTS:
+        (shutil.copytree if (source / part).is_dir() else shutil.copy)(source / part, home / part)
+    if VERSIONS[major] == DRAWN:
+        return
+    grafana = home / "node_modules" / "@grafana"
+    (grafana / "ui").mkdir(parents=True)
+    (grafana / "data").symlink_to(_CACHE / "node_modules" / f"data-{major}")
+    (grafana / "ui" / "package.json").write_text('{"name": "@grafana/ui", "main": "index.js"}')
+    for name in ("index.js", "unstable.js"):
+        (grafana / "ui" / name).write_text(_WITHOUT_DRAWING)
+
+
+def read(home: Path, major: str, server: Prometheus, views: Sequence[View], *more: str) -> dict[View, str]:
+    """Return what a user reads in views that have the same variables, with one version of Grafana."""
+    files = [str(DIRECTORY / f"{view.uid}.json") for view in views]
+    variables = [part for variable in views[0].variables for part in ("--var", variable)]
+    flags = ("--all", "--prometheus", server.url, "--scrape-interval", str(STEP), "--from", "now-2h")
+    done = subprocess.run(
+        ["nice", "node", f"--import={CLOCK}", "check.mjs", *files, *flags, *variables, *more],
+        cwd=home / major, env={**os.environ, "SCENE_END": str(END)}, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    parts = done.stdout.split("\n=== ")[1:]
+    assert len(parts) == len(views), done.stdout + done.stderr
+    return {view: _settled(part) for view, part in zip(views, parts, strict=True)}
+
+
+def _settled(text: str) -> str:
+    """Leave out lines that say nothing to a user."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    kept = [line for line in lines if "NOTE override" not in line and not re.fullmatch(r"\d+ problems", line)]
+    return "\n".join(kept).strip() + "\n"
+
+
+def compare(home: Path, server: Prometheus, update: bool) -> Iterator[str]:
+    """Yield what is wrong: problems, and what reads otherwise than the golden files."""
+    alike: dict[tuple[str, ...], list[View]] = {}
+    for view in VIEWS:
+        alike.setdefault(view.variables, []).append(view)
+    jobs = [(major, views) for major in VERSIONS for views in alike.values()]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda job: read(home, job[0], server, job[1]), jobs))
+    texts = {(major, view): text for (major, _), part in zip(jobs, found, strict=True) for view, text in part.items()}
+    for (major, view), text in texts.items():
+        yield from (f"{view.name}, Grafana {major}: {line}" for line in text.splitlines() if "PROBLEM" in line)
+        golden = GOLDEN / f"{view.name}.txt"
+        if update and VERSIONS[major] == DRAWN:
+            golden.write_text(text)
+    for (major, view), text in texts.items():
+        wanted = (GOLDEN / f"{view.name}.txt").read_text()
+        for line in difflib.unified_diff(wanted.splitlines(), text.splitlines(), lineterm="", n=0):
+            if not line.startswith(("---", "+++", "@@")):
+                yield f"{view.name}, Grafana {major}: {line}"
+
+
+@contextmanager
+def scene(directory: str | None) -> Iterator[Prometheus]:
+    """Run the scene in `directory`, which keeps it, or in a temporary one."""
+    with tempfile.TemporaryDirectory() as temporary, standing(Path(directory or f"{temporary}/scene")) as server:
+        yield server
+
+
+def main() -> int:
+    """Compare, or write the golden files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--update", action="store_true", help="write the golden files")
+    parser.add_argument("--scene", help="directory that keeps the scene from one run to the next")
+    arguments = parser.parse_args()
+    if reason := missing():
+        print(f"dashboards not read with Grafana's libraries: {reason}")
+        return 0
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        installed = pool.submit(install)
+        with scene(arguments.scene) as server:
+            home = installed.result()
+            wrong = list(compare(home, server, arguments.update))
+    print("\n".join(wrong))
+    print(f"{len(VIEWS)} views with Grafana {', '.join(VERSIONS.values())}: {len(wrong)} faults, "
+          f"{time.monotonic() - began:.0f} s")  # fmt: skip
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
