@@ -166,6 +166,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _profile_build(options: argparse.Namespace) -> int:
     needs_pyarrow()
+    from mlops_exporter.judging.drift import fitted_thresholds
     from mlops_exporter.profiling.build import Request, build  # which needs it, and is slow to load
 
     scores = options.scores if options.score is None else {"positive": options.score}
@@ -190,6 +191,7 @@ def _profile_build(options: argparse.Namespace) -> int:
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
+    profile.thresholds = fitted_thresholds(profile)
     save(profile, options.output)
     print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features; profile show prints it")
     return 0

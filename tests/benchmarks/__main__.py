@@ -17,6 +17,7 @@ BENCHMARKS = (
     "exposition",
     "refresh",
     "profiling",
+    "start",
     "scrape",
     "busy",
     "compute",

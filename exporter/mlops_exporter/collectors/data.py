@@ -24,8 +24,13 @@ class DataCollector:
     name = "data"
 
     def __init__(self, models: Sequence[Model], comparisons: Comparisons | None = None) -> None:
-        comparisons = comparisons or Comparisons()
-        self._views = Views(models, lambda model, reference: _DataView(model, reference, comparisons.of(reference)))
+        made = comparisons or Comparisons()
+
+        def view(model: Model, reference: Reference) -> _DataView | None:
+            comparison = made.ready(reference)
+            return None if comparison is None else _DataView(model, reference, comparison)
+
+        self._views = Views(models, view)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

@@ -47,19 +47,23 @@ V = TypeVar("V")
 
 
 class Views(Generic[V]):
-    """What is made of each reference of some models when it first appears; it goes with its reference."""
+    """What is made of each reference of some models when it first appears; it goes with its reference.
 
-    def __init__(self, models: Sequence[Model], make: Callable[[Model, Reference], V]) -> None:
+    Where `make` returns None, it is asked again later.
+    """
+
+    def __init__(self, models: Sequence[Model], make: Callable[[Model, Reference], V | None]) -> None:
         self._models = models
         self._make = make
         self._views: dict[Reference, V] = {}
 
     def __iter__(self) -> Iterator[V]:
-        self._views = {
+        views = {
             reference: self._views[reference] if reference in self._views else self._make(model, reference)
             for model in self._models
             for reference in model.references
         }
+        self._views = {reference: view for reference, view in views.items() if view is not None}
         return iter(self._views.values())
 
 

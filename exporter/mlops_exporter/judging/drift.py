@@ -9,7 +9,9 @@ from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.profile.bins import INVALID, NumericVariable, Variable
-from mlops_exporter.settings.models import DriftSettings
+from mlops_exporter.profile.fitted import DriftThresholds
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.settings.models import DriftSettings, MinSamples
 from mlops_exporter.statistics import discovery, drift, thresholds
 from mlops_exporter.statistics.drift import Statistic, traits
 
@@ -55,7 +57,9 @@ class Drift(NamedTuple):
 class Comparison:
     """Compares windows of one model with its profile. `names` are the variables: features, then outcomes."""
 
-    def __init__(self, layout: Layout, settings: DriftSettings, min_samples: int) -> None:
+    def __init__(
+        self, layout: Layout, settings: DriftSettings, min_samples: int, known: DriftThresholds | None = None
+    ) -> None:
         profile = layout.profile
         self._settings = settings
         self._min_samples = min_samples
@@ -75,14 +79,37 @@ class Comparison:
         numeric = [(section, v) for section, v in variables.values() if isinstance(v, NumericVariable)]
         self._numeric = np.array([isinstance(v, NumericVariable) for _, v in variables.values()], np.bool_)
         self._fine = _bins(numeric, fine=True) if numeric else None
+        self._names = list(variables)
+        stored = known or profile.thresholds
         coefficients: dict[Statistic, Floats] = {}
         for bins in (self._exported, self._fine):
             if bins is not None:
                 compared = [statistic for statistic in settings.statistics if self._bins_of(statistic) is bins]
+                coefficients |= _stored(stored, settings.false_alarm_rate, compared, self._variables_of(bins))
                 coefficients |= thresholds.coefficients(
-                    compared, bins.reference, bins.starts, bins.positions, settings.false_alarm_rate
+                    [statistic for statistic in compared if statistic not in coefficients],
+                    bins.reference,
+                    bins.starts,
+                    bins.positions,
+                    settings.false_alarm_rate,
                 )
         self._coefficients = {name: coefficients[name] for name in settings.statistics if name in coefficients}
+
+    def _variables_of(self, bins: Bins) -> list[str]:
+        if bins is self._exported:
+            return self._names
+        return [name for name, numeric in zip(self._names, self._numeric, strict=True) if numeric]
+
+    def fitted(self) -> DriftThresholds:
+        """Return what was simulated, to be kept; a homogeneous statistic has one coefficient for any n."""
+        found: dict[str, dict[str, list[float | None]]] = {}
+        for statistic, coefficients in self._coefficients.items():
+            bins = self._bins_of(statistic)
+            assert bins is not None
+            kept = coefficients[:, :1] if traits(statistic).homogeneous else coefficients
+            rows = ([None if np.isnan(each) else float(f"{each:.6g}") for each in row] for row in kept.tolist())
+            found[statistic] = dict(zip(self._variables_of(bins), rows, strict=True))
+        return DriftThresholds(self._settings.false_alarm_rate, found)
 
     def _bins_of(self, statistic: str) -> Bins | None:
         return self._fine if traits(statistic).fine else self._exported
@@ -131,13 +158,41 @@ class Comparisons:
         self._known = known._made if known is not None else {}
         self._made: dict[tuple[str, str, int], Comparison] = {}
 
-    def of(self, reference: Reference) -> Comparison:
-        """Return how windows are compared with a reference."""
+        self.starting = False
+        """Whether comparisons are being made one by one, so that nobody else makes one meanwhile."""
+
+    def of(self, reference: Reference, known: DriftThresholds | None = None) -> Comparison:
+        """Return how windows are compared with a reference; made by `known` thresholds if there are such."""
         drift, least = reference.settings.drift, reference.settings.min_samples.drift
-        key = reference.digest, repr(drift), least
+        key = self._key(reference)
         if key not in self._made:
-            self._made[key] = self._known.get(key) or Comparison(reference.layout, drift, least)
+            self._made[key] = self._known.get(key) or Comparison(reference.layout, drift, least, known)
         return self._made[key]
+
+    def ready(self, reference: Reference) -> Comparison | None:
+        """Return how windows are compared with a reference, None while that is still to be made at a start."""
+        return None if self.starting and self._key(reference) not in self._made else self.of(reference)
+
+    def _key(self, reference: Reference) -> tuple[str, str, int]:
+        return reference.digest, repr(reference.settings.drift), reference.settings.min_samples.drift
+
+
+def fitted_thresholds(profile: Profile) -> DriftThresholds:
+    """Return the thresholds of a profile for the settings that hold where nothing is configured."""
+    return Comparison(Layout(profile), DriftSettings(), MinSamples().drift).fitted()
+
+
+def _stored(
+    known: DriftThresholds | None, rate: float, statistics: Sequence[Statistic], variables: Sequence[str]
+) -> dict[Statistic, Floats]:
+    """Return the coefficients of statistics that are known of all these variables."""
+    if known is None or known.false_alarm_rate != rate:
+        return {}
+    return {
+        statistic: thresholds.at_all_knots(np.array([of[name] for name in variables], np.float64))
+        for statistic in statistics
+        if (of := known.coefficients.get(statistic)) is not None and of.keys() == set(variables) and variables
+    }
 
 
 def _bins(variables: Sequence[tuple[slice, Variable]], *, fine: bool) -> Bins:

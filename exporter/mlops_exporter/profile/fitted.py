@@ -3,6 +3,16 @@
 import msgspec
 
 
+class DriftThresholds(msgspec.Struct, forbid_unknown_fields=True):
+    """What the critical values of drift rest on, simulated once: see `statistics.thresholds`.
+
+    `coefficients` are by statistic and variable; None where the reference has no value.
+    """
+
+    false_alarm_rate: float
+    coefficients: dict[str, dict[str, list[float | None]]]
+
+
 class Calibrator(msgspec.Struct, forbid_unknown_fields=True):
     """Calibrated probability by bin of the score, for each score column.
 

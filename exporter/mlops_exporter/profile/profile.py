@@ -7,7 +7,14 @@ from typing import Literal
 import msgspec
 
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
-from mlops_exporter.profile.fitted import Calibrator, EmbeddingReference, LossModel, StreamReference, VectorReference
+from mlops_exporter.profile.fitted import (
+    Calibrator,
+    DriftThresholds,
+    EmbeddingReference,
+    LossModel,
+    StreamReference,
+    VectorReference,
+)
 from mlops_exporter.profile.values import MISSING_TEXTS
 
 SCHEMA = 1
@@ -59,6 +66,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     losses: LossModel | None = None
     streams: dict[Literal["error", "score"], StreamReference] = {}
     importances: dict[str, float] = {}
+    thresholds: DriftThresholds | None = None
     missing: list[str] = msgspec.field(default_factory=lambda: list(MISSING_TEXTS))
 
     @property
@@ -74,7 +82,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with anything that changes a bin, a count or a reference value."""
-        content = msgspec.structs.replace(self, provenance=Provenance("", "", "", "", ""))
+        content = msgspec.to_builtins(msgspec.structs.replace(self, provenance=Provenance("", "", "", "", "")))
+        del content["thresholds"]  # they follow from the rest
         return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
 
     def validate(self) -> None:

@@ -15,6 +15,7 @@ from mlops_exporter.collectors.models import model_collectors
 from mlops_exporter.collectors.probes import ProbeCollector
 from mlops_exporter.compute.sampler import Watch
 from mlops_exporter.counting.model import Model
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition.budget import Budget
 from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.exposition.samples import Collector
@@ -135,10 +136,12 @@ def assemble(
     staying = {reference for model in models.values() for reference in model.references}
     watching = () if former is None else former.observers
     known = {observer.reference: observer for observer in watching if observer.reference in staying}
-    observers = Views(
-        list(models.values()),
-        lambda model, reference: known.get(reference) or Observer(model, reference, comparisons.of(reference)),
-    )
+
+    def observer(model: Model, reference: Reference) -> Observer | None:
+        comparison = comparisons.ready(reference)
+        return known.get(reference) or (None if comparison is None else Observer(model, reference, comparison))
+
+    observers = Views(list(models.values()), observer)
     guarded = frozenset({"/v1/events"} if tokens else ())
     return Assembly(
         config, models, intake, comparisons, observers, watch, http, pulling, probers, registry, app, guarded

@@ -24,6 +24,7 @@ from mlops_exporter.ingest.store import StoreError
 from mlops_exporter.logs import redacted
 from mlops_exporter.service.assembly import Assembly, Fixed, assemble, renew_kserve
 from mlops_exporter.service.configuration import read
+from mlops_exporter.service.thresholds import prepare
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document, Location
 from mlops_exporter.settings.loading import Loading
@@ -250,7 +251,11 @@ def _make(running: Running, file: Path) -> Assembly:
         document = Document.read(file, example="the key models")
         raise ConfigError([document.fault(location, fault) for location, fault in faults])
     watch = running.compute.prepare(config.compute)
-    return assemble(running.fixed, config, profiles, watch, former, running.intake)
+    following = assemble(running.fixed, config, profiles, watch, former, running.intake)
+    for model in following.models.values():
+        for reference in model.references:
+            prepare(following.comparisons, reference, config.state.path if config.state else None)
+    return following
 
 
 def unchangeable(former: Config, following: Config) -> Iterator[tuple[Location, str]]:

@@ -26,6 +26,7 @@ from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service.assembly import Assembly, Fixed, assemble
 from mlops_exporter.service.configuration import profile_states
 from mlops_exporter.service.reload import Reloader
+from mlops_exporter.service.thresholds import prepare
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.sources.pulling import Pulling
@@ -217,7 +218,8 @@ class Service:
         _log.info("stopped")
 
     async def _start(self, group: asyncio.TaskGroup, store: Store | None) -> None:
-        """Restore the state, trying again while it cannot be opened, then take events."""
+        """Make what models are compared by, restore the state, then take events."""
+        await self._prepare()
         if self._state_path is not None:
             while store is None:
                 await asyncio.sleep(REOPEN_SECONDS)
@@ -239,6 +241,17 @@ class Service:
         self.pulling.start(self.assembly.pulling.values())
         self._helpers += [group.create_task(task(self)) for task in (_observe, _probe, _watch_profiles, *self._tasks)]
         self._helpers.append(group.create_task(self._reloader.run()))
+
+    async def _prepare(self) -> None:
+        """Make what models are compared by, and tell how far that is."""
+        comparisons, reason = self.assembly.comparisons, self.intake.closed
+        comparisons.starting = True
+        for number, model in enumerate(self.models):
+            self.intake.closed = self.unreloadable = f"starting, {number} of {len(self.models)} models"
+            for reference in model.references:
+                await asyncio.to_thread(prepare, comparisons, reference, self._state_path)
+        comparisons.starting = False
+        self.intake.closed = self.unreloadable = reason
 
     def _open_store(self) -> Store | None:
         """Open the store if there is one; what is wrong with it shows, and may pass, unless another process has it."""

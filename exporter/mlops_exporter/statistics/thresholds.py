@@ -71,6 +71,11 @@ def coefficients(
     return tables
 
 
+def at_all_knots(coefficients: F64) -> F64:
+    """Return coefficients, (S, knots), of those that were kept: a single one, (S, 1), holds for every n."""
+    return np.broadcast_to(coefficients, (len(coefficients), len(_KNOTS)))
+
+
 def _table(statistic: Statistic, draws: Sequence[F64], sizes: F64, reference_n: F64, alpha: float) -> F64:
     """Return the coefficients, (S, knots), from values of simulated windows, (sizes, draws, S)."""
     quantile: F64 = np.quantile(np.concatenate(draws, axis=-2), 1 - alpha, axis=-2, method="higher")
