@@ -32,6 +32,7 @@ from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.sources import HttpSource as HttpSettings
+from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.sources.base import Source
 from mlops_exporter.sources.kserve import KServe
 from mlops_exporter.sources.pulling import make
@@ -196,10 +197,21 @@ def _pulling(config: Config, profiles: Mapping[str, Profiles | Profile], former:
     pulling: dict[str, Source] = {}
     for settings in config.sources:
         known = former.pulling.get(settings.name) if former is not None and settings in unchanged else None
+        if former is not None and not _same_features(settings, profiles, former):
+            known = None
         source = known or make(settings, profiles)
         if source is not None:
             pulling[settings.name] = source
     return pulling
+
+
+def _same_features(settings: SourceSettings, profiles: Mapping[str, Profiles | Profile], former: Assembly) -> bool:
+    """Tell whether the columns of a table mean what they did: by the profiles of its model."""
+    rows = settings.table or settings.sql
+    if rows is None:
+        return True
+    model = former.models.get(rows.model)
+    return model is not None and model.profiles == as_profiles(profiles[rows.model])
 
 
 def _probers(config: Config, profiles: Mapping[str, Profiles | Profile], former: Assembly | None) -> dict[str, Prober]:

@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ import pytest
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.profile.bins import NumericVariable
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.tables import TableSettings
 from mlops_exporter.sources import table as table_source
 from mlops_exporter.sources.table import TableSource
@@ -212,3 +214,21 @@ def test_a_column_that_is_not_there_is_told(tmp_path: Path) -> None:
     asyncio.run(told(asked, RecordingSink(), 0))
     assert asked.health.up is False
     assert "no column 'requset'; there are request, scored_at" in str(asked.health.error)
+
+
+def test_a_reload_with_another_profile_reads_its_features_from_then_on(tmp_path: Path) -> None:
+    from mlops_exporter.service.assembly import _same_features
+    from mlops_exporter.settings.sources import SourceSettings
+
+    class Model:
+        profiles = Profiles(PROFILE)
+
+    class Former:
+        models: ClassVar = {"credit": Model}
+
+    former: Any = Former
+    table = {"model": "credit", "path": str(tmp_path), "columns": COLUMNS}
+    settings = SourceSettings.model_validate({"name": "batch", "table": table})
+    changed = msgspec.structs.replace(PROFILE, features={})
+    assert _same_features(settings, {"credit": PROFILE}, former)
+    assert not _same_features(settings, {"credit": changed}, former)
