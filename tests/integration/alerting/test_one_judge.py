@@ -28,7 +28,7 @@ from tests.unit.situations import SITUATIONS, model_in, observer_of
 MINUTES = 20
 _FILES = ("thresholds.yml", "windows.yml", "error_budget.yml", "model_alerts.yml", "data_alerts.yml", "states.yml")
 _COUNTERS = {metric.name for metric in all_metrics() if metric.type == "counter"}
-_CHOSEN = {"job": ".+", "instance": ".+"}
+_CHOSEN = {"job": ".+", "instance": ".+", "cluster": ".*", "namespace": ".*"}
 
 
 def _series(model: Model) -> Iterator[dict[str, str]]:
