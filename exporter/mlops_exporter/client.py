@@ -5,9 +5,12 @@
     monitor.label("a1", 0)
 
 Events are gathered and sent by a thread in the background. No call blocks, and none raises for what it is given or for
-what happens to it: an event that cannot be sent is counted in `dropped`. This file needs Python's standard library
-alone, so it may be copied into a project as it is.
+what happens to it: an event that cannot be sent is counted in `dropped`, and a member of one that cannot be understood
+in `left_out`. `watch(estimator, monitor)` sends what a model is asked, and `PredictionMiddleware` what a web service
+is. This file needs Python's standard library alone, so it may be copied into a project as it is.
 """
+
+from __future__ import annotations  # model servers may be older than the exporter
 
 import atexit
 import base64
@@ -17,21 +20,24 @@ import json
 import logging
 import os
 import random
+import ssl
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "PredictionMiddleware", "watch"]
 
 _PATH = "/v1/events"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between tries, doubling
 _COMPRESSED_FROM = 1024  # bytes
 _BODY_BYTES = 1024 * 1024
 _WARNING_SECONDS = 60.0
+_READ_BYTES = 1024 * 1024  # of a request or response that a middleware reads
 
 _log = logging.getLogger("mlops_exporter.client")
 
@@ -39,13 +45,16 @@ _log = logging.getLogger("mlops_exporter.client")
 class Monitor:
     """A connection to an exporter at `url` (`http[s]://[user:password@]host:port[/prefix]`).
 
-    `model` and `version` are those of events that name none. `token` is sent as a bearer token, `headers` with every
-    request. `timeout` bounds each request in seconds. A batch is sent when it has `batch_events` events or is
-    `batch_seconds` old; at most `queue_events` wait, and further ones are dropped. At exit, up to `exit_seconds` are
-    spent on sending what waits.
+    `model` and `version` are those of events that name none. `features`, `classes` and `groups` name, in their order,
+    the values of features, scores and groups that come without names, as in an array. `token` is sent as a bearer
+    token, `headers` with every request; `ca_file` (PEM) holds the authorities that vouch for the exporter, `cert_file`
+    and `key_file` what it wants to see of a client. `timeout` bounds each request in seconds. A batch is sent when it
+    has `batch_events` events or is `batch_seconds` old; at most `queue_events` wait, and further ones are dropped. At
+    exit, up to `exit_seconds` are spent on sending what waits.
 
     `sent` counts the events that the exporter took, `rejected` those that it refused (its answer says why: see the log
-    and `last_errors`), `dropped` those that never reached it. Raises ValueError when `url` is none.
+    and `last_errors`), `dropped` those that never reached it, `left_out` members of events that could not be
+    understood, and so were not sent; the log says which. Raises ValueError when `url` is none.
 
     Safe to use from many threads, and across os.fork(): a child has an empty queue and counters of its own.
     """
@@ -58,8 +67,14 @@ class Monitor:
         *,
         model: str | None = None,
         version: str | None = None,
+        features: Sequence[str] | None = None,
+        classes: Sequence[Any] | None = None,
+        groups: Sequence[str] | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
         timeout: float = 5.0,
         batch_events: int = 500,
         batch_seconds: float = 1.0,
@@ -78,6 +93,10 @@ class Monitor:
         elif parts.username:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        self._tls = (ca_file, cert_file, key_file)
+        self.feature_names = None if features is None else [_name(name) for name in features]
+        self.class_names = None if classes is None else [_name(name) for name in classes]
+        self._group_names = None if groups is None else [_name(name) for name in groups]
         self._common = {name: value for name, value in (("model", model), ("version", version)) if value is not None}
         self._batch_events = batch_events
         self._batch_seconds = batch_seconds
@@ -89,47 +108,64 @@ class Monitor:
     def predict(
         self,
         *,
-        id: str | int | None = None,  # noqa: A002 - the event's own name for it
-        features: Mapping[Any, Any] | None = None,
+        id: Any = None,  # noqa: A002 - the event's own name for it
+        features: Any = None,
         prediction: Any = None,
         score: Any = None,
-        scores: Mapping[str, Any] | None = None,
+        scores: Any = None,
         label: Any = None,
-        groups: Mapping[str, Any] | None = None,
+        groups: Any = None,
         latency_seconds: Any = None,
-        error: str | None = None,
+        error: Any = None,
         model: str | None = None,
-        version: str | None = None,
+        version: Any = None,
         ts: Any = None,
     ) -> None:
-        """Send a prediction: members as in the event format. With an `id`, a label may follow later."""
-        self._put(
-            {
+        """Send a prediction: members as in the event format. With an `id`, a label may follow later.
+
+        `features` are a mapping, a Series, a frame of one row, or values in the order of the names in `features` of
+        the monitor; `scores` are a mapping, or a row of `predict_proba` in the order of `classes`. Of two scores
+        without names, the second is that of the positive class.
+        """
+        try:
+            event = {
                 "model": model,
-                "version": version,
-                "id": id,
-                "ts": ts,
-                "features": None if features is None else dict(features),
-                "prediction": prediction,
-                "score": score,
-                "scores": None if scores is None else dict(scores),
-                "label": label,
-                "groups": None if groups is None else dict(groups),
-                "latency_seconds": latency_seconds,
-                "error": error,
+                "version": _scalar(version),
+                "id": _scalar(id),
+                "ts": _scalar(ts),
+                "features": self._named("features", features, self.feature_names),
+                "prediction": self._single("prediction", prediction),
+                "score": self._single("score", score),
+                "label": self._single("label", label),
+                "groups": self._named("groups", groups, self._group_names),
+                "latency_seconds": self._single("latency_seconds", latency_seconds),
+                "error": None if error is None else str(error),
             }
-        )
+            event |= self._scores(scores)
+        except Exception as problem:
+            self._give_up(1, f"an event cannot be read: {problem!r}")
+            return
+        self._put(event)
 
     def label(
         self,
-        id: str | int,  # noqa: A002
+        id: Any,  # noqa: A002
         label: Any,
         *,
         model: str | None = None,
         ts: Any = None,
     ) -> None:
         """Send the true outcome of the prediction with that `id`."""
-        self._put({"model": model, "id": id, "label": label, "ts": ts, "version": None})
+        try:
+            event = {"model": model, "id": _scalar(id), "label": self._single("label", label), "ts": _scalar(ts)}
+        except Exception as problem:
+            self._give_up(1, f"a label cannot be read: {problem!r}")
+            return
+        self._put(event)
+
+    def room(self) -> int:
+        """Return how many further events could wait now."""
+        return max(self._queue_events - len(self._queue), 0)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Send what waits now, at once; returns whether all of it was sent or given up within `timeout` seconds."""
@@ -152,14 +188,14 @@ class Monitor:
             self._queue.clear()
         _monitors.discard(self)
 
-    def __enter__(self) -> "Monitor":
+    def __enter__(self) -> Monitor:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _reset(self) -> None:
-        self.sent = self.rejected = self.dropped = 0
+        self.sent = self.rejected = self.dropped = self.left_out = 0
         self.last_errors: Sequence[Any] = ()
         self._queue: deque[dict[str, Any]] = deque()
         self._changed = threading.Condition()  # reentrant: a signal handler may send events too
@@ -169,11 +205,69 @@ class Monitor:
         self._hurry = False
         self._deadline = None
         self._warned = -_WARNING_SECONDS
+        self._explained: set[str] = set()
+
+    def _named(self, what: str, values: Any, names: Sequence[str] | None) -> dict[str, Any] | None:
+        """Return named values of one row, None where there are none that could be understood."""
+        if values is None:
+            return None
+        try:
+            named = _mapping(values)
+            if named is None:
+                row = _row(values)
+                if names is None or len(row) != len(names):
+                    known = "no names are" if names is None else f"{len(names)} names are"
+                    raise ValueError(f"{len(row)} values without names, and {known} configured: Monitor({what}=[…])")
+                named = dict(zip(names, row))  # noqa: B905 - of one length; `strict` is younger than some servers
+        except Exception as problem:
+            self._leave_out(what, values, problem)
+            return None
+        return named
+
+    def _scores(self, scores: Any) -> dict[str, Any]:
+        """Return the members of an event that hold the probabilities of all classes."""
+        if scores is None:
+            return {}
+        try:
+            named = _mapping(scores)
+            if named is not None:
+                return {"scores": named}
+            row = _row(scores)
+            if self.class_names is not None and len(row) == len(self.class_names):
+                return {"scores": dict(zip(self.class_names, row))}  # noqa: B905
+            if self.class_names is None and len(row) == 2:
+                return {"score": row[1]}
+            raise ValueError(f"{len(row)} scores, and not as many classes are configured: Monitor(classes=[…])")
+        except Exception as problem:
+            self._leave_out("scores", scores, problem)
+            return {}
+
+    def _single(self, what: str, value: Any) -> Any:
+        """Return a single value, also out of an array of one; None where there are several."""
+        if isinstance(value, str):
+            return value
+        try:
+            single = _scalar(value)
+            if isinstance(single, Mapping):
+                raise ValueError("it is no single value")
+        except Exception as problem:
+            self._leave_out(what, value, problem)
+            return None
+        return single
+
+    def _leave_out(self, what: str, value: Any, why: Exception) -> None:
+        """Count a member of an event that cannot be understood, and say once of each kind why."""
+        with self._changed:
+            self.left_out += 1
+            new = what not in self._explained
+            self._explained.add(what)
+        if new:
+            _log.warning("events are sent without %s, a %s: %s", what, type(value).__name__, why)
 
     def _put(self, event: dict[str, Any]) -> None:
-        if event["ts"] is None:
-            event["ts"] = time.time()
         try:
+            if event["ts"] is None:
+                event["ts"] = time.time()
             with self._changed:
                 if len(self._queue) >= self._queue_events or self._deadline is not None:
                     self.dropped += 1
@@ -255,8 +349,13 @@ class Monitor:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _connect(self) -> http.client.HTTPConnection:
-        make = http.client.HTTPSConnection if self._scheme == "https" else http.client.HTTPConnection
-        return make(self._host, self._port, timeout=self._timeout)
+        if self._scheme == "http":
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        ca_file, cert_file, key_file = self._tls
+        context = ssl.create_default_context(cafile=ca_file)  # read anew, so that a renewed certificate is used
+        if cert_file is not None:
+            context.load_cert_chain(cert_file, key_file)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=context)
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, float | None, bytes]:
         """Return status, Retry-After in seconds, and body of the answer."""
@@ -318,6 +417,72 @@ class Monitor:
             self._connection = None
 
 
+def _mapping(values: Any) -> dict[str, Any] | None:
+    """Return the named values of one row as a new mapping; None of what has no names. Raises ValueError."""
+    if isinstance(values, Mapping):
+        return {_name(name): value for name, value in values.items()}
+    if hasattr(values, "columns") and hasattr(values, "iloc"):  # a frame of pandas
+        if len(values) != 1:
+            raise ValueError(f"a frame of {len(values)} rows is not one event")
+        return {_name(name): values[name].iloc[0] for name in values.columns}
+    if hasattr(values, "to_dicts"):  # one of Polars
+        rows = values.to_dicts()
+    elif hasattr(values, "to_pylist") and hasattr(values, "schema"):  # one of Arrow
+        rows = values.to_pylist()
+    elif hasattr(values, "index") and hasattr(values, "to_dict"):  # a Series
+        return {_name(name): value for name, value in values.to_dict().items()}
+    elif hasattr(values, "_asdict"):  # a named tuple
+        return {_name(name): value for name, value in values._asdict().items()}
+    elif hasattr(values, "model_dump"):  # a model of Pydantic
+        return {_name(name): value for name, value in values.model_dump().items()}
+    else:
+        return None
+    if len(rows) != 1:
+        raise ValueError(f"a frame of {len(rows)} rows is not one event")
+    return {_name(name): value for name, value in rows[0].items()}
+
+
+def _row(values: Any) -> list[Any]:
+    """Return the values of one row, also of an array of one row. Raises ValueError."""
+    if isinstance(values, (str, bytes)):
+        return [values]
+    if hasattr(values, "toarray"):  # a sparse matrix of SciPy
+        values = values.toarray()
+    row = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(row, (list, tuple, range)):
+        if not isinstance(row, Iterable):
+            return [row]
+        row = list(row)
+    if len(row) == 1 and hasattr(row[0], "tolist"):
+        row = [row[0].tolist()]
+    if len(row) == 1 and isinstance(row[0], (list, tuple)):
+        return list(row[0])
+    if getattr(values, "ndim", 1) > 1:
+        raise ValueError(f"{len(row)} rows are not one event")
+    return list(row)
+
+
+def _scalar(value: Any) -> Any:
+    """Return a value, or the only one of an array or list. Raises ValueError where there are several."""
+    if hasattr(value, "to_list") and not hasattr(value, "tolist"):
+        value = value.to_list()
+    elif hasattr(value, "tolist"):
+        value = value.tolist()
+    while isinstance(value, (list, tuple)):
+        if len(value) != 1:
+            raise ValueError(f"{len(value)} values are not one")
+        value = value[0]
+    return value
+
+
+def _name(name: Any) -> str:
+    """Return the name of a feature or class as the exporter compares it."""
+    name = name.item() if hasattr(name, "item") else name
+    if isinstance(name, bool):
+        return "true" if name else "false"
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
+
+
 def _encode(event: Mapping[str, Any]) -> bytes:
     plain = {name: _without_nan(value) for name, value in event.items()}
     return json.dumps(plain, separators=(",", ":"), default=_plain).encode() + b"\n"
@@ -334,12 +499,256 @@ def _plain(value: Any) -> Any:
     """Return what json can write for numbers, arrays and times of NumPy and pandas; text for anything else."""
     if hasattr(value, "tolist"):
         return _without_nan(value.tolist())
+    if isinstance(value, Decimal):
+        return _without_nan(float(value))
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, (set, frozenset)):
+        return list(value)
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-_monitors: "weakref.WeakSet[Monitor]" = weakref.WeakSet()
+def watch(
+    estimator: Any,
+    monitor: Monitor,
+    *,
+    methods: Sequence[str] = ("predict", "predict_proba"),
+    ids: Callable[[Any], Iterable[Any]] | None = None,
+    groups: Callable[[Any], Iterable[Any]] | None = None,
+) -> Any:
+    """Return the estimator, but that every row it is asked about is sent to a monitor, with the answer.
+
+        model = watch(joblib.load("credit.joblib"), monitor)
+
+    `methods` are those that are watched: where both are called for one row, name one. `ids` and `groups` return, for
+    the rows that a method was given, an id and a mapping of groups each. Names of features and classes are those of
+    the frame, of the monitor, or of the estimator (`feature_names_in_`, `classes_`). It answers as it would without.
+    """
+    return _Watched(estimator, monitor, frozenset(methods), ids, groups)
+
+
+class _Watched:
+    """An estimator of which all but the watched methods is its own."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        monitor: Monitor,
+        methods: frozenset[str],
+        ids: Callable[[Any], Iterable[Any]] | None,
+        groups: Callable[[Any], Iterable[Any]] | None,
+    ) -> None:
+        self.__dict__.update(_estimator=estimator, _monitor=monitor, _methods=methods, _ids=ids, _groups=groups)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_estimator" not in self.__dict__:  # being copied or unpickled
+            raise AttributeError(name)
+        found = getattr(self._estimator, name)
+        return self._watched(name, found) if name in self._methods and callable(found) else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._estimator, name, value)
+
+    def __dir__(self) -> Iterable[str]:
+        return dir(self._estimator)
+
+    def __repr__(self) -> str:
+        return f"watch({self._estimator!r})"
+
+    def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(rows: Any, *arguments: Any, **options: Any) -> Any:
+            begin = time.perf_counter()
+            try:
+                answer = method(rows, *arguments, **options)
+            except Exception as problem:
+                self._send(name, rows, None, time.perf_counter() - begin, type(problem).__name__)
+                raise
+            self._send(name, rows, answer, time.perf_counter() - begin, None)
+            return answer
+
+        return call
+
+    def _send(self, name: str, rows: Any, answer: Any, seconds: float, error: str | None) -> None:
+        monitor = self._monitor
+        try:
+            names = monitor.feature_names or _names_of(self._estimator, "feature_names_in_")
+            features = _rows(rows, monitor.room(), names)
+            answers = [None] * len(features) if answer is None else _first(answer, len(features))
+            ids = [None] * len(features) if self._ids is None else _first(self._ids(rows), len(features))
+            groups = [None] * len(features) if self._groups is None else _first(self._groups(rows), len(features))
+            classes = monitor.class_names or _names_of(self._estimator, "classes_")
+            for each, said, identifier, group in zip(features, answers, ids, groups):  # noqa: B905
+                outcome: dict[str, Any] = {"prediction": said}
+                if name == "predict_proba" and said is not None:
+                    named = classes is not None and len(classes) == len(said)
+                    outcome = {"scores": dict(zip(classes or (), said)) if named else said}  # noqa: B905
+                monitor.predict(
+                    id=identifier, features=each, groups=group, latency_seconds=seconds, error=error, **outcome
+                )
+            if (unsent := _length(rows) - len(features)) > 0:
+                monitor._give_up(unsent, "more rows than may wait were predicted at once")
+        except Exception as problem:
+            monitor._give_up(1, f"what {name} was asked cannot be read: {problem!r}")
+
+
+def _names_of(estimator: Any, attribute: str) -> list[str] | None:
+    try:
+        names = getattr(estimator, attribute, None)
+        return None if names is None else [_name(name) for name in names]
+    except Exception:  # a property of an estimator that is not fitted
+        return None
+
+
+def _length(rows: Any) -> int:
+    return int(rows.shape[0]) if hasattr(rows, "shape") else len(rows)
+
+
+def _first(values: Any, count: int) -> list[Any]:
+    """Return the first values of an array, Series or other sequence."""
+    values = values[:count] if hasattr(values, "__getitem__") else list(values)[:count]
+    return list(values.tolist() if hasattr(values, "tolist") else values)
+
+
+def _rows(rows: Any, limit: int, names: Sequence[str] | None) -> list[Any]:
+    """Return the first `limit` rows of what an estimator was given, with names where there are some."""
+    if hasattr(rows, "columns") and hasattr(rows, "iloc"):
+        head = rows.iloc[:limit]
+        columns = [head[name].tolist() for name in head.columns]
+        return [dict(zip(map(_name, head.columns), row)) for row in zip(*columns)]  # noqa: B905
+    if hasattr(rows, "to_dicts"):
+        return list(rows.head(limit).to_dicts())
+    head = rows[:limit]
+    if hasattr(head, "toarray"):
+        head = head.toarray()
+    values = head.tolist() if hasattr(head, "tolist") else list(head)
+    if names is None:
+        return values
+    return [dict(zip(names, row)) if _fits(row, names) else row for row in values]  # noqa: B905
+
+
+def _fits(row: Any, names: Sequence[str]) -> bool:
+    return isinstance(row, (list, tuple)) and len(row) == len(names)
+
+
+_Scope = dict[str, Any]
+_Receive = Callable[[], Awaitable[dict[str, Any]]]
+_Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class PredictionMiddleware:
+    """ASGI middleware (FastAPI, Starlette, …) that sends what a prediction service is asked, and answers, to a monitor.
+
+        app.add_middleware(PredictionMiddleware, monitor=monitor, path="/predict")
+
+    A POST to `path` whose bodies are JSON becomes an event by `read(request, response)`, which returns the arguments
+    of `Monitor.predict`, a list of them, or None. Without `read`, the request is the features, or has them as its
+    member `features` beside `id` and `groups`, and the response has `prediction`, `score` or `scores`. The header
+    `X-Request-ID` is the id where there is no other. An answer of 500 or more is a failed prediction; one of 400 to
+    499 is none. The service answers as it would without, and bodies over 1 MiB are passed on unread.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[_Scope, _Receive, _Send], Awaitable[None]],
+        monitor: Monitor,
+        path: str = "/predict",
+        read: Callable[[Any, Any], Any] | None = None,
+    ) -> None:
+        self._app = app
+        self._monitor = monitor
+        self._path = path
+        self._read = read or _as_usual
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Pass a request on, and what is asked and answered to the monitor."""
+        if scope["type"] != "http" or scope.get("method") != "POST" or scope.get("path") != self._path:
+            await self._app(scope, receive, send)
+            return
+        asked, answered = _Body(), _Body()
+        status = 500
+
+        async def receive_and_note() -> dict[str, Any]:
+            message = await receive()
+            if message["type"] == "http.request":
+                asked.add(message.get("body", b""))
+            return message
+
+        async def send_and_note(message: dict[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                answered.add(message.get("body", b""))
+            await send(message)
+
+        begin = time.perf_counter()
+        error = None
+        try:
+            await self._app(scope, receive_and_note, send_and_note)
+        except Exception as problem:
+            error = type(problem).__name__
+            raise
+        finally:
+            self._tell(scope, asked, answered, status, time.perf_counter() - begin, error)
+
+    def _tell(
+        self, scope: _Scope, asked: _Body, answered: _Body, status: int, seconds: float, error: str | None
+    ) -> None:
+        if error is None and 400 <= status < 500:
+            return
+        failed = error or (f"status {status}" if status >= 500 else None)
+        try:
+            events = self._read(asked.json(), None if failed else answered.json())
+            if events is None:
+                return
+            headers = {name.lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
+            several = isinstance(events, (list, tuple))
+            common = {"latency_seconds": seconds, "error": failed}
+            if not several and b"x-request-id" in headers:
+                common["id"] = headers[b"x-request-id"]
+            each: Any
+            for each in events if several else [events]:
+                given = {name: value for name, value in each.items() if value is not None}
+                self._monitor.predict(**{**common, **given})
+        except Exception as problem:
+            self._monitor._give_up(1, f"what {self._path} was asked cannot be read: {problem!r}")
+
+
+class _Body:
+    """The body of a request or response, while it is not too long."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size <= _READ_BYTES:
+            self._parts.append(part)
+
+    def json(self) -> Any:
+        """Return the value; raises ValueError."""
+        if self._size > _READ_BYTES:
+            raise ValueError("a body of more than 1 MiB is not read")
+        return json.loads(b"".join(self._parts))
+
+
+def _as_usual(request: Any, response: Any) -> dict[str, Any]:
+    """Return the event of a request and its response, None where it failed, in the usual form."""
+    asked = request if isinstance(request, dict) else {"features": request}
+    event = {name: asked.get(name) for name in ("id", "groups")} if "features" in asked else {}
+    event["features"] = asked.get("features", asked)
+    if isinstance(response, dict):
+        event.update({name: response.get(name) for name in ("prediction", "score", "scores")})
+        event["id"] = event.get("id") or response.get("id")
+    elif response is not None:
+        event["prediction"] = response
+    return event
+
+
+_monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
 
 def _close_all() -> None:

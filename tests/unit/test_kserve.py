@@ -171,7 +171,7 @@ def test_v2_tensors(nested: bool) -> None:
     assert first["features"] == {"amount": 1.5, "country": "DE", "member": True}
     assert (first["prediction"], first["score"]) == (1, 0.75)
     assert (second["prediction"], second["score"]) == (0, 0.125)
-    assert second["id"] == "a1/1"
+    assert second["id"] == "another id/1"
 
 
 def test_class_order_of_scores() -> None:

@@ -27,6 +27,9 @@ CHUNK_BYTES = 256 * 1024
 ARROW_STREAM = b"\xff\xff\xff\xff"
 """How an Arrow IPC stream begins, and no JSON does."""
 
+FRAME = b"\x00"
+"""How a message begins that a client of a schema registry has framed; alone, it stands for one that holds no JSON."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -93,7 +96,7 @@ class Decoder:
         try:
             from mlops_exporter.events import arrow  # needs pyarrow, which is optional and slow to load
         except ImportError:
-            decoded.refused.append((1, "bad_arrow"))
+            decoded.refused.append((1, "arrow_not_installed"))
             return
         arrow.decode(body, self._schemas, now, decoded)
 
@@ -155,7 +158,8 @@ class Decoder:
             try:
                 value = _parse(line)
             except Refused as refused:
-                decoded.refused.append((number, refused.reason))
+                reason = "framed_by_schema_registry" if line.startswith(FRAME) else refused.reason
+                decoded.refused.append((number, reason))
             else:
                 self._repair_one(value, number, now, decoded)
         else:

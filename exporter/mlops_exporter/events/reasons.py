@@ -13,6 +13,7 @@ LONGEST_LATENCY = 1e6
 
 Reason = Literal[
     "malformed_json",
+    "framed_by_schema_registry",
     "not_an_object",
     "missing_model",
     "unknown_model",
@@ -39,6 +40,7 @@ Reason = Literal[
     "unmapped_outputs",
     "rows_differ",
     "bad_arrow",
+    "arrow_not_installed",
     "unauthorized",
     "unsupported_type",
     "body_too_large",
@@ -48,6 +50,8 @@ Reason = Literal[
 
 REASONS: Final[dict[Reason, str]] = {
     "malformed_json": "the line is not JSON",
+    "framed_by_schema_registry": "the message has the frame of a schema registry, and no JSON behind it: Avro and "
+    "Protobuf are not read, send JSON",
     "not_an_object": "the JSON value is not an object",
     "missing_model": "there is no `model`",
     "unknown_model": "`model` is not in the configuration",
@@ -71,7 +75,8 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_error": "`error` is not a string",
     "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
     "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
-    "unknown_cloud_event_type": "the CloudEvent's `type` is not org.kubeflow.serving.inference.request or .response",
+    "unknown_cloud_event_type": "the CloudEvent's `type` is not org.kubeflow.serving.inference.request or .response, "
+    "nor io.seldon.serving.inference.request or .response",
     "bad_payload": "the CloudEvent's data is neither the V1 nor the V2 inference protocol, or the shapes of its "
     "tensors do not fit each other or their data",
     "unnamed_columns": "the rows are lists, and `kserve.models.NAME.features` does not name just as many columns",
@@ -79,6 +84,8 @@ REASONS: Final[dict[Reason, str]] = {
     "which is the prediction, the score, or the scores (one per class)",
     "rows_differ": "request and response of this id have different numbers of rows",
     "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
+    "arrow_not_installed": "the body is an Arrow IPC stream, and the exporter lacks pyarrow: pip install "
+    "'mlops-exporter[arrow]'",
     "unauthorized": "the request lacks a valid token (one for each body, as of here)",
     "unsupported_type": "the body is of a type or coding that is not taken",
     "body_too_large": "the body is over `limits.body_bytes`, before or after decompression",

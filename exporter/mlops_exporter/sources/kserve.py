@@ -2,7 +2,8 @@
 
 The logger sends the request and the response of one inference as two CloudEvents that share an id and differ in type.
 Whichever comes first waits here for the other; together they are one event per row. Payloads are those of the
-inference protocols V1 (`instances`, `predictions`) and V2 (`inputs`, `outputs`).
+inference protocols V1 (`instances`, `predictions`) and V2 (`inputs`, `outputs`; also with its binary tensors, which
+follow the JSON). An event's id is that of the V2 payload, which the caller knows, or else the CloudEvent's.
 """
 
 import base64
@@ -13,11 +14,13 @@ from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from mlops_exporter.events.reasons import Reason, Refused
 from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles
+from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.sources import KServeModel, KServeSettings
 from mlops_exporter.sources.base import Content, Translated
 
@@ -36,11 +39,18 @@ OUTCOMES: Final[dict[Outcome, str]] = {
 _KINDS: Final[dict[str, Kind]] = {
     "org.kubeflow.serving.inference.request": "request",
     "org.kubeflow.serving.inference.response": "response",
+    "io.seldon.serving.inference.request": "request",
+    "io.seldon.serving.inference.response": "response",
 }
 _STRUCTURED = "application/cloudevents+json"
 _BATCHED = "application/cloudevents-batch+json"
 _UNMAPPED = KServeModel()
 _ALONE: Final[dict[Kind, Outcome]] = {"request": "request_alone", "response": "response_alone"}
+
+_DTYPES: Final = {
+    "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "<i1", "INT16": "<i2",
+    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+}  # fmt: skip
 
 _Key = tuple[str, str, str]
 _Row = dict[str, Any]
@@ -49,7 +59,8 @@ _Row = dict[str, Any]
 class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A request or response, the `number`th CloudEvent (from 1) of its body.
 
-    `key` is model, version and id; `rows` are the members that it gives to the event of each row, as JSON objects.
+    `key` is model, version and id by the CloudEvent; `rows` are the members that it gives to the event of each row, as
+    JSON objects. `id` and `version` are those of a V2 payload, if it has them.
     """
 
     key: _Key
@@ -57,6 +68,8 @@ class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
     time: str | None
     number: int
     rows: list[bytes]
+    id: str | None = None
+    version: str | None = None
 
     @property
     def size(self) -> int:
@@ -84,10 +97,21 @@ class _Waiting(NamedTuple):
     arrived: float
 
 
-class _State(msgspec.Struct, array_like=True):
-    """As it is stored: halves that wait as (kind, time, arrived, rows) by their keys, and what is remembered."""
+class _Stored(msgspec.Struct, array_like=True):
+    """A half that waits, as it is stored."""
 
-    waiting: list[tuple[_Key, tuple[Kind, str | None, float, list[bytes]]]]
+    kind: Kind
+    time: str | None
+    arrived: float
+    rows: list[bytes]
+    id: str | None = None
+    version: str | None = None
+
+
+class _State(msgspec.Struct, array_like=True):
+    """As it is stored: halves that wait by their keys, and what is remembered."""
+
+    waiting: list[tuple[_Key, _Stored]]
     remembered: list[tuple[str, str, str, Kind]]
     counts: dict[Outcome, int] = {}
 
@@ -163,15 +187,18 @@ class KServe:
 
     def state(self) -> bytes:
         """Return what waits, what is remembered and what was counted, for `restore` after a restart."""
-        waiting = [(key, (w.half.kind, w.half.time, w.arrived, w.half.rows)) for key, w in self._waiting.items()]
+        waiting = [
+            (key, _Stored(w.half.kind, w.half.time, w.arrived, w.half.rows, w.half.id, w.half.version))
+            for key, w in self._waiting.items()
+        ]
         return msgspec.msgpack.encode((waiting, list(self._remembered), self.counts))
 
     def restore(self, state: bytes) -> None:
         """Go on from a `state`."""
         stored = msgspec.msgpack.decode(state, type=_State)
         self._waiting = {
-            key: _Waiting(Half(key, kind, time, 1, rows), arrived)
-            for key, (kind, time, arrived, rows) in stored.waiting
+            key: _Waiting(Half(key, half.kind, half.time, 1, half.rows, half.id, half.version), half.arrived)
+            for key, half in stored.waiting
         }
         self._waiting_bytes = sum(waiting.half.size for waiting in self._waiting.values())
         self._remembered = dict.fromkeys(stored.remembered)
@@ -181,9 +208,7 @@ class KServe:
         """Return a half, None for a component that does not matter; raises Refused."""
         if isinstance(event, str):
             raise Refused(event)
-        kind = _KINDS.get(event.attributes["type"])
-        if kind is None:
-            raise Refused("unknown_cloud_event_type")
+        kind = _KINDS[event.attributes["type"]]
         service, namespace = event.attributes["inferenceservicename"], event.attributes.get("namespace", "")
         mappings = self._settings.models
         mapping = mappings.get(f"{namespace}/{service}") or mappings.get(service) or _UNMAPPED
@@ -200,7 +225,16 @@ class KServe:
         else:
             profiles = as_profiles(self._profiles[model])
             rows = _response(event.data, mapping, profiles.of(key[1]) or profiles.newest)
-        return Half(key, kind, event.attributes.get("time"), number, [_encode(row) for row in rows])
+        members = event.data if isinstance(event.data, dict) else {}
+        return Half(
+            key,
+            kind,
+            event.attributes.get("time"),
+            number,
+            [_encode(row) for row in rows],
+            _name_in(members, "id"),
+            _name_in(members, "model_version"),
+        )
 
     def _join(self, half: Half, arrived: float, made: Translated) -> None:
         key = half.key
@@ -217,7 +251,7 @@ class KServe:
         other = self._stop_waiting(key)
         request, response = (half, other) if half.kind == "request" else (other, half)
         joined = [_merged(asked, answered) for asked, answered in zip(request.rows, response.rows, strict=True)]
-        _give(key, request.time or response.time, joined, half.number, made)
+        _give(response, request, joined, half.number, made)
         self.counts["joined"] += 2
 
     def _wait(self, half: Half, arrived: float, made: Translated) -> None:
@@ -234,7 +268,7 @@ class KServe:
 
     def _give_alone(self, key: _Key, outcome: Outcome, number: int, made: Translated) -> None:
         half = self._stop_waiting(key)
-        _give(key, half.time, half.rows, number, made)
+        _give(half, half, half.rows, number, made)
         self.counts[outcome] += 1
 
     def _stop_waiting(self, key: _Key) -> Half:
@@ -253,15 +287,33 @@ def _merged(first: bytes, second: bytes) -> bytes:
     return first[:-1] + b"," + second[1:]
 
 
-def _give(key: _Key, time: str | None, rows: Sequence[bytes], number: int, made: Translated) -> None:
-    """Turn rows into lines. A single row keeps the CloudEvent's id, several have `id/0`, `id/1`, …."""
-    model, version, identifier = key
+def _give(first: Half, second: Half, rows: Sequence[bytes], number: int, made: Translated) -> None:
+    """Turn the rows of one or both halves into lines. A single row keeps the id, several have `id/0`, `id/1`, …."""
+    model, version, identifier = first.key
+    identifier = first.id or second.id or identifier
+    if version == DEFAULT_VERSION:
+        version = first.version or second.version or version
+    time = second.time or first.time
     for row, members in enumerate(rows):
         event = {"model": model, "version": version, "id": identifier if len(rows) == 1 else f"{identifier}/{row}"}
         if time is not None:
             event["ts"] = time
         made.lines.append(_merged(msgspec.json.encode(event), members))
         made.origins.append(number)
+
+
+def _name_in(payload: Mapping[str, Any], member: str) -> str | None:
+    """Return a member of a V2 payload that names something, None where it does not."""
+    value = payload.get(member)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if not isinstance(value, str):
+        return canonical(value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON may escape half a surrogate pair
+        return None
+    return value or None
 
 
 class _CloudEvent(NamedTuple):
@@ -303,6 +355,8 @@ def _structured(event: Any) -> _CloudEvent:
 
 
 def _checked(attributes: Mapping[str, str], data: Any) -> _CloudEvent:
+    if attributes.get("type") and attributes["type"] not in _KINDS:
+        raise Refused("unknown_cloud_event_type")
     if not all(attributes.get(name) for name in ("id", "type", "inferenceservicename")) or data is None:
         raise Refused("bad_cloud_event")
     try:
@@ -423,7 +477,68 @@ def _parse(data: bytes | str) -> Any:
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
+            if isinstance(data, bytes) and (payload := _with_binary_tensors(data)) is not None:
+                return payload
             raise Refused("malformed_json") from None
+
+
+def _with_binary_tensors(data: bytes) -> dict[str, Any] | None:
+    """Return a V2 payload whose tensors follow its JSON (the protocol's binary data extension), None of anything else.
+
+    Raises Refused where the tensors do not fit what the JSON says of them.
+    """
+    try:
+        _, end = json.JSONDecoder().raw_decode(data.decode("latin-1"))  # of one character a byte
+        payload = json.loads(data[:end])
+    except (ValueError, RecursionError):
+        return None
+    tensors = [
+        tensor
+        for member in ("inputs", "outputs")
+        for tensor in _list_in(payload, member)
+        if isinstance(tensor, dict) and isinstance(tensor.get("parameters"), dict)
+    ]
+    sized = [tensor for tensor in tensors if type(tensor["parameters"].get("binary_data_size")) is int]
+    if not sized:
+        return None
+    for tensor in sized:
+        size = tensor["parameters"]["binary_data_size"]
+        if not 0 <= size <= len(data) - end:
+            raise Refused("bad_payload")
+        tensor["data"] = _binary(str(tensor.get("datatype")), data[end : end + size])
+        end += size
+    if end != len(data):
+        raise Refused("bad_payload")
+    return payload  # type: ignore[no-any-return]
+
+
+def _list_in(payload: Any, member: str) -> list[Any]:
+    value = payload.get(member) if isinstance(payload, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def _binary(datatype: str, data: bytes) -> list[Any]:
+    """Return the values of a binary tensor; raises Refused."""
+    try:
+        if datatype == "BYTES":
+            return list(_texts(data))
+        if datatype == "BF16":  # the upper half of a FP32
+            halves = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+            return list(halves.view(np.float32).tolist())
+        values: list[Any] = np.frombuffer(data, _DTYPES[datatype]).tolist()
+    except (KeyError, ValueError):
+        raise Refused("bad_payload") from None
+    return values
+
+
+def _texts(data: bytes) -> Iterator[str]:
+    """Yield texts, each after its length in four bytes; raises ValueError."""
+    while data:
+        end = 4 + int.from_bytes(data[:4], "little")
+        if end > len(data):
+            raise ValueError("cut short")
+        yield data[4:end].decode()
+        data = data[end:]
 
 
 def _encode(event: _Row) -> bytes:

@@ -1,11 +1,17 @@
 """From what a source pulled to NDJSON that the intake takes line by line, so that no event can spoil its neighbours."""
 
 import json
+import re
 
 import msgspec
 
+from mlops_exporter.events.decoder import FRAME
+
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longest event. A longer one is refused unread."""
+
+_FRAME_BYTES = 5
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # no JSON has these
 
 MALFORMED = b"?"
 """A line that the intake counts as `malformed_json`: it stands for what cannot be handed over as it is."""
@@ -14,9 +20,14 @@ MALFORMED = b"?"
 def lines_of(value: bytes) -> list[bytes]:
     """Return the events of a message, one line each: one object, a JSON array of them, or NDJSON.
 
-    What is no JSON yields one line that the intake refuses. No line begins with a bracket: a body that did would be
-    read as one array.
+    What is no JSON yields one line that the intake refuses, also where it has line ends: they are none of binary data.
+    No line begins with a bracket: a body that did would be read as one array. JSON behind the frame of a schema
+    registry (a zero and the four bytes of the schema's id) is read.
     """
+    if value.startswith(FRAME):
+        value = value[_FRAME_BYTES:]
+        if not value.lstrip().startswith((b"{", b"[")):
+            return [FRAME]
     value = value.strip()
     if not value or len(value) > MAX_LINE_BYTES:
         return [MALFORMED]
@@ -24,6 +35,8 @@ def lines_of(value: bytes) -> list[bytes]:
         return _elements(value)
     if b"\n" not in value:
         return [value]
+    if not _is_text(value):
+        return [MALFORMED]
     if value.startswith(b"{") and not value[: value.index(b"\n")].rstrip().endswith(b"}") and _is_json(value):
         return [_on_one_line(value)]
     return [event for line in value.split(b"\n") if line.strip() for event in lines_of(line)]
@@ -42,6 +55,19 @@ def _elements(value: bytes) -> list[bytes]:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return [MALFORMED]
     return [MALFORMED if element.startswith(b"[") else _on_one_line(element) for element in map(bytes, elements)]
+
+
+def _is_text(value: bytes) -> bool:
+    """Whether a message may be lines of text: one that begins as JSON does is read as leniently as any."""
+    if _BINARY.search(value):
+        return False
+    if value.startswith((b"{", b"[")):
+        return True
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_json(value: bytes) -> bool:

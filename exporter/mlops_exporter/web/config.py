@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from mlops_exporter.settings.document import ConfigError, Document, Settings
-from mlops_exporter.settings.durations import Duration
 
 ClientAuth = Literal[
     "NoClientCert", "RequestClientCert", "RequireAnyClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"
@@ -45,7 +44,47 @@ _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
 _MAX_BCRYPT_COST = 16  # four seconds for one login
 
 
-class TlsSettings(Settings):
+_GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|μs|ms|s|m|h))+")
+_GO_PART = re.compile(r"([0-9.]+)(ns|us|µs|μs|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _go_duration(value: object) -> object:
+    """Return the seconds of a duration as Go writes it, such as `100us`, `1.5s` or `1m30s`."""
+    if value in (0, "0"):
+        return 0.0
+    if not isinstance(value, str) or not _GO_DURATION.fullmatch(value):
+        raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 50ms, 1.5s or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in _GO_PART.findall(value))
+
+
+def _text(value: object) -> object:
+    """Return a number or boolean as the text that it is in the file, as Go's YAML does where text is meant."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _text_or_none(value: object) -> object:
+    return "" if value is None else _text(value)
+
+
+GoDuration = Annotated[float, BeforeValidator(_go_duration)]
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+class _Section(Settings):
+    """A mapping in which null and, for a text, an empty one say nothing: templates write such."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, content: object) -> object:
+        if not isinstance(content, dict):
+            return content
+        return {name: value for name, value in content.items() if value is not None and value != ""}
+
+
+class TlsSettings(_Section):
     """`tls_server_config`. Paths are relative to the file."""
 
     cert: str | None = None
@@ -55,7 +94,7 @@ class TlsSettings(Settings):
     key_file: Path | None = None
     client_ca_file: Path | None = None
     client_auth_type: ClientAuth = "NoClientCert"
-    client_allowed_sans: list[str] = []
+    client_allowed_sans: list[Text] = []
     min_version: TlsVersion = "TLS12"
     max_version: TlsVersion = "TLS13"
     cipher_suites: list[str] = []
@@ -113,14 +152,11 @@ class TlsSettings(Settings):
 
     def _client_certificates_fit(self) -> "TlsSettings":
         has_ca = self.client_ca is not None or self.client_ca_file is not None
-        verifies = self.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
         if has_ca and self.client_auth_type == "NoClientCert":
             raise ValueError(
                 "a client CA is given, but client_auth_type is NoClientCert: write RequireAndVerifyClientCert"
             )
-        if verifies and not has_ca:
-            raise ValueError(f"{self.client_auth_type} needs client_ca_file or client_ca to verify against")
-        if self.client_allowed_sans and not self.client_auth_type.startswith("Require"):
+        if self.client_allowed_sans and self.client_auth_type in ("NoClientCert", "RequestClientCert"):
             raise ValueError(
                 "client_allowed_sans needs a client that must show a certificate: "
                 "write client_auth_type: RequireAndVerifyClientCert"
@@ -133,11 +169,11 @@ class TlsSettings(Settings):
         return self.model_copy(update={name: directory / file for name, file in files.items() if file is not None})
 
 
-class HttpSettings(Settings):
+class HttpSettings(_Section):
     """`http_server_config`."""
 
     http2: Literal[False] = False
-    headers: dict[str, str] = {}
+    headers: dict[str, Annotated[str, BeforeValidator(_text_or_none)]] = {}
 
     @field_validator("http2", mode="before")
     @classmethod
@@ -159,10 +195,10 @@ class HttpSettings(Settings):
         return {name: value for name, value in headers.items() if value}
 
 
-class RateLimit(Settings):
-    """`rate_limit`: one request per `interval`, and up to `burst` at once; 0s switches it off."""
+class RateLimit(_Section):
+    """`rate_limit`: one request per `interval`, and up to `burst` at once; 0 switches it off."""
 
-    interval: Duration = 0.0
+    interval: GoDuration = 0.0
     burst: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -177,12 +213,12 @@ class WebConfig(Settings):
 
     tls_server_config: TlsSettings | None = None
     http_server_config: HttpSettings = HttpSettings()
-    basic_auth_users: dict[str, SecretStr] = {}
+    basic_auth_users: dict[Text, SecretStr] = {}
     rate_limit: RateLimit = RateLimit()
 
     @field_validator("tls_server_config", mode="before")
     @classmethod
-    def _empty_is_absent(cls, value: object) -> object:
+    def _nothing_is_absent(cls, value: object) -> object:
         return None if value == {} else value
 
     @field_validator("http_server_config", "basic_auth_users", "rate_limit", mode="before")
@@ -208,7 +244,7 @@ class WebConfig(Settings):
 
 def read(path: Path) -> WebConfig:
     """Read and validate a web configuration; raises ConfigError with all faults, without any secret."""
-    if path.is_file() and not path.read_bytes().strip():
+    if path.is_file() and not _says_something(path.read_bytes()):
         return WebConfig()
     document = Document.read(path, example="keys such as tls_server_config", secret=_SECRET_KEYS)
     faults = document.duplicate_keys()
@@ -221,3 +257,9 @@ def read(path: Path) -> WebConfig:
     if config.tls_server_config is None:
         return config
     return config.model_copy(update={"tls_server_config": config.tls_server_config.within(path.parent)})
+
+
+def _says_something(text: bytes) -> bool:
+    """Tell whether there is more than blank lines, comments and marks of a document."""
+    lines = (line.strip() for line in text.splitlines())
+    return any(line and not line.startswith(b"#") and line not in (b"---", b"...") for line in lines)

@@ -1,5 +1,6 @@
 """TLS as the web configuration asks for it, made anew when one of its files changes."""
 
+import ipaddress
 import logging
 import ssl
 import tempfile
@@ -38,24 +39,39 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     client shows.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[settings.min_version]
-    context.maximum_version = _VERSIONS[settings.max_version]
+    for key, version in (("min_version", settings.min_version), ("max_version", settings.max_version)):
+        with _supported(key, version):
+            setattr(context, key.replace("_", "imum_"), _VERSIONS[version])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if not settings.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
     suites = [CIPHER_SUITES[suite] for suite in settings.cipher_suites if suite in CIPHER_SUITES]
-    context.set_ciphers(":".join(suites) if suites else "ECDHE+AESGCM:ECDHE+CHACHA20")
+    with _supported("cipher_suites", ", ".join(settings.cipher_suites) or "ECDHE"):
+        context.set_ciphers(":".join(suites) if suites else "ECDHE+AESGCM:ECDHE+CHACHA20")
     for curve in settings.curve_preferences:
-        context.set_ecdh_curve(_CURVES[curve])
+        with _supported("curve_preferences", curve):
+            context.set_ecdh_curve(_CURVES[curve])
     _load_certificate(context, settings)
     _load_client_ca(context, settings)
     context.verify_mode = _VERIFY_MODES[settings.client_auth_type]
     if settings.client_auth_type in _UNVERIFIED:
         _accept_any(context)
     if settings.client_allowed_sans:
-        context.sslobject_class = _checking(frozenset(settings.client_allowed_sans))
+        context.sslobject_class = _checking(frozenset(map(_comparable, settings.client_allowed_sans)))
     return context
+
+
+@contextmanager
+def _supported(key: str, value: str) -> Iterator[None]:
+    """Turn what this Python's OpenSSL cannot do into a ConfigError that names the key."""
+    try:
+        yield
+    except (ssl.SSLError, ValueError, TypeError) as error:
+        raise ConfigError(
+            [f"tls_server_config.{key}: {value} is not supported by this {ssl.OPENSSL_VERSION} and Python: {error}; "
+             "name another, or leave the key out"]
+        ) from None  # fmt: skip
 
 
 class ReloadingContext(ssl.SSLContext):
@@ -129,6 +145,8 @@ def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
 
 def _load_client_ca(context: ssl.SSLContext, settings: TlsSettings) -> None:
     if settings.client_ca_file is None and settings.client_ca is None:
+        if settings.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert"):
+            context.load_default_certs(ssl.Purpose.CLIENT_AUTH)  # as Go does, which takes the system's authorities
         return
     _readable("client_ca_file", settings.client_ca_file)
     where = settings.client_ca_file or "client_ca"
@@ -175,12 +193,22 @@ def _checking(allowed: frozenset[str]) -> type[ssl.SSLObject]:
     class Checked(ssl.SSLObject):
         def do_handshake(self) -> None:
             super().do_handshake()
-            certificate: Any = self.getpeercert() or {}
-            names = {value for _, value in certificate.get("subjectAltName", ())}
+            certificate: Any = self.getpeercert()
+            if not certificate and self.context.verify_mode != ssl.CERT_REQUIRED:
+                return
+            names = {_comparable(value) for _, value in (certificate or {}).get("subjectAltName", ())}
             if names.isdisjoint(allowed):
                 raise ssl.SSLCertVerificationError("could not find an allowed SAN in the client certificate")
 
     return Checked
+
+
+def _comparable(name: str) -> str:
+    """Return a subject alternative name; an IP address in one form, since it has many."""
+    try:
+        return str(ipaddress.ip_address(name.strip()))
+    except ValueError:
+        return name
 
 
 def _accept_any(context: ssl.SSLContext) -> None:
