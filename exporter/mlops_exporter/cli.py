@@ -1,6 +1,7 @@
 """The command line: `mlops-exporter COMMAND`. Every flag of `run` has a twin in the environment."""
 
 import argparse
+import csv
 import functools
 import glob
 import json
@@ -24,7 +25,7 @@ from mlops_exporter.doctor.examination import Subject, examine
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.ingest.store import StoreError
 from mlops_exporter.lifecycle import receiver
-from mlops_exporter.logs import Notice
+from mlops_exporter.logs import Notice, escaped
 from mlops_exporter.profile import show
 from mlops_exporter.profile.profile import ProfileError, load, save
 from mlops_exporter.profiling.errors import BuildError
@@ -35,11 +36,12 @@ from mlops_exporter.service import configuration as config
 from mlops_exporter.service.bundle import BundleError
 from mlops_exporter.service.healthcheck import Access
 from mlops_exporter.settings.config import Config
-from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.settings.document import ConfigError, Document
 from mlops_exporter.settings.durations import format_duration, parse_duration
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import needs_pyarrow
 from mlops_exporter.tables.progress import Progress
+from mlops_exporter.tables.reading import Reading
 from mlops_exporter.web import config as web_config
 from mlops_exporter.web.server import ListenError
 from mlops_exporter.web.tls import server_context
@@ -169,6 +171,7 @@ def _profile_build(options: argparse.Namespace) -> int:
     from mlops_exporter.judging.drift import fitted_thresholds
     from mlops_exporter.profiling.build import Request, build  # which needs it, and is slow to load
 
+    _refuse_overwriting(options.output, options.data)
     scores = options.scores if options.score is None else {"positive": options.score}
     profile, notes = build(
         Request(
@@ -186,15 +189,33 @@ def _profile_build(options: argparse.Namespace) -> int:
             importances=options.importances,
             bins=options.bins,
             model_version=options.model_version,
+            types=_column_types(options.columns),
+            reading=Reading(("", *options.missing), options.delimiter, options.decimal, options.encoding),
         ),
         Progress().tell,
     )
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {escaped(note)}", file=sys.stderr)
     profile.thresholds = fitted_thresholds(profile)
     save(profile, options.output)
     print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features; profile show prints it")
     return 0
+
+
+def _column_types(path: Path | None) -> dict[str, Any]:
+    from mlops_exporter.profiling.inference import check_types
+
+    if path is None:
+        return {}
+    return dict(check_types(Document.read(path, example="a type for each column, such as zip: categorical").content))
+
+
+def _refuse_overwriting(output: Path, sources: Sequence[str | Path]) -> None:
+    """Raise BuildError where what is to be written is what is to be read."""
+    for pattern in sources:
+        for source in [Path(name) for name in glob.glob(str(pattern), recursive=True)]:  # noqa: PTH207
+            if output.exists() and source.exists() and output.samefile(source):
+                raise BuildError(f"--output: {output} is what is read; name another file")
 
 
 def _profile_show(options: argparse.Namespace) -> int:
@@ -245,6 +266,7 @@ def _replay(options: argparse.Namespace) -> int:
     paths = [Path(path) for pattern in options.events for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     if not paths:
         raise ReplayError(f"no file matches {', '.join(options.events)}")
+    _refuse_overwriting(options.output, options.events)
     labels = {"job": "mlops-exporter", "instance": "replay", **dict(options.label)}
     done = replay(ReplayRequest(paths, options.output, options.step, options.lateness, labels), settings, profiles)
     for reason, count in done.refused.items():
@@ -450,6 +472,22 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--categorical", type=_names, default=(), metavar="A,B", help="features whose numbers are codes"
     )
+    parser.add_argument(
+        "--columns",
+        type=Path,
+        metavar="FILE",
+        help="YAML file with the types of columns, as in `zip: categorical`: numeric, categorical or exclude",
+    )
+    parser.add_argument(
+        "--missing",
+        type=_names,
+        default=(),
+        metavar="A,B",
+        help="texts that mean a missing value, here and in events, such as NA; an empty cell always does",
+    )
+    parser.add_argument("--delimiter", type=_character, help="what parts the cells of CSV (default: a comma)")
+    parser.add_argument("--decimal", choices=[".", ","], default=".", help="decimal mark of CSV (default: .)")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of CSV, such as latin-1 (default: utf-8)")
     parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
     parser.add_argument(
         "--importances",
@@ -525,7 +563,16 @@ def _speed(text: str) -> float:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Return names parted by commas; one with a comma in it stands in double quotes."""
+    row = next(csv.reader([text], skipinitialspace=True), [""])
+    return tuple(name.strip() for name in row if name.strip())
+
+
+def _character(text: str) -> str:
+    found = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write one character, or tab")
+    return found
 
 
 def _class_columns(text: str) -> dict[str, str]:

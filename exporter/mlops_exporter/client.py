@@ -37,6 +37,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between tries, doubling
 _COMPRESSED_FROM = 1024  # bytes
 _BODY_BYTES = 1024 * 1024
 _WARNING_SECONDS = 60.0
+_DIMENSIONS = 4  # of an array that may hold a single value
 _READ_BYTES = 1024 * 1024  # of a request or response that a middleware reads
 
 _log = logging.getLogger("mlops_exporter.client")
@@ -468,11 +469,13 @@ def _scalar(value: Any) -> Any:
         value = value.to_list()
     elif hasattr(value, "tolist"):
         value = value.tolist()
-    while isinstance(value, (list, tuple)):
+    for _ in range(_DIMENSIONS):
+        if not isinstance(value, (list, tuple)):
+            return value
         if len(value) != 1:
             raise ValueError(f"{len(value)} values are not one")
         value = value[0]
-    return value
+    raise ValueError("lists in lists are not one value")
 
 
 def _name(name: Any) -> str:

@@ -145,6 +145,7 @@ def test_nothing_that_it_is_given_raises(sink: tuple[str, Events]) -> None:
     members = ("id", "features", "prediction", "score", "scores", "label", "groups", "latency_seconds", "error")
     recursive: list[Any] = []
     recursive.append(recursive)
+    value: Any
     with Monitor(url, model="credit") as monitor:
         for value in (Vicious(), {"a": Vicious()}, recursive, {1: {2: recursive}}, b"\xff", "\ud800", {}, [], 1j):
             for member in (*members, "model", "version", "ts"):

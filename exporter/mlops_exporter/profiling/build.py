@@ -33,6 +33,7 @@ from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, Task
 from mlops_exporter.profile.values import Codes, canonical, probabilities
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.fit import EmbeddingFit, Fit
+from mlops_exporter.profiling.inference import LEAST_ROWS, ColumnType, features_of, foretellers, remark
 from mlops_exporter.profiling.survey import SEED, Column, chooses, misjudged, survey
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.files import File, names_of
@@ -45,6 +46,7 @@ LARGEST = 1e150
 
 _SCORE_BINS = 256
 _LARGEST_LOG_ODDS = 16.0
+_PERFECT = ("roc_auc", "accuracy", "r2")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -70,6 +72,8 @@ class Request:
     importances: dict[str, float] = field(default_factory=dict)
     bins: int = 10
     model_version: str = "default"
+    types: dict[str, ColumnType] = field(default_factory=dict)
+    """Types of columns, where they are not to be inferred."""
     reading: Reading = DEFAULT
     """How cells are read; what is missing here is missing in events, too."""
 
@@ -82,7 +86,8 @@ class Request:
     def named_columns(self) -> set[str]:
         """Columns whose numbers are names of classes or categories."""
         outcomes = () if self.task == "regression" else (self.label, self.prediction)
-        return {name for name in (*self.categorical, *self.groups, *outcomes) if name is not None}
+        typed = [name for name, type_ in self.types.items() if type_ == "categorical"]
+        return {name for name in (*self.categorical, *typed, *self.groups, *outcomes) if name is not None}
 
 
 def build(request: Request, told: Callable[[int, int | None], None] | None = None) -> tuple[Profile, list[str]]:
@@ -167,6 +172,7 @@ def _survey(request: Request, table: Table, spool: Spool, progress: _Progress | 
         "--exclude": request.exclude,
         "--categorical": request.categorical,
         "--groups": request.groups,
+        "--columns": tuple(request.types),
     }
     for flag, names in wanted.items():
         for column in names:
@@ -212,29 +218,36 @@ def _build(request: Request, table: Table, columns: dict[str, Column], passes: _
             profile.score = _numeric(next(iter(request.scores.values())), scores[0], request.bins)
     if profile.prediction is None and classes and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
-    _count(request, profile, {name: columns[name] for name in names}, passes, typed=table.typed)
+    notes += _count(request, profile, {name: columns[name] for name in names}, passes, typed=table.typed)
+    notes += _too_good(profile)
     return profile, notes
 
 
+def _too_good(profile: Profile) -> list[str]:
+    """Return what is to be said of a performance that no model has on rows that it has not seen."""
+    found = [
+        f"{name} {profile.performance[name]:.4g}" for name in _PERFECT if profile.performance.get(name, 0) >= 0.999
+    ]
+    if not found or profile.rows < LEAST_ROWS:
+        return []
+    return [
+        f"the reference performance is too good to be true ({', '.join(found)}): build the profile from rows that the "
+        "model was not trained on, or it will fail its benchmarks in the first hour"
+    ]
+
+
 def _feature_names(request: Request, columns: dict[str, Column], notes: list[str]) -> list[str]:
-    """Return the features, in the order of the file unless named."""
+    """Return the features, in the order of the file unless named; `notes` gains what is worth saying of them."""
+    said = {*request.categorical, *request.features, *request.types}
+    excluded = [*request.exclude, *(name for name, type_ in request.types.items() if type_ == "exclude")]
     if request.features:
-        names = [name for name in request.features if name not in request.exclude]
+        names = [name for name in request.features if name not in excluded]
+        if empty := [name for name in names if columns[name].is_empty]:
+            raise BuildError(f"--features: no value at all in {', '.join(empty)}; leave them out")
     else:
-        others = {request.label, request.prediction, *request.scores.values(), *request.groups, *request.exclude}
-        names = []
-        for name, column in columns.items():
-            if name in others:
-                continue
-            if not name:
-                notes.append("a column without a name, such as an index of rows, is left out")
-            elif column.looks_like_identifiers and name not in request.categorical:
-                notes.append(f"{name}: left out, since nearly every row has another text; --features would keep it")
-            else:
-                names.append(name)
-    for name in names:
-        if columns[name].is_empty:
-            raise BuildError(f"{name}: has no value at all; leave it out with --exclude {name}")
+        others = {request.label, request.prediction, *request.scores.values(), *request.groups, *excluded}
+        names = features_of(columns, others, said, notes)
+    notes += remark(names, columns, said)
     return names
 
 
@@ -271,11 +284,12 @@ def _classes(request: Request, columns: dict[str, Column]) -> list[str]:
 
 
 def _variable(name: str, column: Column, request: Request) -> Variable:
-    return (
-        _numeric(name, column, request.bins)
-        if column.is_numeric and name not in request.categorical
-        else _categorical(column)
-    )
+    if request.types.get(name) == "numeric":
+        if not column.numbers:
+            raise BuildError(f"--columns: {name}: said to be numeric, but has no number")
+        return _numeric(name, column, request.bins)
+    named = name in request.categorical or request.types.get(name) == "categorical"
+    return _numeric(name, column, request.bins) if column.is_numeric and not named else _categorical(column)
 
 
 def _outcome(columns: dict[str, Column], name: str | None, classes: list[str], bins: int) -> Variable | None:
@@ -330,11 +344,12 @@ def score_edges(sample: Floats) -> list[float]:
 
 def _count(
     request: Request, profile: Profile, columns: dict[str, Column], passes: Iterable[Any], *, typed: bool
-) -> None:
+) -> list[str]:
     """Go through the table again, count it into a ledger, and take counts and performance from there.
 
-    `columns` are those of the features.
+    `columns` are those of the features. Returns notes.
     """
+    notes: list[str] = []
     layout = Layout(profile)
     ledger = layout.zeros()
     fit = Fit(profile, layout.numeric, layout.categorical)
@@ -395,6 +410,8 @@ def _count(
         for name, embedding in embedding_fits.items():
             if name in present:
                 embedding.add(cells.vectors(present[name], columns[name].dimensions))
+        if not rows - n:  # the first block says enough
+            notes = _suspicions(layout, numeric, codes, labels, outputs.prediction)
         layout.count_features(ledger, numeric, codes)
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
@@ -413,6 +430,21 @@ def _count(
     _measure(profile, layout, ledger)
     fit.finish(request.importances)
     profile.embeddings = {name: embedding.finish() for name, embedding in embedding_fits.items()}
+    return notes
+
+
+def _suspicions(layout: Layout, numeric: Floats, codes: Ints, labels: Floats, predictions: Floats) -> list[str]:
+    """Return which features tell the label, or what the model says, all by themselves."""
+    values = [*numeric, *codes]
+    classes = len(layout.profile.classes)
+    notes = []
+    for what, outcome in (("the label", labels), ("the model's prediction", predictions)):
+        if found := foretellers(layout.feature_names, values, outcome, classes=classes):
+            notes.append(
+                f"{', '.join(found)}: tells {what} all by itself; where it is an outcome of the model, or not known "
+                "when the model is asked, name its role or --exclude it"
+            )
+    return notes
 
 
 def _probabilities(scores: Floats, rows: int) -> Floats:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlops_exporter.tables import cells
@@ -35,6 +36,7 @@ _TRACKED_CATEGORIES = 10_000
 """Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
 
 _NUMERIC_SHARE = 0.95
+_MARKERS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "null", "NULL", "None", "none")
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +60,16 @@ class Column:
         self._values: list[Floats] = []
         self._sampled = 0
         self._largest_key = 1.0
+        self.missing = 0
+        self.markers: Counter[str] = Counter()
+        """How many cells say what elsewhere means a missing value, and here does not."""
+        self.leading_zeros = 0
+        self.temporal = False
+        """Whether cells are dates or times."""
+        self.whole = True
+        """Whether all numbers are whole."""
+        self._last = math.nan
+        self._rising = self._falling = True
         self.half = False
         """Whether they came in half precision."""
         self.vectors = np.zeros((3, 0))
@@ -76,6 +88,9 @@ class Column:
         if cells.is_vector(column.type):
             self._add_vectors(column)
         self.half |= pa.types.is_float16(column.type)
+        self.temporal |= pa.types.is_temporal(column.type)
+        if cells.is_text(column.type):
+            self._look_at_texts(column)
         numbers = cells.numbers(column, typed=typed)
         self.rows += len(numbers)
         finite = np.isfinite(numbers)
@@ -84,6 +99,7 @@ class Column:
         else:
             values, keys_of_numbers = numbers[finite], keys[finite]
             texts = int(np.count_nonzero(np.isinf(numbers)))
+        self.missing += int(np.count_nonzero(np.isnan(numbers)))
         self.texts += texts
         by_name = named or not _mostly(len(values), texts) or not len(values)
         if by_name:
@@ -115,7 +131,23 @@ class Column:
                 self._candidates[name] += candidates
         self._categorised = self.rows
 
+    def _look_at_texts(self, column: Any) -> None:
+        """Count texts that say what means a missing value elsewhere, and numbers that are codes."""
+        column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        marked = column.filter(pc.is_in(column, pa.array(_MARKERS, column.type)))
+        for pair in pc.value_counts(marked).to_pylist() if len(marked) else ():
+            self.markers[pair["values"]] += pair["counts"]
+        zeros = pc.match_substring_regex(column, "^[+-]?0[0-9]+$")
+        self.leading_zeros += pc.sum(zeros).as_py() or 0
+
     def _add_numbers(self, values: Floats, keys: Floats) -> None:
+        self.whole = self.whole and bool(np.all(values == np.floor(values)))
+        if self._rising or self._falling:
+            before = np.concatenate([[self._last], values[:-1]])
+            later = ~np.isnan(before)
+            self._rising = self._rising and bool(np.all(values[later] > before[later]))
+            self._falling = self._falling and bool(np.all(values[later] < before[later]))
+            self._last = float(values[-1])
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
         # Mean and squared deviations of the union (Chan, Golub and LeVeque 1983, Am. Stat. 37(3)).
@@ -168,8 +200,24 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether nearly all present cells are numbers."""
-        return self.numbers > 0 and _mostly(self.numbers, self.texts)
+        """Whether nearly all present cells are numbers, and no codes."""
+        marked = sum(count for text, count in self.markers.items() if text.lower() != "nan")
+        return self.numbers > 0 and not self.leading_zeros and _mostly(self.numbers, max(self.texts - marked, 0))
+
+    @property
+    def monotone(self) -> bool:
+        """Whether every number is above, or every one below, that of the row before."""
+        return self._rising or self._falling
+
+    @property
+    def all_distinct(self) -> bool:
+        """Whether no two numbers are equal, in the sample."""
+        return len(np.unique(self.sample)) == len(self.sample)
+
+    @property
+    def mostly_distinct(self) -> bool:
+        """Whether more than half of the numbers are the first of their kind, in the sample."""
+        return 2 * len(np.unique(self.sample)) > len(self.sample)
 
     @property
     def is_empty(self) -> bool:
@@ -209,7 +257,11 @@ def survey(
 
 def misjudged(columns: dict[str, Column]) -> set[str]:
     """Return the columns that are categories although some blocks looked like numbers."""
-    return {name for name, column in columns.items() if column.unnamed and column.texts and not column.is_numeric}
+    return {
+        name
+        for name, column in columns.items()
+        if column.unnamed and (column.texts or column.leading_zeros) and not column.is_numeric
+    }
 
 
 def chooses(keys: Floats) -> NDArray[np.bool_]:
