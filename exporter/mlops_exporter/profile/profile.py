@@ -84,6 +84,11 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         """Twelve hexadecimal digits that change with anything that changes a bin, a count or a reference value."""
         content = msgspec.to_builtins(msgspec.structs.replace(self, provenance=Provenance("", "", "", "", "")))
         del content["thresholds"]  # they follow from the rest
+        if self.missing == list(MISSING_TEXTS):  # as in profiles from before it could be chosen
+            del content["missing"]
+        for variable in (*content["features"].values(), content["score"], content["prediction"], content["label"]):
+            if variable is not None and variable.get("precision") == "double":
+                del variable["precision"]
         return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
 
     def validate(self) -> None:
