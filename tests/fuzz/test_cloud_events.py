@@ -94,7 +94,7 @@ def test_any_cloud_event_is_refused_or_becomes_events_that_the_decoder_reads() -
             decoded = decoder.decode(b"\n".join(made.lines), NOW + number)
             lines += len(made.lines)
             accepted += decoded.accepted
-            assert decoded.accepted + len(decoded.refused) == len(made.lines)
+            assert decoded.accepted + decoded.refused.total == len(made.lines)
             assert "malformed_json" not in {reason for _, reason in decoded.refused}
         assert adapter.waiting <= 50
         restored = KServe(settings, profiles())

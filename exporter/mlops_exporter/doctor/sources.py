@@ -10,7 +10,6 @@ import os
 import re
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,10 +77,10 @@ def trial(name: str, body: bytes, settings: Config, profiles: dict[str, Profiles
     """Yield what would become of the events in a body, and whether they carry the features of their models."""
     models = [Model(model, profiles[model.name], settings.limits) for model in settings.models]
     decoded = Decoder([schema for model in models for schema in model.schemas]).decode(body, time.time())
-    total = decoded.accepted + len(decoded.refused)
+    total = decoded.accepted + decoded.refused.total
     if not total:
         return
-    for reason, count in Counter(reason for _, reason in decoded.refused).most_common(3):
+    for reason, count in decoded.refused.counts.most_common(3):
         share = f"{name}: {count} of {total} events looked at would be refused as {reason}"
         found = problem if not decoded.accepted else warning
         yield found(AREA, share, refusal(reason, settings))

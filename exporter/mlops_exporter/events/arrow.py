@@ -16,7 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features
-from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
+from mlops_exporter.events.reasons import (
+    CLOCK_SKEW_SECONDS,
+    LONGEST_LATENCY,
+    MAX_ID_LENGTH,
+    Reason,
+    Refused,
+    TooManyEventsError,
+)
 from mlops_exporter.events.schema import DEFAULT_VERSION, Schema, numeric_groups, read_id, read_version, version_of
 from mlops_exporter.profile import arrays
 from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, valid
@@ -32,6 +39,8 @@ _ENVELOPE = frozenset(
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 
 # Absent, null and dictionary columns may claim any number of rows; these bound the memory that they can ask for.
+_ROWS_AT_ONCE = 4096
+
 _BYTES_PER_ROW = 4
 _FEATURES_PER_BYTE = 4
 
@@ -47,13 +56,22 @@ class _WrongTypeError(Exception):
 _UNREADABLE = (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error)
 
 
-def decode(body: bytes, schemas: Mapping[str, Mapping[str | None, Schema]], now: float, decoded: Decoded) -> None:
-    """Decode a stream into `decoded`; rows count from 1. `now` is Unix seconds; `schemas` are by model and version.
+def decode_steps(
+    body: bytes,
+    schemas: Mapping[str, Mapping[str | None, Schema]],
+    now: float,
+    decoded: Decoded,
+    limit: int | None = None,
+) -> Iterator[None]:
+    """Decode a stream into `decoded`, some rows at a time; rows count from 1.
 
+    `now` is Unix seconds; `schemas` are by model and version.
+
+    Raises TooManyEventsError for more than `limit` rows.
     Where the stream cannot be read on, that row is refused as `bad_arrow`; the record batches before it are taken.
     """
     features = max(len(schema.profile.features) for several in schemas.values() for schema in several.values())
-    limit = len(body) // max(_BYTES_PER_ROW, features // _FEATURES_PER_BYTE)
+    most = len(body) // max(_BYTES_PER_ROW, features // _FEATURES_PER_BYTE)
     batches: list[Any] = []
     rows = 0
     try:
@@ -61,18 +79,24 @@ def decode(body: bytes, schemas: Mapping[str, Mapping[str | None, Schema]], now:
         with pa.ipc.open_stream(body) as reader:
             for batch in reader:
                 batch.validate(full=True)
-                if rows + batch.num_rows > limit:
+                if rows + batch.num_rows > most:
                     raise _WrongTypeError
                 rows += batch.num_rows
                 batches.append(batch)
     except _UNREADABLE:
         decoded.refused.append((rows + 1, "bad_arrow"))
+    if limit is not None and rows > limit:
+        raise TooManyEventsError(limit)
     if rows:
         try:
             table = pa.Table.from_batches(batches).combine_chunks()
             columns = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
             constants = {key: value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
-            _take(columns, constants, np.arange(1, rows + 1), schemas, now, decoded)
+            for start in range(0, rows, _ROWS_AT_ONCE):
+                stop = min(start + _ROWS_AT_ONCE, rows)
+                part = {name: column.slice(start, stop - start) for name, column in columns.items()}
+                _take(part, constants, np.arange(start + 1, stop + 1), schemas, now, decoded)
+                yield
         except _UNREADABLE:
             decoded.refused.append((1, "bad_arrow"))
 

@@ -1,9 +1,10 @@
 """Events as columns: one list or array per field, for many events of one model at once."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from mlops_exporter.events.reasons import Reason
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+
+
+NAMED_REFUSALS = 100
+"""Refused events of a body that are told one by one; all are counted."""
 
 
 class Encoded(NamedTuple):
@@ -153,6 +158,39 @@ def by_schema(parts: Sequence[Columns]) -> Iterator[Columns]:
         yield Columns.joined([part for part in parts if part.schema == schema])
 
 
+class Refusals(list[tuple[int, Reason]]):
+    """Refused events as (line, reason): the first hundred, and all of them counted."""
+
+    def __init__(self, refusals: Iterable[tuple[int, Reason]] = ()) -> None:
+        super().__init__()
+        self.counts: Counter[Reason] = Counter()
+        self.extend(refusals)
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return self.counts.total()
+
+    def append(self, refusal: tuple[int, Reason]) -> None:
+        """Take in a refusal."""
+        if len(self) < NAMED_REFUSALS:
+            super().append(refusal)
+        self.counts[refusal[1]] += 1
+
+    def extend(self, refusals: Iterable[tuple[int, Reason]]) -> None:
+        """Take in refusals."""
+        if isinstance(refusals, Refusals):
+            super().extend(refusals[: max(NAMED_REFUSALS - len(self), 0)])
+            self.counts += refusals.counts
+        else:
+            for refusal in refusals:
+                self.append(refusal)
+
+    def __iadd__(self, refusals: Iterable[tuple[int, Reason]]) -> Self:  # type: ignore[override, misc]
+        self.extend(refusals)
+        return self
+
+
 @dataclass(slots=True)
 class Decoded:
     """The outcome of one body: valid events per model, in parts as they were decoded; (line, reason) of the others.
@@ -161,7 +199,7 @@ class Decoded:
     """
 
     parts: dict[str, list[Columns]] = field(default_factory=dict)
-    refused: list[tuple[int, Reason]] = field(default_factory=list)
+    refused: Refusals = field(default_factory=Refusals)
 
     @property
     def columns(self) -> dict[str, Columns]:

@@ -8,7 +8,7 @@ number where a category is expected, NaN) or finds the reason.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import compress
@@ -17,8 +17,9 @@ from typing import Annotated, Any, Union
 import msgspec
 import numpy as np
 
+from mlops_exporter.events.arrays import Elements
 from mlops_exporter.events.columns import Decoded
-from mlops_exporter.events.reasons import Refused
+from mlops_exporter.events.reasons import MAX_EVENT_BYTES, Refused, TooManyEventsError
 from mlops_exporter.events.schema import Schema, version_of
 
 CHUNK_BYTES = 256 * 1024
@@ -31,6 +32,12 @@ FRAME = b"\x00"
 """How a message begins that a client of a schema registry has framed; alone, it stands for one that holds no JSON."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+_STEP_EVENTS = 64
+"""Events decoded one by one between two pauses."""
+_TAKEN_EVENTS = 1024
+"""Such events that are turned to columns together."""
 
 
 class _Nobody(msgspec.Struct, tag_field="model", tag="\0nobody"):
@@ -73,105 +80,124 @@ class Decoder:
             pass
         return decoded
 
-    def decode_steps(self, body: bytes, now: float, decoded: Decoded) -> Iterator[None]:
-        """Decode into `decoded`, pausing after each chunk so that a caller can let others run."""
+    def decode_steps(self, body: bytes, now: float, decoded: Decoded, limit: int | None = None) -> Iterator[None]:
+        """Decode into `decoded`, pausing after each little so that a caller can let others run.
+
+        Raises TooManyEventsError for a body of more than `limit` events, before any is decoded.
+        """
         if body.startswith(ARROW_STREAM):
-            self._decode_arrow(body, now, decoded)
+            yield from self._decode_arrow(body, now, decoded, limit)
             return
         body = body.removeprefix(_BYTE_ORDER_MARK)
-        start = body.lstrip()[:1]
+        text = body.lstrip()
+        start = text[:1]
         if start == b"[":
-            events = self._array_elements(body)
-            if events is not None:
-                yield from self._decode_array(body, events, now, decoded)
+            elements = Elements(text, limit)
+            yield from elements.find()
+            _hold(elements.count, limit)
+            if elements.whole:
+                yield from self._decode_array(text, elements, now, decoded)
                 return
-        elif start == b"{" and self._decode_single(body, now, decoded):
+        elif start == b"{" and self._decode_single(text, now, decoded):
             return
+        _hold(body.count(b"\n") + (not body.endswith(b"\n")), limit)
         line = 1
         for chunk in _chunks(body):
-            line += self._decode_lines(chunk, line, now, decoded)
+            line += yield from self._decode_lines(chunk, line, now, decoded)
             yield
 
-    def _decode_arrow(self, body: bytes, now: float, decoded: Decoded) -> None:
+    def _decode_arrow(self, body: bytes, now: float, decoded: Decoded, limit: int | None) -> Iterator[None]:
         try:
             from mlops_exporter.events import arrow  # needs pyarrow, which is optional and slow to load
         except ImportError:
             decoded.refused.append((1, "arrow_not_installed"))
             return
-        arrow.decode(body, self._schemas, now, decoded)
+        yield from arrow.decode_steps(body, self._schemas, now, decoded, limit)
 
-    def _decode_single(self, body: bytes, now: float, decoded: Decoded) -> bool:
+    def _decode_single(self, text: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""
-        text = body.lstrip()
         end = text.find(b"\n")
         first = text[:end].rstrip()
-        if end < 0 or (first.endswith(b"}") and _is_json(first)):
+        if end < 0 or len(first) > MAX_EVENT_BYTES or (first.endswith(b"}") and _is_json(first)):
             return False  # the usual case, decided without a copy of the body
-        if not text[end:].strip() or not _is_json(body):
+        if not text[end:].strip() or len(text) > MAX_EVENT_BYTES or not _is_json(text):
             return False
-        self._decode_one(body, 1, now, decoded)
+        for _ in self._decode_each([(1, text)], now, decoded):
+            pass
         return True
 
-    def _decode_lines(self, chunk: bytes | memoryview, first_line: int, now: float, decoded: Decoded) -> int:
+    def _decode_lines(
+        self, chunk: bytes | memoryview, first_line: int, now: float, decoded: Decoded
+    ) -> Generator[None, None, int]:
         """Decode whole lines; returns how many there were."""
         data = bytes(chunk)
         count, regular = _lines_of(data)
         events = None
-        if regular:
+        if regular and len(data) <= MAX_EVENT_BYTES:
             with suppress(msgspec.MsgspecError, ValueError, RecursionError):
                 events = self._events.decode_lines(data)
         if events is None or len(events) != count:
-            for offset, line in enumerate(data.split(b"\n")[:count]):
-                if line.strip():
-                    self._decode_one(line, first_line + offset, now, decoded)
+            lines = enumerate(data.split(b"\n")[:count], first_line)
+            yield from self._decode_each(((number, line) for number, line in lines if line.strip()), now, decoded)
         else:
             self._take(events, range(first_line, first_line + count), now, decoded, lambda: data.split(b"\n"))
         return count
 
-    def _array_elements(self, body: bytes) -> list[Any] | None:
-        """Return the decoded events of an array, or its JSON values where one needs repair; None when it is none."""
-        try:
-            events: list[Any] = self._array.decode(body)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            try:
-                values = _parse(body)
-            except Refused:
-                return None
-            return values if isinstance(values, list) else None
-        return events
-
-    def _decode_array(self, body: bytes, events: list[Any], now: float, decoded: Decoded) -> Iterator[None]:
-        if events and type(events[0]) in self._by_type:
-            texts = partial(msgspec.json.decode, body, type=list[msgspec.Raw])
-            self._take(events, range(1, len(events) + 1), now, decoded, texts)
-        else:
-            for number, value in enumerate(events, 1):
-                self._repair_one(value, number, now, decoded)
-                if number % 256 == 0:
-                    yield
-        yield
-
-    def _decode_one(self, line: bytes, number: int, now: float, decoded: Decoded) -> None:
-        try:
-            event = self._events.decode(line)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            try:
-                value = _parse(line)
-            except Refused as refused:
-                reason = "framed_by_schema_registry" if line.startswith(FRAME) else refused.reason
-                decoded.refused.append((number, reason))
+    def _decode_array(self, body: bytes, elements: Elements, now: float, decoded: Decoded) -> Iterator[None]:
+        """Decode the elements of an array, some at a time."""
+        for first, places in elements.chunks(CHUNK_BYTES):
+            text = body[places[0].start : places[-1].stop]
+            events = None
+            if len(text) <= MAX_EVENT_BYTES:
+                with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                    events = self._array.decode(b"[%b]" % text)
+            if events is None or len(events) != len(places):
+                one_by_one = ((number, body[place]) for number, place in enumerate(places, first))
+                yield from self._decode_each(one_by_one, now, decoded)
             else:
-                self._repair_one(value, number, now, decoded)
-        else:
-            self._take([event], [number], now, decoded, lambda: [line])
+                numbers = range(first, first + len(places))
+                self._take(events, numbers, now, decoded, partial(_cut, body, places))
+            yield
 
-    def _repair_one(self, value: Any, number: int, now: float, decoded: Decoded) -> None:
-        try:
-            event = self._repair(value)
-        except Refused as refused:
-            decoded.refused.append((number, refused.reason))
+    def _decode_each(self, texts: Iterable[tuple[int, bytes]], now: float, decoded: Decoded) -> Iterator[None]:
+        """Decode numbered events one by one."""
+        gathered: list[tuple[Any, int, bytes]] = []
+        usual = True
+        for tried, (number, text) in enumerate(texts, 1):
+            event, as_usual = self._event(text, number, decoded)
+            if event is not None:
+                if usual != as_usual or len(gathered) == _TAKEN_EVENTS:
+                    self._take_gathered(gathered, usual, now, decoded)
+                    gathered = []
+                usual = as_usual
+                gathered.append((event, number, text))
+            if tried % _STEP_EVENTS == 0:
+                yield
+        self._take_gathered(gathered, usual, now, decoded)
+
+    def _take_gathered(
+        self, gathered: Sequence[tuple[Any, int, bytes]], usual: bool, now: float, decoded: Decoded
+    ) -> None:
+        if not gathered:
+            return
+        events, numbers, texts = map(list, zip(*gathered, strict=True))
+        if usual:
+            self._take(events, numbers, now, decoded, lambda: texts)
         else:
-            self._take_typed([event], [number], now, decoded)
+            self._take_typed(events, numbers, now, decoded)
+
+    def _event(self, text: bytes, number: int, decoded: Decoded) -> tuple[Any, bool]:
+        """Return an event, None when it is refused, and whether it is by the usual schemas, not repaired by its own."""
+        try:
+            if len(text) > MAX_EVENT_BYTES:
+                raise Refused("event_too_large")
+            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                return self._events.decode(text), True
+            return self._repair(_parse(text)), False
+        except Refused as refused:
+            framed = refused.reason == "malformed_json" and text.startswith(FRAME)
+            decoded.refused.append((number, "framed_by_schema_registry" if framed else refused.reason))
+            return None, False
 
     def _repair(self, event: Any) -> Any:
         if not isinstance(event, dict):
@@ -264,6 +290,15 @@ def _schema_of(schemas: Mapping[str | None, Schema], version: object) -> Schema:
     if len(schemas) == 1:
         return next(iter(schemas.values()))
     return schemas.get(version_of(version)) or schemas[None]
+
+
+def _cut(text: bytes, places: Sequence[slice]) -> list[bytes]:
+    return [text[place] for place in places]
+
+
+def _hold(events: int, limit: int | None) -> None:
+    if limit is not None and events > limit:
+        raise TooManyEventsError(limit)
 
 
 def _parse(text: bytes) -> Any:

@@ -7,6 +7,9 @@ CLOCK_SKEW_SECONDS = 300.0
 
 MAX_ID_LENGTH = 256
 
+MAX_EVENT_BYTES = 1024 * 1024
+"""Longest event: as Python objects, what is between its braces may take thirty times as much."""
+
 # Beyond these a number says nothing, and would take the digits of every later one from the sums it enters.
 LONGEST_LATENCY = 1e6
 """Seconds."""
@@ -41,9 +44,11 @@ Reason = Literal[
     "rows_differ",
     "bad_arrow",
     "arrow_not_installed",
+    "event_too_large",
     "unauthorized",
     "unsupported_type",
     "body_too_large",
+    "too_many_events",
     "body_stalled",
     "bad_gzip",
 ]
@@ -86,9 +91,11 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
     "arrow_not_installed": "the body is an Arrow IPC stream, and the exporter lacks pyarrow: pip install "
     "'mlops-exporter[arrow]'",
+    "event_too_large": f"the event is over {MAX_EVENT_BYTES} bytes, or the CloudEvent over four times as many",
     "unauthorized": "the request lacks a valid token (one for each body, as of here)",
     "unsupported_type": "the body is of a type or coding that is not taken",
     "body_too_large": "the body is over `limits.body_bytes`, before or after decompression",
+    "too_many_events": "the body holds more events than `limits.body_events`",
     "body_stalled": "the body stopped coming",
     "bad_gzip": "the body is damaged gzip, or cut short",
 }
@@ -100,3 +107,10 @@ class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason: Reason = reason
+
+
+class TooManyEventsError(Exception):
+    """A body holds more events than it may; the message says what to do."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body holds more than {limit} events (limits.body_events): send smaller batches")

@@ -3,21 +3,27 @@
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from mlops_exporter.events.decoder import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
-from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.intake import Intake, let_others_run
 from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
-from mlops_exporter.sources.kserve import KServe, is_cloud_event
+from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
 
 KSERVE = "kserve"
 """Name of KServe's format in the journal, and of what waits in the checkpoint."""
 
 
 class HttpSource:
-    """Bodies that were posted, under the source's name. `kserve` holds the CloudEvents that wait."""
+    """Bodies that were posted, under the source's name. `kserve` holds the CloudEvents that wait.
 
-    def __init__(self, name: str, intake: Intake, kserve: KServe) -> None:
+    Bodies of more than `limit` events are refused.
+    """
+
+    def __init__(self, name: str, intake: Intake, kserve: KServe, limit: int | None = None) -> None:
+        self._limit = limit
         self.kserve = kserve
         self.name = name
         self._intake = intake
@@ -27,18 +33,22 @@ class HttpSource:
     async def submit(
         self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
     ) -> IntakeResult:
-        """Take the events of `body`, which arrived at `arrived` (Unix seconds); raises QueueFullError.
+        """Take the events of `body`, which arrived at `arrived` (Unix seconds).
+
+        Raises QueueFullError or TooManyEventsError.
 
         Of CloudEvents the result counts the events that they became, so one that waits for its other half counts
         nothing yet; `errors` number the CloudEvents. Events of models other than `models` are refused; None allows all.
         """
         if is_cloud_event(content):
-            data = self.kserve.read(content, body, models)
+            reading = Reading()
+            await let_others_run(self.kserve.read_steps(content, body, reading, models, self._limit))
+            data = msgspec.msgpack.encode(reading)
             return await self._intake.translate(Body(self.name, data, arrived, format=KSERVE))
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")])
-        return await self._intake.take(Body(self.name, body, arrived, models=models))
+        return await self._intake.take(Body(self.name, body, arrived, models=models), self._limit)
 
     def refuse(self, reason: Reason) -> None:
         """Account for a body that was refused unread, as one event."""

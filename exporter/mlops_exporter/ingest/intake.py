@@ -9,14 +9,16 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
+
 from mlops_exporter.counting.model import Model
-from mlops_exporter.events.columns import Columns, Decoded, by_schema
-from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
+from mlops_exporter.events.columns import NAMED_REFUSALS, Columns, Decoded, by_schema
+from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.journal import Journal
@@ -30,7 +32,12 @@ BUSY_BATCHES = 16
 TYPICAL_EVENT_BYTES = 256
 """By which the events in a body are estimated before it is decoded."""
 
+SLICE_SECONDS = 0.005
+"""How long a body is decoded before others have their turn."""
+
 INTAKE_STATE = "intake"
+REFUSED = "refused"
+"""In the journal, the format of a body of which nothing was accepted: how many were refused, by reason."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +50,15 @@ class SourceCounts:
     late: int = 0
     rejected: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     last_event: float | None = None
+
+
+async def let_others_run(steps: Iterator[None]) -> None:
+    """Take steps to their end, letting others run every few milliseconds."""
+    began = time.perf_counter()
+    for _ in steps:
+        if time.perf_counter() - began > SLICE_SECONDS:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
 
 
 class Translator(Protocol):
@@ -135,7 +151,8 @@ class Intake:
     @property
     def generation(self) -> int:
         """A number that changes with every change of a count; what is gathered is counted first."""
-        self.flush()
+        if self._gathered_events < 4 * BATCH_EVENTS:  # else some are counted at a time, so that nobody waits
+            self.flush()
         return self._changes
 
     def position(self, source: str) -> bytes | None:
@@ -165,22 +182,27 @@ class Intake:
         """
         return await self.take(Body(source, body, arrived, position, models))
 
-    async def take(self, body: Body) -> IntakeResult:
-        """Take the events of a body that holds events, as `submit` does."""
+    async def take(self, body: Body, limit: int | None = None) -> IntakeResult:
+        """Take the events of a body that holds events, as `submit` does.
+
+        Raises TooManyEventsError for more than `limit` of them.
+        """
         events = self._reserve(body)
         try:
             decoder, decoded = self._decoder, Decoded()
-            for _ in decoder.decode_steps(body.data, body.arrived, decoded):
-                if len(body.data) > CHUNK_BYTES:
-                    await asyncio.sleep(0)
+            await let_others_run(decoder.decode_steps(body.data, body.arrived, decoded, limit))
             if decoder is not self._decoder:
                 decoder, decoded = self._decoder, self._decoder.decode(body.data, body.arrived)
             self._admit(decoded, body)
-            result = IntakeResult(decoded.accepted, len(decoded.refused), sorted(decoded.refused))
+            result = IntakeResult(decoded.accepted, decoded.refused.total, sorted(decoded.refused))
             if self._journal is None:
                 self._take(decoded, body)
-            else:
+            elif decoded.accepted:
                 await self._journal.commit(body, partial(self._take_durable, body, decoder, decoded))
+            else:  # nothing of it is needed but how many were refused, and why
+                refused = body._replace(data=msgspec.json.encode(decoded.refused.counts), models=None, format=REFUSED)
+                await self._journal.commit(refused, partial(self._take, decoded, body))
+            await self.settle()
             return result
         finally:
             self._queued -= events
@@ -228,6 +250,11 @@ class Intake:
 
     def replay(self, body: Body) -> None:
         """Count a body that is in the journal already."""
+        if body.format == REFUSED:
+            decoded = Decoded()
+            decoded.refused.counts.update(msgspec.json.decode(body.data, type=dict[Reason, int]))
+            self._take(decoded, body)
+            return
         if body.format is not None:
             translator = self.translators.get(body.format)
             if translator is None:
@@ -342,8 +369,8 @@ class Intake:
                 if not (gathered and gathered[-1].take_in(columns)):
                     gathered.append(columns)
         self._gathered_events += accepted
-        for _, reason in decoded.refused:
-            counts.rejected[reason] += 1
+        for reason, count in decoded.refused.counts.items():
+            counts.rejected[reason] += count
         if accepted:
             counts.accepted += accepted
             counts.last_event = body.arrived
@@ -352,12 +379,36 @@ class Intake:
         self._changes += 1
         if self._gathered_events >= BATCH_EVENTS:
             self._filled.append(time.monotonic())
-            self.flush()
+            self._count_some()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
         if accepted and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._time_is_up)
+
+    def _count_some(self) -> None:
+        """Count as many of what is gathered as takes a moment, and soon the others."""
+        if self._frozen:
+            return
+        for name, parts in list(self._gathered.items()):
+            some: list[Columns] = []
+            while parts and (not some or sum(map(len, some)) + len(parts[0]) <= 2 * BATCH_EVENTS):
+                some.append(parts.pop(0))
+            if not parts:
+                del self._gathered[name]
+            if some:
+                self._gathered_events -= sum(map(len, some))
+                for columns in by_schema(some):
+                    self.models[name].count(columns)
+                break
+        self._changes += 1
+        if self._gathered_events >= BATCH_EVENTS:
+            asyncio.get_running_loop().call_soon(self._count_some)
+
+    async def settle(self) -> None:
+        """Wait until what is left to be counted takes but a moment."""
+        while self._gathered_events >= BATCH_EVENTS and not self._frozen:
+            await asyncio.sleep(0)
 
     def _time_is_up(self) -> None:
         self._timer = None
@@ -372,4 +423,5 @@ class Intake:
         self.refuse(body.source, (reason for _, reason in translated.refused))
         self._take(decoded, events)
         errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
-        return IntakeResult(decoded.accepted, len(errors), sorted(errors))
+        refused = len(translated.refused) + decoded.refused.total
+        return IntakeResult(decoded.accepted, refused, sorted(errors)[:NAMED_REFUSALS])

@@ -179,7 +179,7 @@ def _http(
         if source.http is not None:
             known = None if former is None else former.http
             kserve = KServe(source.http.kserve, profiles) if known is None else known.kserve
-            return HttpSource(source.name, running, kserve)
+            return HttpSource(source.name, running, kserve, config.limits.body_events)
     return None
 
 

@@ -409,6 +409,9 @@ class Limits(_Settings):
     queue_events: Annotated[
         int, Field(ge=1, description="Events that wait to be counted; beyond it senders get 429.")
     ] = 100_000
+    body_events: Annotated[
+        int, Field(ge=100, description="Events of a body that is posted; beyond it senders get 413.")
+    ] = 100_000
     body_bytes: Annotated[
         int, Field(ge=1024, description="Size of a body after decompression; beyond it senders get 413.")
     ] = 16 * 1024 * 1024

@@ -16,7 +16,8 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from mlops_exporter.events.reasons import Reason, Refused
+from mlops_exporter.events.arrays import Elements
+from mlops_exporter.events.reasons import Reason, Refused, TooManyEventsError
 from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles
@@ -42,6 +43,9 @@ _KINDS: Final[dict[str, Kind]] = {
     "io.seldon.serving.inference.request": "request",
     "io.seldon.serving.inference.response": "response",
 }
+MAX_CLOUD_EVENT_BYTES = 4 * 1024 * 1024
+"""Longest CloudEvent, all of its rows: as Python objects it takes up to thirty times as much."""
+
 _STRUCTURED = "application/cloudevents+json"
 _BATCHED = "application/cloudevents-batch+json"
 _UNMAPPED = KServeModel()
@@ -148,9 +152,26 @@ class KServe:
 
     def read(self, content: Content, body: bytes, models: frozenset[str] | None = None) -> bytes:
         """Return a body of CloudEvents, of `models` only unless that is None, as `translate` takes it."""
-        reading = Reading([], [])
+        reading = Reading()
+        for _ in self.read_steps(content, body, reading, models):
+            pass
+        return msgspec.msgpack.encode(reading)
+
+    def read_steps(
+        self,
+        content: Content,
+        body: bytes,
+        reading: Reading,
+        models: frozenset[str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[None]:
+        """Read a body into `reading`, as `read` does, pausing after each little so that a caller can let others run.
+
+        Raises TooManyEventsError for more than `limit` CloudEvents, or rows in all of them.
+        """
+        rows = 0
         try:
-            for number, event in enumerate(_cloud_events(content, body), 1):
+            for number, event in enumerate(_cloud_events(content, body, limit), 1):
                 try:
                     half = self._read_one(event, number, models)
                 except Refused as refused:
@@ -160,9 +181,12 @@ class KServe:
                         reading.ignored += 1
                     else:
                         reading.halves.append(half)
+                        rows += len(half.rows)
+                        if limit is not None and rows > limit:
+                            raise TooManyEventsError(limit)
+                yield
         except Refused as refused:
             reading.refused.append((1, refused.reason))
-        return msgspec.msgpack.encode(reading)
 
     def translate(self, body: bytes, arrived: float) -> Translated:
         """Take what `read` or `expiry` returned, at `arrived` (Unix seconds)."""
@@ -323,21 +347,36 @@ class _CloudEvent(NamedTuple):
     data: Any
 
 
-def _cloud_events(content: Content, body: bytes) -> Iterator[_CloudEvent | Reason]:
+def _cloud_events(content: Content, body: bytes, limit: int | None) -> Iterator[_CloudEvent | Reason]:
     """Yield the CloudEvents of a body, or why one is none. Raises Refused when the body as a whole cannot be read."""
-    value = _parse(body)
     if content.type == _BATCHED:
-        if not isinstance(value, list):
-            raise Refused("not_an_object")
-        for event in value:
-            try:
-                yield _structured(event)
-            except Refused as refused:
-                yield refused.reason
-    elif content.type == _STRUCTURED:
+        yield from _batch(body.strip(), limit)
+        return
+    value = _parse(body)
+    if content.type == _STRUCTURED:
         yield _structured(value)
     else:
         yield _checked(content.attributes, value)
+
+
+def _batch(body: bytes, limit: int | None) -> Iterator[_CloudEvent | Reason]:
+    """Yield the CloudEvents of a batch. Each is read alone: all of them as Python objects would take too much."""
+    if not body.startswith(b"["):
+        _parse(body)
+        raise Refused("not_an_object")
+    elements = Elements(body, limit)
+    for _ in elements.find():
+        pass
+    if limit is not None and elements.count > limit:
+        raise TooManyEventsError(limit)
+    if not elements.whole:
+        raise Refused("malformed_json")
+    for _, places in elements.chunks(MAX_CLOUD_EVENT_BYTES):
+        for place in places:
+            try:
+                yield _structured(_parse(body[place]))
+            except Refused as refused:
+                yield refused.reason
 
 
 def _structured(event: Any) -> _CloudEvent:
@@ -470,7 +509,9 @@ def _members(payload: Any) -> dict[str, Any]:
 
 
 def _parse(data: bytes | str) -> Any:
-    """Return a JSON value; with NaN and infinities, which JSON lacks and Python servers send."""
+    """Return a JSON value; with NaN and infinities, which JSON lacks and Python servers send. Raises Refused."""
+    if len(data) > MAX_CLOUD_EVENT_BYTES:
+        raise Refused("event_too_large")
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -5,6 +5,7 @@ import re
 
 import msgspec
 
+from mlops_exporter.events.arrays import Elements
 from mlops_exporter.events.decoder import FRAME
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -12,6 +13,8 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 
 _FRAME_BYTES = 5
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # no JSON has these
+MAX_MESSAGE_EVENTS = 100_000
+"""Events of one message. One that holds more is refused as a whole."""
 
 MALFORMED = b"?"
 """A line that the intake counts as `malformed_json`: it stands for what cannot be handed over as it is."""
@@ -33,6 +36,8 @@ def lines_of(value: bytes) -> list[bytes]:
         return [MALFORMED]
     if value.startswith(b"["):
         return _elements(value)
+    if value.count(b"\n") >= MAX_MESSAGE_EVENTS:
+        return [MALFORMED]
     if b"\n" not in value:
         return [value]
     if not _is_text(value):
@@ -50,6 +55,11 @@ def ndjson(chunk: bytes) -> bytes:
 
 
 def _elements(value: bytes) -> list[bytes]:
+    found = Elements(value, MAX_MESSAGE_EVENTS)
+    for _ in found.find():
+        pass
+    if found.count > MAX_MESSAGE_EVENTS:
+        return [MALFORMED]
     try:
         elements = msgspec.json.decode(value, type=list[msgspec.Raw])
     except (msgspec.MsgspecError, ValueError, RecursionError):

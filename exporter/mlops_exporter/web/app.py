@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-from mlops_exporter.events.reasons import Reason
+from mlops_exporter.events.reasons import Reason, TooManyEventsError
 from mlops_exporter.judging.status import Report
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
@@ -266,6 +266,9 @@ class App:
             if refusal.status in _REFUSALS:
                 self._intake.refuse(_REFUSALS[refusal.status])
             return _refusal(scope, refusal.status, str(refusal), retry_after=1)
+        except TooManyEventsError as refusal:
+            self._intake.refuse("too_many_events")
+            return text(413, str(refusal))
         except UnavailableError as unavailable:
             return _refusal(scope, 503, str(unavailable), unavailable.retry_after)
         except QueueFullError as full:
