@@ -11,7 +11,7 @@ from mlops_exporter.events.columns import Decoded
 from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.events.schema import Schema
-from mlops_exporter.ingest.http import HttpSource
+from mlops_exporter.ingest.http import KSERVE, HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.sources import KServeSettings
@@ -97,8 +97,9 @@ def test_every_reason(reason: Reason) -> None:
             Model(ModelSettings.model_validate({"name": name, "task": profile.task, "profile": "p"}), profile, limits)
             for name, profile in PROFILES.items()
         ]
-        intake = Intake(models, ["push"], limits)
-        source = HttpSource("push", intake, KServe(KServeSettings(), PROFILES))
+        kserve = KServe(KServeSettings(), PROFILES)
+        intake = Intake(models, ["push"], limits, translators={KSERVE: kserve})
+        source = HttpSource("push", intake, kserve)
         models_of_token = frozenset({"another"}) if reason == "forbidden_model" else None
         result = await source.submit(body.encode(), NOW, Content(content_type), models=models_of_token)
         intake.flush()

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 
 from mlops_exporter.counting.model import Model
 from mlops_exporter.ingest.body import Body
-from mlops_exporter.ingest.http import HttpSource
-from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.http import KSERVE, HttpSource
+from mlops_exporter.ingest.intake import Intake, Translator
 from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.ingest.store import FILE, Store
 from mlops_exporter.ingest.trees import PIECE_BYTES
@@ -123,16 +124,17 @@ def test_nothing_is_durable_in_a_file_that_is_gone(tmp_path: Path) -> None:
 def test_halves_that_arrive_during_a_checkpoint_are_in_it_or_in_the_journal(tmp_path: Path) -> None:
     """Each half once, be it that the state says so or that the journal is replayed."""
 
-    def source(intake: Intake) -> HttpSource:
-        return HttpSource("push", intake, KServe(KServeSettings(), profiles()))
+    def made() -> tuple[Intake, HttpSource]:
+        kserve = KServe(KServeSettings(), profiles())
+        intake = _intake({KSERVE: kserve})
+        return intake, HttpSource("push", intake, kserve)
 
     def batch(kind: Kind, *names: str) -> bytes:
         payload = V1_REQUEST if kind == "request" else V1_RESPONSE
         return json.dumps([cloud_event(kind, payload, name) for name in names]).encode()
 
     async def live() -> None:
-        store, intake = Store(tmp_path), _intake()
-        first = source(intake)
+        store, (intake, first) = Store(tmp_path), made()
         journal = Journal(store, intake, Faults())
         intake.keep_in(journal)
         submitted = asyncio.create_task(first.submit(batch("request", "a", "b"), NOW, BATCHED))
@@ -146,8 +148,7 @@ def test_halves_that_arrive_during_a_checkpoint_are_in_it_or_in_the_journal(tmp_
         assert store.sequence == 2
         store.close()
 
-        store, intake = Store(tmp_path), _intake()
-        again = source(intake)
+        store, (intake, again) = Store(tmp_path), made()
         intake.restore(store.read)
         assert again.kserve.waiting == 2
         assert len(list(store.journal())) == 1
@@ -161,6 +162,6 @@ def test_halves_that_arrive_during_a_checkpoint_are_in_it_or_in_the_journal(tmp_
     asyncio.run(live())
 
 
-def _intake() -> Intake:
+def _intake(translators: Mapping[str, Translator] | None = None) -> Intake:
     settings = ModelSettings.model_validate({"name": "credit", "task": "binary", "profile": "credit.json"})
-    return Intake([Model(settings, profiles()["credit"], Limits())], ["push"], Limits())
+    return Intake([Model(settings, profiles()["credit"], Limits())], ["push"], Limits(), translators=translators)

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from mlops_exporter.compute.workloads import WorkloadSampler
 from mlops_exporter.counting.join import Join, Transfer
 from mlops_exporter.counting.model import Model
 from mlops_exporter.ingest.journal import Journal
@@ -196,13 +197,13 @@ class Site:
         for name, profile in profiles().items():
             save(profile, directory / f"{name}.json")
 
-    def write(self, **models: dict[str, Any]) -> None:
+    def write(self, *, further: Mapping[str, Any] | None = None, **models: dict[str, Any]) -> None:
         tasks = {name: profile.task for name, profile in profiles().items()}
         content = [
             {"name": name, "task": tasks[name], "profile": f"{name}.json", **settings}
             for name, settings in models.items()
         ]
-        self.file.write_text(yaml.safe_dump({"models": content}))
+        self.file.write_text(yaml.safe_dump({"models": content, **(further or {})}))
 
     def service(self) -> Service:
         service = Service(*read(self.file), Options(config_file=self.file))
@@ -298,6 +299,43 @@ def test_a_failure_anywhere_leaves_all_as_it_was(site: Site, caplog: pytest.LogC
     site.write(credit={"windows": ["2h"]})
     reload(service)
     assert pipeline.scrape(service).value("ml_exporter_config_last_reload_successful") == 1
+
+
+FILE = {"sources": [{"name": "log", "file": {"path": "*.ndjson"}}]}
+PUSH = {
+    "sources": [{"name": "push", "http": {}}],
+    "compute": {"workloads": [{"name": "trainer", "phase": "training", "match": "train"}]},
+}
+
+
+@pytest.mark.parametrize(("before", "after"), [(FILE, PUSH), (PUSH, FILE)], ids=["more", "less"])
+def test_what_was_prepared_in_vain_leaves_no_trace(
+    site: Site,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreadable(_sampler: WorkloadSampler) -> None:
+        raise OSError("no processes can be read")
+
+    async def fail(_names: Sequence[str]) -> None:
+        raise OSError("gone")
+
+    site.write(credit={}, further=before)
+    service = site.service()
+    parts = service.intake.state().keys()
+    collectors, watch, guarded = service.registry.collectors, service.compute.watch, service.assembly.guarded
+    monkeypatch.setattr(WorkloadSampler, "sample", unreadable)
+    monkeypatch.setattr(service.pulling, "stop", fail)
+    site.write(credit={}, price={}, further=after)
+    with pytest.raises(ReloadError, match="gone"):
+        reload(service)
+    assert service.intake.state().keys() == parts
+    assert (service.registry.collectors, service.compute.watch, service.assembly.guarded) == (
+        collectors, watch, guarded
+    )  # fmt: skip
+    assert not [line for line in caplog.messages if line.startswith("sampling of")]
 
 
 def test_a_reload_that_cannot_be_made_durable_is_none(site: Site) -> None:

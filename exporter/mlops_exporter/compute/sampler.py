@@ -108,9 +108,9 @@ class Compute:
                 )
         watch = self._collected(replace(watch, settings=settings))
         if watch.workloads is not self._watch.workloads:
-            self._attempt("workloads", watch.workloads, watch.workload_sampler.sample)
+            _publish(watch.workloads, watch.workload_sampler.sample)
         if watch.cost is not self._watch.cost:
-            self._attempt("cost", watch.cost, lambda: self._sample_cost(watch.cost_sampler, time.monotonic()))
+            _publish(watch.cost, lambda: self._sample_cost(watch.cost_sampler, time.monotonic()))
         return watch
 
     def become(self, watch: Watch) -> None:
@@ -183,16 +183,24 @@ class Compute:
 
     def _attempt(self, name: str, published: Published[T], sample: Callable[[], T]) -> None:
         """Publish the sample, or the reason that there is none; log a reason once, not at every beat."""
-        try:
-            published.put(sample())
-        except Exception as error:  # whatever it is must not end the thread
-            published.put(error)
+        error = _publish(published, sample)
+        if error is not None:
             if self._failures.get(name) != str(error):
                 self._failures[name] = str(error)
-                _log.warning("sampling of %s failed: %s", name, error, exc_info=not isinstance(error, OSError))
-        else:
-            if self._failures.pop(name, None):
-                _log.info("sampling of %s works again", name)
+                shown = None if isinstance(error, OSError) else error
+                _log.warning("sampling of %s failed: %s", name, error, exc_info=shown)
+        elif self._failures.pop(name, None):
+            _log.info("sampling of %s works again", name)
+
+
+def _publish(published: Published[T], sample: Callable[[], T]) -> Exception | None:
+    """Publish the sample, or the reason that there is none, and return that."""
+    try:
+        published.put(sample())
+    except Exception as error:  # whatever it is must not end the thread
+        published.put(error)
+        return error
+    return None
 
 
 def _latest(published: Published[T]) -> T | None:

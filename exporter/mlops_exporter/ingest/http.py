@@ -19,7 +19,7 @@ KSERVE = "kserve"
 class HttpSource:
     """Bodies that were posted, under the source's name. `kserve` holds the CloudEvents that wait.
 
-    Bodies of more than `limit` events are refused.
+    The intake has `kserve` among its translators, as KSERVE. Bodies of more than `limit` events are refused.
     """
 
     def __init__(self, name: str, intake: Intake, kserve: KServe, limit: int | None = None) -> None:
@@ -27,7 +27,6 @@ class HttpSource:
         self.kserve = kserve
         self.name = name
         self._intake = intake
-        intake.translators[KSERVE] = kserve
         self.ensure_room: Callable[[], None] = intake.ensure_room
 
     async def submit(

@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -84,14 +84,19 @@ class Intake:
     """
 
     def __init__(
-        self, models: Iterable[Model], sources: Iterable[str], limits: Limits, seed: int | None = None
+        self,
+        models: Iterable[Model],
+        sources: Iterable[str],
+        limits: Limits,
+        seed: int | None = None,
+        translators: Mapping[str, Translator] | None = None,
     ) -> None:
         self.models = {model.name: model for model in models}
         self.sources = {name: SourceCounts() for name in sources}
         self.capacity = limits.queue_events
         self.closed: str | None = None
         """Why no body is taken now."""
-        self.translators: dict[str, Translator] = {}
+        self.translators = dict(translators or {})
         """By the names of their formats."""
         self._journal: Journal | None = None
         self._decoder = self._make_decoder()

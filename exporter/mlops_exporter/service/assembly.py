@@ -107,11 +107,11 @@ def assemble(
     """
     models = {settings.name: _model(settings, profiles[settings.name], config, former) for settings in config.models}
     names = [source.name for source in config.sources]
-    intake = Intake(models.values(), names, config.limits, None if running is None else running.seed)
+    kserve = _kserve(config, profiles, former)
+    translators = {} if kserve is None else {KSERVE: kserve}
+    intake = Intake(models.values(), names, config.limits, None if running is None else running.seed, translators)
     running = running or intake
-    http = _http(config, profiles, running, former)
-    if http is not None:
-        intake.translators[KSERVE] = http.kserve
+    http = None if kserve is None else HttpSource(_http_name(config), running, kserve, config.limits.body_events)
     pulling = _pulling(config, profiles, former)
     probers = _probers(config, profiles, former)
     comparisons = Comparisons(None if former is None else former.comparisons)
@@ -171,16 +171,17 @@ def _http_settings(config: Config) -> HttpSettings | None:
     return next((source.http for source in config.sources if source.http is not None), None)
 
 
-def _http(
-    config: Config, profiles: Mapping[str, Profiles | Profile], running: Intake, former: Assembly | None
-) -> HttpSource | None:
-    """Return the source behind `POST /v1/events`; what waits in a former one waits on."""
-    for source in config.sources:
-        if source.http is not None:
-            known = None if former is None else former.http
-            kserve = KServe(source.http.kserve, profiles) if known is None else known.kserve
-            return HttpSource(source.name, running, kserve, config.limits.body_events)
-    return None
+def _http_name(config: Config) -> str:
+    return next(source.name for source in config.sources if source.http is not None)
+
+
+def _kserve(config: Config, profiles: Mapping[str, Profiles | Profile], former: Assembly | None) -> KServe | None:
+    """Return what reads posted CloudEvents, None where nothing is posted; what waits in a former one waits on."""
+    settings = _http_settings(config)
+    if settings is None:
+        return None
+    known = None if former is None else former.http
+    return KServe(settings.kserve, profiles) if known is None else known.kserve
 
 
 def renew_kserve(assembly: Assembly) -> None:
