@@ -1,14 +1,16 @@
 import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
 
+import mlops_exporter.events
 from mlops_exporter.counting.keys import hash_ids
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events import decoder
 from mlops_exporter.events.columns import Decoded
-from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
+from mlops_exporter.events.decoder import ARROW_STREAM, CHUNK_BYTES, Decoder
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.ingest.http import KSERVE, HttpSource
@@ -81,13 +83,15 @@ EXAMPLES: dict[Reason, tuple[str, str]] = {
         json.dumps([REQUEST, kserve_event("response", {"predictions": [0, 1]})]),
     ),
     "bad_arrow": (ARROW_TYPE, event(score=0.5)),
+    "framed_by_schema_registry": ("application/x-ndjson", "\0\0\0\0\7Avro"),
 }
 
 
 OF_BODIES = {"unauthorized", "unsupported_type", "body_too_large", "too_many_events", "body_stalled", "bad_gzip"}
+OF_INSTALLATIONS = {"arrow_not_installed"}
 
 
-@pytest.mark.parametrize("reason", [reason for reason in REASONS if reason not in OF_BODIES])
+@pytest.mark.parametrize("reason", [reason for reason in REASONS if reason not in OF_BODIES | OF_INSTALLATIONS])
 def test_every_reason(reason: Reason) -> None:
     content_type, body = EXAMPLES[reason]
 
@@ -410,3 +414,11 @@ def test_damaged_utf8_is_replaced() -> None:
 def test_a_label_alone_has_no_version() -> None:
     columns = decode(event(id="a", label=1, version="7")).columns["credit"]
     assert (columns.versions, columns.labels) == ([None], [1])
+
+
+def test_an_exporter_without_pyarrow_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(mlops_exporter.events, "arrow", raising=False)
+    monkeypatch.setitem(sys.modules, "mlops_exporter.events.arrow", None)
+    reader = Decoder([Schema(name, profile) for name, profile in PROFILES.items()])
+    assert reader.decode(ARROW_STREAM, NOW).refused == [(1, "arrow_not_installed")]
+    assert "mlops-exporter[arrow]" in REASONS["arrow_not_installed"]
