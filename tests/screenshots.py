@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.integration.chromium import browser
-from tests.integration.prometheus import eventually, free_port
+from tests.support.chromium import browser
+from tests.support.prometheus import eventually, free_port
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SHOTS = {"landing": ("light", 760, 620), "landing-phone": ("dark", 390, 970)}

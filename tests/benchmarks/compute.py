@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.compute.fake_gpu import A100, Machine, build_library
 from tests.requirements import require_program
+from tests.support.fake_gpu import A100, Machine, build_library
 
 SECONDS = 30
 PROCESSES = 50

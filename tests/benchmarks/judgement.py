@@ -15,7 +15,7 @@ import numpy as np
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.ingest.intake import BATCH_EVENTS
-from tests.unit.models import make_model
+from tests.support.one_model import make_model
 
 NUMERIC, CATEGORICAL = 20, 5
 ROWS, REPEATS = 16_384, 15

@@ -18,8 +18,8 @@ from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.web.app import App
 from mlops_exporter.web.server import listen, serve
-from tests.benchmarks.exposition import bins_and_drift
 from tests.standin import StandIn
+from tests.support.exposition import bins_and_drift
 
 GOAL_MILLISECONDS = 40.0
 _HEADERS = {

@@ -13,7 +13,7 @@ import numpy as np
 from mlops_exporter.judging.drift import fitted_thresholds
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, save
-from tests.integration.prometheus import free_port
+from tests.support.prometheus import free_port
 
 BOUNDS = {(50, 25): 3.0, (10, 400): 6.0, (200, 25): 10.0}
 """CPU seconds by models and features."""

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlops_exporter.client import Monitor, PredictionMiddleware, watch
-from tests.field.http_sink import Events, taking_events
+from tests.support.http_sink import Events, taking_events
 
 NAMES = ["amount", "age"]
 

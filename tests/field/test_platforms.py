@@ -11,7 +11,7 @@ from mlops_exporter.events.schema import Schema
 from mlops_exporter.sources.base import Content
 from mlops_exporter.sources.lines import MALFORMED, lines_of
 from tests.models import NOW, profiles
-from tests.unit.test_kserve import cloud_event, events, kserve, take, translate
+from tests.support.kserve import cloud_event, events, kserve, take, translate
 
 REQUEST = {"inputs": [{"name": "amount", "shape": [1], "datatype": "FP64", "data": [12.5]}]}
 RESPONSE = {"outputs": [{"name": "y", "shape": [1], "datatype": "INT64", "data": [1]}]}

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.integration.exporter import Exporter, start_exporter, write_config
-from tests.integration.prometheus import eventually
+from tests.support.exporter import Exporter, start_exporter, write_config
+from tests.support.prometheus import eventually
 
 LIMIT = 16 * 1024 * 1024
 NDJSON, JSON, BATCH = "application/x-ndjson", "application/json", "application/cloudevents-batch+json"

@@ -21,8 +21,8 @@ import pytest
 
 import mlops_exporter.client
 from mlops_exporter.client import Monitor
-from tests.integration.exporter import Exporter, running_exporter, write_config
-from tests.integration.prometheus import eventually, free_port
+from tests.support.exporter import Exporter, running_exporter, write_config
+from tests.support.prometheus import eventually, free_port
 
 NEVER = 60.0
 

@@ -8,9 +8,9 @@ import pytest
 
 import mlops_exporter.client
 from mlops_exporter import __version__
-from tests.field.http_sink import taking_events
 from tests.integration.test_packaging import ROOT, run
 from tests.requirements import require_registry
+from tests.support.http_sink import taking_events
 
 SOURCE = Path(mlops_exporter.client.__file__)
 

@@ -19,11 +19,11 @@ from redis import Redis
 from mlops_exporter import cli
 from mlops_exporter.ingest.store import FILE, SCHEMA
 from mlops_exporter.profile.profile import save
-from tests.integration.compute.fake_gpu import A100, build_library
-from tests.integration.exporter import run, running_exporter, write_config
-from tests.integration.prometheus import eventually, free_port, running_prometheus, scrape_job
-from tests.integration.sources.brokers import KafkaBroker, RedisServer
 from tests.models import profiles
+from tests.support.brokers import KafkaBroker, RedisServer
+from tests.support.exporter import run, running_exporter, write_config
+from tests.support.fake_gpu import A100, build_library
+from tests.support.prometheus import eventually, free_port, running_prometheus, scrape_job
 
 RULES = Path(__file__).parents[2] / "prometheus" / "rules"
 GOOD = (

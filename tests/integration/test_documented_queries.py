@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mlops_exporter.exposition.catalogue import all_metrics
-from tests.integration.exporter import running_exporter
-from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
+from tests.support.exporter import running_exporter
+from tests.support.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

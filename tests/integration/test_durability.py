@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from mlops_exporter.ingest.store import FILE
-from tests.integration.disk import small_disk
 from tests.integration.durability import Child
-from tests.integration.prometheus import free_port
+from tests.support.disk import small_disk
+from tests.support.prometheus import free_port
 
 KILLS = 200
 PREDICTIONS = 'ml_model_predictions_total{model="m",version="default"}'

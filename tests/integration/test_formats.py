@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from mlops_exporter.sources.base import ARROW_TYPE
-from tests.integration.exporter import Exporter, running_exporter, write_config
-from tests.integration.prometheus import eventually
+from tests.support.exporter import Exporter, running_exporter, write_config
+from tests.support.prometheus import eventually
 
 KSERVE = {"wait": "3s", "models": {"my-isvc": {"model": "credit", "outputs": {"predict_proba": "scores"}}}}
 SOURCES = [{"name": "push", "http": {"kserve": KSERVE}}]

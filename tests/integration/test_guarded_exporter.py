@@ -19,7 +19,7 @@ from mlops_exporter.demo.run import CONFIG
 from mlops_exporter.service import healthcheck
 from mlops_exporter.service.healthcheck import Access
 from tests.certificates import Authority
-from tests.integration.prometheus import eventually, free_port
+from tests.support.prometheus import eventually, free_port
 
 PASSWORD = "open-sesame-8841"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()

@@ -17,9 +17,9 @@ from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.profile.profile import save
 from tests import dom
 from tests.integration import hostile
-from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.models import categorical, profiles
 from tests.requirements import require_program
+from tests.support.exporter import Exporter, running_exporter, write_config
 
 HONEST = 200
 VERSIONS = 4

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.exporter import ENVIRONMENT, command, write_config
-from tests.integration.prometheus import eventually, free_port
+from tests.support.exporter import ENVIRONMENT, command, write_config
+from tests.support.prometheus import eventually, free_port
 
 
 def _has_begun(process: "subprocess.Popen[bytes]") -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mlops_exporter.ingest.store import FILE
 from tests.integration.durability import Child
-from tests.integration.prometheus import free_port
+from tests.support.prometheus import free_port
 
 KILLS = 40
 BATCHED = "application/cloudevents-batch+json"

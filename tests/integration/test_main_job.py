@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration.exporter import ENVIRONMENT, Exporter, command, run, running_exporter, write_config
-from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 from tests.requirements import require_program
+from tests.support.exporter import ENVIRONMENT, Exporter, command, run, running_exporter, write_config
+from tests.support.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
 Event = dict[str, Any]
 

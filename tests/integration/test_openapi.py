@@ -15,8 +15,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
 from mlops_exporter.events.reasons import REASONS
-from tests.integration.exporter import Exporter, running_exporter, write_config
 from tests.models import profiles
+from tests.support.exporter import Exporter, running_exporter, write_config
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 CASES = [

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from mlops_exporter import __version__
-from tests.integration.prometheus import eventually, free_port
 from tests.requirements import require_registry
+from tests.support.prometheus import eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from tests.integration.exporter import ENVIRONMENT
-from tests.integration.prometheus import eventually, free_port, running_prometheus
 from tests.requirements import require_program
+from tests.support.exporter import ENVIRONMENT
+from tests.support.prometheus import eventually, free_port, running_prometheus
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

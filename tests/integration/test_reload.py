@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from mlops_exporter.profile.profile import Profile, save
-from tests.integration.exporter import ENVIRONMENT, Exporter, command, running_exporter
-from tests.integration.prometheus import eventually, free_port
 from tests.models import numeric, profiles
+from tests.support.exporter import ENVIRONMENT, Exporter, command, running_exporter
+from tests.support.prometheus import eventually, free_port
 
 RUN = ("run", "--config.file=mlops-exporter.yml", "--web.enable-lifecycle")
 SAID: dict[str, dict[str, Any]] = {

@@ -19,10 +19,10 @@ from mlops_exporter.collectors.data import DataCollector
 from mlops_exporter.collectors.models import model_collectors
 from mlops_exporter.exposition.text import render
 from mlops_exporter.profile.profile import save
-from tests.integration.exporter import write_config
-from tests.integration.prometheus import Prometheus, eventually, running_prometheus
 from tests.requirements import require_program
-from tests.unit.pipeline import Event, Exposition, profile, reference_rows, service
+from tests.support.exporter import write_config
+from tests.support.pipeline import Event, Exposition, profile, reference_rows, service
+from tests.support.prometheus import Prometheus, eventually, running_prometheus
 
 STEP = 300
 HOURS = 5

@@ -7,7 +7,7 @@ import httpx
 
 from mlops_exporter.exposition.budget import DETAILS
 from tests.integration import hostile
-from tests.integration.exporter import running_exporter, write_config
+from tests.support.exporter import running_exporter, write_config
 
 LIMIT = 4000
 

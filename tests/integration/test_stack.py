@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from tests.integration.prometheus import Prometheus, eventually, free_port
 from tests.requirements import require_program
+from tests.support.prometheus import Prometheus, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("EXPORTER", "PROMETHEUS", "ALERTMANAGER", "RETRAINING", "NOTIFICATIONS", "GRAFANA")

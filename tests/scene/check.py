@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.dashboards import DASHBOARDS, DIRECTORY
-from tests.integration.prometheus import Prometheus
 from tests.scene.fleet import standing
 from tests.scene.machines import STEP
 from tests.scene.traffic import END
+from tests.support.prometheus import Prometheus
 
 GOLDEN = Path(__file__).parent / "golden"
 CLOCK = Path(__file__).parent / "clock.mjs"

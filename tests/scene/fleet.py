@@ -12,11 +12,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.integration.prometheus import Prometheus, running_prometheus
 from tests.requirements import require_program
 from tests.scene import machines, rules
 from tests.scene.machines import CPU_HOST, GPU_HOST, STAGING, STEP, Machine
 from tests.scene.traffic import BEGIN, END, FEATURES, INTENTS, Share, live, train
+from tests.support.prometheus import Prometheus, running_prometheus
 
 _SHARES: dict[Machine, list[Share]] = {
     GPU_HOST: [Share("credit", 1.0, 11, canary=0.4), Share("rent", 0.4, 12), Share("intent", 0.4, 13)],

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from prometheus.source.render import rule_files
-from tests.integration.prometheus import Prometheus
+from tests.support.prometheus import Prometheus
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FIRING = ("ALERTS", "ALERTS_FOR_STATE")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from mlops_exporter.profile.profile import Task
 from prometheus.source.render import ALERTS
-from tests.integration.prometheus import Prometheus
 from tests.simulations.scrapes import DAY, START, Exporter, asked, firings, read_by, record
 from tests.simulations.streams import Stream, Trouble
+from tests.support.prometheus import Prometheus
 
 TASKS: tuple[Task, ...] = ("binary", "regression", "multiclass")
 EXPORTERS = 2

@@ -19,9 +19,9 @@ from mlops_exporter.settings.config import Config
 from prometheus.source.alert import Alert
 from prometheus.source.render import ALERTS, RECORDS
 from prometheus.source.thresholds import THRESHOLDS
-from tests.integration.prometheus import Prometheus, running_prometheus
 from tests.requirements import require_program
 from tests.simulations.streams import Stream
+from tests.support.prometheus import Prometheus, running_prometheus
 
 DAY = 86_400
 START = 1_760_000_000 // DAY * DAY

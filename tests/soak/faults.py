@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.integration.prometheus import eventually
-from tests.integration.sources.brokers import RedisServer
 from tests.soak.subject import LOG, Subject
 from tests.soak.traffic import AHEAD, Logged, Pushed, Queued
+from tests.support.brokers import RedisServer
+from tests.support.prometheus import eventually
 
 KEPT_LOGS = 3
 RELOAD_SECONDS = 60.0

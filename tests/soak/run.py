@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.disk import small_disk
-from tests.integration.prometheus import eventually
-from tests.integration.sources.brokers import RedisServer
 from tests.soak.faults import ENDING, FAULTS, World
 from tests.soak.report import Book, Incident, Report
 from tests.soak.subject import FAKETIME, LOG, Subject, knows_reload
 from tests.soak.traffic import Account, Logged, Pushed, Queued
 from tests.soak.watch import Watch
+from tests.support.brokers import RedisServer
+from tests.support.disk import small_disk
+from tests.support.prometheus import eventually
 
 STATE_SIZE = "512m"
 CATCH_UP_SECONDS = 60.0

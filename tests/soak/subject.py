@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from tests.integration.exporter import ENVIRONMENT, Exporter, run, start_exporter, write_config
-from tests.integration.prometheus import eventually, free_port
 from tests.soak.traffic import SLOTS, Logged, Pushed, Queued
+from tests.support.exporter import ENVIRONMENT, Exporter, run, start_exporter, write_config
+from tests.support.prometheus import eventually, free_port
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 READY_SECONDS = 90.0

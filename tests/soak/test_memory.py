@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from tests.integration.exporter import ENVIRONMENT
+from tests.support.exporter import ENVIRONMENT
 
 _SCRIPT = """
 import asyncio, time, psutil
-from tests.unit import pipeline
+from tests.support import pipeline
 
 MILLION = 1_000_000
 service = pipeline.service("binary", drift={"statistics": ["tvd"]}, limits={"remembered_labels": 100_000})

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 from redis import Redis, exceptions
 
-from tests.unit.pipeline import Event, Exposition
+from tests.support.pipeline import Event, Exposition
 
 PERIOD = 0.1
 """Seconds from batch to batch."""

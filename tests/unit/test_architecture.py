@@ -87,3 +87,17 @@ def test_statistics_know_no_files_clocks_or_sockets() -> None:
             used = {a.name.partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
             used |= {str(n.module).partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
             assert not used & forbidden, name
+
+
+TESTS = Path(__file__).parents[1]
+LAYERS = {path.name for path in TESTS.iterdir() if (path / "__init__.py").is_file()} - {"support", "golden"}
+
+
+def test_layers_of_the_tests_do_not_import_each_other() -> None:
+    """What two of them need stands in tests/support. A soak and a scene are built from what others have."""
+    sideways = []
+    for path in TESTS.rglob("*.py"):
+        layer = path.relative_to(TESTS).parts[0]
+        found = set(re.findall(r"^(?:from|import) tests\.(\w+)", path.read_text(), re.MULTILINE))
+        sideways += [f"{path.relative_to(TESTS)}: {other}" for other in found & LAYERS - {layer}]
+    assert not sideways, sideways

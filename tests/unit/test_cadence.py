@@ -10,7 +10,7 @@ import pytest
 from mlops_exporter.collectors.performance import ModelCollector
 from mlops_exporter.judging.cadence import deadline, longest_pause
 from mlops_exporter.settings.models import ModelSettings
-from tests.unit.models import feed, make_model
+from tests.support.one_model import feed, make_model
 
 DAY = 86400.0
 TABLE = {"x": [1.0, 2.0] * 50, "y": [1.0, 2.0] * 50}

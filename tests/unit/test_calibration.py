@@ -6,32 +6,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from mlops_exporter.judging.performance import Sums, metrics_of
 from mlops_exporter.statistics import calibration
-from tests.unit.models import feed, make_model
-
-
-def _bins(score: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    place = np.minimum((score * 10).astype(int), 9)
-    count, positives, total = (np.bincount(place, weights, 10) for weights in (None, label, score))
-    return count.astype(np.float64), positives, total
-
-
-@pytest.mark.parametrize(
-    ("n", "shape", "mean"), [(100, 1, 0.100), (100, 0.5, 0.088), (2000, 1, 0.022), (2000, 0.5, 0.020)]
-)
-@pytest.mark.simulation
-def test_error_by_chance_is_the_mean_error_of_a_calibrated_model(n: int, shape: float, mean: float) -> None:
-    """Scores are beta distributed, both parameters `shape`: the figures are those of docs/judgement.md."""
-    rng = np.random.default_rng(4)
-    errors, expected, corrected = [], [], []
-    for _ in range(800):
-        score = rng.beta(shape, shape, n)
-        count, positives, total = _bins(score, rng.random(n) < score)
-        errors.append(np.abs(positives - total).sum() / n)
-        expected.append(float(calibration.expected_error_if_calibrated(count, total)))
-        corrected.append(errors[-1] - expected[-1])
-    assert np.mean(expected) == pytest.approx(np.mean(errors), rel=0.03)
-    assert abs(np.mean(corrected)) < 0.03 * np.mean(errors)
-    assert np.mean(errors) == pytest.approx(mean, rel=0.04)
+from tests.support.calibration import bins
+from tests.support.one_model import feed, make_model
 
 
 def test_error_by_chance_of_a_single_bin_is_the_binomial_mean_deviation() -> None:
@@ -86,7 +62,7 @@ def test_multiclass_models_have_the_error_of_their_top_class(tmp_path: Path) -> 
     sums = Sums(model.reference.layout, model.versions["default"].lifetime)
     metrics = metrics_of(model.reference.layout)
     confidence, correct = scores.max(1), scores.argmax(1) == label
-    count, hits, total = _bins(confidence, correct)
+    count, hits, total = bins(confidence, correct)
     error = metrics["expected_calibration_error"](sums)
     assert error.value == pytest.approx(np.abs(hits - total).sum() / n)
     assert error.lower < error.value < error.upper

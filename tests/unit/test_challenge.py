@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 from mlops_exporter.collectors.challenge import ChallengeCollector
 from mlops_exporter.counting.model import Model
 from mlops_exporter.statistics import comparison
-from tests.unit.models import feed, make_model, samples
+from tests.support.challenge import histograms
+from tests.support.one_model import feed, make_model, samples
 
 N = 1500
 
@@ -95,28 +96,20 @@ def test_the_areas_differ_as_delong_says(tmp_path: Path) -> None:
     assert expected == pytest.approx(roc_auc_score(label, challenger) - roc_auc_score(label, champion))
     assert value == pytest.approx(expected, abs=0.001)
     assert (upper - lower) / 2 == pytest.approx(1.96 * error, rel=0.03)
-    alone = [comparison.roc_auc_difference(*_histograms(label, champion, other)) for other in (champion, challenger)]
+    alone = [comparison.roc_auc_difference(*histograms(label, champion, other)) for other in (champion, challenger)]
     assert alone[0].value == 0
     assert alone[0].upper - alone[0].lower < 0.1 * (alone[1].upper - alone[1].lower)
 
 
-def _histograms(y: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of the scores in 512 bins of equal width, and of both in 32."""
-    one, other = ((scores * 512).astype(int) for scores in (champion, challenger))
-    together = np.zeros((32, 32, 2))
-    np.add.at(together, (one // 16, other // 16, y), 1)
-    return (*(np.bincount(bins * 2 + y, minlength=1024).reshape(512, 2) * 1.0 for bins in (one, other)), together)
-
-
 def test_areas_of_one_class_do_not_differ_and_perfect_ones_are_not_certain() -> None:
     y = np.arange(40) % 2
-    none = comparison.roc_auc_difference(*_histograms(y * 0, y * 0.5, y * 0.5))
+    none = comparison.roc_auc_difference(*histograms(y * 0, y * 0.5, y * 0.5))
     assert np.isnan(none).all()
-    perfect = comparison.roc_auc_difference(*_histograms(y, y * 0.5, y * 0.9))
+    perfect = comparison.roc_auc_difference(*histograms(y, y * 0.5, y * 0.9))
     assert perfect.value == 0
     assert -0.3 < perfect.lower < -0.05
     assert 0.05 < perfect.upper < 0.3
-    single = comparison.roc_auc_difference(*_histograms(np.arange(40) // 39, np.linspace(0, 0.9, 40), y * 0.5))
+    single = comparison.roc_auc_difference(*histograms(np.arange(40) // 39, np.linspace(0, 0.9, 40), y * 0.5))
     assert single.lower < single.value < single.upper
 
 
@@ -168,45 +161,3 @@ def test_regressions_compare_their_errors(tmp_path: Path) -> None:
     rmse = [np.sqrt(np.square(e).mean()) for e in error]
     assert found['ml_challenger_difference{,metric="rmse"}'] == pytest.approx(rmse[1] - rmse[0])
     assert found['ml_challenger_difference_upper{,metric="rmse"}'] < 0
-
-
-@pytest.mark.simulation
-@pytest.mark.parametrize("n", [50, 1000])
-def test_intervals_cover_the_true_difference(n: int) -> None:
-    rng = np.random.default_rng(5)
-    windows = 4000
-    hard = rng.random((windows, n))
-    a, b = ((hard + rng.normal(0, 0.3, (windows, n)) < rate).astype(np.float64) for rate in (0.7, 0.75))
-    big = np.random.default_rng(6)
-    shared = big.random(2_000_000)
-    truth = [float((shared + big.normal(0, 0.3, len(shared)) < rate).mean()) for rate in (0.7, 0.75)]
-    rates = comparison.rate_difference(np.full(windows, float(n)), comparison.sums(a, b))
-    difference = truth[1] - truth[0]
-    assert ((rates.lower <= difference) & (difference <= rates.upper)).mean() == pytest.approx(0.95, abs=0.012)
-    common = rng.normal(0, 1, (windows, n))
-    errors = [np.square(common + scale * rng.normal(0, 1, (windows, n))) for scale in (1.0, 0.5)]
-    roots = comparison.root_difference(np.full(windows, float(n)), comparison.sums(*errors))
-    difference = np.sqrt(1.25) - np.sqrt(2)
-    covered = ((roots.lower <= difference) & (difference <= roots.upper)).mean()
-    assert covered == pytest.approx(0.95, abs=0.03 if n < 100 else 0.012)
-
-
-@pytest.mark.simulation
-@pytest.mark.parametrize("n", [100, 1000])
-@pytest.mark.parametrize("base", [0.0, -2.5])
-@pytest.mark.parametrize(("own", "shared"), [(0.6, 0.0), (0.2, 0.6)])
-def test_the_interval_of_areas_covers_their_true_difference(n: int, base: float, own: float, shared: float) -> None:
-    def drawn(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        truth, common = rng.normal(0, 1, n), shared * rng.normal(0, 1, n)
-        y = (rng.random(n) < 1 / (1 + np.exp(-2 * truth - base))).astype(int)
-        logits = [2 * (truth + common + noise * rng.normal(0, 1, n)) + base for noise in (own, own / 2)]
-        champion, challenger = (1 / (1 + np.exp(-logit)) for logit in logits)
-        return y, champion, challenger
-
-    rng = np.random.default_rng(8)
-    y, champion, challenger = drawn(rng, 500_000)
-    truth = roc_auc_score(y, challenger) - roc_auc_score(y, champion)
-    windows = [_histograms(*drawn(rng, n)) for _ in range(2000)]
-    found = comparison.roc_auc_difference(*(np.stack(part) for part in zip(*windows, strict=True)))
-    covered = ((found.lower <= truth) & (truth <= found.upper)).mean()
-    assert 0.93 <= covered <= 0.985

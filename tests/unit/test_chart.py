@@ -11,7 +11,7 @@ from charts.source import CHART, inhibition
 from mlops_exporter.profile.profile import save
 from mlops_exporter.service.configuration import read
 from tests.chart import CASES, GOLDEN, digest, golden
-from tests.unit.pipeline import profile
+from tests.support.pipeline import profile
 
 _ROOT = Path(__file__).parents[2]
 _VERSIONS = ("1.30", "1.34", "1.37")

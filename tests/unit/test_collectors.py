@@ -17,8 +17,8 @@ from mlops_exporter.exposition.catalogue import all_metrics
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.service.service import Service
 from mlops_exporter.settings.models import Limits
-from tests.unit import pipeline
-from tests.unit.pipeline import CLASSES, Event
+from tests.support import pipeline
+from tests.support.pipeline import CLASSES, Event
 
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
 DEFAULTS: dict[str, Any] = {

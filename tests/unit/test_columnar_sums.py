@@ -16,7 +16,7 @@ from mlops_exporter.events.reasons import Reason
 from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.profiling.build import Request, build
 from mlops_exporter.settings.models import Limits, ModelSettings
-from tests.unit.models import WINDOW
+from tests.support.one_model import WINDOW
 
 DIMENSIONS, ROWS = 5, 600
 NOW = time.time()

@@ -6,44 +6,14 @@ import numpy as np
 import pytest
 
 from mlops_exporter.collectors.multivariate import MultivariateCollector
-from mlops_exporter.counting.embeddings import EmbeddingCounts
 from mlops_exporter.counting.model import Model
-from mlops_exporter.judging.embeddings import EmbeddingDrift
-from mlops_exporter.profile.profile import load, save
 from mlops_exporter.profile.vectors import to_vectors
 from mlops_exporter.profiling.build import Request, build
 from mlops_exporter.settings.models import Limits, ModelSettings
-from tests.unit.models import WINDOW, feed, fresh, samples
+from tests.support.embeddings import DIMENSIONS, texts
+from tests.support.one_model import WINDOW, feed, fresh, samples
 
-DIMENSIONS = 48
 WHERE = '{model="m",version="default",window="1h",feature="text",statistic="'
-
-
-def texts(n: int, seed: int, *, shift: float = 0.0, scale: float = 1.0, flipped: bool = False) -> np.ndarray:
-    """Vectors (n, dimensions) around a mean, the first two dimensions of which are correlated."""
-    rng = np.random.default_rng(seed)
-    mean = np.linspace(-0.5, 1, DIMENSIONS)
-    noise = rng.normal(0, 0.3, (n, DIMENSIONS))
-    noise[:, 1::2] = 0.2 * noise[:, 1::2] + (-1 if flipped else 1) * 0.95 * noise[:, ::2]
-    return scale * (mean + noise + shift * np.cos(np.arange(DIMENSIONS)))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    directory = tmp_path_factory.mktemp("embedding")
-    path = directory / "reference.ndjson"
-    rows = [
-        {"text": None if row % 50 == 0 else vector, "length": float(row % 7), "y": row % 2}
-        for row, vector in enumerate(texts(4000, 1).tolist())
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    profile, _ = build(Request(data=path, task="binary", label="y", prediction="y"))
-    save(profile, directory / "profile.json")
-    profile = load(directory / "profile.json")
-    assert profile.embeddings["text"].dimensions == DIMENSIONS
-    assert list(profile.features) == ["length"]
-    settings = ModelSettings.model_validate({"name": "m", "task": "binary", "profile": "p", "windows": [WINDOW]})
-    return Model(settings, profile, Limits())
 
 
 def found(model: Model, vectors: list[Any]) -> dict[str, tuple[float, float]]:
@@ -100,19 +70,6 @@ def test_cells_to_vectors() -> None:
     vectors = to_vectors([[1, 2], None, [3, "x"], [1], [4.0, 5.0], [1e99, 0]], 2)
     np.testing.assert_array_equal(vectors[:, [0, 4]], [[1, 4], [2, 5]])
     assert np.isnan(vectors[:, [1, 2, 3, 5]]).all()
-
-
-@pytest.mark.simulation
-def test_without_drift_the_false_alarm_rate_is_kept(model: Model) -> None:
-    reference = model.reference.profile.embeddings["text"]
-    counts, alpha, windows = EmbeddingCounts(reference), 0.05, 400
-    drift = EmbeddingDrift(reference, alpha, 0.0, 10)
-    cells = np.zeros((windows, counts.cells))
-    for window in range(windows):
-        counts.count(cells[window], np.ascontiguousarray(texts(200, 10 + window).T, np.float32))
-    values, thresholds = drift.compare(cells)
-    rates = (values > thresholds).mean(axis=0)
-    assert (np.abs(rates - alpha) <= 3 * np.sqrt(alpha * (1 - alpha) / windows)).all(), rates
 
 
 @pytest.mark.parametrize(("mean", "normalised", "absent"), [(1.0, True, "norm"), (0.0, False, "cosine")])

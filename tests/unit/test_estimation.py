@@ -1,55 +1,16 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
 from mlops_exporter.collectors.estimation import EstimationCollector
-from tests.unit.models import feed, fresh, make_model, samples
-
-Table = dict[str, list[Any]]
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
-def binary(n: int, seed: int, *, shift: float = 0.0, concept: float = 1.0, distortion: float = 1.0) -> Table:
-    """A population whose scores are distorted logits; `shift` moves the features, `concept` scales their effect."""
-    x = np.random.default_rng(seed).normal(shift, 1.5, n)
-    label = (np.random.default_rng(seed + 1).random(n) < _sigmoid(concept * x)).astype(int)
-    return {"x": x.tolist(), "score": _sigmoid(distortion * x).tolist(), "label": label.tolist()}
-
-
-BINARY = {"task": "binary", "label": "label", "scores": {"1": "score"}, "features": ("x",)}
-
-
-def events(table: Table, *, labelled: bool) -> list[dict[str, Any]]:
-    return [
-        {"features": {"x": x}, "score": score, **({"label": label} if labelled else {})}
-        for x, score, label in zip(table["x"], table["score"], table["label"], strict=True)
-    ]
-
-
-def estimated(found: dict[str, float], metric: str, suffix: str = "") -> float:
-    return found[f'ml_model_performance_estimated{suffix}{{model="m",version="default",window="1h",metric="{metric}"}}']
+from tests.support.estimation import BINARY, Table, binary, estimated, events, realised
+from tests.support.one_model import feed, make_model, samples
 
 
 def gap(found: dict[str, float], metric: str, suffix: str = "") -> float:
     return found[f'ml_model_performance_gap{suffix}{{model="m",version="default",window="1h",metric="{metric}"}}']
-
-
-def realised(table: Table) -> dict[str, float]:
-    score, label = np.array(table["score"]), np.array(table["label"])
-    predicted = score >= 0.5
-    return {
-        "accuracy": sklearn.accuracy_score(label, predicted),
-        "precision": sklearn.precision_score(label, predicted),
-        "recall": sklearn.recall_score(label, predicted),
-        "f1": sklearn.f1_score(label, predicted),
-        "roc_auc": sklearn.roc_auc_score(label, score),
-    }
 
 
 @pytest.mark.parametrize("shift", [0.0, -1.5, 2.0])
@@ -84,25 +45,6 @@ def test_concept_drift_is_not_seen_by_the_estimate_but_by_the_gap(tmp_path: Path
         assert gap(found, metric) == pytest.approx(value - estimated(found, metric), abs=0.002)
         assert gap(found, metric, "_upper") < 0, metric
     assert estimated(found, "accuracy") > realised(table)["accuracy"] + 0.1
-
-
-@pytest.mark.simulation
-def test_realised_accuracy_falls_into_the_range_nineteen_times_in_twenty(tmp_path: Path) -> None:
-    n, windows = 300, 150
-    inside = dict.fromkeys(("accuracy", "precision", "recall", "f1", "roc_auc"), 0)
-    reference = binary(20_000, 1, distortion=2.0)
-    for window in range(windows):
-        if window == 0:
-            model = make_model(tmp_path, reference, BINARY, min_samples={"performance": 10})
-        table = binary(n, 1000 + 2 * window, shift=0.7, distortion=2.0)
-        model = fresh(model)
-        feed(model, events(table, labelled=False))
-        found = samples(EstimationCollector([model]))
-        for metric, value in realised(table).items():
-            inside[metric] += estimated(found, metric, "_lower") <= value <= estimated(found, metric, "_upper")
-    for metric, count in inside.items():
-        share = count / windows
-        assert share >= 0.90, metric  # 95 % less three standard errors of 150 windows
 
 
 def multiclass(n: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

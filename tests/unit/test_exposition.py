@@ -14,7 +14,7 @@ from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.catalogue import Metric
 from mlops_exporter.exposition.samples import Rows, Samples
 from mlops_exporter.exposition.text import format_numbers, gzip, render
-from tests.benchmarks.exposition import bins_and_drift, measure
+from tests.support.exposition import bins_and_drift
 
 GAUGE = Metric("ml_gauge", "gauge", "model", 'A gauge: \\ and "quotes"\nand a second line.', ("a", "b"))
 COUNTER = Metric("ml_things_total", "counter", "model", "Things.", ("a",))
@@ -162,10 +162,3 @@ def test_gzip_is_read_by_others() -> None:
     compressed = gzip(body)
     assert gzip_module.decompress(compressed) == body
     assert len(compressed) < len(body) / 5
-
-
-@pytest.mark.benchmark
-@FORMATS
-def test_a_large_scrape_is_15_times_faster_than_prometheus_client(openmetrics: bool) -> None:
-    theirs, ours = measure(series=10_000, rounds=5, openmetrics=openmetrics)
-    assert theirs / ours >= 15, f"{theirs * 1e3:.1f} ms against {ours * 1e3:.1f} ms"

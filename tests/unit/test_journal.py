@@ -19,9 +19,10 @@ from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.sources import KServeSettings
 from mlops_exporter.sources.base import UnavailableError
 from mlops_exporter.sources.kserve import Kind, KServe
-from tests.integration.disk import small_disk
 from tests.models import NOW, profiles
-from tests.unit.test_kserve import BATCHED, V1_REQUEST, V1_RESPONSE, cloud_event
+from tests.support.disk import small_disk
+from tests.support.kserve import cloud_event
+from tests.unit.test_kserve import BATCHED, V1_REQUEST, V1_RESPONSE
 
 
 class Numbers:

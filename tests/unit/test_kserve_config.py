@@ -5,7 +5,7 @@ import pytest
 
 from mlops_exporter.service.configuration import read
 from mlops_exporter.settings.document import ConfigError
-from tests.integration.exporter import write_config
+from tests.support.exporter import write_config
 
 
 def faults(directory: Path, kserve: dict[str, Any]) -> list[str]:

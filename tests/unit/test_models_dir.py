@@ -13,7 +13,7 @@ from mlops_exporter.service.service import Options, Service
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.web.landing import landing_page
 from tests.series import collect
-from tests.unit.pipeline import profile
+from tests.support.pipeline import profile
 
 
 @pytest.fixture

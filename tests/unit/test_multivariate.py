@@ -11,22 +11,8 @@ from mlops_exporter.counting.multivariate import VectorMap
 from mlops_exporter.judging.multivariate import VectorDrift
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.statistics import multivariate
-from tests.unit.models import feed, make_model, samples
-
-REQUEST = {"task": "binary", "label": "y", "prediction": "y"}
-
-
-def correlated(n: int, seed: int, correlation: float, *, lognormal: bool = False, features: int = 6) -> np.ndarray:
-    """Features of which the first two are correlated, all with the same marginal distribution."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((n, features))
-    x[:, 1] = correlation * x[:, 0] + np.sqrt(1 - correlation**2) * x[:, 1]
-    return np.exp(x) if lognormal else x
-
-
-def table_of(x: np.ndarray) -> dict[str, list[Any]]:
-    table: dict[str, list[Any]] = {f"x{i}": column.tolist() for i, column in enumerate(x.T)}
-    return table | {"y": (x[:, 0] > np.median(x[:, 0])).astype(int).tolist()}
+from tests.support.multivariate import REQUEST, correlated, table_of
+from tests.support.one_model import feed, make_model, samples
 
 
 def events_of(x: np.ndarray) -> list[dict[str, Any]]:
@@ -48,28 +34,6 @@ def test_a_rotation_with_unchanged_marginals_is_seen_by_both_and_by_no_single_fe
         for statistic in statistics:
             labels = f'{where}feature="x{feature}",statistic="{statistic}"}}'
             assert found[f"ml_feature_drift{labels}"] <= found[f"ml_feature_drift_threshold{labels}"]
-
-
-@pytest.mark.parametrize("lognormal", [False, True])
-@pytest.mark.simulation
-def test_without_drift_the_false_alarm_rate_is_kept(tmp_path: Path, lognormal: bool) -> None:
-    alpha, draws = 0.05, 600
-    model = make_model(tmp_path, table_of(correlated(20_000, 1, 0.5, lognormal=lognormal)), REQUEST)
-    reference = model.reference.profile.vectors
-    assert reference is not None
-    assert model.reference.vectors is not None
-    drift = VectorDrift(reference, alpha, {}, 100)
-    vector_map = VectorMap.of(reference, model.reference.layout.numeric)
-    for n in (100, 1000, 10_000):
-        windows = draws if n < 10_000 else 200
-        cells = np.zeros((windows, model.reference.vectors.cells))
-        for window in range(windows):
-            x = correlated(n, 10_000 * n + window, 0.5, lognormal=lognormal)
-            model.reference.vectors.count(cells[window], vector_map(np.ascontiguousarray(x.T)))
-        values, thresholds = drift.compare(model.reference.vectors.sums(cells))
-        rates = (values > thresholds).mean(axis=0)
-        tolerance = 3 * np.sqrt(alpha * (1 - alpha) / windows)
-        assert (np.abs(rates - alpha) <= tolerance + 0.01).all(), (n, rates)
 
 
 def test_default_effects_let_a_small_shift_of_one_feature_pass_and_catch_a_joint_one(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from sklearn import metrics
 
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
 from mlops_exporter.profile.profile import Task
-from tests.unit import pipeline
-from tests.unit.pipeline import CLASSES, GRID, Event, Exposition
+from tests.support import pipeline
+from tests.support.pipeline import CLASSES, GRID, Event, Exposition
 
 Floats = NDArray[np.float64]
 

@@ -22,7 +22,7 @@ from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import EndpointSettings, ProbeSettings
 from mlops_exporter.tables.lists import lists
 from tests.endpoints import Endpoint, Row, serving
-from tests.unit.models import samples
+from tests.support.one_model import samples
 
 ROWS = 250
 FEATURES = ["amount", "age", "country"]

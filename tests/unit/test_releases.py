@@ -17,7 +17,7 @@ from mlops_exporter.service import configuration
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.models import numeric, profiles
-from tests.unit.models import feed, samples
+from tests.support.one_model import feed, samples
 
 NOW = time.time()
 CHANGES = 20

@@ -28,8 +28,8 @@ from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.web.app import ReloadError
 from tests.models import numeric, profiles
-from tests.unit import pipeline
-from tests.unit.models import feed
+from tests.support import pipeline
+from tests.support.one_model import feed
 
 NOW = time.time()
 

@@ -25,7 +25,7 @@ from mlops_exporter.lifecycle.retrainer import Retrainer
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.probes import ProbeSettings
 from mlops_exporter.settings.retraining import RetrainingConfig
-from tests.unit.models import samples
+from tests.support.one_model import samples
 
 NOW = 1_790_000_000.0
 ESTIMATED = "MLModelEstimatedPerformanceBelowBenchmark"

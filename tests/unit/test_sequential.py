@@ -7,31 +7,13 @@ import pytest
 
 from mlops_exporter.collectors.change import ChangeCollector
 from mlops_exporter.statistics.sequential import ChangeEvidence
-from tests.unit.models import feed, make_model, samples
+from tests.support.one_model import feed, make_model, samples
 
 
 def stream(seed: int, *parts: tuple[int, float]) -> np.ndarray:
     """Errors with the given rates, one stretch after the other."""
     rng = np.random.default_rng(seed)
     return np.concatenate([(rng.random(n) < rate).astype(np.float64) for n, rate in parts])
-
-
-@pytest.mark.simulation
-def test_evidence_stays_below_its_threshold_over_all_time() -> None:
-    alpha, streams, steps = 0.05, 300, 10_000
-    rng = np.random.default_rng(5)
-    crossed = {"errors": 0, "scores": 0}
-    for _ in range(streams):
-        errors = (rng.random(steps) < 0.1).astype(np.float64)
-        for name, values in {"errors": errors, "scores": rng.beta(0.4, 3.6, steps)}.items():
-            evidence = ChangeEvidence(0.1)
-            highest = -math.inf
-            for start in range(0, steps, 100):
-                evidence.update(values[start : start + 100])
-                highest = max(highest, evidence.log_evidence)
-            crossed[name] += highest >= math.log(1 / alpha)
-    for count in crossed.values():
-        assert count / streams <= alpha + 2 * math.sqrt(alpha * (1 - alpha) / streams)
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.13])

@@ -8,7 +8,7 @@ import pytest
 from mlops_exporter.judging.judge import LIMITS, VERDICTS, WORDS
 from prometheus.source.render import ALERTS
 from prometheus.source.thresholds import THRESHOLDS
-from tests.unit.situations import SITUATIONS, model_in, observer_of
+from tests.support.situations import SITUATIONS, model_in, observer_of
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

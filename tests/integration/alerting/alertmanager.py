@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.integration.prometheus import eventually, free_port
 from tests.requirements import require_program
+from tests.support.prometheus import eventually, free_port
 
 SHIPPED = Path(__file__).parents[3] / "alertmanager"
 

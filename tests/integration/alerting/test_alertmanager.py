@@ -20,8 +20,8 @@ from tests.integration.alerting.alertmanager import (
     running_alertmanager,
     shipped,
 )
-from tests.integration.prometheus import eventually
 from tests.requirements import require_program
+from tests.support.prometheus import eventually
 
 BY_NAME = {alert.name: alert for alert in ALERTS}
 

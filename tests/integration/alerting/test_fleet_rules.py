@@ -21,9 +21,9 @@ from mlops_exporter.service.service import Options, Service
 from mlops_exporter.settings.models import ModelSettings
 from prometheus.source.render import RECORDS, rule_files
 from prometheus.source.thresholds import THRESHOLDS
-from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 from tests.integration.serving import served
 from tests.models import profiles as small_profiles
+from tests.support.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
 SCRAPES = 15  # before and after the events, so that the ends to which increase extrapolates weigh little
 REPLICAS = ("first", "second")

@@ -22,8 +22,8 @@ from prometheus.source.records import rank
 from prometheus.source.render import ALERTS, GROUPS
 from tests.dashboards import substitute, targets
 from tests.integration.alerting.test_promtool import promtool
-from tests.unit.models import samples
-from tests.unit.situations import SITUATIONS, model_in, observer_of
+from tests.support.one_model import samples
+from tests.support.situations import SITUATIONS, model_in, observer_of
 
 MINUTES = 20
 _FILES = ("thresholds.yml", "windows.yml", "error_budget.yml", "model_alerts.yml", "data_alerts.yml", "states.yml")

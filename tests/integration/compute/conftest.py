@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.compute.fake_gpu import Machine, build_library
+from tests.support.fake_gpu import Machine, build_library
 
 
 @pytest.fixture

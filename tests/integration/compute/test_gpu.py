@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.compute.fake_gpu import A100, Machine, build_library
+from tests.support.fake_gpu import A100, Machine, build_library
 
 GPU0 = 'gpu="0",uuid="GPU-0000",mig=""'
 GPU1 = 'gpu="1",uuid="GPU-0001",mig=""'

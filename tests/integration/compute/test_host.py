@@ -16,9 +16,9 @@ import pytest
 from mlops_exporter.compute.memory import MemorySampler
 from mlops_exporter.compute.sampler import Compute
 from mlops_exporter.settings.compute import ComputeSettings
-from tests.integration.compute.fake_gpu import Machine
 from tests.requirements import require_program
 from tests.series import collect
+from tests.support.fake_gpu import Machine
 
 BURN = "while True: pass"
 

@@ -7,9 +7,9 @@ import pytest
 
 from grafana.source.environment import LABELS
 from mlops_exporter.demo.run import CONFIG
-from tests.integration.compute.fake_gpu import A100, build_library
-from tests.integration.exporter import ENVIRONMENT, running_exporter, write_config
-from tests.integration.prometheus import Prometheus, eventually, running_prometheus, scrape_job
+from tests.support.exporter import ENVIRONMENT, running_exporter, write_config
+from tests.support.fake_gpu import A100, build_library
+from tests.support.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
 RULES = Path(__file__).parents[3] / "prometheus" / "rules"
 HERE = [{"target_label": name, "replacement": "here"} for name in LABELS]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.dashboards import DASHBOARDS, Target, annotations, substitute, targets, variables
-from tests.integration.prometheus import Prometheus
+from tests.support.prometheus import Prometheus
 
 BUILT_IN = {"__rate_interval": "10s", "__range": "1m", "__interval": "1s"}
 CHOICES = (

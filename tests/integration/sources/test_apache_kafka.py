@@ -10,10 +10,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.certificates import Authority
-from tests.integration.prometheus import eventually
-from tests.integration.sources.brokers import KafkaBroker
 from tests.integration.sources.test_exporter import counted, exporter, get, predictions, samples
 from tests.requirements import require_program
+from tests.support.brokers import KafkaBroker
+from tests.support.prometheus import eventually
 
 pytestmark = pytest.mark.apache_kafka
 

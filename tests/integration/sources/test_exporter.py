@@ -18,8 +18,8 @@ from redis import Redis
 
 from mlops_exporter import demo
 from mlops_exporter.cli import main
-from tests.integration.prometheus import eventually, free_port
-from tests.integration.sources.brokers import KafkaBroker, RedisServer
+from tests.support.brokers import KafkaBroker, RedisServer
+from tests.support.prometheus import eventually, free_port
 
 PROFILE = Path(demo.__file__).parent / "mpg.profile.json"
 STATIC = {"group.instance.id": "one"}  # a member that was killed is known when it comes back, and not waited for

@@ -12,9 +12,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from mlops_exporter.settings.sources import KafkaSettings
 from mlops_exporter.sources.kafka import KafkaSource
-from tests.integration.prometheus import free_port
-from tests.integration.sources.brokers import KafkaBroker
 from tests.sink import RecordingSink, event, running, until
+from tests.support.brokers import KafkaBroker
+from tests.support.prometheus import free_port
 
 PERSISTED_SECONDS = 3.5  # the broker writes offsets to disk on a timer
 

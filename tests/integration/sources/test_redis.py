@@ -11,8 +11,8 @@ from redis import Redis
 
 from mlops_exporter.settings.sources import RedisSettings
 from mlops_exporter.sources.redis import RedisSource
-from tests.integration.sources.brokers import RedisServer
 from tests.sink import RecordingSink, event, running, until
+from tests.support.brokers import RedisServer
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from mlops_exporter.sources.sql import SqlSource
 from mlops_exporter.tables.mapping import Mapping
 from tests.requirements import lack
 from tests.sink import RecordingSink
-from tests.unit.sources.test_sql import PROFILE, ids, until_rows
-from tests.unit.sources.test_table import source as table_source
-from tests.unit.sources.test_table import told
+from tests.support.sql import PROFILE, ids, until_rows
+from tests.support.tables import source as table_source
+from tests.support.tables import told
 
 
 def free_port() -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.prometheus import eventually, free_port
 from tests.requirements import require_program
+from tests.support.prometheus import eventually, free_port
 
 
 class Broker:

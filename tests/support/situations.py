@@ -14,7 +14,7 @@ from mlops_exporter.judging.status import Observer
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profiling.build import Request, build
 from mlops_exporter.settings.models import Limits, ModelSettings
-from tests.unit.models import WINDOW, feed, write_csv
+from tests.support.one_model import WINDOW, feed, write_csv
 
 Event = dict[str, Any]
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]

@@ -13,7 +13,7 @@ from typing import Any
 from tests.requirements import require_program
 
 _SOURCE = Path(__file__).with_name("fake_nvml.c")
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[2]
 
 A100 = {
     "*.name": "NVIDIA A100-SXM4-80GB",

@@ -14,9 +14,9 @@ import httpx
 import yaml
 
 from mlops_exporter.profile.profile import save
-from tests.integration.prometheus import eventually, free_port
 from tests.models import profiles
-from tests.unit.pipeline import Exposition
+from tests.support.pipeline import Exposition
+from tests.support.prometheus import eventually, free_port
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
