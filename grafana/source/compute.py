@@ -181,6 +181,22 @@ def _host() -> list[p.Panel]:
             low=0,
         ),
         p.over_time(
+            "How much time does it lose to its quota?",
+            "Seconds per second for which the container was held back by its quota, summed over its cores, and the "
+            "cores that are busy, of the host or the container, whichever is watched.",
+            "none",
+            [
+                p.Query(f"max by (instance) ({rate(c.COMPUTE_CPU_THROTTLED_SECONDS)})", "{{instance}} held back"),
+                p.Query(
+                    f"{rate(c.COMPUTE_CPU_SECONDS)} * on ({TARGET}) group_left (scope) {series(c.COMPUTE_INFO)}",
+                    "{{instance}} busy cores of the {{scope}}",
+                ),
+            ],
+            empty=_NO_COMPUTE,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
             "Was anything killed for memory?",
             "Processes that the kernel killed for want of memory within the last hour.",
             "short",
@@ -207,12 +223,39 @@ def _host() -> list[p.Panel]:
 
 def _workloads() -> list[p.Panel]:
     by, legend = "by (phase, workload)", "{{phase}}: {{workload}}"
+    of_each = "by (workload, phase, instance)"
 
     def lines(question: str, description: str, unit: str, query: str, size: tuple[int, int] = (6, 8)) -> p.Panel:
         queries = [p.Query(query, legend)]
         return p.over_time(question, description, unit, queries, empty=_NO_WORKLOAD, size=size, low=0)
 
     return [
+        p.table_of(
+            "How is each workload?",
+            "A row for each workload on each host: how long its oldest process has run, the processes seen to start "
+            "over the time range (restarts, where it has one), and its threads and open files: growing, they leak.",
+            [
+                f"sum {of_each} ({series(c.WORKLOAD_PROCESSES, _WORKLOAD)})",
+                f"time() - min {of_each} ({series(c.WORKLOAD_START_TIME_SECONDS, _WORKLOAD)})",
+                f"sum {of_each} (increase({series(c.WORKLOAD_PROCESSES_STARTED, _WORKLOAD)}[$__range]))",
+                f"sum {of_each} ({series(c.WORKLOAD_THREADS, _WORKLOAD)})",
+                f"sum {of_each} ({series(c.WORKLOAD_OPEN_FILES, _WORKLOAD)})",
+            ],
+            [
+                p.Column("workload", "Workload", least=130),
+                p.Column("phase", "Phase", width=100),
+                p.Column("instance", "Instance", width=180),
+                p.Column("A", "Processes", unit="none", decimals=0, width=100),
+                p.Column("B", "Runs for", unit="s", decimals=0, width=110),
+                p.Column("C", "Started", unit="none", decimals=0, width=90),
+                p.Column("D", "Threads", unit="none", decimals=0, width=90),
+                p.Column("E", "Open files", unit="none", decimals=0, width=100),
+            ],
+            empty=_NO_WORKLOAD,
+            size=(24, 6),
+            sort="Workload",
+            descending=False,
+        ),
         lines(
             "How many processes run?",
             "Processes of each workload, by phase: training or serving.",
@@ -294,6 +337,27 @@ def _gpus() -> list[p.Panel]:
             "Share of time in which a kernel ran.",
             "percentunit",
             p.Query(f"max {by} ({series(c.GPU_UTILIZATION_RATIO, _GPU)})", _GPU_NAME),
+        ),
+        lines(
+            "Are they busy with their memory?",
+            "Share of time in which GPU memory was read or written: near 1 with a busy GPU, memory is the bottleneck.",
+            "percentunit",
+            p.Query(f"max {by} ({series(c.GPU_MEMORY_UTILIZATION_RATIO, _GPU)})", _GPU_NAME),
+        ),
+        lines(
+            "Which processes hold GPU memory?",
+            "GPU memory held by each process, by its number on the host: also by those that are no workload here.",
+            "bytes",
+            p.Query(
+                f"max by (instance, gpu, mig, pid) ({series(c.GPU_PROCESS_MEMORY_BYTES, _GPU)})",
+                _GPU_NAME + " process {{pid}}",
+            ),
+        ),
+        lines(
+            "How much energy do they use?",
+            "Energy over the last hour, from the driver's own count, which misses no peak between scrapes.",
+            "joule",
+            p.Query(f"sum {by} (increase({series(c.GPU_ENERGY_JOULES, _GPU)}[1h]))", _GPU_NAME),
         ),
         p.density(
             "How is GPU utilisation distributed?",

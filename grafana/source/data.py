@@ -93,8 +93,12 @@ def _features() -> list[p.Panel]:
         p.table_of(
             "Which features drift most?",
             "Each feature's distance from the reference as a multiple of its threshold, for its worst statistic and "
-            "the replica where it is furthest; above 1 is drift. The link draws the feature below.",
-            [f"max by (feature, statistic) (topk by (feature) (1, {_OF_THRESHOLD}))"],
+            "the replica where it is furthest; above 1 is drift. Weight is the feature's share in the model's "
+            "decisions. The link draws the feature below.",
+            [
+                f"max by (feature, statistic) (topk by (feature) (1, {_OF_THRESHOLD}))",
+                f"max by (feature) ({series(c.FEATURE_IMPORTANCE)})",
+            ],
             [
                 p.Column(
                     "feature",
@@ -105,6 +109,7 @@ def _features() -> list[p.Panel]:
                 ),
                 p.Column("statistic", "Statistic", width=100),
                 p.Column("A", "Times the threshold", unit="none", decimals=2, width=150),
+                p.Column("B", "Weight", unit="percentunit", decimals=0, width=70),
             ],
             empty=_NO_DRIFT,
             size=(10, 11),

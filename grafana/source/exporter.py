@@ -155,6 +155,28 @@ def _sources() -> list[p.Panel]:
             size=(8, 8),
             low=0,
         ),
+        p.over_time(
+            "What becomes of CloudEvents?",
+            "Requests and responses of KServe's inference logger per second, by what became of them, and how many "
+            "wait for their other half.",
+            "short",
+            [
+                p.Query(f"sum by (source, outcome) ({rate(c.CLOUD_EVENTS, _SOURCE)}) > 0", "{{source}}: {{outcome}}"),
+                p.Query(f"sum by (source) ({series(c.CLOUD_EVENTS_WAITING, _SOURCE)}) > 0", "{{source}}: waiting"),
+            ],
+            empty="No CloudEvent has come.",
+            size=(12, 8),
+            low=0,
+        ),
+        p.over_time(
+            "What do alerts ask of retraining?",
+            "Notifications that the receiver of retraining got within the last hour, by what it could do with them.",
+            "short",
+            [p.Query(f"sum by (outcome) (increase({series(c.RETRAINING_NOTIFICATIONS)}[1h]))", "{{outcome}}")],
+            empty="No receiver of retraining runs here.",
+            size=(12, 8),
+            low=0,
+        ),
     ]
 
 

@@ -253,6 +253,55 @@ def _groups() -> list[p.Panel]:
     ]
 
 
+def _of_range(metric: c.Metric, keep: str = "group") -> str:
+    return f"sum by ({keep}) (increase({series(metric)}[$__range]))"
+
+
+def _over_replicas() -> list[p.Panel]:
+    """Return what counters tell: of all replicas together, over any range."""
+    confusion, classified = _of_range(c.GROUP_CONFUSION, "group, predicted, actual"), _of_range(c.GROUP_CONFUSION)
+    labels = f"({_of_range(c.GROUP_LABELS)} > 0)"
+    return [
+        p.table_of(
+            "What was each group's outcome?",
+            "Labelled predictions over the time range, of all replicas together, by group, predicted and actual class, "
+            "and their share of the group's.",
+            [confusion, f"{confusion} / on (group) group_left () ({classified} > 0)"],
+            [
+                p.Column("group", "Group", least=120),
+                p.Column("predicted", "Predicted", width=110),
+                p.Column("actual", "Actual", width=110),
+                p.Column("A", "Labels", unit="short", decimals=0, width=90),
+                p.Column("B", "Share", unit="percentunit", decimals=1, width=90),
+            ],
+            empty=_NOT_SET_UP + " A regression has no classes.",
+            size=(12, 9),
+            sort="Share",
+        ),
+        p.table_of(
+            "How large are each group's errors?",
+            "Mean absolute error over the time range, of all replicas together, by group, and how much of it is too "
+            "high and too low (regression).",
+            [
+                _of_range(c.GROUP_LABELS),
+                f"{_of_range(c.GROUP_ABSOLUTE_ERROR_SUM)} / {labels}",
+                f"{_of_range(c.GROUP_OVERPREDICTION_SUM)} / {labels}",
+                f"{_of_range(c.GROUP_UNDERPREDICTION_SUM)} / {labels}",
+            ],
+            [
+                p.Column("group", "Group", least=120),
+                p.Column("A", "Labels", unit="short", decimals=0, width=90),
+                p.Column("B", "Mean error", unit="none", decimals=3, width=100),
+                p.Column("C", "Too high", unit="none", decimals=3, width=90),
+                p.Column("D", "Too low", unit="none", decimals=3, width=90),
+            ],
+            empty=_NOT_SET_UP + " A classification has no errors in units.",
+            size=(12, 9),
+            sort="Mean error",
+        ),
+    ]
+
+
 def build() -> model.Dashboard:
     """Return the dashboard."""
     of_model = f'{EXPORTER},model="$model",version="$version"'
@@ -269,7 +318,12 @@ def build() -> model.Dashboard:
                 "group_metric", f"label_values({series(c.GROUP_PERFORMANCE)}, metric)", label="Performance of groups"
             ),
         ],
-        {"": _head(), "Between groups": _metrics(), "Group by group": _groups()},
+        {
+            "": _head(),
+            "Between groups": _metrics(),
+            "Group by group": _groups(),
+            "All replicas together": _over_replicas(),
+        },
         matchers=',model="$model"',
         one_environment=True,
     )

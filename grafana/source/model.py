@@ -241,7 +241,8 @@ def _versions() -> list[p.Panel]:
                     c.CHALLENGER_DIFFERENCE_LOWER,
                     c.CHALLENGER_DIFFERENCE_UPPER,
                 )
-            ],
+            ]
+            + [f"max by (champion, challenger) ({series(c.CHALLENGER_WINDOW_PAIRS)})"],
             [
                 p.Column("metric", "Metric", least=100),
                 p.Column("champion", "Champion", width=90),
@@ -249,6 +250,7 @@ def _versions() -> list[p.Panel]:
                 p.Column("A", "Difference", unit="none", decimals=4, width=90),
                 p.Column("B", "Low", unit="none", decimals=4, width=75),
                 p.Column("C", "High", unit="none", decimals=4, width=75),
+                p.Column("D", "Pairs", unit="short", width=60),
             ],
             empty="No challenger: the model's settings name none, or both have too few events in common.",
             size=(12, 7),
@@ -321,20 +323,26 @@ def _life() -> list[p.Panel]:
         ),
         p.table_of(
             "When was it retrained?",
-            "Retraining of this model: how the last one ended, how long ago it began, how many were started, and how "
-            "many tries failed.",
+            "Retraining of this model: how the last one ended, how long ago it began, how many were started, how many "
+            "tries failed, how many were given up, whether one runs, and whether it is only written down (dry_run).",
             [
                 f"max by (model) ({series(c.RETRAINING_LAST_RESULT)})",
                 f"time() - max by (model) ({series(c.RETRAINING_LAST_START)})",
                 f"sum by (model) (increase({series(c.RETRAINING_TRIGGERED)}[$__range]))",
                 f"sum by (model) (increase({series(c.RETRAINING_FAILURES)}[$__range]))",
+                f"sum by (model) (increase({series(c.RETRAINING_DEAD_LETTERS)}[$__range]))",
+                f"max by (model) ({series(c.RETRAINING_RUNNING)})",
+                f"max by (model) ({series(c.RETRAINING_DRY_RUN)})",
             ],
             [
                 p.Column("model", "Model", least=90),
-                p.Column("A", "Ended", words=p.Words({1: ("Well", p.GOOD), 0: ("Badly", p.BAD)}), width=90),
-                p.Column("B", "Began ago", unit="s", decimals=0, width=105),
-                p.Column("C", "Started", unit="none", decimals=0, width=85),
-                p.Column("D", "Failed tries", unit="none", decimals=0, width=100),
+                p.Column("A", "Ended", words=p.Words({1: ("Well", p.GOOD), 0: ("Badly", p.BAD)}), width=70),
+                p.Column("B", "Began ago", unit="s", decimals=0, width=90),
+                p.Column("C", "Started", unit="none", decimals=0, width=70),
+                p.Column("D", "Failed", unit="none", decimals=0, width=60),
+                p.Column("E", "Given up", unit="none", decimals=0, width=75),
+                p.Column("F", "Now", words=p.Words({1: ("Runs", p.WATCH), 0: ("Idle", p.QUIET)}), width=60),
+                p.Column("G", "For show", words=p.Words({1: ("Yes", p.WATCH), 0: ("No", p.QUIET)}), width=75),
             ],
             empty=_NO_RETRAINING,
             size=(12, 7),
@@ -353,6 +361,49 @@ def _life() -> list[p.Panel]:
     ]
 
 
+def _further_life() -> list[p.Panel]:
+    return [
+        p.over_time(
+            "Do probes get through?",
+            "Requests of each probe and passes over all its rows, over the last hour.",
+            "short",
+            [
+                p.Query(f"sum by (probe) (increase({series(c.PROBE_REQUESTS)}[1h]))", "{{probe}} requests"),
+                p.Query(f"sum by (probe) (increase({series(c.PROBE_PASSES)}[1h]))", "{{probe}} passes"),
+            ],
+            empty=_NO_PROBE,
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "How long does an endpoint take?",
+            "Time from a probe's request of one batch to its whole answer: half and 95 % are faster than this.",
+            "s",
+            [p.Query(quantile(q, c.PROBE_REQUEST_DURATION), f"{q:.0%} of requests") for q in (0.5, 0.95)],
+            empty=_NO_PROBE,
+            size=(8, 8),
+            low=0,
+        ),
+        p.table_of(
+            "Which versions does the registry name?",
+            "Versions of this model that the registry knows, with their aliases, and the times over the time range "
+            "that it could not be asked.",
+            [
+                f"max by (version, alias) ({series(c.REGISTRY_VERSION_INFO, free='version')})",
+                f"sum (increase({series(c.REGISTRY_FAILURES)}[$__range]))",
+            ],
+            [
+                p.Column("version", "Version", least=90),
+                p.Column("alias", "Alias", width=130),
+                p.Column("B", "Not answered", unit="none", decimals=0, width=110),
+            ],
+            empty="The profiles of this model come from no registry.",
+            size=(8, 8),
+            sort="Version",
+        ),
+    ]
+
+
 def _increase(metric: c.Metric, by: str) -> str:
     return f"sum by ({by}) (increase({series(metric)}[$__range]))"
 
@@ -362,6 +413,7 @@ def _classes() -> list[p.Panel]:
     predicted = f'sum by (class) (label_replace({counts}, "class", "$1", "predicted", "(.*)"))'
     actual = f'sum by (class) (label_replace({counts}, "class", "$1", "actual", "(.*)"))'
     calibrated = _increase(c.CALIBRATION_PREDICTIONS, "bin")
+    expected = _increase(c.EXPECTED_CONFUSION, "predicted, actual")
     return [
         p.matrix(
             "What does it take for what?",
@@ -396,11 +448,33 @@ def _classes() -> list[p.Panel]:
             empty=_NO_SCORES,
             size=(8, 8),
         ),
+        p.over_time(
+            "How good is it at each class?",
+            "$metric of each class against all others over the window (multiclass), on each replica.",
+            "none",
+            [p.Query(f"max by (instance, class) ({series(c.CLASS_PERFORMANCE, _METRIC)})", "{{class}} {{instance}}")],
+            empty="Not a multiclass model, or $metric is not one of a single class, or too few labels.",
+            size=(12, 8),
+        ),
+        p.bars(
+            "What is it expected to take for what?",
+            "Before labels are in: how often each class is predicted, and how often it is to be expected by the "
+            "calibrated probabilities, over the time range.",
+            "short",
+            {
+                "Expected": f'sum by (class) (label_replace({expected}, "class", "$1", "actual", "(.*)"))',
+                "Predicted": f'sum by (class) (label_replace({expected}, "class", "$1", "predicted", "(.*)"))',
+            },
+            by="class",
+            empty=_NO_ESTIMATE,
+            size=(12, 8),
+        ),
     ]
 
 
 def _errors() -> list[p.Panel]:
     labels = f"sum({rate(c.LABELS)})"
+    predictions = f"(sum({rate(c.PREDICTIONS)}) > 0)"
     return [
         p.over_time(
             "Which way do its errors go?",
@@ -419,11 +493,16 @@ def _errors() -> list[p.Panel]:
         p.over_time(
             "Are its errors many small or few large ones?",
             "Root mean square against mean absolute error: the further apart, the more the largest errors weigh. "
-            "1.25 times is what normally distributed errors give.",
+            "1.25 times is what normally distributed errors give. What is expected needs no labels: it is of all "
+            "predictions.",
             "none",
             [
                 p.Query(f"sqrt(sum({rate(c.SQUARED_ERROR_SUM)}) / {labels})", "Root mean square error"),
                 p.Query(f"sum({rate(c.ABSOLUTE_ERROR_SUM)}) / {labels}", "Mean absolute error"),
+                p.Query(
+                    f"sqrt(sum({rate(c.EXPECTED_SQUARED_ERROR_SUM)}) / {predictions})", "Expected root mean square"
+                ),
+                p.Query(f"sum({rate(c.EXPECTED_ABSOLUTE_ERROR_SUM)}) / {predictions}", "Expected mean absolute"),
             ],
             empty=_NO_ERRORS,
             size=(12, 8),
@@ -507,6 +586,18 @@ def _labels_and_service() -> list[p.Panel]:
             overrides={"Objective": p.line(p.BAD, dashed=True)},
             low=0,
         ),
+        p.over_time(
+            "What waits for its other half?",
+            "Predictions that wait for their label, and labels that came before their prediction and wait for it.",
+            "short",
+            [
+                p.Query(f"sum({series(c.PENDING_PREDICTIONS)})", "Predictions"),
+                p.Query(f"sum({series(c.PENDING_LABELS)})", "Labels"),
+            ],
+            empty="Nothing waits.",
+            size=(24, 6),
+            low=0,
+        ),
     ]
 
 
@@ -527,7 +618,7 @@ def build() -> model.Dashboard:
             "Where is it wrong? (classification)": _classes(),
             "Where is it wrong? (regression)": _errors(),
             "Labels, failures, latency": _labels_and_service(),
-            "Probes and retraining": _life(),
+            "Probes, retraining and registry": [*_life(), *_further_life()],
         },
         matchers=',model="$model"',
         one_environment=True,
