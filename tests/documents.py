@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from mlops_exporter.exposition.catalogue import Metric, all_metrics
+from mlops_exporter.service.switches import switched
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.durations import format_duration
 
@@ -32,6 +33,9 @@ def metrics() -> str:
     for pillar, title in PILLARS.items():
         lines += ["", f"## {title}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
         lines += [_row(metric) for metric in all_metrics() if metric.pillar == pillar]
+    lines += ["", "## Collectors", "", "Each is switched by `--collector.NAME` or `--no-collector.NAME`.", ""]
+    lines += ["| collector | by default | gives |", "|---|---|---|"]
+    lines += [f"| `{kind.name}` | {'on' if kind.by_default else 'off'} | {kind.about} |" for kind in switched()]
     return "\n".join(lines) + "\n"
 
 

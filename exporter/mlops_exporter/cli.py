@@ -35,6 +35,7 @@ from mlops_exporter.service import bundle, healthcheck, service
 from mlops_exporter.service import configuration as config
 from mlops_exporter.service.bundle import BundleError
 from mlops_exporter.service.healthcheck import Access
+from mlops_exporter.service.switches import switched
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document
 from mlops_exporter.settings.durations import format_duration, parse_duration
@@ -50,26 +51,6 @@ DEFAULT_ADDRESS = ":10042"
 RECEIVER_ADDRESS = ":10043"
 
 _ON, _OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
-
-_COLLECTORS = (
-    "model",
-    "data",
-    "groups",
-    "estimation",
-    "multivariate",
-    "change",
-    "challenge",
-    "probes",
-    "intake",
-    "cloudevents",
-    "state",
-    "cpu",
-    "memory",
-    "pressure",
-    "workloads",
-    "gpu",
-    "cost",
-)
 
 Default = TypeVar("Default", bound=str | None)
 
@@ -296,7 +277,7 @@ def _retrain(options: argparse.Namespace) -> int:
 
 
 def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence[Notice]]) -> service.Options:
-    off = {name for name in _COLLECTORS if not getattr(options, f"collector_{name}")}
+    off = {kind.name for kind in switched() if not getattr(options, f"collector_{kind.name}")}
     return service.Options(
         tuple(options.web_listen_address),
         options.web_telemetry_path,
@@ -394,8 +375,8 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--web.telemetry-path", "/metrics", "path under which the metrics are")
     _flag(parser, "--web.max-requests", "40", "scrapes at one time, 0 for any number", type_=_count)
     _add_logging(parser)
-    for name in _COLLECTORS:
-        _switch(parser, f"--collector.{name}", True, f"switch the collector {name} on or off")
+    for kind in switched():
+        _switch(parser, f"--collector.{kind.name}", kind.by_default, f"export {kind.about}")
 
 
 def _add_logging(parser: argparse.ArgumentParser) -> None:

@@ -15,8 +15,8 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from mlops_exporter import cli
-from mlops_exporter.collectors.data import DataCollector
-from mlops_exporter.collectors.models import model_collectors
+from mlops_exporter.collectors.kinds import made_of
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.exposition.text import render
 from mlops_exporter.profile.profile import save
 from tests.requirements import require_program
@@ -167,7 +167,7 @@ def live_exposition(predictions: list[Event], labels: list[Event], now: float) -
         running.intake.flush()
 
     asyncio.run(feed())
-    collectors = model_collectors(running.models, DataCollector(running.models))
+    collectors = made_of(Parts(running.models))
     samples = [samples for collector in collectors for samples in collector.collect(now)]
     return Exposition(render(samples, openmetrics=False).decode())
 

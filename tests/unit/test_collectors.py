@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,17 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.openmetrics import parser as openmetrics
 
+from mlops_exporter import cli, collectors
+from mlops_exporter.collectors.kinds import made_of
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
+from mlops_exporter.demo.run import CONFIG as DEMO
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.exposition.catalogue import all_metrics
 from mlops_exporter.profile.profile import Task
-from mlops_exporter.service.service import Service
+from mlops_exporter.service import service
+from mlops_exporter.service.service import Options, Service
+from mlops_exporter.service.switches import switched
 from mlops_exporter.settings.models import Limits
 from tests.support import pipeline
 from tests.support.pipeline import CLASSES, Event
@@ -367,3 +375,42 @@ def test_a_version_that_no_window_shows_gives_its_place_to_a_new_one() -> None:
     assert not take(old, at=7600)
     assert list(model.versions) == ["new", "old"]
     assert model.versions["old"].lifetime[model.reference.layout.predictions] == 1
+
+
+A_NEW_ONE = """
+class NoveltyCollector:
+    name = "novelty"
+    about = "what is new"
+    by_default = False
+
+    @classmethod
+    def of(cls, parts):
+        return cls()
+
+    def collect(self, now):
+        return []
+"""
+
+
+def test_a_new_collector_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "novelty.py").write_text(A_NEW_ONE)
+    monkeypatch.setattr(collectors, "__path__", [*collectors.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "mlops_exporter.collectors.novelty", raising=False)
+    assert "novelty" in {collector.name for collector in made_of(Parts([]))}
+    started: list[Options] = []
+    monkeypatch.setattr(service, "run", lambda _settings, _profiles, options, *_tasks: started.append(options))
+    config = f"--config.file={DEMO}"
+    assert cli.main(["run", config]) == cli.main(["run", config, "--collector.novelty", "--no-collector.data"]) == 0
+    assert [options.collectors_off for options in started] == [{"novelty"}, {"data"}]
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    assert "export what is new" in capsys.readouterr().out
+
+
+def test_every_collector_says_what_it_gives() -> None:
+    kinds = switched()
+    names = [kind.name for kind in kinds]
+    assert len(set(names)) == len(names)
+    assert all(kind.about and not kind.about.endswith(".") for kind in kinds)

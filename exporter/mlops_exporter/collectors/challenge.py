@@ -1,8 +1,10 @@
 """Champion and challenger to samples."""
 
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 from mlops_exporter.collectors.family import Family
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
@@ -19,6 +21,8 @@ class ChallengeCollector:
     """The paired comparison of every model that has a challenger."""
 
     name = "challenge"
+    about = "champion and challenger on the same events"
+    by_default = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = [
@@ -26,6 +30,11 @@ class ChallengeCollector:
             for model in models
             if model.challenge is not None
         ]
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Return the collector of these parts."""
+        return cls(parts.models)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 from mlops_exporter.collectors.family import Family
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
@@ -13,10 +15,17 @@ class ChangeCollector:
     """Evidence of change, of every model whose profile knows its streams."""
 
     name = "change"
+    about = "evidence of a change in the errors or scores, however often one looks"
+    by_default = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = models
         self._families: dict[tuple[str, str], Family] = {}
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Return the collector of these parts."""
+        return cls(parts.models)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

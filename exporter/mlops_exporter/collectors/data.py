@@ -1,11 +1,13 @@
 """Distributions, drift and quality of features, predictions and labels, for every model and version."""
 
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import numpy as np
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.collectors.family import Family, Versions, Views
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition import catalogue
@@ -22,6 +24,8 @@ class DataCollector:
     """Distributions, drift and quality of features, predictions and labels, for every model and version."""
 
     name = "data"
+    about = "distributions, drift and quality of features, predictions and labels"
+    by_default = True
 
     def __init__(self, models: Sequence[Model], comparisons: Comparisons | None = None) -> None:
         made = comparisons or Comparisons()
@@ -31,6 +35,11 @@ class DataCollector:
             return None if comparison is None else _DataView(model, reference, comparison)
 
         self._views = Views(models, view)
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Return the collector of these parts."""
+        return cls(parts.models, parts.comparisons)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

@@ -1,10 +1,12 @@
 """Estimated performance to samples, and its gap to the realised one."""
 
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import numpy as np
 
 from mlops_exporter.collectors.family import Family
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.estimation import ClassEstimation, LossEstimation
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
@@ -22,10 +24,17 @@ class EstimationCollector:
     """Performance without labels, of every model whose profile allows it."""
 
     name = "estimation"
+    about = "performance estimated without labels"
+    by_default = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = models
         self._families: dict[tuple[str, str], Family] = {}
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Return the collector of these parts."""
+        return cls(parts.models)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

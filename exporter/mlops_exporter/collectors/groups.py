@@ -1,8 +1,10 @@
 """Groups of people to samples: sizes, selection, performance and fairness of every attribute."""
 
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 from mlops_exporter.collectors.family import Family, Views
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.groups import GroupCounts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
@@ -23,11 +25,18 @@ class GroupCollector:
     """Fairness of every model for which attributes are configured."""
 
     name = "groups"
+    about = "fairness between groups"
+    by_default = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         fair = [model for model in models if model.settings.fairness is not None]
         self._benchmarks = [sample for model in fair for sample in _benchmarks(model)]
         self._references = Views(fair, _ReferenceView)
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Return the collector of these parts."""
+        return cls(parts.models)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

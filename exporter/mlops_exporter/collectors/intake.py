@@ -1,11 +1,13 @@
 """What came in, and what became of it and of the state."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlops_exporter.collectors.family import Family, or_absent
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
@@ -22,12 +24,19 @@ class IntakeCollector:
     """What came in, from where, and what was refused."""
 
     name = "intake"
+    about = "what came in, from where, and what was refused"
+    by_default = True
 
     def __init__(self, intake: Intake, pulling: Mapping[str, Source], loading: Callable[[], Loading]) -> None:
         self._intake = intake
         self._pulling = pulling
         self._loading = loading
         self._family = Family()
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self | None:
+        """Return the collector of these parts."""
+        return None if (it := parts.running) is None else cls(it.intake, it.pulling, it.loading)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -54,10 +63,17 @@ class CloudEventCollector:
     """What became of the CloudEvents of KServe's inference logger."""
 
     name = "cloudevents"
+    about = "what became of the CloudEvents of KServe's inference logger"
+    by_default = True
 
     def __init__(self, source: str, kserve: KServe) -> None:
         self._kserve = kserve
         self._family = Family(source)
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self | None:
+        """Return the collector of these parts."""
+        return None if (it := parts.running) is None or it.http is None else cls(it.http.name, it.http.kserve)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -70,11 +86,18 @@ class StateCollector:
     """Checkpoints, and what went wrong with the state."""
 
     name = "state"
+    about = "checkpoints, and faults of the state"
+    by_default = True
 
     def __init__(self, faults: Faults, journal: Callable[[], Journal | None]) -> None:
         self._faults = faults
         self._journal = journal
         self._family = Family()
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self | None:
+        """Return the collector of these parts."""
+        return None if (it := parts.running) is None else cls(it.faults, it.journal)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

@@ -1,10 +1,12 @@
 """Drift of the joint distribution of a model's features to samples."""
 
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import numpy as np
 
 from mlops_exporter.collectors.family import Family, Views
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting import embeddings
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.multivariate import STATISTICS
@@ -20,9 +22,16 @@ class MultivariateCollector:
     """Multivariate drift of every model whose profile knows the joint distribution."""
 
     name = "multivariate"
+    about = "drift of the joint distribution, and of embeddings"
+    by_default = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._views = Views(models, _ReferenceView)
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Return the collector of these parts."""
+        return cls(parts.models)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

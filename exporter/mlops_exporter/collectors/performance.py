@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlops_exporter.collectors.family import Family, Versions, Views, or_absent
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.ledger import CALIBRATION_BINS
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
@@ -28,11 +30,18 @@ class ModelCollector:
     """Performance, its sample sizes and sufficient statistics, for every model and version."""
 
     name = "model"
+    about = "performance against its benchmarks, sample sizes and sufficient statistics"
+    by_default = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._families = [(model, Family(model.name)) for model in models]
         self._owners = [_owner(model, family) for model, family in self._families]
         self._views = Views(models, _ReferenceView)
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Return the collector of these parts."""
+        return cls(parts.models)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

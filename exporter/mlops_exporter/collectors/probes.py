@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Self
 
 import numpy as np
 
 from mlops_exporter.collectors.family import Family, or_absent
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.catalogue import Metric
 from mlops_exporter.exposition.samples import Rows, Samples
@@ -23,10 +25,17 @@ class ProbeCollector:
     """How every probe went, and what its last pass found."""
 
     name = "probes"
+    about = "what probes of live endpoints found"
+    by_default = True
 
     def __init__(self, probers: Sequence[Prober]) -> None:
         self._probers = probers
         self._families = [Family(prober.settings.name, prober.settings.model) for prober in probers]
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self | None:
+        """Return the collector of these parts."""
+        return None if parts.running is None else cls(parts.running.probers)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""

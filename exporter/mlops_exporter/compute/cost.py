@@ -193,6 +193,8 @@ class CostCollector:
     """Samples of the latest cost and advice; nothing of a resource that is not there or has no price."""
 
     name = "cost"
+    about = "cost, idle cost and advice on the right size"
+    by_default = True
 
     def __init__(self, published: Published[tuple[ResourceSnapshot, ...]], currency: str) -> None:
         self._published = published

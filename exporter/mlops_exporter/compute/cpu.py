@@ -106,6 +106,8 @@ class CpuCollector:
     """Samples of the latest `CpuSnapshot`."""
 
     name = "cpu"
+    about = "CPU of the host or container"
+    by_default = True
 
     def __init__(self, published: Published[CpuSnapshot], scope: str) -> None:
         self._published = published

@@ -308,6 +308,8 @@ class GpuCollector:
     """Samples of every vendor's latest snapshot. Label sets are rendered again only when they change."""
 
     name = "gpu"
+    about = "GPUs, and whether their drivers answer"
+    by_default = True
 
     def __init__(self, published: Sequence[tuple[str, Published[GpuSnapshot]]]) -> None:
         self._published = published

@@ -82,6 +82,8 @@ class MemoryCollector:
     """Samples of the latest `MemorySnapshot`."""
 
     name = "memory"
+    about = "memory of the host or container"
+    by_default = True
 
     def __init__(self, published: Published[MemorySnapshot]) -> None:
         self._published = published
@@ -106,6 +108,8 @@ class PressureCollector:
     """Pressure stall information, read at scrape time: it is a counter, so nothing is lost between scrapes."""
 
     name = "pressure"
+    about = "pressure stall information"
+    by_default = True
     _RESOURCES = ("cpu", "memory", "io")
 
     def __init__(self, root: Path, scope: Mapping[str, cgroup.Hierarchy] | None) -> None:

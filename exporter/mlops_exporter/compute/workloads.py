@@ -417,6 +417,8 @@ class WorkloadCollector:
     """Samples of the latest snapshot of every workload, GPU use joined by process id."""
 
     name = "workloads"
+    about = "processes of training and serving"
+    by_default = True
     _FIELDS = (
         (catalogue.WORKLOAD_PROCESSES, "processes"),
         (catalogue.WORKLOAD_PROCESSES_STARTED, "started"),

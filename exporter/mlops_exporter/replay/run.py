@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlops_exporter.collectors.data import DataCollector
-from mlops_exporter.collectors.models import model_collectors
+from mlops_exporter.collectors.kinds import made_of
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
@@ -76,7 +76,7 @@ async def _sample(
     """Count and sample. It never awaits: the intake wants an event loop, whose clock then plays no part."""
     models = [Model(model, profiles[model.name], settings.limits) for model in settings.models]
     intake = Intake(models, [_SOURCE], settings.limits)
-    collectors = model_collectors(models, DataCollector(models))
+    collectors = made_of(Parts(models))
     quiet = max(max(model.windows) + model.label_delay for model in settings.models)
     merge = Merge(request.events, request.lateness, time.time())
     if merge.next == math.inf:

@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mlops_exporter.collectors.data import DataCollector
 from mlops_exporter.collectors.family import Views
-from mlops_exporter.collectors.intake import CloudEventCollector, IntakeCollector, StateCollector
-from mlops_exporter.collectors.models import model_collectors
-from mlops_exporter.collectors.probes import ProbeCollector
+from mlops_exporter.collectors.kinds import made_of
+from mlops_exporter.collectors.parts import Parts, Running
 from mlops_exporter.compute.sampler import Watch
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition.budget import Budget
 from mlops_exporter.exposition.registry import Registry
-from mlops_exporter.exposition.samples import Collector
 from mlops_exporter.ingest.http import KSERVE, HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
@@ -115,8 +112,11 @@ def assemble(
     pulling = _pulling(config, profiles, former)
     probers = _probers(config, profiles, former)
     comparisons = Comparisons(None if former is None else former.comparisons)
-    data = DataCollector(list(models.values()), comparisons)
-    collectors = _collectors(fixed, list(models.values()), data, running, http, pulling, probers, watch)
+    service = fixed.service
+    live = Running(
+        running, pulling, http, list(probers.values()), service.faults, lambda: service.journal, lambda: service.loading
+    )
+    collectors = [*made_of(Parts(list(models.values()), comparisons, live)), *watch.collectors]
     registry = Registry(
         [collector for collector in collectors if collector.name not in fixed.collectors_off],
         fixed.service.generation,
@@ -236,24 +236,3 @@ def _table(path: Path) -> tuple[Iterable[Block], bool]:
     from mlops_exporter.tables.lists import lists  # which needs it, and is slow to load
 
     return lists(str(path))
-
-
-def _collectors(
-    fixed: Fixed,
-    models: list[Model],
-    data: DataCollector,
-    intake: Intake,
-    http: HttpSource | None,
-    pulling: dict[str, Source],
-    probers: dict[str, Prober],
-    watch: Watch,
-) -> list[Collector]:
-    service = fixed.service
-    return [
-        *model_collectors(models, data),
-        IntakeCollector(intake, pulling, lambda: service.loading),
-        *([CloudEventCollector(http.name, http.kserve)] if http is not None else []),
-        ProbeCollector(list(probers.values())),
-        StateCollector(service.faults, lambda: service.journal),
-        *watch.collectors,
-    ]

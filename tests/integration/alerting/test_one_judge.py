@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from grafana.source.models import STATES
-from mlops_exporter.collectors.data import DataCollector
-from mlops_exporter.collectors.models import model_collectors
+from mlops_exporter.collectors.kinds import made_of
+from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.exposition.catalogue import all_metrics
 from mlops_exporter.judging.drift import Comparison
@@ -33,7 +33,7 @@ _CHOSEN = {"job": ".+", "instance": ".+", "cluster": ".*", "namespace": ".*"}
 
 def _series(model: Model) -> Iterator[dict[str, str]]:
     """What the exporter shows of the model, in promtool's notation: gauges stay, counters rise to what they are."""
-    for collector in model_collectors([model], DataCollector([model])):
+    for collector in made_of(Parts([model])):
         for series, value in samples(collector).items():
             name = re.split(r"[{ ]", series)[0]
             labels = '{job="ml",instance="a",' + (series[len(name) + 1 :] if "{" in series else "}")
