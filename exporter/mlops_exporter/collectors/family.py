@@ -5,15 +5,13 @@ from itertools import product
 from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition.catalogue import Metric
 from mlops_exporter.exposition.samples import Rows, Samples
-
-Floats = NDArray[np.float64]
 
 
 class Family:

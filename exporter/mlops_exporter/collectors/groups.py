@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Self
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.collectors.family import Family, Views
 from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.groups import GroupCounts
@@ -12,7 +13,7 @@ from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging import judge
-from mlops_exporter.judging.fairness import Floats, evaluate, favourable_code, metrics_of
+from mlops_exporter.judging.fairness import evaluate, favourable_code, metrics_of
 from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import metrics_of as performance_metrics_of
 from mlops_exporter.settings.durations import format_duration

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mlops_exporter.collectors.family import Family, or_absent
 from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.events.reasons import REASONS
@@ -16,8 +13,6 @@ from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.sources.base import Health, Source
 from mlops_exporter.sources.kserve import KServe
-
-Floats = NDArray[np.float64]
 
 
 class IntakeCollector:

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.collectors.family import Family, Versions, Views, or_absent
 from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.ledger import CALIBRATION_BINS
@@ -22,8 +22,6 @@ from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_o
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics import regression
 from mlops_exporter.statistics.intervals import Estimate
-
-Floats = NDArray[np.float64]
 
 
 class ModelCollector:

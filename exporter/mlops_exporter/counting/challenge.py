@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.keys import Keys, KeyTable
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.counting.windows import PANES, Window
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.statistics import comparison
 from mlops_exporter.statistics.intervals import Estimate
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 _WIDER_BINS = 32
 """Bins of a score where both versions' are counted together, for how the two rank alike."""

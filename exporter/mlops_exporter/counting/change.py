@@ -7,16 +7,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.counting.streams import Stream, values
 from mlops_exporter.profile.fitted import StreamReference
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.models import ChangeSettings
 from mlops_exporter.statistics.sequential import ChangeEvidence
-
-Floats = NDArray[np.float64]
 
 _Z = 3.0902323061678132  # 99.9 % quantile of the standard normal distribution
 _SLACK = 3.0  # how far evidence may rise above its threshold, so that it can fall again

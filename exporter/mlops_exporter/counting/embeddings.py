@@ -1,16 +1,13 @@
 """Features that are vectors, such as embeddings of texts or images: what is summed of them, and how windows compare."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Singles
 from mlops_exporter.counting.multivariate import VectorMap
 from mlops_exporter.profile.fitted import EmbeddingReference
 from mlops_exporter.statistics import multivariate
 
 STATISTICS = ("mmd", "cosine", "norm")
-
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
 
 
 class EmbeddingCounts:

@@ -8,15 +8,12 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.ledger import Layout, Outputs, Terms
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 _SCORE_BINS_SKIPPED = 4  # of the model's score bins per bin of a group: groups are smaller, and many
 

@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.keys import Keys, KeyTable, lengthened
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Flags = NDArray[np.bool_]
-Rows = NDArray[np.int32] | NDArray[np.intp]
+Rows = NDArray[np.int32] | Ints
 Entries = NDArray[np.void]
 Predicate = Callable[[Entries], Flags]
 

@@ -4,13 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Ints
 from mlops_exporter.counting.join import GivenUp, Join, Transfer
 from mlops_exporter.counting.version import Version
-
-Ints = NDArray[np.intp]
-Flags = NDArray[np.bool_]
 
 MAIN, CHALLENGER = "main", "challenger"
 

@@ -17,11 +17,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Ints
 from mlops_exporter.profile.values import canonical
 
 Keys = NDArray[np.uint64]
 RowNumbers = NDArray[np.int32]
-Indexes = NDArray[np.intp]
+Indexes = Ints
 Marks = NDArray[np.uint64]
 
 SLOTS = 8
@@ -143,7 +144,7 @@ def lengthened(array: NDArray[Any], length: int) -> NDArray[Any]:
     return longer
 
 
-def _marks(flags: NDArray[np.bool_]) -> Marks:
+def _marks(flags: Flags) -> Marks:
     """Return eight flags a row, (n, 8), as one number each: whole-array arithmetic is much faster than along rows."""
     marks: Marks = flags.view("<u8")[:, 0]
     return marks

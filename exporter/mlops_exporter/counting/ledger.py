@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting import buckets
 from mlops_exporter.counting.windows import Cells
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
@@ -20,9 +20,6 @@ CALIBRATION_BINS = 10
 
 _SORTED_AT_ONCE = 256
 """Values of a feature sorted together: NumPy sorts up to so many several times as fast, each, as more."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 
 class Outputs(NamedTuple):

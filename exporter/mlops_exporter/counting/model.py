@@ -6,8 +6,8 @@ from time import time as clock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.challenge import Challenge
 from mlops_exporter.counting.join import CLOSED, GivenUp, Join, Pairs, Transfer
 from mlops_exporter.counting.joins import Joins
@@ -34,10 +34,6 @@ _COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predicti
 _log = logging.getLogger(__name__)
 
 _NO_LABELS = np.empty(0)
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Flags = NDArray[np.bool_]
 
 
 class Model:

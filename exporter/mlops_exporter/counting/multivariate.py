@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints, Singles
 from mlops_exporter.profile.fitted import VectorReference
 from mlops_exporter.statistics import multivariate
 
@@ -18,10 +18,6 @@ SEED = 42
 _CLIP = 5.0  # standard deviations, so that one outlier does not make a window
 
 STATISTICS = ("mmd", "pca_reconstruction")
-
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Ints = NDArray[np.intp]
 
 
 class Vectors(NamedTuple):

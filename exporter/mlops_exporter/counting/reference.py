@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints, Singles
 from mlops_exporter.counting.change import ChangeMonitor
 from mlops_exporter.counting.embeddings import EmbeddingCounts
 from mlops_exporter.counting.estimation import LossEstimation, estimation_of
@@ -23,9 +23,6 @@ from mlops_exporter.settings.models import Limits, ModelSettings
 
 VECTORS = "vectors"
 """Name of the ledger's section for sums of feature vectors."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 
 class Reference:
@@ -129,7 +126,7 @@ class Reference:
         own[known] = self._class_of[labels[known].astype(np.intp)]
         return own
 
-    def embedded(self, features: Encoded) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def embedded(self, features: Encoded) -> Iterator[tuple[str, Singles]]:
         """Yield the vectors of each embedding that is watched."""
         start = 0
         for name, reference in self.profile.embeddings.items():

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.joins import CHALLENGER, MAIN
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.models import ChallengeSettings
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

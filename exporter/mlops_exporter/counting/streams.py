@@ -3,13 +3,12 @@
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
 
-Floats = NDArray[np.float64]
 Stream = Literal["error", "score"]
 Scale = tuple[float, float]
 """Offset and width: a number of the stream is (value - offset) / width, cut to [0, 1]."""

@@ -5,14 +5,12 @@ from time import time as clock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.change import ChangeMonitor
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.windows import PANES, Cells, Window
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS
-
-Floats = NDArray[np.float64]
 
 COVERAGE_PANES = 4096
 

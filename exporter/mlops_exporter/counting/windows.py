@@ -8,11 +8,11 @@ builds up, and a window whose traffic stopped empties as time goes by.
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mlops_exporter.arrays import Floats
 
 PANES = 60
 
-Floats = NDArray[np.float64]
 Cells = list[tuple[slice, slice]]
 
 

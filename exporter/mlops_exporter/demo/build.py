@@ -20,6 +20,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.demo.models import LinearModel, Numeric
 from mlops_exporter.demo.tables import DATA, Table, take, write_table
 
@@ -174,7 +175,7 @@ def _packaged(package: str, path: str) -> Path:
     return Path(str(distribution(package).locate_file(path)))
 
 
-def _numbers(column: Any) -> NDArray[np.float64]:
+def _numbers(column: Any) -> Floats:
     return np.asarray(column, dtype=np.float64)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.demo.tables import Table
 
 
@@ -45,7 +45,7 @@ class LinearModel:
         raw["numeric"] = {name: Numeric(**terms) for name, terms in raw["numeric"].items()}
         return cls(**raw)
 
-    def predict(self, features: Table) -> NDArray[np.float64]:
+    def predict(self, features: Table) -> Floats:
         """Return one prediction per row: the target's unit for identity, the positive class's probability for logit.
 
         `features` has a column of shape (rows,) for each of the model's features.

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Ints
+
 DATA = Path(__file__).parent / "data"
 
 Table = Mapping[str, NDArray[Any]]
@@ -41,7 +43,7 @@ def write_table(path: Path, table: Table) -> None:
     path.write_bytes(gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)
 
 
-def take(table: Table, rows: NDArray[np.intp] | NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def take(table: Table, rows: Ints | Flags) -> dict[str, NDArray[Any]]:
     """Return the chosen rows, by index or by mask."""
     return {name: column[rows] for name, column in table.items()}
 

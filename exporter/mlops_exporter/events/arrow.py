@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features
 from mlops_exporter.events.reasons import (
     CLOCK_SKEW_SECONDS,
@@ -43,10 +44,6 @@ _ROWS_AT_ONCE = 4096
 
 _BYTES_PER_ROW = 4
 _FEATURES_PER_BYTE = 4
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Flags = NDArray[np.bool_]
 
 
 class _WrongTypeError(Exception):
@@ -422,7 +419,7 @@ def _id(value: Any) -> str | None:
         return ""
 
 
-def _vectors(column: Any, rows: int, dimensions: int) -> NDArray[np.float32]:
+def _vectors(column: Any, rows: int, dimensions: int) -> Singles:
     """Return vectors as columns, (dimensions, rows); NaN for what is no list of so many finite numbers."""
     vectors = np.full((dimensions, rows), np.nan, np.float32)
     if column is None or not _is_list(column.type) or not is_number(column.type.value_type):

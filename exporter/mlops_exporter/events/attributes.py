@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Ints
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
 
 OTHER, UNKNOWN = "other", "unknown"
-
-Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)

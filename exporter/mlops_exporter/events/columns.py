@@ -7,13 +7,9 @@ from itertools import chain, compress
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.events.reasons import Reason
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-
 
 NAMED_REFUSALS = 100
 """Refused events of a body that are told one by one; all are counted."""
@@ -25,9 +21,9 @@ class Encoded(NamedTuple):
     `vectors` are the embeddings one below the other, (all their dimensions, n); NaN missing or invalid.
     """
 
-    numeric: NDArray[np.float64]
-    codes: NDArray[np.intp]
-    vectors: NDArray[np.float32]
+    numeric: Floats
+    codes: Ints
+    vectors: Singles
 
     def of(self, events: list[bool]) -> "Encoded":
         """Return the values of the events whose flag is set."""
@@ -71,7 +67,7 @@ class Features:
         return True
 
     @property
-    def flags(self) -> NDArray[np.bool_]:
+    def flags(self) -> Flags:
         """Which events have features."""
         return np.frombuffer(bytes(self.present), np.bool_)
 

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 from msgspec.structs import astuple
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.events.attributes import Attribute, Attributes
 from mlops_exporter.events.columns import Columns, Encoded, Features
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
@@ -30,9 +30,6 @@ from mlops_exporter.profile.values import (
     probabilities,
 )
 from mlops_exporter.profile.vectors import to_vectors
-
-Ints = NDArray[np.intp]
-Floats = NDArray[np.float64]
 
 OUTCOME_RANGE = 1000.0
 """How many times the largest number of the reference a prediction or label of a regression may be."""
@@ -306,13 +303,13 @@ class Schema:
             np.concatenate(parts) if parts else np.empty((0, n), np.float32),
         )
 
-    def group_array(self, columns: Columns, features: Encoded) -> NDArray[np.float64]:
+    def group_array(self, columns: Columns, features: Encoded) -> Floats:
         """Return the group codes of all events, (n, attributes); `features` are those of the events that have any."""
         n = len(columns)
         if self.attributes is None:
             return np.empty((n, 0))
         featured = np.flatnonzero(columns.features.flags)
-        carried: dict[str, NDArray[np.intp]] = {}
+        carried: dict[str, Ints] = {}
         names = list(self.profile.features)
         for attribute in self.attributes.carried.values():
             group = np.full(n, attribute.unknown)
@@ -361,7 +358,7 @@ class Schema:
         ]
         return (np.concatenate([codes, numbers]) if numbers else codes).T
 
-    def score_array(self, scores: Sequence[Any] | Floats) -> NDArray[np.float64]:
+    def score_array(self, scores: Sequence[Any] | Floats) -> Floats:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
         if self._scores is None:
             return floats(scores)[:, None].clip(0.0, 1.0)
@@ -498,7 +495,7 @@ def _category_type(codes: Codes) -> Any:
     return bool | str | None if codes.holds_booleans else str | int | float | None
 
 
-def numeric_groups(values: NDArray[np.float64], attribute: Attribute) -> NDArray[np.intp]:
+def numeric_groups(values: Floats, attribute: Attribute) -> Ints:
     """Return the range of each number; what is missing or infinite is unknown."""
     groups = np.searchsorted(attribute.edges, values, side="right")
     return np.where(np.isfinite(values), groups, attribute.unknown)

@@ -14,8 +14,8 @@ from typing import Final, Literal, NamedTuple, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.catalogue import Metric
 from mlops_exporter.exposition.samples import Rows, Samples
@@ -61,9 +61,6 @@ _JUDGED = frozenset({*_THRESHOLDS, *_THRESHOLDS.values(), *_QUALITY})
 _log = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 
 def detail_of(metric: Metric) -> Detail | None:

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mlops_exporter.arrays import Floats
 from mlops_exporter.exposition.catalogue import Metric
 
 
@@ -72,7 +70,7 @@ class Samples:
     """
 
     rows: Rows
-    values: NDArray[np.float64]
+    values: Floats
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.rows),):

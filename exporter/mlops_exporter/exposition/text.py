@@ -11,8 +11,8 @@ from itertools import chain, compress
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.exposition.catalogue import Metric, all_metrics
 from mlops_exporter.exposition.samples import Samples
 
@@ -45,7 +45,7 @@ def render(samples: Iterable[Samples], openmetrics: bool) -> bytes:
     return "".join(parts).encode(errors="replace")  # a lone surrogate in one label must not cost the scrape
 
 
-def format_numbers(values: NDArray[np.float64]) -> list[str]:
+def format_numbers(values: Floats) -> list[str]:
     """Return the shortest decimal of each value that reads back as the same float; infinities as `+Inf` and `-Inf`.
 
     The values must not be NaN: a series without a value is left out instead.
@@ -63,7 +63,7 @@ def gzip(body: bytes) -> bytes:
     return zlib.compress(body, level=1, wbits=31)
 
 
-def _family_starts(ordered: list[Samples], present: NDArray[np.bool_]) -> list[tuple[int, Metric]]:
+def _family_starts(ordered: list[Samples], present: Flags) -> list[tuple[int, Metric]]:
     """Return the line on which each family begins, counting only present series; families without one are left out."""
     starts: list[tuple[int, Metric]] = []
     previous = ""

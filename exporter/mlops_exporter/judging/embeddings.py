@@ -1,13 +1,11 @@
 """Drift of features that are vectors: how windows of an embedding compare with the profile."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.profile.fitted import EmbeddingReference
 from mlops_exporter.statistics import multivariate
-
-Floats = NDArray[np.float64]
 
 _LEAST_VARIATION = 1e-3
 """Variation of vectors' lengths, as a share of their mean, below which they are normalised but for rounding."""

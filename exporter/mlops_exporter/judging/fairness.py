@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.counting.groups import GroupCounts
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.judging.performance import Sums
@@ -17,10 +17,6 @@ from mlops_exporter.judging.performance import metrics_of as performance_metrics
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.statistics import fairness, regression
 from mlops_exporter.statistics.intervals import Estimate, wilson
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-
 
 Metric = Callable[["GroupSums"], Estimate]
 
@@ -120,7 +116,7 @@ def evaluate(
     )
 
 
-def _where(condition: NDArray[np.bool_], estimate: Estimate) -> Estimate:
+def _where(condition: Flags, estimate: Estimate) -> Estimate:
     return Estimate(*(np.where(condition, part, np.nan) for part in estimate))
 
 

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import CALIBRATION_BINS, Layout
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.statistics import calibration, classification, regression
 from mlops_exporter.statistics.intervals import Estimate
 
-Floats = NDArray[np.float64]
 Metric = Callable[["Sums"], Estimate]
 
 

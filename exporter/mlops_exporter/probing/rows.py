@@ -7,15 +7,14 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.probes import PinnedSettings, ProbeSettings
 
-Floats = NDArray[np.float64]
 Block = Mapping[str, Sequence[Any]]
 
 LARGEST_SET = 100_000

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import Layout, Outputs
 from mlops_exporter.judging.performance import Sums, metrics_of
 from mlops_exporter.probing.protocols import ProtocolError
@@ -18,8 +18,6 @@ from mlops_exporter.probing.rows import RowsError, outcomes, score_columns
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.probes import Role
-
-Floats = NDArray[np.float64]
 
 _USUAL_ROLES: Mapping[str, Role] = {
     "predict": "prediction",

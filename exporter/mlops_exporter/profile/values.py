@@ -20,7 +20,6 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlops_exporter.arrays import Flags, Floats
 
@@ -199,7 +198,7 @@ class Category(float, Enum):
         return make("Category", {**members, "OTHER": (codes.other, OTHER_TEXT)})
 
 
-def floats(*several: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.float64]:
+def floats(*several: Sequence[float | None] | Floats) -> Floats:
     """Return numbers one after the other as one new array, NaN for None.
 
     Packing is two to three times as fast as any way from a sequence to an array.
@@ -207,7 +206,7 @@ def floats(*several: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np
     return np.frombuffer(bytearray().join(map(_packed, several)))
 
 
-def _packed(values: Sequence[float | None] | NDArray[np.float64]) -> bytes:
+def _packed(values: Sequence[float | None] | Floats) -> bytes:
     if isinstance(values, np.ndarray):
         return values.tobytes()
     if len(values) and values[0] is None and values.count(None) == len(values):

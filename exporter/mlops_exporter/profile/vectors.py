@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Singles = NDArray[np.float32]
+from mlops_exporter.arrays import Singles
 
 
 def to_vectors(cells: Sequence[object], dimensions: int) -> Singles:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from mlops_exporter import __version__
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.ledger import Layout, Outputs
 from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
 from mlops_exporter.profile.bins import (
@@ -47,9 +47,6 @@ LARGEST = 1e150
 _SCORE_BINS = 256
 _LARGEST_LOG_ODDS = 16.0
 _PERFECT = ("roc_auc", "accuracy", "r2")
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)

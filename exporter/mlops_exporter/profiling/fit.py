@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints, Singles
 from mlops_exporter.counting import streams
 from mlops_exporter.counting.estimation import design
 from mlops_exporter.counting.ledger import Outputs
@@ -36,9 +36,6 @@ _FOLDS = 5
 _EXPLAINED = 0.8  # share of the variance that the principal components keep
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e6)  # penalties per row; the last leaves the mean alone
 _LEAST_EXPLAINED = 0.1  # share of the outputs' variance below which they do not tell which features matter
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 
 class Fit:
@@ -242,7 +239,7 @@ class EmbeddingFit:
         self._map_products = np.zeros((2 * FREQUENCIES, 2 * FREQUENCIES))
         self._products = np.zeros((len(n), len(n)))
 
-    def add(self, vectors: NDArray[np.float32]) -> None:
+    def add(self, vectors: Singles) -> None:
         """Take in the vectors of a block, (dimensions, n), NaN where there is none."""
         vectors = vectors[:, ~np.isnan(vectors[0])]
         maps = self._map(vectors).maps.astype(np.float64)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.tables import cells
 
 SEED = 1
@@ -37,8 +37,6 @@ _TRACKED_CATEGORIES = 10_000
 
 _NUMERIC_SHARE = 0.95
 _MARKERS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "null", "NULL", "None", "none")
-
-Floats = NDArray[np.float64]
 
 
 class Column:
@@ -264,7 +262,7 @@ def misjudged(columns: dict[str, Column]) -> set[str]:
     }
 
 
-def chooses(keys: Floats) -> NDArray[np.bool_]:
+def chooses(keys: Floats) -> Flags:
     """Return which rows choose the categories that are kept by name, where not all can be; the others are counted."""
     return keys < 0.5
 

@@ -18,15 +18,14 @@ from typing import Annotated, BinaryIO, cast
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, Reason
 from mlops_exporter.sources.lines import ndjson
 
 CHUNK_BYTES = 1024 * 1024
 _PEEK_BYTES = 64 * 1024
 
-Floats = NDArray[np.float64]
 
 _Time = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)] | None
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.exposition.catalogue import Metric, all_metrics
 from mlops_exporter.exposition.samples import Rows, Samples, escape_label_value
 from mlops_exporter.exposition.text import family_header, format_numbers
@@ -23,9 +23,6 @@ from mlops_exporter.exposition.text import family_header, format_numbers
 BUFFER_BYTES = 64 * 1024 * 1024
 BLOCK_BYTES = 256 * 1024 * 1024
 """Numbers held in memory before they are spooled, and while they are written."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 
 @dataclass(slots=True)

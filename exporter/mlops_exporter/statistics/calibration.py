@@ -1,15 +1,15 @@
 """Calibration: how far probabilities are from frequencies, and a map that brings them nearer."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
 
+from mlops_exporter.arrays import Floats
 from mlops_exporter.statistics.intervals import Estimate
 
-F64 = NDArray[np.float64]
+Floats = Floats
 
 
-def expected_error_if_calibrated(count: F64, score_sum: F64) -> F64:
+def expected_error_if_calibrated(count: Floats, score_sum: Floats) -> Floats:
     """Mean of the expected calibration error that a perfectly calibrated model shows by chance, (...), in [0, 1].
 
     `count` and `score_sum` are (..., bins). In a bin of n predictions with mean score p the positives are binomial, and
@@ -21,11 +21,11 @@ def expected_error_if_calibrated(count: F64, score_sum: F64) -> F64:
     m = np.minimum(np.floor(count * mean), np.maximum(count - 1, 0))
     ways = gammaln(count + 1) - gammaln(m + 2) - gammaln(np.maximum(count - m, 1.0))
     deviation = 2 * (m + 1) * np.exp(ways + xlogy(m + 1, mean) + xlogy(count - m, 1 - mean))
-    floor: F64 = np.where(count > 0, deviation, 0.0).sum(-1) / np.where(n > 0, n, np.nan)
+    floor: Floats = np.where(count > 0, deviation, 0.0).sum(-1) / np.where(n > 0, n, np.nan)
     return floor
 
 
-def without_bias(error: Estimate, if_calibrated: F64) -> Estimate:
+def without_bias(error: Estimate, if_calibrated: Floats) -> Estimate:
     """Take off what chance alone adds to the expected calibration error of a calibrated model, not below 0.
 
     Right for a calibrated model; for a badly calibrated one, whose error chance hardly inflates, too low by at most
@@ -34,17 +34,17 @@ def without_bias(error: Estimate, if_calibrated: F64) -> Estimate:
     return error._replace(value=np.clip(error.value - if_calibrated, error.lower, error.upper))
 
 
-def top_class_error(count: F64, correct: F64, confidence_sum: F64) -> F64:
+def top_class_error(count: Floats, correct: Floats, confidence_sum: Floats) -> Floats:
     """Mean squared error of the top class's probability, (...), from the bins: its calibration's interval needs it."""
     n = np.where(count > 0, count, np.nan)
     mean, share = confidence_sum / n, correct / n
     squares = np.where(count > 0, count * ((mean - share) ** 2 + share * (1 - share)), 0.0).sum(-1)
     total = count.sum(-1)
-    error: F64 = squares / np.where(total > 0, total, np.nan)
+    error: Floats = squares / np.where(total > 0, total, np.nan)
     return error
 
 
-def isotonic(positives: F64, count: F64, scores: F64) -> F64:
+def isotonic(positives: Floats, count: Floats, scores: Floats) -> Floats:
     """Frequencies that ascend with the score, (bins,), nearest to the observed ones in least squares.
 
     Pool adjacent violators (Barlow et al. 1972, Statistical Inference under Order Restrictions). `scores`, (bins,), are
@@ -64,18 +64,18 @@ def isotonic(positives: F64, count: F64, scores: F64) -> F64:
             length = lengths[-2] + lengths[-1]
             del values[-1], weights[-1], lengths[-1]
             values[-1], weights[-1], lengths[-1] = value, weight, length
-    fitted: F64 = np.interp(scores, scores[seen], np.repeat(values, lengths))
+    fitted: Floats = np.interp(scores, scores[seen], np.repeat(values, lengths))
     return fitted
 
 
-def binned_error(positives: F64, count: F64, probability: F64, bins: int = 10) -> float:
+def binned_error(positives: Floats, count: Floats, probability: Floats, bins: int = 10) -> float:
     """Return the expected calibration error over `bins` equal widths, from fine bins with a probability each."""
     coarse = np.minimum((probability * bins).astype(np.intp), bins - 1)
     gap = np.bincount(coarse, positives - count * probability, bins)
     return float(np.abs(gap).sum() / count.sum())
 
 
-def calibrate(folds: F64, scores: F64) -> F64 | None:
+def calibrate(folds: Floats, scores: Floats) -> Floats | None:
     """Return calibrated probabilities by bin, (bins,), or None where the scores themselves are calibrated better.
 
     `folds` are counts (K, bins, 2) of negatives and positives in K random parts of the reference. The isotonic map is

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlops_exporter.statistics import F64
+from mlops_exporter.arrays import Floats
 from mlops_exporter.statistics.intervals import (
     Estimate,
     degrees_of_freedom,
@@ -35,7 +35,7 @@ _CELLS = (-2, -1)
 _SMOOTHING = 2.0  # observations added before a variance is taken
 
 
-def one_vs_rest(confusion: F64) -> F64:
+def one_vs_rest(confusion: Floats) -> Floats:
     """Reduce K classes to K binary problems: (..., K, K) to (..., K, 2, 2), the class itself being positive."""
     hit = np.diagonal(confusion, axis1=-2, axis2=-1)
     predicted, actual = confusion.sum(-1), confusion.sum(-2)
@@ -44,61 +44,61 @@ def one_vs_rest(confusion: F64) -> F64:
     return np.stack([rest, np.stack([predicted - hit, hit], axis=-1)], axis=-2)
 
 
-def accuracy(confusion: F64) -> Estimate:
+def accuracy(confusion: Floats) -> Estimate:
     """Share of correct predictions, for any number of classes."""
     return wilson(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(_CELLS))
 
 
-def precision(confusion: F64) -> Estimate:
+def precision(confusion: Floats) -> Estimate:
     """Share of the predicted positives that are positive, (..., 2, 2). NaN if none was predicted."""
     return wilson(confusion[..., 1, 1], confusion[..., 1, :].sum(-1))
 
 
-def recall(confusion: F64) -> Estimate:
+def recall(confusion: Floats) -> Estimate:
     """Share of the positives that were predicted so, (..., 2, 2). NaN if there is none."""
     return wilson(confusion[..., 1, 1], confusion[..., 1].sum(-1))
 
 
-def specificity(confusion: F64) -> Estimate:
+def specificity(confusion: Floats) -> Estimate:
     """Share of the negatives that were predicted so, (..., 2, 2). NaN if there is none."""
     return wilson(confusion[..., 0, 0], confusion[..., 0].sum(-1))
 
 
-def f1(confusion: F64) -> Estimate:
+def f1(confusion: Floats) -> Estimate:
     """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), (..., 2, 2). NaN without any positive."""
     n, smooth = _smooth(confusion)
     return _delta(_f1(confusion)[..., 1], _f1_gradient(smooth)[..., 1, :, :], smooth, n)
 
 
-def balanced_accuracy(confusion: F64) -> Estimate:
+def balanced_accuracy(confusion: Floats) -> Estimate:
     """Mean recall over the classes that occurred, for any K. NaN unless at least two did (scikit-learn: one)."""
     occurred = (confusion.sum(-2) > 0).sum(-1)
     return Estimate(*(np.where(occurred > 1, part, np.nan) for part in macro_recall(confusion)))
 
 
-def macro_precision(confusion: F64) -> Estimate:
+def macro_precision(confusion: Floats) -> Estimate:
     """Mean precision over the classes that were predicted, which are independent given how often they were."""
     return mean_of_independent(precision(one_vs_rest(confusion)))
 
 
-def macro_recall(confusion: F64) -> Estimate:
+def macro_recall(confusion: Floats) -> Estimate:
     """Mean recall over the classes that occurred, which are independent given how often they did."""
     return mean_of_independent(recall(one_vs_rest(confusion)))
 
 
-def macro_specificity(confusion: F64) -> Estimate:
+def macro_specificity(confusion: Floats) -> Estimate:
     """Mean one-vs-rest specificity over the classes beside which another occurred."""
     n, smooth = _smooth(confusion)
     return _macro(_specificity(confusion), _specificity_gradient(smooth), smooth, n)
 
 
-def macro_f1(confusion: F64) -> Estimate:
+def macro_f1(confusion: Floats) -> Estimate:
     """Mean f1 over the classes that occurred or were predicted."""
     n, smooth = _smooth(confusion)
     return _macro(_f1(confusion), _f1_gradient(smooth), smooth, n)
 
 
-def mcc(confusion: F64) -> Estimate:
+def mcc(confusion: Floats) -> Estimate:
     """Matthews correlation coefficient, for K classes Gorodkin's R_K, in [−1, 1].
 
     Matthews 1975, Biochim. Biophys. Acta 405(2); Gorodkin 2004, Comput. Biol. Chem. 28(5–6). NaN if all predictions,
@@ -124,14 +124,14 @@ class Ranks(NamedTuple):
     there are both.
     """
 
-    area: F64
-    above: F64
-    below: F64
-    positives: F64
-    negatives: F64
+    area: Floats
+    above: Floats
+    below: Floats
+    positives: Floats
+    negatives: Floats
 
 
-def ranks(scores: F64) -> Ranks:
+def ranks(scores: Floats) -> Ranks:
     """Rank positives among negatives and the other way round; NaN with one class only."""
     negative, positive = scores[..., 0], scores[..., 1]
     negatives, positives = negative.sum(-1), positive.sum(-1)
@@ -142,7 +142,7 @@ def ranks(scores: F64) -> Ranks:
     return Ranks((positive * above).sum(-1) / positives, above, below, positives, negatives)
 
 
-def roc_auc(scores: F64) -> Estimate:
+def roc_auc(scores: Floats) -> Estimate:
     """Area under the ROC curve: P(score of a positive > of a negative), ties half. NaN with one class only.
 
     Interval on the logit scale (Pepe 2003) from DeLong's variance, exact for the binned scores (DeLong,
@@ -158,16 +158,16 @@ def roc_auc(scores: F64) -> Estimate:
     return logit_normal(found.area, of_negatives + of_positives, rarer, degrees)
 
 
-def roc_auc_variances(scores: F64, found: Ranks) -> tuple[F64, F64]:
+def roc_auc_variances(scores: Floats, found: Ranks) -> tuple[Floats, Floats]:
     """DeLong's variance of the area, in parts of negatives and of positives, (...,); not finite of a single case."""
     centre = found.area[..., np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
-        of_negatives: F64 = (scores[..., 0] * (found.below - centre) ** 2).sum(-1) / (found.negatives - 1)
-        of_positives: F64 = (scores[..., 1] * (found.above - centre) ** 2).sum(-1) / (found.positives - 1)
+        of_negatives: Floats = (scores[..., 0] * (found.below - centre) ** 2).sum(-1) / (found.negatives - 1)
+        of_positives: Floats = (scores[..., 1] * (found.above - centre) ** 2).sum(-1) / (found.positives - 1)
     return of_negatives / found.negatives, of_positives / found.positives
 
 
-def macro_roc_auc(scores: F64) -> Estimate:
+def macro_roc_auc(scores: Floats) -> Estimate:
     """Mean one-vs-rest ROC AUC over (..., K, bins, 2). NaN unless every class has positives and negatives.
 
     The counts do not tell how the K areas vary together; the interval takes them as fully correlated, so it covers at
@@ -176,7 +176,7 @@ def macro_roc_auc(scores: F64) -> Estimate:
     return Estimate(*(part.mean(-1) for part in roc_auc(scores)))
 
 
-def average_precision(scores: F64) -> Estimate:
+def average_precision(scores: Floats) -> Estimate:
     """Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds from high to low, one per bin. NaN without positives.
 
     scikit-learn's definition, without interpolation. Interval by the delta method on the multinomial shares of
@@ -200,12 +200,12 @@ def average_precision(scores: F64) -> Estimate:
     return logit_normal(value, variance, positives[..., 0], np.maximum(positives[..., 0] - 1, 1.0))
 
 
-def log_loss(n: F64, total: F64, total_of_squares: F64) -> Estimate:
+def log_loss(n: Floats, total: Floats, total_of_squares: Floats) -> Estimate:
     """Mean of −ln(probability given to the actual class), in nats, from its sum and its sum of squares."""
     return mean_from_sums(n, total, total_of_squares, low=0.0)
 
 
-def brier_score(n: F64, total: F64, total_of_squares: F64) -> Estimate:
+def brier_score(n: Floats, total: Floats, total_of_squares: Floats) -> Estimate:
     """Mean squared error of the probabilities (Brier 1950), from its sum and its sum of squares.
 
     For two classes the error is that of the positive class, in [0, 1]; for more it is summed over classes, up to 2.
@@ -213,7 +213,7 @@ def brier_score(n: F64, total: F64, total_of_squares: F64) -> Estimate:
     return mean_from_sums(n, total, total_of_squares, low=0.0)
 
 
-def expected_calibration_error(count: F64, positives: F64, score_sum: F64, brier: F64) -> Estimate:
+def expected_calibration_error(count: Floats, positives: Floats, score_sum: Floats, brier: Floats) -> Estimate:
     """Σ over bins of |positives − Σ score| / n, in [0, 1], of a binary score (Naeini et al. 2015, AAAI).
 
     `count`, `positives` and `score_sum` are (..., bins); `brier`, (...), is the window's Brier score. The interval
@@ -233,23 +233,23 @@ def expected_calibration_error(count: F64, positives: F64, score_sum: F64, brier
     return estimate._replace(lower=np.maximum(estimate.lower - bias, 0.0))
 
 
-def _at_least(counts: F64) -> F64:
+def _at_least(counts: Floats) -> Floats:
     """Return the counts at or above each bin."""
     return np.flip(np.cumsum(np.flip(counts, -1), -1), -1)
 
 
-def _smooth(confusion: F64) -> tuple[F64, F64]:
+def _smooth(confusion: Floats) -> tuple[Floats, Floats]:
     """Return the number of observations, NaN for none, and the smoothed shares of the cells for variances."""
     n = confusion.sum(_CELLS)
     cells = confusion.shape[-1] ** 2
     return np.where(n > 0, n, np.nan), (confusion + _SMOOTHING / cells) / (n + _SMOOTHING)[..., np.newaxis, np.newaxis]
 
 
-def _delta(value: F64, gradient: F64, smooth: F64, n: F64, low: float = 0.0) -> Estimate:
+def _delta(value: Floats, gradient: Floats, smooth: Floats, n: Floats, low: float = 0.0) -> Estimate:
     return normal(value, delta_multinomial(smooth, gradient, n, _CELLS), low, 1.0)
 
 
-def _macro(values: F64, gradients: F64, smooth: F64, n: F64) -> Estimate:
+def _macro(values: Floats, gradients: Floats, smooth: Floats, n: Floats) -> Estimate:
     """Mean over the classes with a defined value: `values` (..., K), `gradients` (..., K, K, K) class first."""
     defined = ~np.isnan(values)
     classes = defined.sum(-1)
@@ -259,40 +259,40 @@ def _macro(values: F64, gradients: F64, smooth: F64, n: F64) -> Estimate:
     return _delta(value, gradient, smooth, n)
 
 
-def _divide(part: F64, whole: F64) -> F64:
-    ratio: F64 = part / np.where(whole > 0, whole, np.nan)
+def _divide(part: Floats, whole: Floats) -> Floats:
+    ratio: Floats = part / np.where(whole > 0, whole, np.nan)
     return ratio
 
 
-def _specificity(cells: F64) -> F64:
+def _specificity(cells: Floats) -> Floats:
     binary = one_vs_rest(cells)
     return _divide(binary[..., 0, 0], binary[..., 0].sum(-1))
 
 
-def _specificity_gradient(shares: F64) -> F64:
+def _specificity_gradient(shares: Floats) -> Floats:
     """(..., class, predicted, actual): only the other columns matter."""
     other = 1 - np.eye(shares.shape[-1])
     column = other[:, np.newaxis, :]
     hit = other[:, :, np.newaxis] * column
     size = 1 - shares.sum(-2)[..., np.newaxis, np.newaxis]
-    gradient: F64 = (hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column) / size
+    gradient: Floats = (hit - _specificity(shares)[..., np.newaxis, np.newaxis] * column) / size
     return gradient
 
 
-def _f1(cells: F64) -> F64:
+def _f1(cells: Floats) -> Floats:
     return _divide(2 * np.diagonal(cells, axis1=-2, axis2=-1), cells.sum(-1) + cells.sum(-2))
 
 
-def _f1_gradient(shares: F64) -> F64:
+def _f1_gradient(shares: Floats) -> Floats:
     """(..., class, predicted, actual): the class's row and column, its own cell in both."""
     own = np.eye(shares.shape[-1])
     row, column = own[:, :, np.newaxis], own[:, np.newaxis, :]
     size = (shares.sum(-1) + shares.sum(-2))[..., np.newaxis, np.newaxis]
-    gradient: F64 = (2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)) / size
+    gradient: Floats = (2 * row * column - _f1(shares)[..., np.newaxis, np.newaxis] * (row + column)) / size
     return gradient
 
 
-def _correlation(shares: F64) -> tuple[F64, F64, F64, F64, F64]:
+def _correlation(shares: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """R_K, the shares by predicted and by actual class (..., K), and the spreads 1 − Σ share² of both (..., 1)."""
     predicted, actual = shares.sum(-1), shares.sum(-2)
     spread_predicted = 1 - (predicted**2).sum(-1)

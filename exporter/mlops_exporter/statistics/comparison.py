@@ -6,24 +6,25 @@ of `sums`, Σ a, Σ b, Σ a², Σ b², Σ a b. Pairing takes out what is easy or
 
 import numpy as np
 
-from mlops_exporter.statistics import F64, classification
+from mlops_exporter.arrays import Floats
+from mlops_exporter.statistics import classification
 from mlops_exporter.statistics.intervals import Estimate, degrees_of_freedom, normal
 
 CELLS = 5
 
 
-def sums(a: F64, b: F64) -> F64:
+def sums(a: Floats, b: Floats) -> Floats:
     """Return the sums of a batch, (..., CELLS), over the last axis of a and b."""
     return np.stack([a.sum(-1), b.sum(-1), np.square(a).sum(-1), np.square(b).sum(-1), (a * b).sum(-1)], axis=-1)
 
 
-def mean_difference(n: F64, sums: F64) -> Estimate:
+def mean_difference(n: Floats, sums: Floats) -> Estimate:
     """Mean of b less mean of a, with the central limit theorem's interval; NaN for less than 2 events."""
     a, b, _, _, n = _means(n, sums)
     return normal(b - a, _variance(n, sums, 1.0, 1.0))
 
 
-def rate_difference(n: F64, sums: F64) -> Estimate:
+def rate_difference(n: Floats, sums: Floats) -> Estimate:
     """Difference of two rates, a and b being 0 or 1, in [−1, 1].
 
     The interval is Wald's after adding half an event to each of the four outcomes (Agresti and Min 2005, Stat. Med.
@@ -38,7 +39,7 @@ def rate_difference(n: F64, sums: F64) -> Estimate:
     return Estimate(value, np.minimum(around.lower, value), np.maximum(around.upper, value))
 
 
-def root_difference(n: F64, sums: F64) -> Estimate:
+def root_difference(n: Floats, sums: Floats) -> Estimate:
     """√(mean b) − √(mean a), as of the squared errors for rmse, by the delta method."""
     a, b, _, _, n = _means(n, sums)
     root_a, root_b = np.sqrt(np.maximum(a, 0.0)), np.sqrt(np.maximum(b, 0.0))
@@ -46,7 +47,7 @@ def root_difference(n: F64, sums: F64) -> Estimate:
     return normal(root_b - root_a, _variance(n, sums, by_a, by_b))
 
 
-def roc_auc_difference(a: F64, b: F64, together: F64) -> Estimate:
+def roc_auc_difference(a: Floats, b: Floats, together: Floats) -> Estimate:
     """Area under the ROC curve of b less that of a, on the same events; NaN with one class only.
 
     `a` and `b` are histograms of either model's scores, (..., bins, 2), the last axis actual negatives and positives.
@@ -83,24 +84,24 @@ def roc_auc_difference(a: F64, b: F64, together: F64) -> Estimate:
     )
 
 
-def _stray(counts: F64, ranks: F64, area: F64, wider: int) -> F64:
+def _stray(counts: Floats, ranks: Floats, area: Floats, wider: int) -> Floats:
     """Return how far the ranks of each wider bin's events lie from the area on average, (..., wider)."""
     shape = (*counts.shape[:-1], wider, -1)
     n = counts.reshape(shape).sum(-1)
     total = (counts * (ranks - area[..., np.newaxis])).reshape(shape).sum(-1)
-    stray: F64 = total / np.where(n > 0, n, 1.0)
+    stray: Floats = total / np.where(n > 0, n, 1.0)
     return stray
 
 
-def _means(n: F64, sums: F64) -> tuple[F64, F64, F64, F64, F64]:
+def _means(n: Floats, sums: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     n = np.where(n > 1, n, np.nan)
     a, b, aa, bb, _ = np.moveaxis(sums, -1, 0)
     return a / n, b / n, aa / n, bb / n, n
 
 
-def _variance(n: F64, sums: F64, by_a: F64 | float, by_b: F64 | float) -> F64:
+def _variance(n: Floats, sums: Floats, by_a: Floats | float, by_b: Floats | float) -> Floats:
     """Variance of the mean of by_b · b − by_a · a."""
     a, b, aa, bb, _ = _means(n, sums)
     crossed = sums[..., 4] / n - a * b
-    spread: F64 = by_a**2 * (aa - a**2) + by_b**2 * (bb - b**2) - 2 * by_a * by_b * crossed
+    spread: Floats = by_a**2 * (aa - a**2) + by_b**2 * (bb - b**2) - 2 * by_a * by_b * crossed
     return np.maximum(spread, 0.0) / (n - 1)

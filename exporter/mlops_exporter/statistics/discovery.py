@@ -5,15 +5,12 @@ by the law that the statistic has in large samples, so that the p-value is α wh
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlops_exporter.statistics import F64
+from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.statistics.drift import Statistic, traits
 
-Flags = NDArray[np.bool_]
 
-
-def p_values(statistic: Statistic, ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+def p_values(statistic: Statistic, ratio: Floats, bins: Ints, alpha: float) -> Floats:
     """Return p-values, (..., S), of statistics with that `ratio` to their critical value; `bins`, (S,), how many each.
 
     psi, js² and hellinger² follow a χ² with one degree of freedom less than bins, ks Kolmogorov's law; the tail of tvd
@@ -22,7 +19,7 @@ def p_values(statistic: Statistic, ratio: F64, bins: NDArray[np.intp], alpha: fl
     return traits(statistic).tail(ratio, bins, alpha)
 
 
-def combined(p: F64) -> F64:
+def combined(p: Floats) -> Floats:
     """Return one p-value for several tests of the same feature, (..., S, tests) to (..., S), by Bonferroni.
 
     NaN where none was made.
@@ -32,7 +29,7 @@ def combined(p: F64) -> F64:
     return np.where(made > 0, np.minimum(smallest * made, 1.0), np.nan)
 
 
-def discoveries(p: F64, rate: float) -> Flags:
+def discoveries(p: Floats, rate: float) -> Flags:
     """Return which of the tests, (..., S), stand out with a false-discovery rate of at most `rate`.
 
     Benjamini and Hochberg (1995, J. R. Stat. Soc. B 57(1)): valid for independent or positively dependent tests. If
@@ -45,9 +42,9 @@ def discoveries(p: F64, rate: float) -> Flags:
     return np.asarray(p <= limit)
 
 
-def weighted_mean(values: F64, weights: F64) -> F64:
+def weighted_mean(values: Floats, weights: Floats) -> Floats:
     """Mean of the values, (..., S), by the features' importances, (S,), among those that have a value; else NaN."""
     known = ~np.isnan(values)
     total = (known * weights).sum(-1)
-    mean: F64 = np.where(known, values * weights, 0.0).sum(-1) / np.where(total > 0, total, np.nan)
+    mean: Floats = np.where(known, values * weights, 0.0).sum(-1) / np.where(total > 0, total, np.nan)
     return mean

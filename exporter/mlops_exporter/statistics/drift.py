@@ -16,37 +16,36 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import chdtrc, chdtri, kolmogi, kolmogorov, ndtr, ndtri
 
-from mlops_exporter.statistics import F64
+from mlops_exporter.arrays import Flags, Floats, Ints
 
-Starts = NDArray[np.intp]
+Starts = Ints
 
 PSEUDOCOUNT = 0.5
 
 
-def totals(counts: F64, starts: Starts) -> F64:
+def totals(counts: Floats, starts: Starts) -> Floats:
     """Sum the cells of each variable: (..., C) to (..., S)."""
-    result: F64 = np.add.reduceat(counts, starts, axis=-1)
+    result: Floats = np.add.reduceat(counts, starts, axis=-1)
     return result
 
 
-def sizes(starts: Starts, cells: int) -> NDArray[np.intp]:
+def sizes(starts: Starts, cells: int) -> Ints:
     """Return the number of cells of each variable, (S,)."""
     return np.diff(starts, append=cells)
 
 
-def proportions(counts: F64, starts: Starts, pseudocount: float = 0.0) -> F64:
+def proportions(counts: Floats, starts: Starts, pseudocount: float = 0.0) -> Floats:
     """Share of each cell in its variable, (..., C), after adding `pseudocount` to every cell; NaN without counts."""
     bins = sizes(starts, counts.shape[-1])
     total = totals(counts, starts)
     scale = np.where(total > 0, total + pseudocount * bins, np.nan)
-    shares: F64 = (counts + pseudocount) / np.repeat(scale, bins, axis=-1)
+    shares: Floats = (counts + pseudocount) / np.repeat(scale, bins, axis=-1)
     return shares
 
 
-def psi(current: F64, reference: F64, starts: Starts) -> F64:
+def psi(current: Floats, reference: Floats, starts: Starts) -> Floats:
     """Return the population stability index, Σ (p − q) ln(p / q), in nats, ≥ 0.
 
     It is Jeffreys' symmetric divergence (Jeffreys 1946, Proc. R. Soc. A 186); credit scoring gave it its name
@@ -57,7 +56,7 @@ def psi(current: F64, reference: F64, starts: Starts) -> F64:
     return totals((p - q) * np.log(p / q), starts)
 
 
-def js(current: F64, reference: F64, starts: Starts) -> F64:
+def js(current: Floats, reference: Floats, starts: Starts) -> Floats:
     """Jensen–Shannon distance with base-2 logarithms: the square root of the divergence, in [0, 1].
 
     Lin 1991, IEEE Trans. Inf. Theory 37(1); a metric by Endres and Schindelin 2003, IEEE Trans. Inf. Theory 49(7).
@@ -69,19 +68,19 @@ def js(current: F64, reference: F64, starts: Starts) -> F64:
     return np.sqrt(np.maximum(divergence, 0.0))
 
 
-def hellinger(current: F64, reference: F64, starts: Starts) -> F64:
+def hellinger(current: Floats, reference: Floats, starts: Starts) -> Floats:
     """Hellinger distance √(½ Σ (√p − √q)²), in [0, 1] (Hellinger 1909, J. reine angew. Math. 136)."""
     p = proportions(current, starts, PSEUDOCOUNT)
     q = proportions(reference, starts, PSEUDOCOUNT)
     return np.sqrt(totals((np.sqrt(p) - np.sqrt(q)) ** 2, starts) / 2)
 
 
-def tvd(current: F64, reference: F64, starts: Starts) -> F64:
+def tvd(current: Floats, reference: Floats, starts: Starts) -> Floats:
     """Total variation distance ½ Σ |p − q|, in [0, 1]: the share that would have to change its bin."""
     return totals(np.abs(proportions(current, starts) - proportions(reference, starts)), starts) / 2
 
 
-def ks(current: F64, reference: F64, starts: Starts) -> F64:
+def ks(current: Floats, reference: Floats, starts: Starts) -> Floats:
     """Kolmogorov–Smirnov distance max |P − Q| of the cumulative shares at the bin edges, in [0, 1].
 
     For ordered bins. It never exceeds the distance of the raw samples and falls short by at most one bin's share.
@@ -90,7 +89,7 @@ def ks(current: F64, reference: F64, starts: Starts) -> F64:
     return np.where(defined, np.maximum.reduceat(distance, starts, axis=-1), np.nan)
 
 
-def wasserstein(current: F64, reference: F64, starts: Starts, positions: F64) -> F64:
+def wasserstein(current: Floats, reference: Floats, starts: Starts, positions: Floats) -> Floats:
     """First Wasserstein (earth mover's) distance of the binned distributions, in the unit of `positions`, ≥ 0.
 
     `positions`, shape (C,), ascending within a variable: where a bin's mass is taken to lie. In units of the
@@ -103,7 +102,7 @@ def wasserstein(current: F64, reference: F64, starts: Starts, positions: F64) ->
     return np.where(defined, totals(distance * gaps, starts), np.nan)
 
 
-def _cumulative_distance(current: F64, reference: F64, starts: Starts) -> tuple[F64, NDArray[np.bool_]]:
+def _cumulative_distance(current: Floats, reference: Floats, starts: Starts) -> tuple[Floats, Flags]:
     """|P − Q| at each bin's upper edge, (..., C), and which variables are defined, (..., S).
 
     One running sum serves all variables, as the differences within each sum to 0.
@@ -115,24 +114,24 @@ def _cumulative_distance(current: F64, reference: F64, starts: Starts) -> tuple[
 
 
 Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
-Tail = Callable[[F64, NDArray[np.intp], float], F64]
+Tail = Callable[[Floats, Ints, float], Floats]
 
 
 def _chi_squared(power: int) -> Tail:
     """Tail of a statistic whose `power`th power follows a χ² with one degree of freedom less than bins."""
 
-    def tail(ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+    def tail(ratio: Floats, bins: Ints, alpha: float) -> Floats:
         degrees = np.maximum(bins - 1, 1)
         return np.asarray(chdtrc(degrees, ratio**power * chdtri(degrees, alpha)), np.float64)
 
     return tail
 
 
-def _kolmogorov(ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+def _kolmogorov(ratio: Floats, bins: Ints, alpha: float) -> Floats:
     return np.asarray(kolmogorov(ratio * kolmogi(alpha)), np.float64)
 
 
-def _normal(ratio: F64, bins: NDArray[np.intp], alpha: float) -> F64:
+def _normal(ratio: Floats, bins: Ints, alpha: float) -> Floats:
     return np.asarray(2 * ndtr(ratio * ndtri(alpha / 2)), np.float64)
 
 
@@ -145,7 +144,7 @@ class Traits(NamedTuple):
     the critical value of rate alpha, from (ratio, bins of each variable, alpha), as in large samples.
     """
 
-    function: Callable[[F64, F64, Starts, F64 | None], F64]
+    function: Callable[[Floats, Floats, Starts, Floats | None], Floats]
     fine: bool
     homogeneous: bool
     squared: bool
@@ -154,7 +153,7 @@ class Traits(NamedTuple):
     source: str
 
 
-def _wasserstein(current: F64, reference: F64, starts: Starts, positions: F64 | None) -> F64:
+def _wasserstein(current: Floats, reference: Floats, starts: Starts, positions: Floats | None) -> Floats:
     if positions is None:
         raise ValueError("wasserstein needs the positions of the bins")
     return wasserstein(current, reference, starts, positions)

@@ -10,14 +10,14 @@ of each prediction from its features; the mean over a window is the sum over n.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.statistics.intervals import Estimate, normal
 
-F64 = NDArray[np.float64]
+Floats = Floats
 
 
-def inflation(histogram: F64, probability: F64, reference: F64) -> F64:
+def inflation(histogram: Floats, probability: Floats, reference: Floats) -> Floats:
     """Factor, (...), ≥ 1, by which the calibration's own uncertainty raises the variances.
 
     `histogram` is (..., bins), the window's predictions by bin of their score; `probability` and `reference`, (bins,),
@@ -27,24 +27,24 @@ def inflation(histogram: F64, probability: F64, reference: F64) -> F64:
     spread = probability * (1 - probability)
     of_labels = (histogram * spread).sum(-1)
     of_calibration = (histogram**2 * spread / np.maximum(reference, 0.5)).sum(-1)
-    factor: F64 = 1 + of_calibration / np.where(of_labels > 0, of_labels, np.inf)
+    factor: Floats = 1 + of_calibration / np.where(of_labels > 0, of_labels, np.inf)
     return factor
 
 
-def accuracy(expected: F64, variance: F64) -> Estimate:
+def accuracy(expected: Floats, variance: Floats) -> Estimate:
     """Return the expected share of correct predictions."""
     n = _defined(expected.sum((-2, -1)))
     hits, spread = np.trace(expected, axis1=-2, axis2=-1), np.trace(variance, axis1=-2, axis2=-1)
     return normal(hits / n, spread / n**2, 0.0, 1.0)
 
 
-def precision(expected: F64, variance: F64) -> Estimate:
+def precision(expected: Floats, variance: Floats) -> Estimate:
     """Return the expected precision of each class, (..., K). NaN for a class that was never predicted."""
     n = _defined(expected.sum(-1))
     return normal(_diagonal(expected) / n, _diagonal(variance) / n**2, 0.0, 1.0)
 
 
-def recall(expected: F64, variance: F64) -> Estimate:
+def recall(expected: Floats, variance: Floats) -> Estimate:
     """Return the expected recall of each class, (..., K), by the delta method for hits / (hits + misses)."""
     hits, misses, of_hits, of_misses = _by_class(expected, variance)
     total = _defined(hits + misses)
@@ -52,7 +52,7 @@ def recall(expected: F64, variance: F64) -> Estimate:
     return normal(hits / total, spread, 0.0, 1.0)
 
 
-def f1(expected: F64, variance: F64) -> Estimate:
+def f1(expected: Floats, variance: Floats) -> Estimate:
     """Return the expected f1 of each class, (..., K), by the delta method for 2 hits / (predicted + hits + misses)."""
     hits, misses, of_hits, of_misses = _by_class(expected, variance)
     total = _defined(expected.sum(-1) + hits + misses)
@@ -60,7 +60,7 @@ def f1(expected: F64, variance: F64) -> Estimate:
     return normal(2 * hits / total, by_hits**2 * of_hits + by_misses**2 * of_misses, 0.0, 1.0)
 
 
-def mean_loss(n: F64, total: F64, total_of_squares: F64, reference_n: float) -> Estimate:
+def mean_loss(n: Floats, total: Floats, total_of_squares: Floats, reference_n: float) -> Estimate:
     """Return the expected mean absolute error from Σ of the expected |error| and of the expected error².
 
     The range allows for the errors' spread in the window, and in the `reference_n` rows from which they were learnt.
@@ -70,7 +70,7 @@ def mean_loss(n: F64, total: F64, total_of_squares: F64, reference_n: float) -> 
     return normal(mean, (total_of_squares / n - mean**2) * (1 / n + 1 / reference_n), low=0.0)
 
 
-def root_mean_loss(n: F64, total_of_squares: F64, kurtosis: float, reference_n: float) -> Estimate:
+def root_mean_loss(n: Floats, total_of_squares: Floats, kurtosis: float, reference_n: float) -> Estimate:
     """Return the expected root mean squared error from Σ of the expected error².
 
     `kurtosis` is that of the reference's errors, E e⁴ / (E e²)².
@@ -81,12 +81,12 @@ def root_mean_loss(n: F64, total_of_squares: F64, kurtosis: float, reference_n: 
     return Estimate(*map(np.sqrt, squared))
 
 
-def gap(realised: F64, estimated: Estimate) -> Estimate:
+def gap(realised: Floats, estimated: Estimate) -> Estimate:
     """Realised less estimated performance of the same predictions; 0 is inside unless the labels changed their law."""
     return Estimate(realised - estimated.value, realised - estimated.upper, realised - estimated.lower)
 
 
-def macro(by_class: Estimate, averaged: NDArray[np.bool_] | np.bool_ = np.True_) -> Estimate:
+def macro(by_class: Estimate, averaged: Flags | np.bool_ = np.True_) -> Estimate:
     """Mean over the classes, (..., K), that are to be `averaged` and have a value.
 
     The range takes them as fully correlated.
@@ -96,15 +96,15 @@ def macro(by_class: Estimate, averaged: NDArray[np.bool_] | np.bool_ = np.True_)
     return Estimate(*(np.where(defined, part, 0.0).sum(-1) / classes for part in by_class))
 
 
-def _by_class(expected: F64, variance: F64) -> tuple[F64, F64, F64, F64]:
+def _by_class(expected: Floats, variance: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Return hits, misses and the variances of both, (..., K)."""
     hits, of_hits = _diagonal(expected), _diagonal(variance)
     return hits, expected.sum(-2) - hits, of_hits, variance.sum(-2) - of_hits
 
 
-def _diagonal(matrix: F64) -> F64:
+def _diagonal(matrix: Floats) -> Floats:
     return np.diagonal(matrix, axis1=-2, axis2=-1)
 
 
-def _defined(n: F64) -> F64:
+def _defined(n: Floats) -> Floats:
     return np.where(n > 0, n, np.nan)

@@ -11,23 +11,22 @@ begins at 0 (a ratio's ends at 1) in at least 95 % of all windows, whatever the 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.statistics.intervals import Estimate
 
-F64 = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+Floats = Floats
 
 _ALPHA = 0.05
 
 
-def demographic_parity_difference(selected: F64, n: F64, usable: Flags) -> Estimate:
+def demographic_parity_difference(selected: Floats, n: Floats, usable: Flags) -> Estimate:
     """Largest difference of selection rates `selected / n` (Agarwal et al. 2018, ICML), in [0, 1]."""
     return _rate_range(selected, n, usable, comparisons=1)
 
 
-def demographic_parity_ratio(selected: F64, n: F64, usable: Flags) -> Estimate:
+def demographic_parity_ratio(selected: Floats, n: Floats, usable: Flags) -> Estimate:
     """Smallest ratio of two selection rates, in [0, 1]: the four-fifths rule of 29 CFR 1607.4(D) asks for 0.8.
 
     The interval of a pair's ratio is MOVER's on the logarithms of Wilson's limits (Zou and Donner 2008, Stat. Med.
@@ -55,7 +54,7 @@ def demographic_parity_ratio(selected: F64, n: F64, usable: Flags) -> Estimate:
     )
 
 
-def equal_opportunity_difference(confusion: F64, least: float) -> Estimate:
+def equal_opportunity_difference(confusion: Floats, least: float) -> Estimate:
     """Largest difference of true positive rates (Hardt, Price and Srebro 2016, NeurIPS), in [0, 1].
 
     `confusion` is (..., G, 2, 2), indexed [predicted, actual], the favourable outcome being 1. Groups with fewer than
@@ -66,7 +65,7 @@ def equal_opportunity_difference(confusion: F64, least: float) -> Estimate:
     return _rate_range(hits, positives, positives >= max(least, 1), comparisons=1)
 
 
-def equalized_odds_difference(confusion: F64, least: float) -> Estimate:
+def equalized_odds_difference(confusion: Floats, least: float) -> Estimate:
     """Return the larger of the largest differences of true and of false positive rates (Hardt et al. 2016).
 
     In [0, 1]; `confusion` and `least` as for `equal_opportunity_difference`, of both kinds of labels.
@@ -77,7 +76,7 @@ def equalized_odds_difference(confusion: F64, least: float) -> Estimate:
     return Estimate(*(np.maximum(one, other) for one, other in zip(*ranges, strict=True)))
 
 
-def mean_difference(n: F64, total: F64, total_of_squares: F64, usable: Flags) -> Estimate:
+def mean_difference(n: Floats, total: Floats, total_of_squares: Floats, usable: Flags) -> Estimate:
     """Largest difference of the groups' means, from sums; in the unit of the values, ≥ 0.
 
     Of |error| it is the largest gap in mae, of the error the largest gap in bias. The interval of a pair is normal with
@@ -91,7 +90,7 @@ def mean_difference(n: F64, total: F64, total_of_squares: F64, usable: Flags) ->
     return _range(mean, _pairs(mean, mean) - half, _pairs(mean, mean) + half, np.inf)
 
 
-def _rate_range(successes: F64, n: F64, usable: Flags, comparisons: int) -> Estimate:
+def _rate_range(successes: Floats, n: Floats, usable: Flags, comparisons: int) -> Estimate:
     """Largest difference of rates; a pair's interval is Newcombe's hybrid score interval (1998, Stat. Med. 17(8))."""
     n = np.where(usable & (n > 0), n, np.nan)
     rate, lower, upper = _wilson(successes, n, _z(usable, comparisons))
@@ -102,7 +101,7 @@ def _rate_range(successes: F64, n: F64, usable: Flags, comparisons: int) -> Esti
     return _range(rate, difference - below, difference + above, 1.0)
 
 
-def _range(values: F64, lower: F64, upper: F64, largest: float) -> Estimate:
+def _range(values: Floats, lower: Floats, upper: Floats, largest: float) -> Estimate:
     """Range of `values`, (..., G), from the limits of all pairs, (..., G, G)."""
     pairs = _distinct(values)
     value = _extreme(np.fmax, values) - _extreme(np.fmin, values)
@@ -113,7 +112,7 @@ def _range(values: F64, lower: F64, upper: F64, largest: float) -> Estimate:
     )
 
 
-def _wilson(successes: F64, n: F64, z: F64) -> tuple[F64, F64, F64]:
+def _wilson(successes: Floats, n: Floats, z: Floats) -> tuple[Floats, Floats, Floats]:
     """Rate and Wilson's limits at z standard errors, (...,) for all groups (Wilson 1927, JASA 22(158))."""
     z2 = (z**2)[..., np.newaxis]
     rate = successes / n
@@ -122,34 +121,34 @@ def _wilson(successes: F64, n: F64, z: F64) -> tuple[F64, F64, F64]:
     return rate, np.clip(centre - half, 0.0, rate), np.clip(centre + half, rate, 1.0)
 
 
-def _z(usable: Flags, comparisons: int) -> F64:
+def _z(usable: Flags, comparisons: int) -> Floats:
     """Return the normal quantile at which all pairs of usable groups hold at once, (...)."""
     groups = usable.sum(-1)
     pairs = np.maximum(groups * (groups - 1) / 2, 1) * comparisons
-    quantile: F64 = -ndtri(_ALPHA / 2 / pairs)
+    quantile: Floats = -ndtri(_ALPHA / 2 / pairs)
     return quantile
 
 
-def _pairs(left: F64, right: F64) -> F64:
+def _pairs(left: Floats, right: Floats) -> Floats:
     return left[..., :, np.newaxis] - right[..., np.newaxis, :]
 
 
-def _distinct(values: F64) -> Flags:
+def _distinct(values: Floats) -> Flags:
     """Pairs of two different groups that both have a value."""
     defined = ~np.isnan(values)
     both: Flags = defined[..., :, np.newaxis] & defined[..., np.newaxis, :] & ~np.eye(values.shape[-1], dtype=np.bool_)
     return both
 
 
-def _extreme(largest: np.ufunc, values: F64) -> F64:
-    extreme: F64 = largest.reduce(values, axis=-1, initial=np.nan)
+def _extreme(largest: np.ufunc, values: Floats) -> Floats:
+    extreme: Floats = largest.reduce(values, axis=-1, initial=np.nan)
     return extreme
 
 
-def _over_pairs(largest: np.ufunc, values: F64, pairs: Flags) -> F64:
-    extreme: F64 = largest.reduce(np.where(pairs, values, np.nan), axis=(-2, -1), initial=np.nan)
+def _over_pairs(largest: np.ufunc, values: Floats, pairs: Flags) -> Floats:
+    extreme: Floats = largest.reduce(np.where(pairs, values, np.nan), axis=(-2, -1), initial=np.nan)
     return extreme
 
 
-def _where_defined(value: F64, lower: F64, upper: F64) -> Estimate:
+def _where_defined(value: Floats, lower: Floats, upper: Floats) -> Estimate:
     return Estimate(value, np.where(np.isnan(value), np.nan, lower), np.where(np.isnan(value), np.nan, upper))

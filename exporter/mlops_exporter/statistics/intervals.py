@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from mlops_exporter.statistics import F64
+from mlops_exporter.arrays import Floats
 
 Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -13,12 +13,12 @@ Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 class Estimate(NamedTuple):
     """A value and its 95 % interval, arrays of one shape. NaN where it cannot be computed."""
 
-    value: F64
-    lower: F64
-    upper: F64
+    value: Floats
+    lower: Floats
+    upper: Floats
 
 
-def wilson(successes: F64, n: F64) -> Estimate:
+def wilson(successes: Floats, n: Floats) -> Estimate:
     """Share `successes / n` with Wilson's score interval (Wilson 1927, JASA 22(158)); NaN for n = 0."""
     n = np.where(n > 0, n, np.nan)
     share = successes / n
@@ -30,7 +30,7 @@ def wilson(successes: F64, n: F64) -> Estimate:
 
 
 def normal(
-    value: F64, variance: F64, low: float = -np.inf, high: float = np.inf, degrees: F64 | float = np.inf
+    value: Floats, variance: Floats, low: float = -np.inf, high: float = np.inf, degrees: Floats | float = np.inf
 ) -> Estimate:
     """`value` ± Z·√`variance`, the variance being that of the value itself, cut to the range [low, high].
 
@@ -41,25 +41,25 @@ def normal(
     return Estimate(value, np.maximum(value - half, low), np.minimum(value + half, high))
 
 
-def log_normal(value: F64, variance: F64) -> Estimate:
+def log_normal(value: Floats, variance: Floats) -> Estimate:
     """Interval of a quantity ≥ 0, symmetric on the log scale, which skewed variances and ratios prefer."""
     factor = np.exp(Z * np.sqrt(variance) / np.where(value > 0, value, 1.0))
     return Estimate(value, value / factor, value * factor)
 
 
-def quantile(degrees: F64) -> F64:
+def quantile(degrees: Floats) -> Floats:
     """97.5 % quantile of Student's t for a variance estimated with so many degrees of freedom; NaN counts as many."""
     limit = np.asarray(stdtrit(np.where(degrees > 0, degrees, np.inf), 0.975), np.float64)
     return np.where(np.isnan(limit), Z, limit)
 
 
-def degrees_of_freedom(first: F64, second: F64, n_first: F64, n_second: F64) -> F64:
+def degrees_of_freedom(first: Floats, second: Floats, n_first: Floats, n_second: Floats) -> Floats:
     """Of the sum of two variances of means, of `n_*` values each (Satterthwaite 1946, Biometrics Bull. 2(6))."""
-    degrees: F64 = (first + second) ** 2 / (first**2 / (n_first - 1) + second**2 / (n_second - 1))
+    degrees: Floats = (first + second) ** 2 / (first**2 / (n_first - 1) + second**2 / (n_second - 1))
     return degrees
 
 
-def logit_normal(value: F64, variance: F64, trials: F64, degrees: F64) -> Estimate:
+def logit_normal(value: Floats, variance: Floats, trials: Floats, degrees: Floats) -> Estimate:
     """Interval of a quantity in [0, 1], symmetric in its log-odds, which keeps it inside and follows its skewness.
 
     The variance has so many `degrees` of freedom. Where it is 0 or unknown, as of a perfect value, Wilson's interval of
@@ -86,24 +86,26 @@ def mean_of_independent(parts: Estimate) -> Estimate:
     return Estimate(value, value - below, value + above)
 
 
-def mean_and_variance(n: F64, total: F64, total_of_squares: F64) -> tuple[F64, F64]:
+def mean_and_variance(n: Floats, total: Floats, total_of_squares: Floats) -> tuple[Floats, Floats]:
     """Mean of x and the variance of that mean, from Σx and Σx². NaN for n = 0; no variance for n = 1."""
     n = np.where(n > 0, n, np.nan)
     mean = total / n
     return mean, np.maximum(total_of_squares / n - mean**2, 0.0) / np.where(n > 1, n - 1, np.nan)
 
 
-def mean_from_sums(n: F64, total: F64, total_of_squares: F64, low: float = -np.inf, high: float = np.inf) -> Estimate:
+def mean_from_sums(
+    n: Floats, total: Floats, total_of_squares: Floats, low: float = -np.inf, high: float = np.inf
+) -> Estimate:
     """Mean with the central limit theorem's interval, from Σx and Σx²."""
     return normal(*mean_and_variance(n, total, total_of_squares), low, high)
 
 
-def delta_multinomial(probabilities: F64, gradient: F64, n: F64, axes: tuple[int, ...]) -> F64:
+def delta_multinomial(probabilities: Floats, gradient: Floats, n: Floats, axes: tuple[int, ...]) -> Floats:
     """Variance of a smooth function of multinomial shares from `n` draws, by the delta method.
 
     (Σ p g² − (Σ p g)²) / n over the cell `axes`, where g is the function's gradient in the shares p
     (Agresti 2013, Categorical Data Analysis, section 16.1).
     """
     weighted = probabilities * gradient
-    variance: F64 = np.maximum((weighted * gradient).sum(axes) - weighted.sum(axes) ** 2, 0.0)
+    variance: Floats = np.maximum((weighted * gradient).sum(axes) - weighted.sum(axes) ** 2, 0.0)
     return variance / n

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-F64 = NDArray[np.float64]
+from mlops_exporter.arrays import Floats
+
+Floats = Floats
 Real = TypeVar("Real", np.float32, np.float64)
 
 LEAST_LEFT_OUT = 1e-3
@@ -26,14 +28,14 @@ def bandwidth(dimensions: int) -> float:
     return float(np.sqrt(dimensions))
 
 
-def frequencies(seed: int, dimensions: int, count: int, width: float) -> F64:
+def frequencies(seed: int, dimensions: int, count: int, width: float) -> Floats:
     """Draw the frequencies of a Gaussian kernel of that width, (F, count): normal with variance 1 / σ².
 
     From raw 64-bit numbers, whose sequence NumPy promises to keep, unlike that of its normal numbers.
     """
     raw = np.asarray(np.random.PCG64(seed).random_raw(dimensions * count), np.uint64)
     uniform = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
-    normal: F64 = ndtri(uniform).reshape(dimensions, count) / width
+    normal: Floats = ndtri(uniform).reshape(dimensions, count) / width
     return normal
 
 
@@ -54,17 +56,17 @@ def fourier_map(vectors: NDArray[Real], frequencies: NDArray[Real]) -> NDArray[R
     return mapped
 
 
-def mmd(n: F64, map_sum: F64, reference_mean: F64) -> F64:
+def mmd(n: Floats, map_sum: Floats, reference_mean: Floats) -> Floats:
     """Maximum mean discrepancy (Gretton et al. 2012, JMLR 13), (...), of windows from Σ of their maps, (..., D).
 
     The distance of the mean maps: 0 for equal distributions, at most √2.
     """
     mean = map_sum / np.where(n > 0, n, np.nan)[..., np.newaxis]
-    distance: F64 = np.sqrt(np.square(mean - reference_mean).sum(-1))
+    distance: Floats = np.sqrt(np.square(mean - reference_mean).sum(-1))
     return distance
 
 
-def mmd_coefficient(eigenvalues: F64, alpha: float) -> float:
+def mmd_coefficient(eigenvalues: Floats, alpha: float) -> float:
     """Return q with P(Σ λ χ²₁ > q) = alpha, λ being the eigenvalues of the map's covariance in the reference.
 
     Without drift the squared discrepancy is such a sum times 1/n + 1/N. By simulation, always the same.
@@ -79,13 +81,13 @@ def _mixture_quantile(eigenvalues: bytes, alpha: float) -> float:
     return float(np.quantile(np.square(normal) @ weights, 1 - alpha))
 
 
-def mmd_threshold(coefficient: float, n: F64, reference_n: float) -> F64:
+def mmd_threshold(coefficient: float, n: Floats, reference_n: float) -> Floats:
     """Discrepancy that windows of n without drift exceed at the coefficient's rate."""
-    threshold: F64 = np.sqrt(coefficient * (1 / np.where(n > 0, n, np.nan) + 1 / reference_n))
+    threshold: Floats = np.sqrt(coefficient * (1 / np.where(n > 0, n, np.nan) + 1 / reference_n))
     return threshold
 
 
-def principal_components(second_moments: F64, explained: float = 0.8) -> F64:
+def principal_components(second_moments: Floats, explained: float = 0.8) -> Floats:
     """Return the leading eigenvectors, (F, k), of the vectors' second moments that explain the given share.
 
     Fewer where these would leave out nothing: what is left of vectors that lie in a plane is rounding, whose relative
@@ -97,15 +99,17 @@ def principal_components(second_moments: F64, explained: float = 0.8) -> F64:
     return np.asarray(vectors[:, ::-1][:, :k], np.float64)
 
 
-def reconstruction_error(n: F64, outer_sum: F64, components: F64) -> F64:
+def reconstruction_error(n: Floats, outer_sum: Floats, components: Floats) -> Floats:
     """Mean squared distance of vectors from the components' plane, from Σ x xᵀ, (..., F, F): tr M − tr Vᵀ M V."""
     total = np.trace(outer_sum, axis1=-2, axis2=-1)
     kept = np.einsum("fk,...fg,gk->...", components, outer_sum, components)
-    error: F64 = (total - kept) / np.where(n > 0, n, np.nan)
+    error: Floats = (total - kept) / np.where(n > 0, n, np.nan)
     return error
 
 
-def mean_threshold(n: F64, mean: float, variance: float, skewness: float, reference_n: float, alpha: float) -> F64:
+def mean_threshold(
+    n: Floats, mean: float, variance: float, skewness: float, reference_n: float, alpha: float
+) -> Floats:
     """Return the relative change of a mean of n values, up or down, that chance exceeds at the rate alpha.
 
     Normal, with Cornish and Fisher's correction for the skewness of the mean (1938, Rev. Inst. Int. Stat. 5(4)).
@@ -113,12 +117,12 @@ def mean_threshold(n: F64, mean: float, variance: float, skewness: float, refere
     n = np.where(n > 0, n, np.nan)
     z = -float(ndtri(alpha / 2))
     quantile = z + (z * z - 1) / 6 * abs(skewness) / np.sqrt(n)
-    threshold: F64 = quantile * np.sqrt(variance * (1 / n + 1 / reference_n)) / mean
+    threshold: Floats = quantile * np.sqrt(variance * (1 / n + 1 / reference_n)) / mean
     return threshold
 
 
-def cosine_distance(left: F64, right: F64) -> F64:
+def cosine_distance(left: Floats, right: Floats) -> Floats:
     """1 − cosine of the angle between vectors, (..., F) and (F,), in [0, 2]; NaN for a vector of length 0."""
     lengths = np.linalg.norm(left, axis=-1) * np.linalg.norm(right)
-    distance: F64 = 1 - (left @ right) / np.where(lengths > 0, lengths, np.nan)
+    distance: Floats = 1 - (left @ right) / np.where(lengths > 0, lengths, np.nan)
     return distance

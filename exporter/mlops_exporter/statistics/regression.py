@@ -8,27 +8,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlops_exporter.statistics import F64
+from mlops_exporter.arrays import Floats
 from mlops_exporter.statistics.intervals import Estimate, log_normal, mean_and_variance, mean_from_sums
 
 
 class Moments(NamedTuple):
     """The sums that are kept, in the order of their cells; their names are the documentation of the ledger."""
 
-    n: F64  # pairs of prediction and label
-    absolute: F64  # Σ |e|
-    error: F64  # Σ e
-    error2: F64  # Σ e²
-    error4: F64  # Σ e⁴
-    relative: F64  # Σ |e / label| over labels other than 0
-    relative2: F64  # Σ (e / label)² over labels other than 0
-    zeros: F64  # labels equal to 0
-    label: F64  # Σ w
-    label2: F64  # Σ w²
-    label3: F64  # Σ w³
-    label4: F64  # Σ w⁴
-    error2_label: F64  # Σ e² w
-    error2_label2: F64  # Σ e² w²
+    n: Floats  # pairs of prediction and label
+    absolute: Floats  # Σ |e|
+    error: Floats  # Σ e
+    error2: Floats  # Σ e²
+    error4: Floats  # Σ e⁴
+    relative: Floats  # Σ |e / label| over labels other than 0
+    relative2: Floats  # Σ (e / label)² over labels other than 0
+    zeros: Floats  # labels equal to 0
+    label: Floats  # Σ w
+    label2: Floats  # Σ w²
+    label3: Floats  # Σ w³
+    label4: Floats  # Σ w⁴
+    error2_label: Floats  # Σ e² w
+    error2_label2: Floats  # Σ e² w²
 
 
 CELLS = len(Moments._fields)
@@ -36,7 +36,7 @@ CELLS = len(Moments._fields)
 _SMALLEST_LABEL = 1e-50  # smaller ones count as 0, so that the squares of relative errors stay finite
 
 
-def moments(prediction: F64, label: F64, shift: float) -> F64:
+def moments(prediction: Floats, label: Floats, shift: float) -> Floats:
     """Add up one batch, (CELLS,), from predictions and labels of shape (batch,)."""
     error = prediction - label
     squared = error * error
@@ -64,36 +64,36 @@ def moments(prediction: F64, label: F64, shift: float) -> F64:
     )
 
 
-def split(sums: F64) -> Moments:
+def split(sums: Floats) -> Moments:
     """Name the last axis of `sums`, (..., CELLS)."""
     return Moments(*np.moveaxis(sums, -1, 0))
 
 
-def overprediction_sum(sums: F64) -> F64:
+def overprediction_sum(sums: Floats) -> Floats:
     """Σ max(e, 0), in the label's unit."""
     m = split(sums)
     return (m.absolute + m.error) / 2
 
 
-def underprediction_sum(sums: F64) -> F64:
+def underprediction_sum(sums: Floats) -> Floats:
     """Σ max(−e, 0), in the label's unit."""
     m = split(sums)
     return (m.absolute - m.error) / 2
 
 
-def mae(sums: F64) -> Estimate:
+def mae(sums: Floats) -> Estimate:
     """Mean absolute error, in the label's unit, with the central limit theorem's interval."""
     m = split(sums)
     return mean_from_sums(m.n, m.absolute, m.error2, low=0.0)
 
 
-def bias(sums: F64) -> Estimate:
+def bias(sums: Floats) -> Estimate:
     """Mean error, prediction − label, in the label's unit: positive when the model predicts too much."""
     m = split(sums)
     return mean_from_sums(m.n, m.error, m.error2)
 
 
-def rmse(sums: F64) -> Estimate:
+def rmse(sums: Floats) -> Estimate:
     """Root mean squared error, in the label's unit: the root of the mean squared error and of its log-scale interval.
 
     The variance needs the errors' fourth moment: with heavy tails the interval is too short in small windows.
@@ -102,7 +102,7 @@ def rmse(sums: F64) -> Estimate:
     return Estimate(*map(np.sqrt, log_normal(*mean_and_variance(m.n, m.error2, m.error4))))
 
 
-def mape(sums: F64) -> Estimate:
+def mape(sums: Floats) -> Estimate:
     """Mean absolute percentage error as a ratio, over the labels other than 0. NaN where there is none.
 
     scikit-learn divides by the machine epsilon at a label of 0 and returns an astronomically large number.
@@ -111,7 +111,7 @@ def mape(sums: F64) -> Estimate:
     return mean_from_sums(m.n - m.zeros, m.relative, m.relative2, low=0.0)
 
 
-def r2(sums: F64) -> Estimate:
+def r2(sums: Floats) -> Estimate:
     """Coefficient of determination 1 − Σe² / Σ(y − ȳ)², at most 1. NaN with fewer than 2 labels or constant ones.
 
     Delta method for the log of a ratio of two means: an event's influence on r = A / V, with A = mean e² and

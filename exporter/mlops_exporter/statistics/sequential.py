@@ -7,9 +7,10 @@ import math
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from mlops_exporter.arrays import Floats
+
+Floats = Floats
 Direction = Literal["up", "down"]
 State = dict[str, Any]
 
@@ -44,7 +45,7 @@ class ChangeEvidence:
         waiting = math.log(math.log(2) / math.log(self._steps + 2))
         return float(np.logaddexp(np.logaddexp.reduce(self._log_wealth) - math.log(_STAKES), waiting))
 
-    def update(self, values: F64) -> None:
+    def update(self, values: Floats) -> None:
         """Read further numbers, (n,)."""
         values = np.concatenate([self._partial, values])
         blocks = len(values) // _BET_BLOCK
@@ -53,7 +54,7 @@ class ChangeEvidence:
         for start in range(0, blocks, _CHUNK):
             self._bet(means[start : start + _CHUNK])
 
-    def _bet(self, values: F64) -> None:
+    def _bet(self, values: Floats) -> None:
         gains = np.cumsum(np.log1p(self._stakes * (values - self._mean)), axis=1)
         unspent = math.log(2) / np.log(self._steps + np.arange(2, len(values) + 3))
         # Whoever begins with bet s has what all bets from s on gained: the sum of all but those before s.

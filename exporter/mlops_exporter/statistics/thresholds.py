@@ -29,7 +29,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mlops_exporter.statistics import F64, drift
+from mlops_exporter.arrays import Floats
+from mlops_exporter.statistics import drift
 from mlops_exporter.statistics.drift import Starts, Statistic, traits
 
 SMALLEST_ALPHA = 0.001  # the simulation does not hold enough of rarer events
@@ -46,8 +47,8 @@ _EMPTY = 0.4  # concentration of an empty bin
 
 
 def coefficients(
-    statistics: Sequence[Statistic], reference: F64, starts: Starts, positions: F64 | None, alpha: float
-) -> dict[Statistic, F64]:
+    statistics: Sequence[Statistic], reference: Floats, starts: Starts, positions: Floats | None, alpha: float
+) -> dict[Statistic, Floats]:
     """Return what `critical_value` needs of a profile by statistic, (S, knots): compute it once, pass it on unread.
 
     `reference`, (C,), are the reference counts; `starts`, (S,), the first cell of each variable; `positions`, (C,), is
@@ -61,9 +62,9 @@ def coefficients(
     homogeneous = [statistic for statistic in statistics if traits(statistic).homogeneous]
     others = [statistic for statistic in statistics if not traits(statistic).homogeneous]
     totals = drift.totals(reference, starts)
-    tables: dict[Statistic, F64] = {}
+    tables: dict[Statistic, Floats] = {}
     for chosen, simulate, sizes in ((homogeneous, _shares, _SIZES[-1:]), (others, _windows, _SIZES)):
-        draws: dict[Statistic, list[F64]] = {statistic: [] for statistic in chosen}
+        draws: dict[Statistic, list[Floats]] = {statistic: [] for statistic in chosen}
         for window in simulate(reference, starts) if chosen else ():
             for statistic in chosen:
                 draws[statistic].append(traits(statistic).function(window, reference, starts, positions))
@@ -71,19 +72,19 @@ def coefficients(
     return tables
 
 
-def at_all_knots(coefficients: F64) -> F64:
+def at_all_knots(coefficients: Floats) -> Floats:
     """Return coefficients, (S, knots), of those that were kept: a single one, (S, 1), holds for every n."""
     return np.broadcast_to(coefficients, (len(coefficients), len(_KNOTS)))
 
 
-def _table(statistic: Statistic, draws: Sequence[F64], sizes: F64, reference_n: F64, alpha: float) -> F64:
+def _table(statistic: Statistic, draws: Sequence[Floats], sizes: Floats, reference_n: Floats, alpha: float) -> Floats:
     """Return the coefficients, (S, knots), from values of simulated windows, (sizes, draws, S)."""
-    quantile: F64 = np.quantile(np.concatenate(draws, axis=-2), 1 - alpha, axis=-2, method="higher")
+    quantile: Floats = np.quantile(np.concatenate(draws, axis=-2), 1 - alpha, axis=-2, method="higher")
     scale = _scale(statistic, sizes[:, np.newaxis], reference_n)
     return np.tile((quantile / scale).T[:, ::-1], len(_SIZES) // len(sizes))
 
 
-def critical_value(statistic: Statistic, coefficients: F64, n: F64, reference_n: F64) -> F64:
+def critical_value(statistic: Statistic, coefficients: Floats, n: Floats, reference_n: Floats) -> Floats:
     """Critical value, (..., S), for windows of `n` values, (..., S), and a reference of `reference_n`, (S,)."""
     n = np.where(n > 0, n, np.nan)
     knot = np.interp(1 / np.sqrt(n), _KNOTS, np.arange(len(_KNOTS)))
@@ -94,24 +95,24 @@ def critical_value(statistic: Statistic, coefficients: F64, n: F64, reference_n:
     return coefficient * _scale(statistic, n, reference_n)
 
 
-def _scale(statistic: Statistic, n: F64, reference_n: F64) -> F64:
+def _scale(statistic: Statistic, n: Floats, reference_n: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         variance = 1 / n + 1 / reference_n
     return variance if traits(statistic).squared else np.sqrt(variance)
 
 
-def _concentration(reference: F64) -> F64:
+def _concentration(reference: Floats) -> Floats:
     return np.where(reference > 0, reference, _EMPTY)
 
 
-def _shares(reference: F64, starts: Starts) -> Iterator[F64]:
+def _shares(reference: Floats, starts: Starts) -> Iterator[Floats]:
     """Draws of the true shares, (1, _BLOCK, C) each."""
     rng = np.random.default_rng(_SEED)
     for _ in range(_DRAWS // _BLOCK):
         yield _dirichlet(rng, _concentration(reference), starts)[np.newaxis]
 
 
-def _windows(reference: F64, starts: Starts) -> Iterator[F64]:
+def _windows(reference: Floats, starts: Starts) -> Iterator[Floats]:
     """Draws of windows without drift, as counts (len(_SIZES), _BLOCK, C) each.
 
     In the small windows all variables are counted from the same uniform numbers, cut at each one's cumulative mean
@@ -145,7 +146,7 @@ def _windows(reference: F64, starts: Starts) -> Iterator[F64]:
         yield np.maximum(current, 0.0)
 
 
-def _dirichlet(rng: np.random.Generator, concentration: F64, starts: Starts) -> F64:
+def _dirichlet(rng: np.random.Generator, concentration: Floats, starts: Starts) -> Floats:
     """Dirichlet shares of each variable, (_BLOCK, C): gamma variables over their sum.
 
     These come from normal ones by Wilson and Hilferty's cube (1931, PNAS 17(12)), good down to a concentration of

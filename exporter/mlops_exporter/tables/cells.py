@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.profile.values import INVALID, canonical
 from mlops_exporter.tables.readers import NUMBER, OTHER, TEXT
 
@@ -18,9 +19,6 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 _PROBED = 64
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-
 
 class Categories(NamedTuple):
     """Distinct names, or INVALID for what is no single value, and the index of each cell's, −1 where missing."""
@@ -28,7 +26,7 @@ class Categories(NamedTuple):
     names: list[object]
     which: Ints
 
-    def counts(self, rows: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    def counts(self, rows: Flags | None = None) -> NDArray[np.int64]:
         """Return how many cells have each name, of all rows or of some."""
         which = self.which if rows is None else self.which[rows]
         return np.bincount(which + 1, minlength=len(self.names) + 1)[1:]
@@ -117,7 +115,7 @@ def _indices(column: Any) -> Ints:
     return np.asarray(column.indices.cast(pa.int64()).fill_null(-1).to_numpy(), np.intp)
 
 
-def vectors(column: Any, dimensions: int) -> NDArray[np.float32]:
+def vectors(column: Any, dimensions: int) -> Singles:
     """Return vectors as columns, (dimensions, n); NaN for what is no list of so many finite numbers."""
     found = np.full((dimensions, len(column)), np.nan, np.float32)
     if not is_vector(column.type):
