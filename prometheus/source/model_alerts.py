@@ -126,9 +126,8 @@ def _silent(name: str, metric: str, window: str) -> str:
             {lately.replace("]", "] offset 1d")} >= {threshold("busy_events")}
             unless {lately.replace("]", "] offset 1w")} < {threshold("busy_events")}
           or
-            max without (alertname, alertstate, severity, category) (
-              ALERTS{{alertname="{name}",alertstate="firing"}}
-            )
+            count without (instance, pod) (ml_model_labels_unmatched_total)
+              and on (job, model, cluster, namespace) ALERTS{{alertname="{name}",alertstate="firing"}}
         )
         unless {lately} > 0
         unless on (job, model) ml_model_cadence_seconds > 0

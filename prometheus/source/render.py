@@ -76,7 +76,7 @@ OWNED = ("owner", "team", "environment")
 """Labels that an alert on a model takes from the configuration of that model, where they are written there."""
 _OWNED = (
     "{{{{ with printf `ml_model_owner_info{{job=%[1]q,model=%[2]q}}` $labels.job $labels.model | query }}}}"
-    '{{{{ . | first | label "{}" }}}}{{{{ end }}}}'
+    '{{{{ . | first | label "{0}" }}}}{{{{ else }}}}{{{{ $labels.{0} }}}}{{{{ end }}}}'  # a target may have it, too
 )
 
 

@@ -6,7 +6,12 @@ import pytest
 from mlops_exporter.counting.embeddings import EmbeddingCounts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.judging.embeddings import EmbeddingDrift
-from tests.support.embeddings import texts
+from tests.support.embeddings import model_of_texts, texts
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return model_of_texts(tmp_path_factory.mktemp("embedding"))
 
 
 @pytest.mark.simulation

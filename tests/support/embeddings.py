@@ -1,9 +1,9 @@
 """What tests and simulations of embeddings share."""
 
 import json
+from pathlib import Path
 
 import numpy as np
-import pytest
 
 from mlops_exporter.counting.model import Model
 from mlops_exporter.profile.profile import load, save
@@ -23,9 +23,8 @@ def texts(n: int, seed: int, *, shift: float = 0.0, scale: float = 1.0, flipped:
     return scale * (mean + noise + shift * np.cos(np.arange(DIMENSIONS)))
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    directory = tmp_path_factory.mktemp("embedding")
+def model_of_texts(directory: Path) -> Model:
+    """A model one of whose features is an embedding; its profile is built in `directory`."""
     path = directory / "reference.ndjson"
     rows = [
         {"text": None if row % 50 == 0 else vector, "length": float(row % 7), "y": row % 2}

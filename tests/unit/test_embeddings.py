@@ -10,10 +10,15 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.profile.vectors import to_vectors
 from mlops_exporter.profiling.build import Request, build
 from mlops_exporter.settings.models import Limits, ModelSettings
-from tests.support.embeddings import DIMENSIONS, texts
+from tests.support.embeddings import DIMENSIONS, model_of_texts, texts
 from tests.support.one_model import WINDOW, feed, fresh, samples
 
 WHERE = '{model="m",version="default",window="1h",feature="text",statistic="'
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return model_of_texts(tmp_path_factory.mktemp("embedding"))
 
 
 def found(model: Model, vectors: list[Any]) -> dict[str, tuple[float, float]]:

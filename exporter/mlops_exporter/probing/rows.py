@@ -82,7 +82,7 @@ def _cells(
             place = seen
             seen += 1
             if settings.sample is not None and place >= settings.sample:
-                place = random.randrange(seen)  # reservoir sampling (Vitter 1985, algorithm R)
+                place = random.randrange(seen)  # nosec B311: reservoir sampling (Vitter 1985, algorithm R)
                 if place >= settings.sample:
                     continue
                 for name, cells in kept.items():

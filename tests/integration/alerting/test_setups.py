@@ -28,7 +28,8 @@ def firing(
     file, rule = next(
         (path, rule) for path in RULES.glob("*.yml") for rule in rules(path) if rule.get("alert") == alert
     )
-    fixed = {"__name__": "ALERTS", "alertname": alert, "alertstate": "firing", **rule["labels"]}
+    stated = {name: value for name, value in rule["labels"].items() if "{{" not in value}  # no owner is known here
+    fixed = {"__name__": "ALERTS", "alertname": alert, "alertstate": "firing", **stated}
     samples = [
         {"labels": "{" + ",".join(f'{k}="{v}"' for k, v in (fixed | labels).items()) + "}", "value": 1}
         for labels in expected

@@ -284,7 +284,8 @@ def test_expected_calibration_error_by_hand() -> None:
     score_sum = np.array([[10.0, 0.0, 270.0], [0.0, 0.0, 0.0]])
     estimate = classification.expected_calibration_error(count, positives, score_sum, np.array([0.2, np.nan]))
     value, half = 70 / 400, 1.959964 * np.sqrt((0.2 - (70 / 400) ** 2) / 400)
-    bias = np.sqrt(2 / np.pi) * (np.sqrt(100 * 0.2 * 0.8) + np.sqrt(300 * 0.7 * 0.3)) / 400
+    first, third = 21 / 102, 211 / 302  # shares of positives, one more of either class added
+    bias = np.sqrt(2 / np.pi) * (np.sqrt(100 * first * (1 - first)) + np.sqrt(300 * third * (1 - third))) / 400
     np.testing.assert_allclose(estimate.value, [value, np.nan])
     np.testing.assert_allclose(estimate.upper, [value + half, np.nan], rtol=1e-6)
     np.testing.assert_allclose(estimate.lower, [value - half - bias, np.nan], rtol=1e-6)
