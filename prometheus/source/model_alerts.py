@@ -127,7 +127,7 @@ def _silent(name: str, metric: str, window: str) -> str:
             unless {lately.replace("]", "] offset 1w")} < {threshold("busy_events")}
           or
             count without (instance, pod) (ml_model_labels_unmatched_total)
-              and on (job, model, cluster, namespace) ALERTS{{alertname="{name}",alertstate="firing"}}
+              and on (job, model) ALERTS{{alertname="{name}",alertstate="firing"}}
         )
         unless {lately} > 0
         unless on (job, model) ml_model_cadence_seconds > 0

@@ -1,5 +1,6 @@
 """Alerts in stacks unlike the shipped one: other jobs, several environments, targets that come and go."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ def firing(
     file, rule = next(
         (path, rule) for path in RULES.glob("*.yml") for rule in rules(path) if rule.get("alert") == alert
     )
-    stated = {name: value for name, value in rule["labels"].items() if "{{" not in value}  # no owner is known here
-    fixed = {"__name__": "ALERTS", "alertname": alert, "alertstate": "firing", **stated}
+    # ALERTS has the template itself of a label whose template gives nothing.
+    fixed = {"__name__": "ALERTS", "alertname": alert, "alertstate": "firing", **rule["labels"]}
     samples = [
-        {"labels": "{" + ",".join(f'{k}="{v}"' for k, v in (fixed | labels).items()) + "}", "value": 1}
+        {"labels": "{" + ",".join(f"{k}={json.dumps(v)}" for k, v in (fixed | labels).items()) + "}", "value": 1}
         for labels in expected
     ]
     query = f'ALERTS{{alertname="{alert}",alertstate="firing"}}'
