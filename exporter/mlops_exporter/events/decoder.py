@@ -95,7 +95,7 @@ class Decoder:
             elements = Elements(text, limit)
             yield from elements.find()
             _hold(elements.count, limit)
-            if elements.whole:
+            if elements.whole and (yield from _are_json(text, elements)):
                 yield from self._decode_array(text, elements, now, decoded)
                 return
         elif start == b"{" and self._decode_single(text, now, decoded):
@@ -290,6 +290,20 @@ def _schema_of(schemas: Mapping[str | None, Schema], version: object) -> Schema:
     if len(schemas) == 1:
         return next(iter(schemas.values()))
     return schemas.get(version_of(version)) or schemas[None]
+
+
+def _are_json(text: bytes, elements: Elements) -> Generator[None, None, bool]:
+    """Tell whether all elements of an array are JSON, or too long to be looked at."""
+    with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        msgspec.json.decode(text, type=msgspec.Raw)  # makes nothing of it
+        return True
+    for _, places in elements.chunks(CHUNK_BYTES):
+        for number, place in enumerate(places):
+            if place.stop - place.start <= MAX_EVENT_BYTES and not _is_json(text[place]):
+                return False
+            if number % _STEP_EVENTS == 0:
+                yield
+    return True
 
 
 def _cut(text: bytes, places: Sequence[slice]) -> list[bytes]:
