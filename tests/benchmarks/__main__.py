@@ -10,8 +10,10 @@ import pytest
 
 BENCHMARKS = (
     "ingest",
+    "panes",
     "durability",
     "join",
+    "restore",
     "judgement",
     "formats",
     "exposition",

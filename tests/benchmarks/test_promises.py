@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.benchmarks import busy, exposition, ingest, judgement, refresh, scrape
+from tests.benchmarks import busy, exposition, ingest, judgement, panes, refresh, restore, scrape
 
 pytestmark = pytest.mark.benchmark
 
@@ -75,3 +75,13 @@ def test_ingest_with_every_judgement_keeps_most_of_its_speed() -> None:
 def test_a_large_scrape_is_15_times_faster_than_prometheus_client(openmetrics: bool) -> None:
     theirs, ours = exposition.measure(series=10_000, rounds=5, openmetrics=openmetrics)
     assert theirs / ours >= 15, f"{theirs * 1e3:.1f} ms against {ours * 1e3:.1f} ms"
+
+
+def test_events_in_panes_of_their_own_cost_at_most_three_times_as_much() -> None:
+    best = panes.measure()
+    assert max(best.values()) <= 3 * best["0 s apart"], best
+
+
+def test_restoring_takes_hardly_more_memory_than_running() -> None:
+    peaks = restore.measure(1_000_000)
+    assert peaks["restore"] <= 1.1 * peaks["fill"], peaks

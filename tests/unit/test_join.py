@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlops_exporter.counting.join import CLOSED, Join, Pairs, Transfer
 from mlops_exporter.counting.keys import KeyTable, hash_ids
+from mlops_exporter.ingest.trees import pack, unpack
 
 
 def make(limit: int = 1000, remembered: int = 1000, time_to_live: float = 100.0) -> Join:
@@ -168,7 +169,7 @@ def test_a_restored_join_goes_on_as_the_original(events: list[tuple[str, int, in
         else:
             label(original, [key], value=float(number))
     restored = make()
-    restored.restore(original.state(), Transfer(dict.fromkeys(range(3), range(2))))
+    restored.restore(unpack(pack(original.state())), Transfer(dict.fromkeys(range(3), range(2))))
     assert restored.waiting_predictions.tolist() == original.waiting_predictions.tolist()
     for key in range(1, 13):
         theirs, ours = label(original, [key], value=5.0), label(restored, [key], value=5.0)

@@ -28,6 +28,9 @@ CLOSED = np.inf
 _FIRST_ROWS = 1 << 20
 """Rows that are there from the start: what has never been touched takes no memory, and growing takes a while."""
 
+_RESTORED_ROWS = 1 << 16
+"""Rows whose keys are put into the table at a time."""
+
 _ENTRY = np.dtype([("row", np.int32), ("stamp", np.uint32)])
 
 
@@ -146,13 +149,12 @@ class _Records:
         return {name: getattr(self, name)[:end] for name in _KEPT}
 
     def restore(self, state: dict[str, Any], transfer: Transfer) -> None:
-        """Take columns over into empty ones."""
+        """Take columns over, as they are: what is restored is the largest thing there is, and no copy is made."""
         width = self.outputs.shape[1]
-        self.grow(len(state["keys"]))
-        for name in _KEPT[:-1]:
-            getattr(self, name)[:] = state[name]
+        for name in _KEPT:
+            setattr(self, name, state[name])
         self.used = len(self.keys)
-        self.outputs = state["outputs"]
+        self.free = np.zeros(self.used, np.int32)
         if not transfer.changes_nothing or self.outputs.shape[1] != width:
             self._translate(transfer, width)
         self.release(np.flatnonzero(self.states == FREE)[::-1])
@@ -252,11 +254,12 @@ class Join:
         self.waiting_predictions = np.pad(self.waiting_predictions, (0, missing))
 
     def restore(self, state: dict[str, Any], transfer: Transfer) -> None:
-        """Take over the records of `state`, into an empty join."""
+        """Take over the records of `state`, into an empty join, whose own its arrays become."""
         records = self._records
         records.restore(state["records"], transfer)
-        rows = np.flatnonzero(records.states)
-        self._table.insert(records.keys[rows], rows.astype(np.int32))
+        for start in range(0, records.used, _RESTORED_ROWS):
+            rows = start + np.flatnonzero(records.states[start : start + _RESTORED_ROWS])
+            self._table.insert(records.keys[rows], rows.astype(np.int32))
         self._waiting.restore(state["waiting"])
         self._pairs.restore(state["pairs"])
         self.waiting_predictions = self._by_version(np.flatnonzero(records.states == PREDICTED))

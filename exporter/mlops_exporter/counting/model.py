@@ -1,7 +1,9 @@
 """A watched model at run time: its references and versions, and the join of predictions with their labels."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence, Set
+from itertools import pairwise
 from time import time as clock
 from typing import Any
 
@@ -77,6 +79,7 @@ class Model:
         self.seed = 0
         """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
+        self._now = -math.inf
 
     def _refer(self, former: Sequence[tuple[str, Profile]]) -> None:
         """Make the references: of the configured profiles, and of `former` ones that versions still rest on."""
@@ -301,8 +304,12 @@ class Model:
         """Return how many predictions of a version wait for their label."""
         return self.joins.waiting(self.versions[version])
 
-    def count(self, columns: Columns) -> None:
-        """Count events of one schema whose versions are admitted, each prediction and each label once."""
+    def count(self, columns: Columns, now: float = -math.inf) -> None:
+        """Count events of one schema whose versions are admitted, each prediction and each label once.
+
+        `now` is when the last of them arrived; unknown, they are as late as the newest of them.
+        """
+        self._now = now
         reference = self._by_version[columns.schema]
         features, vectors, outputs = reference.encode(columns)
         table = self._padded(outputs.table())
@@ -402,6 +409,8 @@ class Model:
         featured = columns.features.flags
         place = np.cumsum(featured) - 1
         latency = floats(columns.latencies)
+        expecting = rows[~failed[rows]]
+        self._cover(versions[expecting], times[expecting], labelled=False)
         for version, time, group in self._groups(versions, times, rows):
             delta = reference.layout.zeros()
             reference.count_features(delta, features, vectors, place[group[featured[group]]])
@@ -411,7 +420,6 @@ class Model:
             version.add(delta, time)
             if version.changes is not None:
                 version.changes.observe("score", mine, _NO_LABELS)
-            version.cover(len(group) - failures, 0, time)
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
     def _count_pairs(self, pairs: Pairs, *, delayed: bool = True) -> None:
@@ -450,8 +458,7 @@ class Model:
             if version.changes is not None:
                 version.changes.observe("error", mine, own[group])
             version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
-        for version, time, group in self._groups(pairs.versions, pairs.prediction_times, np.flatnonzero(~corrects)):
-            version.cover(0, len(group), time)
+        self._cover(pairs.versions[~corrects], pairs.prediction_times[~corrects], labelled=True)
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(corrects)):
             self.labels_corrected += len(group)
             before, after = layout.zeros(), layout.zeros()
@@ -469,14 +476,22 @@ class Model:
         if len(rows):
             self.challenge.add(pairs.keys[rows], sides[rows], times[rows], profile, outputs.rows(rows), labels[rows])
 
+    def _cover(self, versions: Ints, times: Floats, *, labelled: bool) -> None:
+        """Count predictions that expect a label, or those of them that have got it, by version."""
+        for place in np.unique(versions).tolist():
+            if (version := self.versions.places[place]) is not None:
+                version.cover(times[versions == place], labelled=labelled)
+
     def _groups(self, versions: Ints, times: Floats, rows: Ints) -> Iterator[tuple[Version, float, Ints]]:
-        """Yield the rows of each version and pane, with a time in the middle of that pane."""
+        """Yield the rows of each version and pane, with a time in that pane, the oldest first.
+
+        Panes that no window shows any more are one: each would cost as much as all rows of a usual batch.
+        """
         if not len(rows):
             return
         everyone = self.versions.places
-        panes = np.floor(times[rows] / self._pane_width).astype(np.int64)
-        first = panes.min()
-        places = (panes - first) * len(everyone) + versions[rows]
+        ends, panes = self._panes(times[rows])
+        places = panes * len(everyone) + versions[rows]
         if places.max() < 1 << 16:
             places = places.astype(np.uint16)  # which sorts several times as fast
         order = places.argsort(kind="stable")
@@ -485,7 +500,27 @@ class Model:
             pane, code = divmod(place, len(everyone))
             version = everyone[code]
             assert version is not None, "nothing waits for a version that is gone"
-            yield version, (int(first) + pane + 0.5) * self._pane_width, group
+            yield version, float(ends[pane]), group
+
+    def _panes(self, times: Floats) -> tuple[Floats, Ints]:
+        """Return a time in each pane to be told apart, ascending, and which of them holds each of `times`.
+
+        What is too old for the shortest window, whose panes are the narrowest, is told apart by the panes of the next.
+        Nothing is newer than the clock, so whatever is behind it and the newest of `times` is in no window any more.
+        """
+        newest = max(float(times.max()), self._now)
+        width = self._pane_width
+        centres = (np.floor(times / width) + 0.5) * width
+        for window, wider in pairwise([*self.settings.windows, math.inf]):
+            old = np.floor(times / (window / PANES)) <= newest // (window / PANES) - PANES
+            if not old.any():
+                break
+            if math.isinf(wider):
+                centres[old] = centres[old].max()
+            else:  # just behind where the pane begins, which the shorter windows have passed as well
+                centres[old] = (np.floor(times[old] / (wider / PANES)) + 1e-3) * (wider / PANES)
+        ends, which = np.unique(centres, return_inverse=True)
+        return ends, which.reshape(-1)
 
     def _give_up(self, given_up: GivenUp, join: Join) -> None:
         """Count what waited in vain; that a label found no challenger says nothing."""

@@ -101,11 +101,13 @@ class Version:
             if window.holds(time):
                 window.add(new - old, time)
 
-    def cover(self, predictions: int, labelled: int, time: float) -> None:
-        """Count predictions of one pane that expect a label, and those that have got it."""
+    def cover(self, times: Floats, *, labelled: bool) -> None:
+        """Count predictions made at `times` that expect a label, or those of them that have got it."""
         for window in self.coverage:
-            if window.is_whole(time) if predictions else window.holds(time):  # only labels of predictions counted here
-                window.add(np.array([predictions, labelled], np.float64), time)
+            numbers, counts = np.unique(np.floor_divide(times, window.width), return_counts=True)
+            delta = np.zeros((len(numbers), 2))
+            delta[:, int(labelled)] = counts
+            window.add_panes(numbers.astype(np.intp), delta, held=labelled)  # only labels of predictions counted here
 
     def label_coverage(self, now: float, delay: float) -> list[float]:
         """Return the labelled share of each window's predictions that are older than `delay`; NaN without any."""

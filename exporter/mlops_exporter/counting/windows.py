@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_exporter.arrays import Floats
+from mlops_exporter.arrays import Floats, Ints
 
 PANES = 60
 
@@ -63,6 +63,21 @@ class Window:
         elif number > self._newest - len(self.panes):
             self._total += delta
         return True
+
+    def add_panes(self, numbers: Ints, delta: Floats, *, held: bool) -> None:
+        """Add counts, (n, cells), to panes by their numbers, which ascend: to those that are whole.
+
+        With `held` only to those that are in the ring already.
+        """
+        numbers, delta = numbers[-len(self.panes) :], delta[-len(self.panes) :]  # the others are in no window
+        slots = numbers % len(self.panes)
+        known = self.numbers[slots]
+        taken = (numbers >= self.first) & ((known == numbers) if held else (known <= numbers))
+        fresh = taken & (known < numbers)
+        self.numbers[slots[fresh]] = numbers[fresh]
+        self.panes[slots[fresh]] = 0.0
+        self.panes[slots[taken]] += delta[taken]
+        self._newest = -1
 
     def is_whole(self, time: float) -> bool:
         """Whether the pane of `time` has counted everything of its time."""

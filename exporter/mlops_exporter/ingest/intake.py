@@ -6,6 +6,7 @@ there are many, a moment has passed, or somebody wants to see them.
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections import deque
@@ -103,6 +104,8 @@ class Intake:
         self._queued = 0
         self._gathered: dict[str, list[Columns]] = {}
         self._gathered_events = 0
+        self._arrived = -math.inf
+        """When the last body arrived of what is gathered."""
         self._timer: asyncio.TimerHandle | None = None
         self._filled: deque[float] = deque(maxlen=BUSY_BATCHES)
         self._changes = 0
@@ -293,7 +296,7 @@ class Intake:
         gathered, self._gathered, self._gathered_events = self._gathered, {}, 0
         for name, parts in gathered.items():
             for columns in by_schema(parts):
-                self.models[name].count(columns)
+                self.models[name].count(columns, self._arrived)
 
     def expire(self, now: float) -> None:
         """Give up predictions that have waited too long for their label."""
@@ -366,6 +369,7 @@ class Intake:
         """Account for the decoded events of a body and gather them."""
         counts = self._counts_of(body.source)
         accepted = decoded.accepted
+        self._arrived = body.arrived
         for name, parts in decoded.parts.items():
             horizon = body.arrived - self.models[name].horizon
             counts.late += sum(columns.older_than(horizon) for columns in parts)
@@ -404,7 +408,7 @@ class Intake:
             if some:
                 self._gathered_events -= sum(map(len, some))
                 for columns in by_schema(some):
-                    self.models[name].count(columns)
+                    self.models[name].count(columns, self._arrived)
                 break
         self._changes += 1
         if self._gathered_events >= BATCH_EVENTS:
