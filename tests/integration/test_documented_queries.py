@@ -21,6 +21,7 @@ Ask = Callable[[str], list[Any]]
 NOT_SHOWN = {
     "ml_challenger_": "the demonstration has no challenger",
     "ml_fairness_benchmark_min": "the demonstration agrees on no ratio",
+    "ml_retraining_": "the demonstration retrains nothing",
     "ml_gpu_": "a machine for tests has no GPU",
 }
 """Metrics that the demonstration lacks: a query of them must be understood, and finds nothing."""

@@ -72,9 +72,9 @@ def honest(first: int) -> hostile.Body:
 NOT_TRIED = {
     *("forbidden_model", "unauthorized", "body_stalled"),
     *("bad_cloud_event", "unknown_cloud_event_type", "bad_payload", "unnamed_columns", "unmapped_outputs"),
-    "rows_differ",
+    *("rows_differ", "framed_by_schema_registry", "arrow_not_installed"),
 }
-"""Reasons that need tokens, patience or KServe."""
+"""Reasons that need tokens, patience, KServe, Kafka or an exporter without pyarrow."""
 
 SUMS = {
     'ml_model_predictions_total{model="credit",version="3"}': HONEST,

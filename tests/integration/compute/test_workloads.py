@@ -200,8 +200,8 @@ def test_what_may_not_be_read_is_absent_and_the_rest_is_there() -> None:
     program = """
 import os, time
 from tests.series import collect
-from exporter.compute.sampler import Compute
-from exporter.compute.settings import ComputeSettings
+from mlops_exporter.compute.sampler import Compute
+from mlops_exporter.settings.compute import ComputeSettings
 os.setgid(65534)
 os.setuid(65534)
 workloads = [{"name": "w", "phase": "serving", "match": "the-secret$"}]

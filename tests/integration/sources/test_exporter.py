@@ -213,7 +213,7 @@ def test_check_says_what_would_be_right_and_repeats_no_secret(
         return capsys.readouterr().err
 
     with monkeypatch.context() as patch:
-        patch.setattr("importlib.util.find_spec", lambda _: None)
+        patch.setattr("mlops_exporter.service.configuration.find_spec", lambda _: None)
         wrong = fault(redis={"url": "redis://h", "stream": "x"})
         assert "needs the Python package redis: pip install 'mlops-exporter[redis]'" in wrong
         wrong = fault(kafka={"bootstrap_servers": "b:1", "topics": ["t"]})
