@@ -4,15 +4,12 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
-from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
-from mlops_exporter.ingest.store import FILE
 from tests.integration.durability import Child
 from tests.support.prometheus import free_port
 
@@ -130,21 +127,4 @@ def test_joins_are_counted_exactly_once_through_kills(tmp_path: Path) -> None:
     send(child, "response", *range(responses, requests + 5))
     assert (child.value(WAITING), child.value(PREDICTIONS), child.value(DUPLICATES)) == (0, requests + 5, 0)
     assert child.value(outcome("joined")) == 2 * (requests + 5)
-    child.kill(signal.SIGTERM)
-
-
-def test_a_state_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
-    child = Child(tmp_path, free_port())
-    child.wait_for("/-/ready")
-    child.post(b'{"model":"m","id":"a","features":{"x":0.5},"prediction":1.5}')
-    child.kill()
-    with closing(sqlite3.connect(tmp_path / "state" / FILE, isolation_level=None)) as connection:
-        connection.execute("ALTER TABLE journal DROP COLUMN format")
-        connection.execute("PRAGMA user_version = 1")
-    child = Child(tmp_path, free_port())
-    child.wait_for("/-/ready")
-    assert child.value(PREDICTIONS) == 1
-    send(child, "request", 1)
-    child = restarted(child, tmp_path)
-    assert (child.value(PREDICTIONS), child.value(WAITING)) == (1, 1)
     child.kill(signal.SIGTERM)

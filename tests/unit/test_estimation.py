@@ -115,16 +115,23 @@ REGRESSION = {"task": "regression", "label": "y", "prediction": "p", "features":
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_expected_errors_follow_the_realised_ones_under_covariate_shift(tmp_path: Path, shift: float) -> None:
-    model = make_model(tmp_path, regression(20_000, 1), REGRESSION)
-    assert model.reference.profile.losses is not None
-    assert model.reference.profile.losses.explained > 0.1
+    """On the mean of four references: which penalty their folds choose moves a single one by some per cent."""
     table = regression(4000, 2, shift=shift)
-    feed(model, [{"features": {"x": x, "z": z}, "prediction": p} for x, z, p, _ in zip(*table.values(), strict=True)])
-    found = samples(EstimationCollector([model]))
     error = np.array(table["p"]) - np.array(table["y"])
-    for metric, value in {"mae": np.abs(error).mean(), "rmse": np.sqrt(np.square(error).mean())}.items():
-        assert estimated(found, metric) == pytest.approx(value, rel=0.06)
-        assert estimated(found, metric, "_lower") < estimated(found, metric) < estimated(found, metric, "_upper")
+    realised = {"mae": np.abs(error).mean(), "rmse": np.sqrt(np.square(error).mean())}
+    ratios: dict[str, list[float]] = {metric: [] for metric in realised}
+    for seed in range(1, 5):
+        model = make_model(tmp_path, regression(20_000, seed), REGRESSION)
+        assert model.reference.profile.losses is not None
+        assert model.reference.profile.losses.explained > 0.1
+        rows = zip(*table.values(), strict=True)
+        feed(model, [{"features": {"x": x, "z": z}, "prediction": p} for x, z, p, _ in rows])
+        found = samples(EstimationCollector([model]))
+        for metric, value in realised.items():
+            ratios[metric].append(estimated(found, metric) / value)
+            assert estimated(found, metric, "_lower") < estimated(found, metric) < estimated(found, metric, "_upper")
+    for each in ratios.values():
+        assert np.mean(each) == pytest.approx(1, abs=0.06)
 
 
 def test_the_gap_of_errors_shows_concept_drift(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ from scipy.special import gammaln, xlogy
 from mlops_exporter.arrays import Floats
 from mlops_exporter.statistics.intervals import Estimate
 
-Floats = Floats
-
 
 def expected_error_if_calibrated(count: Floats, score_sum: Floats) -> Floats:
     """Mean of the expected calibration error that a perfectly calibrated model shows by chance, (...), in [0, 1].

@@ -14,8 +14,6 @@ import numpy as np
 from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.statistics.intervals import Estimate, normal
 
-Floats = Floats
-
 
 def inflation(histogram: Floats, probability: Floats, reference: Floats) -> Floats:
     """Factor, (...), ≥ 1, by which the calibration's own uncertainty raises the variances.

@@ -16,8 +16,6 @@ from scipy.special import ndtri
 from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.statistics.intervals import Estimate
 
-Floats = Floats
-
 _ALPHA = 0.05
 
 

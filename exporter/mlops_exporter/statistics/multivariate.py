@@ -12,7 +12,6 @@ from scipy.special import ndtri
 
 from mlops_exporter.arrays import Floats
 
-Floats = Floats
 Real = TypeVar("Real", np.float32, np.float64)
 
 LEAST_LEFT_OUT = 1e-3

@@ -10,7 +10,6 @@ import numpy as np
 
 from mlops_exporter.arrays import Floats
 
-Floats = Floats
 Direction = Literal["up", "down"]
 State = dict[str, Any]
 
