@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlops_exporter.profile.profile import save
-from tests.benchmarks import scrape, workload
+from tests.benchmarks import scrape
+from tests.support import workload
 
 VERSIONS = 8  # of a model with 25 features and three windows: more than 10,000 series
 BODY_EVENTS = 1000

@@ -9,7 +9,7 @@ from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.ingest.store import Store
 from mlops_exporter.settings.models import Limits
-from tests.benchmarks import workload
+from tests.support import workload
 
 BODY_EVENTS = 1000
 SENDERS = 128

@@ -10,7 +10,7 @@ import orjson
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.service.service import collect_garbage_rarely
 from mlops_exporter.settings.models import Limits
-from tests.benchmarks import workload
+from tests.support import workload
 
 BODY_EVENTS = 1000
 ORJSON_GOAL = 0.7

@@ -7,7 +7,7 @@ import numpy as np
 
 from mlops_exporter.events.columns import Columns
 from mlops_exporter.events.decoder import Decoder
-from tests.benchmarks import workload
+from tests.support import workload
 
 BATCH = 4096
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlops_exporter.profiling.build import Request, build
-from tests.benchmarks import workload
+from tests.support import workload
 
 
 def measure(rows: int = 40_000) -> tuple[float, float]:

@@ -10,8 +10,8 @@ from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.exposition.samples import Collector
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.settings.models import Limits
-from tests.benchmarks import workload
 from tests.benchmarks.exposition import best
+from tests.support import workload
 
 REFRESH_GOAL_MILLISECONDS = 5.0
 MEMORY_GOAL_BYTES = 6 * 1024 * 1024

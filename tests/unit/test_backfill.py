@@ -8,7 +8,7 @@ import pytest
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events.columns import Columns
 from mlops_exporter.events.decoder import Decoder
-from tests.benchmarks import workload
+from tests.support import workload
 
 NOW = 1_800_000_007.0
 
