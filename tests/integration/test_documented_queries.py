@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlops_exporter.exposition.catalogue import all_metrics
-from tests.support.exporter import running_exporter
+from tests.support.exporter import ENVIRONMENT, running_exporter
 from tests.support.prometheus import Prometheus, eventually, running_prometheus, scrape_job
 
 ROOT = Path(__file__).parents[2]
@@ -45,13 +45,19 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     one, other, server = (tmp_path_factory.mktemp(name) for name in ("one", "other", "server"))
     rules = [str(path) for path in sorted((ROOT / "prometheus" / "rules").glob("*.yml"))]
     demo = ("demo", "--demo.speed=5")
-    with running_exporter(one, *demo) as first, running_exporter(other, *demo) as second:
+    without_gpus = pytest.MonkeyPatch()
+    without_gpus.delitem(ENVIRONMENT, "LD_LIBRARY_PATH", raising=False)  # other tests let exporters see some
+    with (
+        running_exporter(one, *demo) as first,
+        running_exporter(other, *demo) as second,
+    ):
         config = {"scrape_configs": [scrape_job("mlops-exporter", first.address, second.address)], "rule_files": rules}
         with running_prometheus(config, server) as running:
             for metric in ("ml_fairness", "ml_feature_drift", "ml_model_performance", "ml_model_performance_estimated"):
                 eventually(partial(running.query, f"count(count by (model, instance) ({metric})) == 4"), seconds=90)
             eventually(partial(running.query, "sum(increase(ml_model_confusion_total[1m])) > 0"))
             yield partial(_at, running, time.time())
+    without_gpus.undo()
 
 
 def _at(prometheus: Prometheus, moment: float, query: str) -> list[Any]:

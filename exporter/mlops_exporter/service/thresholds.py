@@ -1,6 +1,7 @@
 """Thresholds of drift that are simulated at a start, kept beside the state: a profile that knows its own needs none."""
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -39,8 +40,9 @@ def _read(file: Path | None) -> DriftThresholds | None:
 def _write(file: Path, thresholds: DriftThresholds) -> None:
     unfinished = file.with_suffix(".unfinished")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(exist_ok=True)
         unfinished.write_bytes(msgspec.json.encode(thresholds))
         unfinished.replace(file)
     except OSError:  # the next start simulates them again
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
