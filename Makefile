@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
 
-.PHONY: chart demo test quick soak lint types bench fuzz rules healthy-month newer kafka dashboards stack clean
+.PHONY: chart demo test quick soak lint types bench fuzz rules healthy-month newer kafka mlflow dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -15,7 +15,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow"
 	$(BIN)/pytest -m benchmark
 
 # Linters, types and the unit tests: what to run while working, within a minute.
@@ -54,6 +54,10 @@ kafka: $(VENV)/dev
 	tests/setup-debian.sh
 	tests/setup-kafka.sh .kafka
 	PATH="$(CURDIR)/.kafka:$$PATH" $(BIN)/pytest tests/integration/sources
+
+mlflow: $(VENV)/dev
+	tests/setup-mlflow.sh $(PYTHON) .mlflow
+	PATH="$(CURDIR)/.mlflow/bin:$$PATH" $(BIN)/pytest -m mlflow
 
 bench: $(VENV)/dev
 	tests/setup-debian.sh

@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from pydantic import ValidationError
+
 from mlops_exporter import __version__, logs
 from mlops_exporter.demo import run as demo
 from mlops_exporter.doctor import findings
@@ -25,6 +27,7 @@ from mlops_exporter.doctor.examination import Subject, examine
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.ingest.store import StoreError
 from mlops_exporter.lifecycle import receiver
+from mlops_exporter.lifecycle.mlflow import Mlflow, RegistryError
 from mlops_exporter.logs import Notice, escaped
 from mlops_exporter.profile import show
 from mlops_exporter.profile.profile import ProfileError, load, save
@@ -39,6 +42,7 @@ from mlops_exporter.service.switches import switched
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document
 from mlops_exporter.settings.durations import format_duration, parse_duration
+from mlops_exporter.settings.registry import ARTIFACT, MlflowSettings
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import needs_pyarrow
 from mlops_exporter.tables.progress import Progress
@@ -73,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ReplayError,
         StoreError,
         BundleError,
+        RegistryError,
     ) as error:
         print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         return 1
@@ -179,6 +184,9 @@ def _profile_build(options: argparse.Namespace) -> int:
         print(f"note: {escaped(note)}", file=sys.stderr)
     profile.thresholds = fitted_thresholds(profile)
     save(profile, options.output)
+    if options.log_to_run is not None:
+        Mlflow(_registry(options)).upload(options.log_to_run, options.artifact, options.output.read_bytes())
+        print(f"run {options.log_to_run}: {options.artifact}")
     print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features; profile show prints it")
     return 0
 
@@ -197,6 +205,23 @@ def _refuse_overwriting(output: Path, sources: Sequence[str | Path]) -> None:
         for source in [Path(name) for name in glob.glob(str(pattern), recursive=True)]:  # noqa: PTH207
             if output.exists() and source.exists() and output.samefile(source):
                 raise BuildError(f"--output: {output} is what is read; name another file")
+
+
+def _registry(options: argparse.Namespace) -> MlflowSettings:
+    """Return how MLflow is asked; raises RegistryError where the flags do not tell."""
+    try:
+        return MlflowSettings.model_validate(
+            {
+                "url": options.mlflow_url or "",
+                "username": options.mlflow_username,
+                "password_file": options.mlflow_password_file,
+                "token_file": options.mlflow_token_file,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--mlflow." + "".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise RegistryError(f"{flag.rstrip('.')}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _profile_show(options: argparse.Namespace) -> int:
@@ -482,6 +507,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model-version", default="default", help="version of the model that the profile is for")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument(
+        "--log-to-run", metavar="RUN_ID", help="put the profile to the artifacts of a run of MLflow, too"
+    )
+    parser.add_argument("--artifact", default=ARTIFACT, help=f"its path there (default {ARTIFACT})")
+    _flag(parser, "--mlflow.url", os.environ.get("MLFLOW_TRACKING_URI"), "MLflow's tracking server")
+    _flag(parser, "--mlflow.username", None, "name of its basic authentication")
+    _flag(parser, "--mlflow.password-file", None, "file with the password", type_=Path)
+    _flag(parser, "--mlflow.token-file", None, "file with a bearer token instead", type_=Path)
     parser.set_defaults(command=_profile_build)
 
 

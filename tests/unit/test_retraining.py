@@ -23,7 +23,9 @@ from mlops_exporter.lifecycle.receiver import Receiver, read
 from mlops_exporter.lifecycle.record import Record
 from mlops_exporter.lifecycle.retrainer import Retrainer
 from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import ProbeSettings
+from mlops_exporter.settings.registry import MlflowSettings
 from mlops_exporter.settings.retraining import RetrainingConfig
 from tests.support.one_model import samples
 
@@ -441,6 +443,10 @@ def test_documented_configurations_are_read() -> None:
     for block in BLOCKS:
         if "token_file" in block:
             RetrainingConfig.model_validate(block)
+        elif "mlflow" in block:
+            MlflowSettings.model_validate(block["mlflow"])
+            for model in block["models"]:
+                ModelSettings.model_validate(model)
         elif "probes" in block:
             for probe in block["probes"]:
                 ProbeSettings.model_validate(probe)

@@ -15,6 +15,17 @@ from mlops_exporter.settings.loading import Loading
 from mlops_exporter.sources.base import Source
 
 
+class Followed(Protocol):
+    """A registered model that is followed. `up` is None before it was first asked for."""
+
+    model: str
+    up: bool | None
+    last_success: float | None
+    failures: int
+    versions: Sequence[str]
+    aliases: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """What there is only while an exporter runs."""
@@ -23,6 +34,7 @@ class Running:
     pulling: Mapping[str, Source]
     http: HttpSource | None
     probers: Sequence[Prober]
+    followed: Sequence[Followed]
     faults: Faults
     journal: Callable[[], Journal | None]
     loading: Callable[[], Loading]

@@ -21,10 +21,12 @@ from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.judging.status import Observer, Report
+from mlops_exporter.lifecycle.mirror import Mirror
 from mlops_exporter.probing.prober import Prober
 from mlops_exporter.probing.rows import Block
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles
+from mlops_exporter.service.registry import mirrors
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.settings.models import ModelSettings
@@ -85,6 +87,7 @@ class Assembly:
     http: HttpSource | None
     pulling: dict[str, Source]
     probers: dict[str, Prober]
+    mirrors: dict[str, Mirror]
     registry: Registry
     app: Application
     guarded: frozenset[str]
@@ -112,9 +115,17 @@ def assemble(
     pulling = _pulling(config, profiles, former)
     probers = _probers(config, profiles, former)
     comparisons = Comparisons(None if former is None else former.comparisons)
+    followed = mirrors(config, {} if former is None else former.mirrors)
     service = fixed.service
     live = Running(
-        running, pulling, http, list(probers.values()), service.faults, lambda: service.journal, lambda: service.loading
+        running,
+        pulling,
+        http,
+        list(probers.values()),
+        list(followed.values()),
+        service.faults,
+        lambda: service.journal,
+        lambda: service.loading,
     )
     collectors = [*made_of(Parts(list(models.values()), comparisons, live)), *watch.collectors]
     registry = Registry(
@@ -145,7 +156,19 @@ def assemble(
     observers = Views(list(models.values()), observer)
     guarded = frozenset({"/v1/events"} if tokens else ())
     return Assembly(
-        config, models, intake, comparisons, observers, watch, http, pulling, probers, registry, app, guarded
+        config,
+        models,
+        intake,
+        comparisons,
+        observers,
+        watch,
+        http,
+        pulling,
+        probers,
+        followed,
+        registry,
+        app,
+        guarded,
     )
 
 

@@ -1,21 +1,25 @@
 """Reads a configuration and holds it against the world: profiles, tokens, installed extras, every fault at its line."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.judging.performance import BETTER, METRICS, RANGES, needs_scores
+from mlops_exporter.lifecycle.mirror import Mirror
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service.models_dir import gather
 from mlops_exporter.service.references import provider_of
+from mlops_exporter.service.registry import mirror_of
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document, Location, near_or_all
 from mlops_exporter.settings.models import Benchmark, FairnessSettings, Limits, ModelSettings
+from mlops_exporter.settings.registry import MlflowSettings, registered_model
 from mlops_exporter.settings.sources import KafkaSettings
 from mlops_exporter.web.tokens import read_token
 
@@ -136,11 +140,13 @@ def _profiles(document: Document, faults: list[str]) -> dict[str, Profiles]:
         file, provider = model.get("profile"), provider_of(model.get("profiles"), document.path.parent)
         key = "profile" if provider is None else "profiles"
         try:
-            if provider is not None:
+            if (known := _registered(document, model)) is not None:
+                profiles[str(model.get("name"))] = known
+            elif provider is not None:
                 profiles[str(model.get("name"))] = Profiles(by_version=provider.profiles())
             elif isinstance(file, str):
                 profiles[str(model.get("name"))] = Profiles(load(document.path.parent / file))
-        except ProfileError as error:
+        except (ProfileError, ValueError) as error:
             faults.append(document.fault(("models", index, key), str(error)))
     return profiles
 
@@ -149,6 +155,47 @@ def profile_states(config: Config, directory: Path) -> Hashable:
     """Return what changes when the profiles of some model's versions do."""
     providers = {model.name: provider_of(model.profiles, directory) for model in config.models}
     return tuple((name, provider.state()) for name, provider in providers.items() if provider is not None)
+
+
+def _registered(document: Document, model: Mapping[str, Any]) -> Profiles | None:
+    """Return the profiles of a model that come from the registry, asked if that of the alias is not there yet.
+
+    Each version has its own, any other that of the alias. None where the profile is a file. Raises ValueError where
+    they cannot be had; what is wrong with the settings of MLflow is told where they are.
+    """
+    address = model.get("profiles") or model.get("profile")
+    named = registered_model(address)
+    if named is None:
+        return None
+    state, benchmarks = document.content.get("state"), model.get("benchmarks")
+    if not isinstance(state, dict) or not isinstance(state.get("path"), str):
+        raise ValueError("needs state.path, where profiles are kept for when the registry is away")
+    context = {"directory": document.path.parent}
+    try:
+        settings = MlflowSettings.model_validate(document.content.get("mlflow"), context=context)
+    except ValidationError:
+        raise ValueError("needs the key mlflow, with the url of its server") from None
+    metrics = {
+        name: str(benchmark["mlflow"])
+        for name, benchmark in (benchmarks.items() if isinstance(benchmarks, dict) else ())
+        if isinstance(benchmark, dict) and "mlflow" in benchmark
+    }
+    place = document.path.parent / state["path"]
+    mirror = mirror_of(str(model.get("name")), address, metrics, settings, place)
+    _, alias = named
+    if not _is_there(mirror, alias):
+        mirror.refresh()
+        if not _is_there(mirror, alias):
+            raise ValueError(
+                f"the registry at {settings.url} gave no profile of {address}: the log says why; put it to the run of "
+                "that version with profile build --log-to-run, or log_profile"
+            )
+    by_version = {path.stem: load(path) for path in sorted(mirror.directory.glob("*.json"))}
+    return Profiles(load(mirror.file(alias)) if alias else None, by_version)
+
+
+def _is_there(mirror: Mirror, alias: str) -> bool:
+    return mirror.file(alias).exists() if alias else any(mirror.directory.glob("*.json"))
 
 
 def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Iterator[tuple[str, str]]:

@@ -19,12 +19,14 @@ from mlops_exporter.ingest.intake import SourceCounts
 from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.ingest.store import Store, StoreError
 from mlops_exporter.judging.status import HISTORY_SECONDS, Report, SourceState, source_state
+from mlops_exporter.lifecycle.mirror import Mirror
 from mlops_exporter.logs import Notice
 from mlops_exporter.probing.prober import Prober
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service.assembly import Assembly, Fixed, assemble
 from mlops_exporter.service.configuration import profile_states
+from mlops_exporter.service.registry import follow
 from mlops_exporter.service.reload import Reloader
 from mlops_exporter.service.thresholds import prepare
 from mlops_exporter.settings.config import Config
@@ -120,6 +122,11 @@ class Service:
         self.assembly = assembly
         self.app.renew(assembly.app, assembly.guarded)
         self._awaited = {name: it for name, it in self._awaited.items() if assembly.pulling.get(name) is it}
+
+    @property
+    def mirrors(self) -> dict[str, Mirror]:
+        """Models that are followed in a registry."""
+        return self.assembly.mirrors
 
     def generation(self) -> Hashable:
         """Whatever a scrape shows is as it was when this was the same: counts, and the second, as windows move on.
@@ -239,7 +246,9 @@ class Service:
         self.intake.closed = None
         self.unreloadable = None
         self.pulling.start(self.assembly.pulling.values())
-        self._helpers += [group.create_task(task(self)) for task in (_observe, _probe, _watch_profiles, *self._tasks)]
+        self._helpers += [
+            group.create_task(task(self)) for task in (_observe, _probe, _watch_profiles, _follow, *self._tasks)
+        ]
         self._helpers.append(group.create_task(self._reloader.run()))
 
     async def _prepare(self) -> None:
@@ -322,6 +331,10 @@ async def _watch_profiles(service: Service) -> None:
             _log.info("the profiles of versions have changed")
             service.reload_soon()
         known = found
+
+
+async def _follow(service: Service) -> None:
+    await follow(service, service.reload_soon)
 
 
 async def _probe(service: Service) -> None:

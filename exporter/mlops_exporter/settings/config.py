@@ -9,6 +9,7 @@ from mlops_exporter.settings.compute import ComputeSettings
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.probes import ProbeSettings
+from mlops_exporter.settings.registry import MlflowSettings
 from mlops_exporter.settings.sources import HttpSource, RelativePath, SourceSettings
 
 
@@ -46,6 +47,10 @@ class Config(_Settings):
             "[retraining.md](retraining.md#probes)."
         ),
     ] = []
+    mlflow: Annotated[
+        MlflowSettings | None,
+        Field(description="MLflow's server, from which profiles come; see [retraining.md](retraining.md#mlflow)."),
+    ] = None
     compute: Annotated[ComputeSettings, Field(description="Whether CPU and GPU are used well, and what they cost.")] = (
         ComputeSettings()
     )

@@ -34,9 +34,14 @@ class Benchmark(_Settings):
         Field(description="How far the value may lie above the profile's own (errors)."),
     ] = None
 
+    mlflow: Annotated[
+        str | None,
+        Field(description="Metric of the model's run in MLflow that is the reference, in place of the profile's own."),
+    ] = None
+
     @model_validator(mode="after")
     def _says_something(self) -> "Benchmark":
-        if not self.model_fields_set:
+        if not self.model_fields_set - {"mlflow"}:
             raise ValueError("a benchmark needs min, max, max_drop or max_increase")
         if {"min", "max_drop"} <= self.model_fields_set or {"max", "max_increase"} <= self.model_fields_set:
             raise ValueError("give min or max_drop, and max or max_increase, not both of a kind")
@@ -248,13 +253,17 @@ class ModelSettings(_Settings):
     ] = None
     environment: Annotated[Label, Field(description="Where it runs; the label `environment` of its alerts.")] = None
     profile: Annotated[
-        Path | None, Field(description="The reference of all versions, made by `mlops-exporter profile build`.")
+        Path | None,
+        Field(
+            description="The reference of all versions, made by `mlops-exporter profile build`; or "
+            "`mlflow:models:/NAME@ALIAS`."
+        ),
     ] = None
     profiles: Annotated[
         dict[str, Path] | str | None,
         Field(
             description="Instead of `profile`: a directory with a profile per version, which may come and go while "
-            "the exporter runs, or files by version."
+            "the exporter runs, `mlflow:models:/NAME`, or files by version."
         ),
     ] = None
     windows: Annotated[
