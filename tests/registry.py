@@ -91,9 +91,17 @@ def serving() -> Iterator[Registry]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if not self.refused():
-                registry.tags.append(json.loads(body))
-                self.answer(200, b"{}")
+            if self.refused():
+                return
+            content = json.loads(body)
+            match urlsplit(self.path).path.rpartition("/2.0/mlflow/")[2]:
+                case "model-versions/set-tag":
+                    registry.tags.append(content)
+                case "model-versions/create":
+                    registry.versions.append(content["run_id"].removeprefix("run-"))
+                case "registered-models/alias":
+                    registry.aliases[content["alias"]] = content["version"]
+            self.answer(200, b"{}")
 
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
