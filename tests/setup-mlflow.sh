@@ -7,4 +7,4 @@ directory=$2
 [ -x "$directory/bin/mlflow" ] && [ -x "$directory/bin/mlserver" ] && exit 0
 "$python" -m venv "$directory"
 "$directory/bin/python" -m pip install --quiet \
-    "mlflow[auth]==3.17.2" "mlserver==1.7.1" scikit-learn pandas pyarrow msgspec scipy pyyaml xxhash
+    "mlflow[auth]==3.17.2" "mlserver==1.7.1" scikit-learn pandas pyarrow msgspec scipy pyyaml xxhash cronsim

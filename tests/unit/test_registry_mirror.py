@@ -17,11 +17,11 @@ from mlops_exporter.service.configuration import read
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.registry import MlflowSettings, registered_model
 from tests import registry as stand_in
-from tests.integration.exporter import Exporter, running_exporter
-from tests.integration.prometheus import eventually
 from tests.models import profiles
 from tests.registry import Registry
-from tests.unit.models import samples
+from tests.support.exporter import Exporter, running_exporter
+from tests.support.one_model import samples
+from tests.support.prometheus import eventually
 
 
 @pytest.fixture

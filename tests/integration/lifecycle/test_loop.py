@@ -23,9 +23,9 @@ from mlops_exporter.demo.run import CONFIG
 from tests.integration.alerting.alertmanager import SHIPPED, running_alertmanager
 from tests.integration.alerting.hastened import hastened
 from tests.integration.alerting.test_end_to_end import Cars
-from tests.integration.exporter import ENVIRONMENT, Exporter, command, running_exporter, write_config
-from tests.integration.prometheus import Prometheus, eventually, free_port, running_prometheus, scrape_job
 from tests.registry import Registry, serving
+from tests.support.exporter import ENVIRONMENT, Exporter, command, running_exporter, write_config
+from tests.support.prometheus import Prometheus, eventually, free_port, running_prometheus, scrape_job
 
 FACTOR = 200  # of the waiting: 10 minutes are 3 seconds, an hour 18
 TICK = 0.25

@@ -25,9 +25,9 @@ from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import ProbeSettings
 from mlops_exporter.settings.registry import MlflowSettings
 from mlops_exporter.tables.lists import lists
-from tests.integration.exporter import run
-from tests.integration.prometheus import eventually, free_port
 from tests.requirements import require_program
+from tests.support.exporter import run
+from tests.support.prometheus import eventually, free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -189,7 +189,7 @@ def test_a_trained_model_is_followed_with_its_profile_and_its_metrics(
     second = trained(url, directory)
     assert subject.refresh(), "the alias has moved"
     assert subject.aliases == {"champion": second["version"]}
-    assert {path.stem for path in (tmp_path / "profiles").iterdir()} == {first["version"], second["version"]}
+    assert {path.stem for path in (tmp_path / "profiles").glob("*.json")} == {first["version"], second["version"]}
     subject.write_state({second["version"]: "good since today"})
     client = Mlflow(settings)
     built = run(
