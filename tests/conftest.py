@@ -1,5 +1,8 @@
 """Settings that all tests share."""
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import Phase, settings
 
@@ -12,3 +15,12 @@ settings.load_profile("default")
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Name tests after the argument where its value is bytes, which may differ from process to process (gzip)."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Leave the log as it was: a command that ran in this process has set it up for an output that is gone."""
+    root, product = logging.getLogger(), logging.getLogger("mlops_exporter")
+    before = root.handlers[:], root.level, product.handlers[:], product.level
+    yield
+    root.handlers[:], root.level, product.handlers[:], product.level = before

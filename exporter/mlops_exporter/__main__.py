@@ -11,10 +11,11 @@ def main() -> int:
     """Run the command line.
 
     SIGHUP waits until the parts are loaded, since `run` answers it, rather than ends by it. SIGINT ends what starts,
-    even where it was ignored on entry, as a shell ignores it for what it starts in the background.
+    even where it was ignored on entry, as a shell ignores it for what it starts in the background. The system ends it,
+    not Python: Python drops an interrupt that comes in a callback of an import.
     """
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         from mlops_exporter.cli import main as run
 

@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command is not _run:
         _accept_hang_up()
+    if options.command not in (_run, _demo):  # a service takes SIGINT itself, and what starts it leaves nothing behind
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return int(options.command(options))
     except (

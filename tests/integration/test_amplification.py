@@ -109,6 +109,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
             process.kill()
 
 
+@pytest.mark.benchmark  # its times are those of a machine that does nothing else
 @pytest.mark.parametrize("name", CORPUS)
 def test_a_body_takes_neither_memory_nor_time(exporter: Exporter, name: str) -> None:
     content_type, make, statuses = CORPUS[name]
@@ -130,9 +131,7 @@ def test_a_body_takes_neither_memory_nor_time(exporter: Exporter, name: str) -> 
     )
     assert answer.status_code in statuses, answer.text[:300]
     assert peak[1] < 300e6
-    # A loaded machine makes single answers late; most must not be, and none may stand for a frozen process.
-    assert sum(wait > 0.2 for wait in waits) <= max(2, len(waits) // 10)
-    assert max(waits) < 1.0 * float(os.environ.get("PATIENCE", "1"))
+    assert max(waits) < 0.2 * float(os.environ.get("PATIENCE", "1"))
     assert len(answer.content) < 20_000
 
 

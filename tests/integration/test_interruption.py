@@ -36,7 +36,6 @@ def test_an_interrupt_at_any_moment_of_the_start_ends_it(tmp_path: Path, *, igno
         eventually(lambda: _has_begun(process), 30)
         time.sleep(later)
         process.send_signal(signal.SIGINT)
-        # Python ends by the signal itself where it met the interrupt inside an extension that runs code.
         assert process.wait(30) in (0, 130, -signal.SIGINT), (tmp_path / "log").read_text()
     finally:
         process.kill()
