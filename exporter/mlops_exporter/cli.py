@@ -32,8 +32,7 @@ from mlops_exporter.logs import Notice, escaped
 from mlops_exporter.profile import show
 from mlops_exporter.profile.profile import ProfileError, load, save
 from mlops_exporter.profiling.errors import BuildError
-from mlops_exporter.replay.run import ReplayError, replay
-from mlops_exporter.replay.run import Request as ReplayRequest
+from mlops_exporter.replay.run import ReplayError, ReplayRequest, replay
 from mlops_exporter.service import bundle, healthcheck, service
 from mlops_exporter.service import configuration as config
 from mlops_exporter.service.bundle import BundleError
@@ -157,12 +156,12 @@ def _check(options: argparse.Namespace) -> int:
 def _profile_build(options: argparse.Namespace) -> int:
     needs_pyarrow()
     from mlops_exporter.judging.drift import fitted_thresholds
-    from mlops_exporter.profiling.build import Request, build  # which needs it, and is slow to load
+    from mlops_exporter.profiling.build import BuildRequest, build  # which needs it, and is slow to load
 
     _refuse_overwriting(options.output, options.data)
     scores = options.scores if options.score is None else {"positive": options.score}
     profile, notes = build(
-        Request(
+        BuildRequest(
             data=options.data,
             task=options.task,
             label=options.label,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from tests.support import workload
 
 
@@ -24,7 +24,7 @@ def measure(rows: int = 40_000) -> tuple[float, float]:
         path.write_text("\n".join([header, *lines, ""]))
         size = path.stat().st_size
         start = time.process_time()
-        build(Request(path, "binary", label="label", scores={"positive": "score"}))
+        build(BuildRequest(path, "binary", label="label", scores={"positive": "score"}))
         seconds = time.process_time() - start
     return rows / seconds, size / seconds / 1e6
 

@@ -13,7 +13,7 @@ import pytest
 from mlops_exporter import cli
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.reading import Reading
@@ -27,7 +27,7 @@ MIXED = [(row * 37) % 11 for row in range(N)]  # a plain feature
 def built(path: Path, **request: Any) -> tuple[Profile, str]:
     """The profile of a binary model, and what was said of it."""
     given: dict[str, Any] = {"task": "binary", "label": "label", "prediction": "prediction"}
-    profile, notes = build(Request(path, **(given | request)))
+    profile, notes = build(BuildRequest(path, **(given | request)))
     return profile, "\n".join(notes)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from tests.field.rows import EVENTS, TABLES, counts, reference_counts
 
 ROWS = 60
@@ -71,7 +71,7 @@ def test_the_references_own_rows_are_nothing_new(kind: str, table: dict[str, lis
     with TemporaryDirectory() as directory:
         path = TABLES[kind](Path(directory) / f"reference.{kind}", table)
         profile, _ = build(
-            Request(
+            BuildRequest(
                 path,
                 "binary",
                 label="label",

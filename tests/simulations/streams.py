@@ -10,7 +10,7 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.events.columns import Columns, Encoded, Features
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, Task
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import Benchmark, FairnessBenchmark, FairnessSettings, ModelSettings
 
 Floats = NDArray[np.float64]
@@ -99,7 +99,7 @@ class Stream:
             for row in (header, *zip(*numbers, *colours, *outcomes, *scores, strict=True)):
                 file.write(",".join(row) + "\n")
         profile, _ = build(
-            Request(
+            BuildRequest(
                 self._table,
                 self.task,
                 label="label",

@@ -17,7 +17,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.mark.simulation
 def test_without_drift_the_false_alarm_rate_is_kept(model: Model) -> None:
     reference = model.reference.profile.embeddings["text"]
-    counts, alpha, windows = EmbeddingCounts(reference), 0.05, 400
+    counts, alpha, windows = EmbeddingCounts("text", reference), 0.05, 400
     drift = EmbeddingDrift(reference, alpha, 0.0, 10)
     cells = np.zeros((windows, counts.cells))
     for window in range(windows):

@@ -7,7 +7,7 @@ import numpy as np
 
 from mlops_exporter.counting.model import Model
 from mlops_exporter.profile.profile import load, save
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.support.one_model import WINDOW
 
@@ -31,7 +31,7 @@ def model_of_texts(directory: Path) -> Model:
         for row, vector in enumerate(texts(4000, 1).tolist())
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    profile, _ = build(Request(data=path, task="binary", label="y", prediction="y"))
+    profile, _ = build(BuildRequest(data=path, task="binary", label="y", prediction="y"))
     save(profile, directory / "profile.json")
     profile = load(directory / "profile.json")
     assert profile.embeddings["text"].dimensions == DIMENSIONS

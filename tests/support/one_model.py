@@ -13,7 +13,7 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.events.columns import by_schema
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.exposition.samples import Collector
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import Limits, ModelSettings
 
 WINDOW = "1h"
@@ -33,7 +33,7 @@ def make_model(
 ) -> Model:
     """Build a profile from a table and return the model `m` of it."""
     path = write_csv(directory / "reference.csv", table)
-    profile, _ = build(Request(data=path, **request))
+    profile, _ = build(BuildRequest(data=path, **request))
     validated = ModelSettings.model_validate(
         {"name": "m", "task": profile.task, "profile": "unused.json", "windows": [WINDOW], **settings}
     )

@@ -14,7 +14,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlops_exporter.profile.profile import Profile, Task
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.service.service import Options, Service
 from mlops_exporter.settings.config import Config
 
@@ -63,7 +63,7 @@ def profile(task: Task) -> Profile:
             writer.writerows(rows)
         scores = {"binary": {"positive": "p_yes"}, "multiclass": {name: f"p_{name}" for name in CLASSES[task]}}
         built, _ = build(
-            Request(
+            BuildRequest(
                 data=path,
                 task=task,
                 label="y",

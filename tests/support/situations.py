@@ -12,7 +12,7 @@ from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.judging.judge import Verdict
 from mlops_exporter.judging.status import Observer
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.support.one_model import WINDOW, feed, write_csv
 
@@ -164,7 +164,7 @@ def _profile(directory: Path) -> Profile:
     if not _PROFILES:
         reference = columns(5000, np.random.default_rng(0))
         path = write_csv(directory / "reference.csv", {name: column.tolist() for name, column in reference.items()})
-        _PROFILES.append(build(Request(data=path, **REQUEST))[0])
+        _PROFILES.append(build(BuildRequest(data=path, **REQUEST))[0])
     return _PROFILES[0]
 
 

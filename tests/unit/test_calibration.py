@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from mlops_exporter.judging.performance import Sums, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.statistics import calibration
 from tests.support.calibration import bins
 from tests.support.one_model import feed, make_model
@@ -59,7 +59,7 @@ def test_multiclass_models_have_the_error_of_their_top_class(tmp_path: Path) -> 
         for row, actual in zip(scores, label, strict=True)
     ]
     feed(model, events)
-    sums = Sums(model.reference.layout, model.versions["default"].lifetime)
+    sums = PerformanceSums(model.reference.layout, model.versions["default"].lifetime)
     metrics = metrics_of(model.reference.layout)
     confidence, correct = scores.max(1), scores.argmax(1) == label
     count, hits, total = bins(confidence, correct)

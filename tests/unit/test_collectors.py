@@ -315,7 +315,9 @@ def test_ledgers_stay_whole_numbers(busy: Service) -> None:
         for version in model.versions.values():
             counts = version.lifetime[model.reference.layout.predictions.start : model.reference.layout.labels.stop]
             assert np.array_equal(counts, np.round(counts))
-            vectors = model.reference.layout.sections["vectors"]  # sums of cosines and products, of either sign
+            assert model.reference.vectors is not None
+            # Sums of cosines and products are of either sign.
+            vectors = model.reference.layout.cells_of(model.reference.vectors)
             others = np.delete(version.lifetime, np.arange(vectors.start, vectors.stop))
             assert others.min() >= 0 or model.name == "regression"
 

@@ -14,7 +14,7 @@ from mlops_exporter.events.columns import Columns
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.profile.profile import Profile, Task
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.support.one_model import WINDOW
 
@@ -52,7 +52,7 @@ def profile(task: Task, directory: Path) -> Profile:
     path = directory / "reference.ndjson"
     path.write_text("\n".join(map(json.dumps, rows)))
     columns = {"x", "region", "text"}
-    request = Request(
+    request = BuildRequest(
         data=path, task=task, label="y", groups=("sex", "region"), features=tuple(columns), **REQUESTS[task]
     )
     return build(request)[0]

@@ -8,7 +8,7 @@ import pytest
 from mlops_exporter.collectors.multivariate import MultivariateCollector
 from mlops_exporter.counting.model import Model
 from mlops_exporter.profile.vectors import to_vectors
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.support.embeddings import DIMENSIONS, model_of_texts, texts
 from tests.support.one_model import WINDOW, feed, fresh, samples
@@ -87,7 +87,7 @@ def test_no_length_and_no_direction_cannot_drift(tmp_path: Path, mean: float, no
 
     path = tmp_path / "reference.ndjson"
     path.write_text("\n".join(json.dumps({"text": vector}) for vector in vectors(1000, 1)))
-    profile, _ = build(Request(data=path, task="regression", features=("text",)))
+    profile, _ = build(BuildRequest(data=path, task="regression", features=("text",)))
     settings = ModelSettings.model_validate({"name": "m", "task": "regression", "profile": "p", "windows": [WINDOW]})
     model = Model(settings, profile, Limits())
     feed(model, [{"features": {"text": vector}, "prediction": 1.0} for vector in vectors(1000, 2)])

@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from mlops_exporter.collectors.probes import ProbeCollector
 from mlops_exporter.probing.prober import HEADER, Prober
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import EndpointSettings, ProbeSettings
 from mlops_exporter.tables.lists import lists
@@ -60,7 +60,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def profile(table: Path) -> Profile:
-    request = Request(
+    request = BuildRequest(
         data=table, task="binary", label="label", prediction=None, scores={"positive": "p"}, positive="1",
         threshold=0.5, features=tuple(FEATURES), exclude=(), categorical=(), groups=(), importances={}, bins=10,
         model_version="3",
@@ -106,7 +106,7 @@ def test_every_protocol_tells_the_same(kind: str, table: Path, profile: Profile,
     asyncio.run(probe.probe())
     assert probe.error is None
     rows = [json.loads(line) for line in table.read_text().splitlines()]
-    (verdict,) = probe.verdicts
+    (verdict,) = probe.results
     assert (verdict.version, verdict.rows, verdict.changed) == ("3", ROWS, 0.0)
     labels, scores = [row["label"] for row in rows], [row["p"] for row in rows]
     assert verdict.performance["accuracy"].value == pytest.approx(accuracy_score(labels, np.array(scores) >= 0.5))
@@ -157,11 +157,11 @@ def test_a_broken_endpoint_is_told_by_the_next_probe(
     probe = prober(table, profile, protocol("mlflow", endpoint.url), pinned=pinned)
     asyncio.run(probe.probe())
     asyncio.run(probe.probe())
-    assert probe.verdicts[0].changed == 0.0
+    assert probe.results[0].changed == 0.0
     endpoint.predict = FAULTS[fault]
     asyncio.run(probe.probe())
-    assert probe.verdicts[0].changed is not None
-    assert probe.verdicts[0].changed > 0.01, "which alarms"
+    assert probe.results[0].changed is not None
+    assert probe.results[0].changed > 0.01, "which alarms"
 
 
 def test_what_a_version_said_at_first_holds_for_it_alone(table: Path, profile: Profile, endpoint: Endpoint) -> None:
@@ -170,13 +170,13 @@ def test_what_a_version_said_at_first_holds_for_it_alone(table: Path, profile: P
     assert probe.origin("3") == "rows"
     endpoint.version, endpoint.predict = "4", FAULTS["a broken scaler"]
     asyncio.run(probe.probe())
-    assert [verdict.version for verdict in probe.verdicts] == ["4"]
-    assert [verdict.changed for verdict in probe.verdicts] == [None], "a new version may differ"
+    assert [verdict.version for verdict in probe.results] == ["4"]
+    assert [verdict.changed for verdict in probe.results] == [None], "a new version may differ"
     asyncio.run(probe.probe())
-    assert (probe.verdicts[0].changed, probe.origin("4")) == (0.0, "first_answer")
+    assert (probe.results[0].changed, probe.origin("4")) == (0.0, "first_answer")
     endpoint.predict = scores_of
     asyncio.run(probe.probe())
-    assert probe.verdicts[0].changed == 1.0
+    assert probe.results[0].changed == 1.0
 
 
 def test_two_versions_behind_one_endpoint_are_told_apart(table: Path, profile: Profile, endpoint: Endpoint) -> None:
@@ -187,8 +187,8 @@ def test_two_versions_behind_one_endpoint_are_told_apart(table: Path, profile: P
     endpoint.predict = predict
     probe = prober(table, profile, protocol("kserve_v2", endpoint.url), pinned={"score": "p"})
     asyncio.run(probe.probe())
-    assert {verdict.version: verdict.rows for verdict in probe.verdicts} == {"4": 150, "3": 100}
-    assert {verdict.changed for verdict in probe.verdicts} == {0.0}
+    assert {verdict.version: verdict.rows for verdict in probe.results} == {"4": 150, "3": 100}
+    assert {verdict.changed for verdict in probe.results} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_failures_are_counted_by_kind_and_stop_the_pass(
     asyncio.run(probe.probe())
     assert probe.error is not None
     assert says in probe.error
-    assert probe.verdicts == (), "nothing stale is shown"
+    assert probe.results == (), "nothing stale is shown"
     assert {name: count for name, count in probe.failures.items() if count} == {reason: 2}
     asyncio.run(probe.probe())
     assert probe.failures[reason] == 3, "after a failed time the first failure is enough"  # type: ignore[index]
@@ -228,7 +228,7 @@ def test_failures_are_counted_by_kind_and_stop_the_pass(
     vars(endpoint).update({"status": 200, "broken": None, "delay": 0.0})
     asyncio.run(probe.probe())
     assert not probe.failed_in_a_row
-    assert len(probe.verdicts) == 1
+    assert len(probe.results) == 1
 
 
 def test_an_endpoint_that_is_not_there(table: Path, profile: Profile) -> None:
@@ -283,7 +283,7 @@ def test_a_golden_set_is_read_again_when_it_changes(
     asyncio.run(probe.probe())
     path.write_text("\n".join(lines[:60]))
     asyncio.run(probe.probe())
-    assert probe.verdicts[0].rows == 60
+    assert probe.results[0].rows == 60
 
 
 def test_a_sample_is_drawn_anew_and_evenly(table: Path, profile: Profile, endpoint: Endpoint) -> None:
@@ -291,7 +291,7 @@ def test_a_sample_is_drawn_anew_and_evenly(table: Path, profile: Profile, endpoi
     drawn: dict[float, int] = {}
     for _ in range(100):
         asyncio.run(probe.probe())
-        assert (probe.verdicts[0].rows, probe.verdicts[0].changed) == (20, 0.0)
+        assert (probe.results[0].rows, probe.results[0].changed) == (20, 0.0)
         for row in endpoint.asked[-1][2]["dataframe_split"]["data"]:
             drawn[row[0]] = drawn.get(row[0], 0) + 1
     assert len(drawn) > 0.97 * ROWS, "each row has its chance"

@@ -16,7 +16,7 @@ from sklearn import metrics
 
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.tables.errors import TableError
 
@@ -45,7 +45,7 @@ def rows_of(table: Table) -> list[dict[str, Any]]:
 
 
 def built(path: Path | tuple[str, ...], **request: Any) -> Profile:
-    profile, _ = build(Request(data=path, **request))
+    profile, _ = build(BuildRequest(data=path, **request))
     profile.validate()
     return profile
 
@@ -164,7 +164,7 @@ def test_a_few_bad_cells_are_invalid_and_many_make_a_category(tmp_path: Path) ->
 def test_identifiers_are_left_out_with_a_note_unless_asked_for(tmp_path: Path) -> None:
     n = 30_000  # more than the distinct texts that are kept
     path = write_csv(tmp_path / "t.csv", {"id": [f"u{i}" for i in range(n)], "x": range(n), "y": [0.0, 1.0] * (n // 2)})
-    profile, notes = build(Request(data=path, task="regression", label="y"))
+    profile, notes = build(BuildRequest(data=path, task="regression", label="y"))
     assert list(profile.features) == ["x"]
     assert "id: left out, since nearly every row has another text; --features would keep it" in notes
     kept = built(path, task="regression", label="y", features=("id", "x")).features["id"]
@@ -175,7 +175,7 @@ def test_identifiers_are_left_out_with_a_note_unless_asked_for(tmp_path: Path) -
 
 def test_the_index_of_a_data_frame_is_no_feature(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {"": range(50), "x": range(50), "y": [0.0, 1.0] * 25})
-    profile, notes = build(Request(data=path, task="regression", label="y"))
+    profile, notes = build(BuildRequest(data=path, task="regression", label="y"))
     assert list(profile.features) == ["x"]
     assert "a column without a name, such as an index of rows, is left out" in notes
 
@@ -229,7 +229,7 @@ def test_columns_that_appear_late_were_missing_before(tmp_path: Path) -> None:
 
 def test_texts_of_a_typed_file_are_no_numbers(tmp_path: Path) -> None:
     rows = [{"code": str(i % 3), "flag": i % 2 == 0, "odd": {"a": 1}, "y": 1} for i in range(60)]
-    profile, notes = build(Request(write_lines(tmp_path / "t.ndjson", rows), "regression", label="y"))
+    profile, notes = build(BuildRequest(write_lines(tmp_path / "t.ndjson", rows), "regression", label="y"))
     assert "left out, since there is no value at all: odd" in notes
     assert isinstance(profile.features["code"], CategoricalVariable)
     assert profile.features["code"].categories == ["0", "1", "2"]

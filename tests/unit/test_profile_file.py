@@ -13,7 +13,7 @@ import pytest
 
 from mlops_exporter.profile.profile import Profile, ProfileError, load, save
 from mlops_exporter.profile.show import describe
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 
 SECRET = "Grace Hopper"
 
@@ -35,7 +35,7 @@ def table(directory: Path, name: str = "train.csv", extra: str = "") -> Path:
 
 def profile_of(path: Path, **request: Any) -> Profile:
     settings = {"task": "binary", "label": "label", "positive": "yes", "scores": {"positive": "score"}}
-    profile, _ = build(Request(data=path, **(settings | request)))
+    profile, _ = build(BuildRequest(data=path, **(settings | request)))
     return profile
 
 

@@ -14,7 +14,7 @@ from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging.estimation import estimate
-from mlops_exporter.judging.performance import Sums, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics.estimation import gap
 from mlops_exporter.statistics.intervals import Estimate
@@ -67,7 +67,7 @@ def _rolling(
     windows = [format_duration(length) for length in reference.settings.windows]
     layout, least = reference.layout, reference.settings.min_samples.performance
     totals = version.totals(now)
-    realised = Sums(layout, totals)
+    realised = PerformanceSums(layout, totals)
     metrics = metrics_of(layout)
     with np.errstate(divide="ignore", invalid="ignore"):
         estimates = estimate(estimation, totals[:, layout.cells_of(estimation)], realised.confusion)

@@ -10,7 +10,7 @@ from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting import embeddings
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.multivariate import STATISTICS
-from mlops_exporter.counting.reference import VECTORS, Reference
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging.embeddings import EmbeddingDrift
@@ -48,19 +48,19 @@ class _ReferenceView:
         self._families: dict[tuple[str, str], Family] = {}
 
     def collect(self, now: float) -> Iterator[Samples]:
-        vectors, sections = self._reference.vectors, self._reference.layout.sections
+        vectors, cells_of = self._reference.vectors, self._reference.layout.cells_of
         for version in self._reference.versions.values():
             totals = version.totals(now)
             if vectors is not None and self._drift is not None:
                 family = self._family(version.name)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    values, thresholds = self._drift.compare(vectors.sums(totals[:, sections[VECTORS]]))
+                    values, thresholds = self._drift.compare(vectors.sums(totals[:, cells_of(vectors)]))
                 yield family(catalogue.DATA_DRIFT, values, self._windows, STATISTICS)
                 yield family(catalogue.DATA_DRIFT_THRESHOLD, thresholds, self._windows, STATISTICS)
             for name, embedding in self._embeddings.items():
                 family = self._family(version.name, name)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    values, thresholds = embedding.compare(totals[:, sections[f"embedding {name}"]])
+                    values, thresholds = embedding.compare(totals[:, cells_of(self._reference.embeddings[name])])
                 labels = self._windows, [name], embeddings.STATISTICS
                 yield family(catalogue.EMBEDDING_DRIFT, values, *labels)
                 yield family(catalogue.EMBEDDING_DRIFT_THRESHOLD, thresholds, *labels)

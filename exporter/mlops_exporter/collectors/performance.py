@@ -18,7 +18,7 @@ from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
 from mlops_exporter.judging.cadence import deadline, longest_pause
 from mlops_exporter.judging.judge import limit
-from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, class_metrics_of, metrics_of
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics import regression
 from mlops_exporter.statistics.intervals import Estimate
@@ -135,7 +135,7 @@ class _ReferenceView:
 
     def _rolling(self, count: int, totals: Floats) -> Iterator[Samples]:
         family, layout, windows = self._versions.family, self._reference.layout, self._windows
-        sums = Sums(layout, totals)
+        sums = PerformanceSums(layout, totals)
         yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows * count, windows)
         yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
         yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
@@ -157,7 +157,7 @@ class _ReferenceView:
                 catalogue.CLASS_PERFORMANCE, values, windows, self._reference.profile.classes, self._class_metrics
             )
 
-    def _judged(self, count: int, sums: Sums, estimates: dict[str, Estimate]) -> Iterator[Samples]:
+    def _judged(self, count: int, sums: PerformanceSums, estimates: dict[str, Estimate]) -> Iterator[Samples]:
         """Tell of every version which of its benchmarks a window can be held against."""
         agreed = [name for name in self._model.settings.benchmarks if name in estimates]
         least = max(self._model.settings.min_samples.performance, limit("min_labels"))

@@ -65,16 +65,16 @@ def _health(prober: Prober, family: Family) -> Iterator[Samples]:
 def _findings(prober: Prober) -> Iterator[Samples]:
     """Return what the last pass found, by the version that answered; so few series that their rows are made anew."""
     name, model, protocol = prober.settings.name, prober.settings.model, prober.settings.endpoint.kind
-    for verdict in prober.verdicts:
-        version = verdict.version
+    for result in prober.results:
+        version = result.version
         info = name, model, version, protocol, prober.origin(version)
         yield _samples(catalogue.PROBE_INFO, [info], [1.0])
-        yield _samples(catalogue.PROBE_ROWS, [info[:3]], [float(verdict.rows)])
-        if verdict.changed is not None:
-            yield _samples(catalogue.PROBE_CHANGED, [info[:3]], [verdict.changed])
-        rows = [(*info[:3], metric) for metric in verdict.performance]
+        yield _samples(catalogue.PROBE_ROWS, [info[:3]], [float(result.rows)])
+        if result.changed is not None:
+            yield _samples(catalogue.PROBE_CHANGED, [info[:3]], [result.changed])
+        rows = [(*info[:3], metric) for metric in result.performance]
         for metric, part in _PARTS:
-            yield _samples(metric, rows, [getattr(estimate, part) for estimate in verdict.performance.values()])
+            yield _samples(metric, rows, [getattr(estimate, part) for estimate in result.performance.values()])
 
 
 def _samples(metric: Metric, rows: Sequence[Sequence[str]], values: Sequence[float]) -> Samples:

@@ -13,7 +13,8 @@ STATISTICS = ("mmd", "cosine", "norm")
 class EmbeddingCounts:
     """A part of the ledger for one embedding: n, Σ norm, Σ map, Σ vector."""
 
-    def __init__(self, reference: EmbeddingReference) -> None:
+    def __init__(self, name: str, reference: EmbeddingReference) -> None:
+        self.name = f"embedding {name}"
         self._map = VectorMap(
             range(len(reference.means)),
             reference.means,

@@ -4,7 +4,7 @@ An event only ever adds: one to a few cells, or a number to a sum. So a window i
 with `+`, and every statistic is a function of (ledger, profile).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -80,6 +80,10 @@ class Section(Protocol):
     name: str
     cells: int
 
+
+class OutcomeSection(Section, Protocol):
+    """A part that counts what comes out: predictions, and labels when they come."""
+
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
         ...
@@ -100,16 +104,16 @@ class _Outcome:
 class Layout:
     """Where each count of a model lies in its ledger, and the counting itself. All sections are slices of one axis.
 
-    `sections` count by themselves; `reserved` are cells by name that others count into. `groups` and `losses` name
-    columns of a table of outputs, names that change with whatever the numbers mean.
+    `outcomes` are counted with predictions and labels; into `inputs` whoever has the features counts. `groups` and
+    `losses` name columns of a table of outputs, names that change with whatever the numbers mean.
     """
 
     def __init__(
         self,
         profile: Profile,
-        sections: Sequence[Section] = (),
+        outcomes: Sequence[OutcomeSection] = (),
+        inputs: Sequence[Section] = (),
         *,
-        reserved: Mapping[str, int] | None = None,
         groups: Sequence[str] = (),
         losses: Sequence[str] = (),
     ) -> None:
@@ -158,9 +162,8 @@ class Layout:
             )
             if variable is not None
         }
-        for name, cells in (reserved or {}).items():
-            self._section(name, cells)
-        self._extras = [(self._section(section.name, section.cells), section) for section in sections]
+        self._inputs = [(self._section(section.name, section.cells), section) for section in inputs]
+        self._extras = [(self._section(section.name, section.cells), section) for section in outcomes]
         scores = [f"score {column}" for column in range(self.score_columns)]
         self.output_names = ["prediction", *scores, *groups, *losses]
         """Columns of a table of outputs, to be kept beside stored ones."""
@@ -168,7 +171,7 @@ class Layout:
 
     def cells_of(self, section: Section) -> slice:
         """Return where a section given at the start lies."""
-        return next(place for place, known in self._extras if known is section)
+        return next(place for place, known in [*self._inputs, *self._extras] if known is section)
 
     def _section(self, name: str, cells: int) -> slice:
         section = slice(self.size, self.size + cells)

@@ -62,7 +62,7 @@ class VectorMap:
         return Vectors(values, multivariate.fourier_map(values, self._frequencies))
 
 
-class Sums(NamedTuple):
+class VectorSums(NamedTuple):
     """Sums of vectors: n (...), Σ map (..., D), Σ x xᵀ (..., F, F)."""
 
     n: Floats
@@ -72,6 +72,8 @@ class Sums(NamedTuple):
 
 class VectorCounts:
     """The part of the ledger that holds sums of vectors: n, the maps, the upper triangle of the outer products."""
+
+    name = "vectors"
 
     def __init__(self, reference: VectorReference) -> None:
         self._maps = 2 * reference.fourier.frequencies
@@ -85,9 +87,9 @@ class VectorCounts:
         cells[1 : 1 + self._maps] += vectors.maps.sum(axis=1)
         cells[1 + self._maps :] += (vectors.values @ vectors.values.T)[self._triangle]
 
-    def sums(self, cells: Floats) -> Sums:
+    def sums(self, cells: Floats) -> VectorSums:
         """Take the section's cells, (..., cells), apart."""
         outer = np.zeros((*cells.shape[:-1], self._features, self._features))
         outer[..., self._triangle[0], self._triangle[1]] = cells[..., 1 + self._maps :]
         outer[..., self._triangle[1], self._triangle[0]] = cells[..., 1 + self._maps :]
-        return Sums(cells[..., 0], cells[..., 1 : 1 + self._maps], outer)
+        return VectorSums(cells[..., 0], cells[..., 1 : 1 + self._maps], outer)

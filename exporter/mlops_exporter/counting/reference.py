@@ -21,9 +21,6 @@ from mlops_exporter.profile.profiles import encoded
 from mlops_exporter.profile.values import floats
 from mlops_exporter.settings.models import Limits, ModelSettings
 
-VECTORS = "vectors"
-"""Name of the ledger's section for sums of feature vectors."""
-
 
 class Reference:
     """A profile of a model, as its versions are counted by it.
@@ -54,7 +51,7 @@ class Reference:
         vectors = profile.vectors
         self.vectors = VectorCounts(vectors) if vectors and settings.multivariate.enabled else None
         self.embeddings = {
-            name: EmbeddingCounts(embedding)
+            name: EmbeddingCounts(name, embedding)
             for name, embedding in profile.embeddings.items()
             if settings.multivariate.enabled
         }
@@ -62,10 +59,7 @@ class Reference:
         self.layout = Layout(
             profile,
             [section for section in (self.group_counts, self.estimation) if section is not None],
-            reserved={
-                **({VECTORS: self.vectors.cells} if self.vectors else {}),
-                **{f"embedding {name}": counts.cells for name, counts in self.embeddings.items()},
-            },
+            [*([self.vectors] if self.vectors else []), *self.embeddings.values()],
             groups=self.group_counts.columns if self.group_counts else (),
             losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
         )
@@ -126,13 +120,13 @@ class Reference:
         own[known] = self._class_of[labels[known].astype(np.intp)]
         return own
 
-    def embedded(self, features: Encoded) -> Iterator[tuple[str, Singles]]:
-        """Yield the vectors of each embedding that is watched."""
+    def embedded(self, features: Encoded) -> Iterator[tuple[EmbeddingCounts, Singles]]:
+        """Yield each embedding that is watched, and its vectors."""
         start = 0
         for name, reference in self.profile.embeddings.items():
             stop = start + reference.dimensions
             if name in self.embeddings:
-                yield name, features.vectors[start:stop]
+                yield self.embeddings[name], features.vectors[start:stop]
             start = stop
 
     def count_features(self, ledger: Floats, features: Encoded, vectors: Vectors | None, events: Ints) -> None:
@@ -144,9 +138,9 @@ class Reference:
                 ledger, features.numeric.take(events, axis=1), features.codes.take(events, axis=1)
             )
         if self.vectors is not None and vectors is not None:
-            self.vectors.count(ledger[self.layout.sections[VECTORS]], vectors.of(events))
-        for name, values in self.embedded(features):
-            self.embeddings[name].count(ledger[self.layout.sections[f"embedding {name}"]], values[:, events])
+            self.vectors.count(ledger[self.layout.cells_of(self.vectors)], vectors.of(events))
+        for counts, values in self.embedded(features):
+            counts.count(ledger[self.layout.cells_of(counts)], values[:, events])
 
 
 def _attributes(settings: ModelSettings, profile: Profile, limits: Limits, *, must: bool) -> Attributes | None:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from mlops_exporter.logs import escaped, redacted
 
-Verdict = Literal["ok", "warning", "problem"]
+Grade = Literal["ok", "warning", "problem"]
 
-_COLOURS: dict[Verdict, str] = {"ok": "32", "warning": "33", "problem": "31"}
+_COLOURS: dict[Grade, str] = {"ok": "32", "warning": "33", "problem": "31"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Finding:
     """
 
     area: str
-    verdict: Verdict
+    verdict: Grade
     what: str
     remedy: str = ""
 

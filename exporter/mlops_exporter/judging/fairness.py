@@ -12,13 +12,13 @@ import numpy as np
 from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.counting.groups import GroupCounts
 from mlops_exporter.counting.ledger import Layout
-from mlops_exporter.judging.performance import Sums
+from mlops_exporter.judging.performance import PerformanceSums
 from mlops_exporter.judging.performance import metrics_of as performance_metrics_of
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.statistics import fairness, regression
 from mlops_exporter.statistics.intervals import Estimate, wilson
 
-Metric = Callable[["GroupSums"], Estimate]
+FairnessMetric = Callable[["GroupSums"], Estimate]
 
 
 class GroupSums:
@@ -28,7 +28,7 @@ class GroupSums:
     """
 
     def __init__(self, layout: Layout, totals: Floats, favourable: int | None, min_group_size: int) -> None:
-        self.performance = Sums(layout, totals)
+        self.performance = PerformanceSums(layout, totals)
         self.predictions = totals[..., layout.predictions.start]
         self.labels = totals[..., layout.labels.start]
         self.least = min_group_size
@@ -48,7 +48,7 @@ def _one_against_rest(confusion: Floats, chosen: int) -> Floats:
     return np.stack([np.stack([rest, actual - hit], -1), np.stack([predicted - hit, hit], -1)], -2)
 
 
-_OF_CLASSES: dict[str, Metric] = {
+_OF_CLASSES: dict[str, FairnessMetric] = {
     "demographic_parity_difference": lambda s: fairness.demographic_parity_difference(
         s.selected, s.predictions, s.enough_predictions
     ),
@@ -70,10 +70,10 @@ def _bias_difference(sums: GroupSums) -> Estimate:
     return fairness.mean_difference(sums.moments.n, sums.moments.error, sums.moments.error2, sums.enough_labels)
 
 
-_OF_ERRORS: dict[str, Metric] = {"mae_difference": _mae_difference, "bias_difference": _bias_difference}
+_OF_ERRORS: dict[str, FairnessMetric] = {"mae_difference": _mae_difference, "bias_difference": _bias_difference}
 
 
-def metrics_of(profile: Profile, favourable: int | None) -> dict[str, Metric]:
+def metrics_of(profile: Profile, favourable: int | None) -> dict[str, FairnessMetric]:
     """Return the measures of fairness that a model has, in the order of their exposition."""
     if profile.task == "regression":
         return _OF_ERRORS

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mlops_exporter.arrays import Floats
-from mlops_exporter.counting.multivariate import STATISTICS, Sums
+from mlops_exporter.counting.multivariate import STATISTICS, VectorSums
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.profile.fitted import VectorReference
 from mlops_exporter.statistics import multivariate
@@ -29,7 +29,7 @@ class VectorDrift:
         left_out = reference.error_mean / (np.trace(moments) or 1.0)
         self._error_mean = reference.error_mean if left_out > multivariate.LEAST_LEFT_OUT / 2 else np.nan
 
-    def compare(self, sums: Sums) -> tuple[Floats, Floats]:
+    def compare(self, sums: VectorSums) -> tuple[Floats, Floats]:
         """Return values and thresholds, (W, statistics); NaN below the least sample size."""
         reference, n = self._reference, sums.n
         enough = (n >= self._min_samples)[:, np.newaxis]

@@ -11,10 +11,10 @@ from mlops_exporter.profile.profile import Task
 from mlops_exporter.statistics import calibration, classification, regression
 from mlops_exporter.statistics.intervals import Estimate
 
-Metric = Callable[["Sums"], Estimate]
+PerformanceMetric = Callable[["PerformanceSums"], Estimate]
 
 
-class Sums:
+class PerformanceSums:
     """The parts of ledgers that performance is made of; `totals` is (..., cells)."""
 
     def __init__(self, layout: Layout, totals: Floats) -> None:
@@ -34,7 +34,7 @@ class Sums:
             )
 
 
-def _calibration_error(sums: Sums) -> Estimate:
+def _calibration_error(sums: PerformanceSums) -> Estimate:
     """Return the expected calibration error of the positive class, of more classes that of the top one."""
     counts = sums.calibration, sums.calibration_positives, sums.calibration_scores
     if sums.columns == 1:
@@ -42,12 +42,12 @@ def _calibration_error(sums: Sums) -> Estimate:
     return classification.expected_calibration_error(*counts, calibration.top_class_error(*counts))
 
 
-def _if_calibrated(sums: Sums) -> Estimate:
+def _if_calibrated(sums: PerformanceSums) -> Estimate:
     value = calibration.expected_error_if_calibrated(sums.calibration, sums.calibration_scores)
     return Estimate(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
 
 
-_PROBABILITY: dict[str, Metric] = {
+_PROBABILITY: dict[str, PerformanceMetric] = {
     "log_loss": lambda s: classification.log_loss(s.scored, s.loss, s.loss_squares),
     "brier_score": lambda s: classification.brier_score(s.scored, s.brier, s.brier_squares),
     "expected_calibration_error": _calibration_error,
@@ -57,7 +57,7 @@ _PROBABILITY: dict[str, Metric] = {
     ),
 }
 
-METRICS: dict[Task, dict[str, Metric]] = {
+METRICS: dict[Task, dict[str, PerformanceMetric]] = {
     "binary": {
         "accuracy": lambda s: classification.accuracy(s.confusion),
         "balanced_accuracy": lambda s: classification.balanced_accuracy(s.confusion),
@@ -91,7 +91,7 @@ METRICS: dict[Task, dict[str, Metric]] = {
 }
 """The metrics of each task by name, in the order of their exposition."""
 
-CLASS_METRICS: dict[str, Metric] = {
+CLASS_METRICS: dict[str, PerformanceMetric] = {
     "precision": lambda s: classification.precision(classification.one_vs_rest(s.confusion)),
     "recall": lambda s: classification.recall(classification.one_vs_rest(s.confusion)),
     "specificity": lambda s: classification.specificity(classification.one_vs_rest(s.confusion)),
@@ -125,15 +125,15 @@ def needs_scores(metric: str) -> bool:
     return metric in _OF_SCORES
 
 
-def metrics_of(layout: Layout) -> dict[str, Metric]:
+def metrics_of(layout: Layout) -> dict[str, PerformanceMetric]:
     """Return the metrics that a model can have: without scores in its profile, none of theirs."""
     return _possible(METRICS[layout.profile.task], layout)
 
 
-def class_metrics_of(layout: Layout) -> dict[str, Metric]:
+def class_metrics_of(layout: Layout) -> dict[str, PerformanceMetric]:
     """Return the per-class metrics that a model can have."""
     return _possible(CLASS_METRICS, layout) if layout.profile.task == "multiclass" else {}
 
 
-def _possible(metrics: dict[str, Metric], layout: Layout) -> dict[str, Metric]:
+def _possible(metrics: dict[str, PerformanceMetric], layout: Layout) -> dict[str, PerformanceMetric]:
     return {name: metric for name, metric in metrics.items() if layout.score_columns or name not in _OF_SCORES}

@@ -19,7 +19,7 @@ from mlops_exporter.ingest.intake import SourceCounts
 from mlops_exporter.judging.benchmarks import benchmark_bounds
 from mlops_exporter.judging.drift import Comparison
 from mlops_exporter.judging.judge import VERDICTS, Verdict
-from mlops_exporter.judging.performance import Sums, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.judging.verdicts import Bench
 from mlops_exporter.logs import Notice
 from mlops_exporter.settings.durations import format_duration
@@ -178,7 +178,7 @@ class Observer:
 
     def _performance(self, totals: Floats, names: Sequence[str] | Mapping[str, object]) -> dict[str, Floats]:
         """Return value, lower and upper end of metrics by window, (W, 3); NaN below the least number of labels."""
-        sums = Sums(self.reference.layout, totals)
+        sums = PerformanceSums(self.reference.layout, totals)
         enough = sums.labels >= self._model.settings.min_samples.performance
         with np.errstate(divide="ignore", invalid="ignore"):
             return {

@@ -7,7 +7,7 @@ import numpy as np
 
 from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.multivariate import STATISTICS
-from mlops_exporter.counting.reference import VECTORS, Reference
+from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
@@ -17,7 +17,7 @@ from mlops_exporter.judging.fairness import GroupSums, favourable_code
 from mlops_exporter.judging.fairness import metrics_of as fairness_metrics_of
 from mlops_exporter.judging.judge import VERDICTS, Verdict, limit
 from mlops_exporter.judging.multivariate import vector_drift
-from mlops_exporter.judging.performance import Sums, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.judging.quality import Quality
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics.intervals import Estimate
@@ -88,7 +88,7 @@ class Bench:
         return judge.far(drift.values["psi"][0, :count], drift.thresholds["psi"][0, :count])
 
     def _of_performance(self, totals: Floats) -> Iterator[str]:
-        sums, least = Sums(self._layout, totals), self._settings.min_samples.performance
+        sums, least = PerformanceSums(self._layout, totals), self._settings.min_samples.performance
         for name, (minimum, maximum) in self._bounds.items():
             if name in self._metrics:
                 estimate = _where(sums.labels >= least, self._metrics[name](sums))
@@ -100,7 +100,7 @@ class Bench:
         if estimation is None or not self._bounds:
             return
         predictions, least = totals[:, self._layout.predictions.start], self._settings.min_samples.performance
-        confusion = Sums(self._layout, totals).confusion
+        confusion = PerformanceSums(self._layout, totals).confusion
         estimates = estimated_performance(
             estimation, totals[:, self._layout.cells_of(estimation)], confusion
         ).predictions
@@ -115,7 +115,7 @@ class Bench:
         agreed = self._bounds.get(CALIBRATION, (None, None))[1] is not None
         if CALIBRATION not in self._metrics or reference is None or agreed:
             return
-        sums = Sums(self._layout, totals)
+        sums = PerformanceSums(self._layout, totals)
         error = _where(sums.labels >= self._settings.min_samples.performance, self._metrics[CALIBRATION](sums))
         row = judge.miscalibrated(error, sums.labels, reference)
         yield from self._beyond(CALIBRATION, error, None, reference + limit("calibration_error_excess"), row)
@@ -187,8 +187,8 @@ class Bench:
                 for parts in (drift.values, drift.thresholds)
             )
             yield from _times("predictions drifted", judge.of_threshold(values, thresholds, 1.0), window)
-        if self._joint is not None and self._reference.vectors is not None:
-            sums = self._reference.vectors.sums(totals[:, self._layout.sections[VECTORS]])
+        if self._joint is not None and (vectors := self._reference.vectors) is not None:
+            sums = vectors.sums(totals[:, self._layout.cells_of(vectors)])
             values, thresholds = (
                 dict(zip(STATISTICS, part[0].tolist(), strict=True)) for part in self._joint.compare(sums)
             )

@@ -8,8 +8,8 @@ import msgspec
 from mlops_exporter.lifecycle.evidence import Alert
 from mlops_exporter.settings.retraining import ModelRetraining
 
-Verdict = Literal["started", "dry_run", "quorum", "already_started", "cool_down", "running"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+Decision = Literal["started", "dry_run", "quorum", "already_started", "cool_down", "running"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
 
 
 class Past(msgspec.Struct):
@@ -23,7 +23,7 @@ class Past(msgspec.Struct):
 
 def decide(
     settings: ModelRetraining, version: str, alerts: Sequence[Alert], past: Past, running: bool, dry: bool, now: float
-) -> Verdict:
+) -> Decision:
     """Return the decision on a version with these alerts. Each refusal has its name; the first that holds counts."""
     reasons = {alert.reason for alert in alerts}
     if not any(quorum <= reasons for quorum in settings.quorums):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from mlops_exporter.lifecycle.action import ActionError, Order, perform
-from mlops_exporter.lifecycle.decision import VERDICTS, Past, Verdict, decide
+from mlops_exporter.lifecycle.decision import DECISIONS, Decision, Past, decide
 from mlops_exporter.lifecycle.evidence import Alert, Evidence, Key, UnreadableError, as_json, read
 from mlops_exporter.lifecycle.record import Record, State
 from mlops_exporter.settings.retraining import ModelRetraining, RetrainingConfig
@@ -26,7 +26,7 @@ class Counts:
     """What has happened since the start, by model."""
 
     def __init__(self, models: Iterable[str]) -> None:
-        self.decisions: dict[str, dict[Verdict, int]] = {}
+        self.decisions: dict[str, dict[Decision, int]] = {}
         self.triggered: dict[str, int] = {}
         self.failures: dict[str, int] = {}
         self.dead_letters: dict[str, int] = {}
@@ -36,7 +36,7 @@ class Counts:
 
     def know(self, model: str) -> None:
         """Let the counts of a model be there, at zero."""
-        self.decisions.setdefault(model, dict.fromkeys(VERDICTS, 0))
+        self.decisions.setdefault(model, dict.fromkeys(DECISIONS, 0))
         for counts in (self.triggered, self.failures, self.dead_letters):
             counts.setdefault(model, 0)
 
@@ -53,7 +53,7 @@ class Retrainer:
         self.evidence = Evidence({_key(name): alerts for name, alerts in state.alerts.items()})
         self.past = state.past
         self.orders = state.orders
-        self._last: dict[Key, Verdict] = {}
+        self._last: dict[Key, Decision] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.counts = Counts([*(name for name in self._settings if name != "*"), *self.past])
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mlops_exporter.judging.drift import fitted_thresholds
 from mlops_exporter.profile.profile import Profile, Task, save
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.registry import ARTIFACT
 
 
@@ -52,7 +52,7 @@ def log_profile(
             data = Path(directory) / "reference.ndjson"
             frame.to_json(data, orient="records", lines=True, double_precision=15, date_format="iso")
         profile, _ = build(
-            Request(
+            BuildRequest(
                 data=data,
                 task=task,
                 label=label,

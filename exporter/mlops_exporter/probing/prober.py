@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProbeResult:
     """What one pass found of a version that answered `rows` of its rows. `changed` is None with nothing to compare."""
 
     version: str
@@ -90,7 +90,7 @@ class Prober:
         self.settings = settings
         self.model = model
         self.profile = profile
-        self.verdicts: tuple[Verdict, ...] = ()
+        self.results: tuple[ProbeResult, ...] = ()
         self.failures: dict[Failure, int] = dict.fromkeys(get_args(Failure), 0)
         self.requests = 0
         self.passes = 0
@@ -123,7 +123,7 @@ class Prober:
             rows = await in_thread(self._load)
             answered = await self._pass(rows)
         except _FailedError as error:
-            self.verdicts = ()
+            self.results = ()
             self.failed_in_a_row += 1
             if str(error) != self.error:
                 _log.warning("probe %s fails: %s", self.settings.name, error)
@@ -131,7 +131,7 @@ class Prober:
             return
         if self.error is not None:
             _log.info("probe %s works again", self.settings.name)
-        self.verdicts = await in_thread(lambda: tuple(self._judged(rows, answered)))
+        self.results = await in_thread(lambda: tuple(self._judged(rows, answered)))
         self.error = None
         self.failed_in_a_row = 0
         self.passes += 1
@@ -197,14 +197,14 @@ class Prober:
             raise _FailedError("answer", f"{endpoint.url}: {error}") from None
         return found.version or settings.version or UNKNOWN_VERSION, where, outputs
 
-    def _judged(self, rows: Rows, answered: list[tuple[str, slice, Outputs]]) -> Iterable[Verdict]:
+    def _judged(self, rows: Rows, answered: list[tuple[str, slice, Outputs]]) -> Iterable[ProbeResult]:
         """Yield the verdict on each version that answered: behind a canary there are two."""
         for version in dict.fromkeys(version for version, _, _ in answered):
             mine = [(where, outputs) for name, where, outputs in answered if name == version]
             places = np.concatenate([np.arange(where.start, where.stop) for where, _ in mine])
             outputs = Outputs(*(np.concatenate(parts) for parts in zip(*(said for _, said in mine), strict=True)))
             found = performance(outputs, rows.labels[places], self.profile, self.model.threshold)
-            yield Verdict(version, len(places), found, self._changed(version, rows, places, outputs))
+            yield ProbeResult(version, len(places), found, self._changed(version, rows, places, outputs))
 
     def _changed(
         self, version: str, rows: Rows, places: "np.ndarray[tuple[int], np.dtype[np.intp]]", outputs: Outputs

@@ -12,7 +12,7 @@ import numpy as np
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import Layout, Outputs
-from mlops_exporter.judging.performance import Sums, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.probing.protocols import ProtocolError
 from mlops_exporter.probing.rows import RowsError, outcomes, score_columns
 from mlops_exporter.profile.profile import Profile
@@ -73,7 +73,7 @@ def performance(outputs: Outputs, labels: Floats, profile: Profile, threshold: f
     rows = np.flatnonzero(~np.isnan(labels))
     ledger = layout.zeros()
     layout.count_labels(ledger, outputs.decided(threshold).rows(rows), labels[rows], np.full(len(rows), np.nan))
-    sums = Sums(layout, ledger)
+    sums = PerformanceSums(layout, ledger)
     with np.errstate(divide="ignore", invalid="ignore"):
         estimates = {name: metric(sums) for name, metric in metrics_of(layout).items()}
     found = {name: Performance(*(float(part) for part in estimate)) for name, estimate in estimates.items()}

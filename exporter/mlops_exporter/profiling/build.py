@@ -20,7 +20,7 @@ from scipy.special import expit
 from mlops_exporter import __version__
 from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.ledger import Layout, Outputs
-from mlops_exporter.judging.performance import Sums, class_metrics_of, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, class_metrics_of, metrics_of
 from mlops_exporter.profile.bins import (
     CategoricalVariable,
     NumericVariable,
@@ -50,7 +50,7 @@ _PERFECT = ("roc_auc", "accuracy", "r2")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BuildRequest:
     """What the profile is to be built from; column names unless said otherwise."""
 
     data: Path | str | Sequence[str]
@@ -87,7 +87,7 @@ class Request:
         return {name for name in (*self.categorical, *typed, *self.groups, *outcomes) if name is not None}
 
 
-def build(request: Request, told: Callable[[int, int | None], None] | None = None) -> tuple[Profile, list[str]]:
+def build(request: BuildRequest, told: Callable[[int, int | None], None] | None = None) -> tuple[Profile, list[str]]:
     """Read the table twice; returns the profile and notes for the user. Raises BuildError or TableError.
 
     `told` hears how many rows have been gone through, and of how many, None where that is not known yet.
@@ -141,7 +141,7 @@ def _rows(columns: dict[str, Column]) -> int:
     return next(iter(columns.values())).rows if columns else 0
 
 
-def _survey(request: Request, table: Table, spool: Spool, progress: _Progress | None) -> dict[str, Column]:
+def _survey(request: BuildRequest, table: Table, spool: Spool, progress: _Progress | None) -> dict[str, Column]:
     """Read the table once, or twice where that turns out to be needed: what each column holds."""
     named = request.named_columns
     while True:
@@ -180,7 +180,9 @@ def _survey(request: Request, table: Table, spool: Spool, progress: _Progress | 
     return columns
 
 
-def _build(request: Request, table: Table, columns: dict[str, Column], passes: _Passes) -> tuple[Profile, list[str]]:
+def _build(
+    request: BuildRequest, table: Table, columns: dict[str, Column], passes: _Passes
+) -> tuple[Profile, list[str]]:
     notes: list[str] = []
     names = _feature_names(request, columns, notes)
     for name in request.importances:
@@ -233,7 +235,7 @@ def _too_good(profile: Profile) -> list[str]:
     ]
 
 
-def _feature_names(request: Request, columns: dict[str, Column], notes: list[str]) -> list[str]:
+def _feature_names(request: BuildRequest, columns: dict[str, Column], notes: list[str]) -> list[str]:
     """Return the features, in the order of the file unless named; `notes` gains what is worth saying of them."""
     said = {*request.categorical, *request.features, *request.types}
     excluded = [*request.exclude, *(name for name, type_ in request.types.items() if type_ == "exclude")]
@@ -248,7 +250,7 @@ def _feature_names(request: Request, columns: dict[str, Column], notes: list[str
     return names
 
 
-def _classes(request: Request, columns: dict[str, Column]) -> list[str]:
+def _classes(request: BuildRequest, columns: dict[str, Column]) -> list[str]:
     """Return the classes in ledger order: binary negative, positive; multiclass sorted; regression none."""
     if request.task == "regression":
         if request.scores:
@@ -280,7 +282,7 @@ def _classes(request: Request, columns: dict[str, Column]) -> list[str]:
     return sorted(classes, key=lambda name: name == positive)
 
 
-def _variable(name: str, column: Column, request: Request) -> Variable:
+def _variable(name: str, column: Column, request: BuildRequest) -> Variable:
     if request.types.get(name) == "numeric":
         if not column.numbers:
             raise BuildError(f"--columns: {name}: said to be numeric, but has no number")
@@ -340,7 +342,7 @@ def score_edges(sample: Floats) -> list[float]:
 
 
 def _count(
-    request: Request, profile: Profile, columns: dict[str, Column], passes: Iterable[Any], *, typed: bool
+    request: BuildRequest, profile: Profile, columns: dict[str, Column], passes: Iterable[Any], *, typed: bool
 ) -> list[str]:
     """Go through the table again, count it into a ledger, and take counts and performance from there.
 
@@ -463,7 +465,7 @@ def _measure(profile: Profile, layout: Layout, ledger: Floats) -> None:
     """Take the reference performance from the reference's ledger."""
     if not ledger[layout.labels.start] or profile.prediction is None:
         return
-    sums = Sums(layout, ledger)
+    sums = PerformanceSums(layout, ledger)
     with np.errstate(divide="ignore", invalid="ignore"):
         for name, metric in metrics_of(layout).items():
             value = float(metric(sums).value)
@@ -480,7 +482,7 @@ def _codes(variable: Variable) -> Codes:
     return variable.codes
 
 
-def _score_columns(request: Request, profile: Profile) -> list[str]:
+def _score_columns(request: BuildRequest, profile: Profile) -> list[str]:
     """Return the score columns in ledger order."""
     if profile.task == "binary":
         return list(request.scores.values())

@@ -29,7 +29,7 @@ class ReplayError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReplayRequest:
     """What to replay: logs, where to, the seconds between samples, and by how many seconds a log may be out of order.
 
     `labels` are what a scrape would have added.
@@ -55,7 +55,7 @@ class Summary:
     samples: int
 
 
-def replay(request: Request, settings: Config, profiles: Mapping[str, Profiles | Profile]) -> Summary:
+def replay(request: ReplayRequest, settings: Config, profiles: Mapping[str, Profiles | Profile]) -> Summary:
     """Write the history of the logs as OpenMetrics. Raises ReplayError, having left nothing half written."""
     try:
         with TemporaryDirectory(prefix="replay-", dir=request.output.parent) as directory:
@@ -71,7 +71,7 @@ def replay(request: Request, settings: Config, profiles: Mapping[str, Profiles |
 
 
 async def _sample(
-    request: Request, settings: Config, profiles: Mapping[str, Profiles | Profile], spool: Spool
+    request: ReplayRequest, settings: Config, profiles: Mapping[str, Profiles | Profile], spool: Spool
 ) -> tuple[int, Mapping[Reason, int], int, float, float]:
     """Count and sample. It never awaits: the intake wants an event loop, whose clock then plays no part."""
     models = [Model(model, profiles[model.name], settings.limits) for model in settings.models]

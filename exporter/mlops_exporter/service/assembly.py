@@ -30,8 +30,7 @@ from mlops_exporter.service.registry import mirrors
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.settings.models import ModelSettings
-from mlops_exporter.settings.sources import HttpSource as HttpSettings
-from mlops_exporter.settings.sources import SourceSettings
+from mlops_exporter.settings.sources import HttpSourceSettings, SourceSettings
 from mlops_exporter.sources.base import Source
 from mlops_exporter.sources.kserve import KServe
 from mlops_exporter.sources.pulling import make
@@ -40,7 +39,7 @@ from mlops_exporter.web.app import App, Application
 from mlops_exporter.web.tokens import Tokens
 
 
-class Service(Protocol):
+class ServiceView(Protocol):
     """What of the running exporter an assembly shows."""
 
     @property
@@ -66,7 +65,7 @@ class Service(Protocol):
 class Fixed:
     """What no reload changes. `reload` is what `POST /-/reload` does, None when that is off."""
 
-    service: Service
+    service: ServiceView
     telemetry_path: str
     max_requests: int
     collectors_off: frozenset[str]
@@ -190,7 +189,7 @@ _PROFILES = ("profile", "profiles")
 """Settings that say where profiles lie, which changes nothing as long as the profiles are the same."""
 
 
-def _http_settings(config: Config) -> HttpSettings | None:
+def _http_settings(config: Config) -> HttpSourceSettings | None:
     return next((source.http for source in config.sources if source.http is not None), None)
 
 

@@ -10,7 +10,7 @@ from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.probes import ProbeSettings
 from mlops_exporter.settings.registry import MlflowSettings
-from mlops_exporter.settings.sources import HttpSource, RelativePath, SourceSettings
+from mlops_exporter.settings.sources import HttpSourceSettings, RelativePath, SourceSettings
 
 
 class StateSettings(_Settings):
@@ -38,7 +38,7 @@ class Config(_Settings):
         ),
     ] = None
     sources: Annotated[list[SourceSettings], Field(description="Where events come from.")] = [
-        SourceSettings(name="push", http=HttpSource())
+        SourceSettings(name="push", http=HttpSourceSettings())
     ]
     probes: Annotated[
         list[ProbeSettings],

@@ -73,7 +73,7 @@ class TokenSettings(_Settings):
     ] = None
 
 
-class HttpSource(_Settings):
+class HttpSourceSettings(_Settings):
     """Events posted to /v1/events. With tokens, it takes them from their bearers only."""
 
     tokens: Annotated[
@@ -158,7 +158,7 @@ class SourceSettings(_Settings):
     """One source of events: a name and exactly one kind."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64, description="`source` of its series.")]
-    http: Annotated[HttpSource | None, Field(description="Events posted to `/v1/events`.")] = None
+    http: Annotated[HttpSourceSettings | None, Field(description="Events posted to `/v1/events`.")] = None
     file: Annotated[FileSettings | None, Field(description="NDJSON files.")] = None
     stdin: Annotated[StdinSettings | None, Field(description="NDJSON on standard input.")] = None
     redis: Annotated[RedisSettings | None, Field(description="A Redis stream.")] = None

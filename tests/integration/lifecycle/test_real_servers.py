@@ -20,7 +20,7 @@ from mlops_exporter.lifecycle.mirror import Mirror
 from mlops_exporter.lifecycle.mlflow import Mlflow
 from mlops_exporter.probing.prober import Prober
 from mlops_exporter.profile.profile import Profile, load
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import ProbeSettings
 from mlops_exporter.settings.registry import MlflowSettings
@@ -83,7 +83,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def profile(saved: Path) -> Profile:
     return build(
-        Request(
+        BuildRequest(
             data=saved / "golden.ndjson", task="binary", label="label", scores={"positive": "p"}, positive="1",
             features=("amount", "income", "age"), model_version="7",
         )
@@ -129,10 +129,10 @@ def test_each_fault_is_told_and_a_healthy_model_is_left_alone(
     def changed() -> float | None:
         asyncio.run(subject.probe())
         assert subject.error is None
-        return subject.verdicts[0].changed
+        return subject.results[0].changed
 
     assert [changed() for _ in range(5)] == [0.0] * 5
-    assert subject.verdicts[0].version == ("7" if "kserve_v2" in endpoint else "unknown")
+    assert subject.results[0].version == ("7" if "kserve_v2" in endpoint else "unknown")
     for fault in FAULTS:
         (saved / "fault").write_text(fault)
         assert (changed() or 0.0) > 0.01, fault

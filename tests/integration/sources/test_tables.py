@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlops_exporter.profiling.build import Request, build
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.tables import SqlSettings
 from mlops_exporter.sources.sql import SqlSource
 from mlops_exporter.tables.mapping import Mapping
@@ -148,7 +148,7 @@ def test_an_object_store_gives_profiles_and_events(store: str) -> None:
         put(store, f"runs/day={day}/part.parquet", pa.Table.from_pylist(rows[day * 100 : day * 100 + 100]))
     for place in (f"{store}/runs/", f"{store}/runs/**/*.parquet"):
         profile, _ = build(
-            Request(data=place, task="binary", label="y", scores={"positive": "p"}, exclude=("day", "request"))
+            BuildRequest(data=place, task="binary", label="y", scores={"positive": "p"}, exclude=("day", "request"))
         )
         assert profile.rows == 200
         assert list(profile.features) == ["amount", "country"]
