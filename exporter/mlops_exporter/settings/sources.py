@@ -168,8 +168,15 @@ class SourceSettings(_Settings):
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "SourceSettings":
-        kinds = [kind for kind in SourceSettings.model_fields if kind != "name"]
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"a source has one kind of {', '.join(kinds)}, not {' and '.join(given) or 'none'}")
+        if len(given := self._given()) != 1:
+            kinds = ", ".join(kind for kind in SourceSettings.model_fields if kind != "name")
+            raise ValueError(f"a source has one kind of {kinds}, not {' and '.join(given) or 'none'}")
         return self
+
+    @property
+    def kind(self) -> str:
+        """The key that is given beside the name; a source that pulls is in the module of this name."""
+        return self._given()[0]
+
+    def _given(self) -> list[str]:
+        return [key for key in SourceSettings.model_fields if key != "name" and getattr(self, key) is not None]

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.sources.base import Health, Sink, deliver, finish
 from mlops_exporter.sources.lines import MALFORMED, MAX_LINE_BYTES, ndjson
 
@@ -78,6 +79,12 @@ class Batch(NamedTuple):
 
     body: bytes
     position: bytes
+
+
+def make(settings: SourceSettings, _profiles: object) -> "FileSource":
+    """Return the source of a configuration."""
+    assert settings.file is not None
+    return FileSource(settings.name, str(settings.file.path))
 
 
 class FileSource:

@@ -18,7 +18,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from mlops_exporter.settings.sources import KafkaSettings
+from mlops_exporter.settings.sources import KafkaSettings, SourceSettings
 from mlops_exporter.sources.base import (
     BATCH_EVENTS,
     BATCH_SECONDS,
@@ -45,6 +45,12 @@ _client_log.addFilter(lambda record: not record.getMessage().startswith("FAIL ")
 _REPETITION = re.compile(r" \(after \d+ms in state [^)]*\)$")
 
 Partition = tuple[str, int]
+
+
+def make(settings: SourceSettings, _profiles: object) -> "KafkaSource":
+    """Return the source of a configuration."""
+    assert settings.kafka is not None
+    return KafkaSource(settings.name, settings.kafka)
 
 
 class KafkaSource:

@@ -2,71 +2,24 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from importlib import import_module
 
-from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profile.profiles import Profiles, as_profiles
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.sources import SourceSettings
-from mlops_exporter.settings.tables import SqlSettings, TableSettings
 from mlops_exporter.sources.base import Sink, Source, persist
-from mlops_exporter.sources.file import FileSource
-from mlops_exporter.sources.stdin import StdinSource
-from mlops_exporter.tables.reading import DEFAULT, Reading
-
-if TYPE_CHECKING:
-    from mlops_exporter.tables.mapping import Mapping as Rows
 
 
 def make(settings: SourceSettings, profiles: Mapping[str, Profiles | Profile] | None = None) -> Source | None:
     """Return the source that `settings` describe, None when events are pushed to it.
 
-    `profiles` tell, by model, which features a table may have, and which of them are numbers.
+    `profiles` tell, by model, which features a table may have, and which of them are numbers. Only the module of the
+    source's kind is loaded, since it may need a package that is not there.
     """
-    if settings.file is not None:
-        return FileSource(settings.name, str(settings.file.path))
-    if settings.stdin is not None:
-        return StdinSource(settings.name)
-    if settings.redis is not None:
-        from mlops_exporter.sources.redis import RedisSource
-
-        return RedisSource(settings.name, settings.redis)
-    if settings.kafka is not None:
-        from mlops_exporter.sources.kafka import KafkaSource
-
-        return KafkaSource(settings.name, settings.kafka)
-    if settings.table is not None:
-        from mlops_exporter.sources.table import TableSource
-
-        known = _profiles(settings.table, profiles or {})
-        reading = Reading(tuple(known[0].missing)) if known else DEFAULT
-        return TableSource(settings.name, settings.table, _mapping(settings.table, profiles or {}), reading)
-    if settings.sql is not None:
-        from mlops_exporter.sources.sql import SqlSource
-
-        return SqlSource(settings.name, settings.sql, _mapping(settings.sql, profiles or {}))
-    return None
-
-
-def _profiles(settings: TableSettings | SqlSettings, profiles: Mapping[str, Profiles | Profile]) -> list[Profile]:
-    """Return the profiles of the model whose events the rows are, the newest first."""
-    found = profiles.get(settings.model)
-    return [] if found is None else list(as_profiles(found))
-
-
-def _mapping(settings: TableSettings | SqlSettings, profiles: Mapping[str, Profiles | Profile]) -> "Rows":
-    """Return what rows mean: the features are those of any version."""
-    from mlops_exporter.tables.mapping import Mapping as Rows
-
-    known = _profiles(settings, profiles)
-    names = dict.fromkeys(name for profile in known for name in (*profile.features, *profile.embeddings))
-    numeric = [
-        name
-        for profile in known
-        for name, variable in profile.features.items()
-        if isinstance(variable, NumericVariable)
-    ]
-    return Rows(settings.model, settings.columns, settings.timezone, list(names), numeric)
+    if settings.http is not None:
+        return None
+    source: Source = import_module(f"mlops_exporter.sources.{settings.kind}").make(settings, profiles or {})
+    return source
 
 
 class Pulling:

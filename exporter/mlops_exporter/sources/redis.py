@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from mlops_exporter.settings.sources import RedisSettings
+from mlops_exporter.settings.sources import RedisSettings, SourceSettings
 from mlops_exporter.sources.base import (
     BATCH_EVENTS,
     BATCH_SECONDS,
@@ -39,6 +39,12 @@ _TIMEOUT_SECONDS = 5.0 + BLOCK_SECONDS
 _log = logging.getLogger(__name__)
 
 Entry = tuple[bytes, dict[bytes, bytes] | None]
+
+
+def make(settings: SourceSettings, _profiles: object) -> "RedisSource":
+    """Return the source of a configuration."""
+    assert settings.redis is not None
+    return RedisSource(settings.name, settings.redis)
 
 
 class RedisSource:

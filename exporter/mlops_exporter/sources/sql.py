@@ -18,9 +18,10 @@ import msgspec
 import pyarrow as pa
 import xxhash
 
+from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.settings.tables import SqlSettings
 from mlops_exporter.sources.base import Health, Sink, deliver, finish
-from mlops_exporter.sources.table import BODY_ROWS
+from mlops_exporter.sources.table import BODY_ROWS, ProfilesByModel, mapping_of
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.mapping import Mapping
 
@@ -50,6 +51,12 @@ class Watermark(msgspec.Struct):
 class _Part(NamedTuple):
     body: bytes
     watermark: Watermark
+
+
+def make(settings: SourceSettings, profiles: ProfilesByModel) -> "SqlSource":
+    """Return the source of a configuration."""
+    assert settings.sql is not None
+    return SqlSource(settings.name, settings.sql, mapping_of(settings.sql, profiles))
 
 
 class SqlSource:

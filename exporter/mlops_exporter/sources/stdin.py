@@ -5,6 +5,7 @@ import os
 import select
 import time
 
+from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.sources.base import BATCH_SECONDS, Health, Sink, deliver
 from mlops_exporter.sources.lines import MALFORMED, MAX_LINE_BYTES, ndjson
 
@@ -12,6 +13,11 @@ READ_BYTES = 256 * 1024
 
 _POLL_SECONDS = 0.25
 _PIPE_BYTES = 32 * 1024  # less than a pipe holds: more than this at a time means that the writer is busy
+
+
+def make(settings: SourceSettings, _profiles: object) -> "StdinSource":
+    """Return the source of a configuration."""
+    return StdinSource(settings.name)
 
 
 class StdinSource:

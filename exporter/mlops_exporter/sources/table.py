@@ -8,11 +8,16 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import abc
 from collections.abc import Iterator
 
 import msgspec
 
-from mlops_exporter.settings.tables import TableSettings
+from mlops_exporter.profile.bins import NumericVariable
+from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles, as_profiles
+from mlops_exporter.settings.sources import SourceSettings
+from mlops_exporter.settings.tables import SqlSettings, TableSettings
 from mlops_exporter.sources.base import Health, Sink, deliver, finish
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File, find
@@ -32,6 +37,37 @@ class FileProgress(msgspec.Struct, array_like=True):
     mark: str
     rows: int = 0
     done: bool = False
+
+
+ProfilesByModel = abc.Mapping[str, Profiles | Profile]
+
+
+def make(settings: SourceSettings, profiles: ProfilesByModel) -> "TableSource":
+    """Return the source of a configuration."""
+    table = settings.table
+    assert table is not None
+    known = _profiles(table, profiles)
+    reading = Reading(tuple(known[0].missing)) if known else DEFAULT
+    return TableSource(settings.name, table, mapping_of(table, profiles), reading)
+
+
+def mapping_of(settings: TableSettings | SqlSettings, profiles: ProfilesByModel) -> Mapping:
+    """Return what rows mean: the features are those of any version."""
+    known = _profiles(settings, profiles)
+    names = dict.fromkeys(name for profile in known for name in (*profile.features, *profile.embeddings))
+    numeric = [
+        name
+        for profile in known
+        for name, variable in profile.features.items()
+        if isinstance(variable, NumericVariable)
+    ]
+    return Mapping(settings.model, settings.columns, settings.timezone, list(names), numeric)
+
+
+def _profiles(settings: TableSettings | SqlSettings, profiles: ProfilesByModel) -> list[Profile]:
+    """Return the profiles of the model whose events the rows are, the newest first."""
+    found = profiles.get(settings.model)
+    return [] if found is None else list(as_profiles(found))
 
 
 class TableSource:
