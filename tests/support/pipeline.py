@@ -93,7 +93,8 @@ def service(
         {"name": task, "task": task, "profile": f"{task}.json"} | defaults | settings | (only or {}).get(task, {})
         for task in tasks
     ]
-    config = Config.model_validate({"models": models, "limits": limits or {}})
+    # Nothing samples compute here: no sample is missed for as long as a module's tests take.
+    config = Config.model_validate({"models": models, "limits": limits or {}, "compute": {"interval": "1m"}})
     made = Service(config, {task: profile(task) for task in tasks}, Options())
     made.intake.closed = None  # as it is once the service runs
     return made

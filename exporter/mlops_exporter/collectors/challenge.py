@@ -8,6 +8,7 @@ from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.judging.challenge import compare
 from mlops_exporter.settings.durations import format_duration
 
 _DIFFERENCE = (
@@ -40,7 +41,7 @@ class ChallengeCollector:
         """Return the samples at `now`."""
         for model, challenge, family in self._models:
             windows = [format_duration(length) for length in model.settings.windows]
-            n, difference = challenge.compare(now, model.settings.min_samples.performance)
+            n, difference = compare(challenge, now, model.settings.min_samples.performance)
             yield family(catalogue.CHALLENGER_WINDOW_PAIRS, n, windows)
             for metric, values in zip(_DIFFERENCE, difference, strict=True):
                 yield family(metric, values, windows, challenge.metrics)

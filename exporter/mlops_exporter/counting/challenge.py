@@ -4,7 +4,7 @@ Both predict under the same id. What each made of an event is kept until the oth
 the pair remain.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,13 @@ from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.counting.windows import PANES, Window
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.statistics import comparison
-from mlops_exporter.statistics.intervals import Estimate
 
 _WIDER_BINS = 32
 """Bins of a score where both versions' are counted together, for how the two rank alike."""
 
-_RATE, _MEAN, _ROOT = comparison.rate_difference, comparison.mean_difference, comparison.root_difference
-_CLASSES: dict[str, Callable[[Floats, Floats], Estimate]] = {"accuracy": _RATE}
-_SCORES: dict[str, Callable[[Floats, Floats], Estimate]] = {**_CLASSES, "brier_score": _MEAN, "log_loss": _MEAN}
-_NUMBERS: dict[str, Callable[[Floats, Floats], Estimate]] = {"mae": _MEAN, "rmse": _ROOT}
+_CLASSES = ["accuracy"]
+_SCORES = [*_CLASSES, "brier_score", "log_loss"]
+_NUMBERS = ["mae", "rmse"]
 
 
 class Challenge:
@@ -39,10 +37,10 @@ class Challenge:
         self.champion, self.challenger = champion, challenger
         profile, *_ = profiles
         scored = all(each.has_scores for each in profiles)
-        self._metrics = _NUMBERS if not profile.classes else _SCORES if scored else _CLASSES
-        self._ranking = Ranking(profile.score_edges) if profile.task == "binary" and scored else None
-        self._means = 1 + comparison.CELLS * len(self._metrics)
-        cells = self._means + (self._ranking.cells if self._ranking else 0)
+        self.means = _NUMBERS if not profile.classes else _SCORES if scored else _CLASSES
+        self.ranking = Ranking(profile.score_edges) if profile.task == "binary" and scored else None
+        self._ranks_start = 1 + comparison.CELLS * len(self.means)
+        cells = self._ranks_start + (self.ranking.cells if self.ranking else 0)
         self._windows = [Window(length, cells) for length in windows]
         self._pane_width = min(windows) / PANES
         self._limit = limit
@@ -57,13 +55,13 @@ class Challenge:
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics compared."""
-        return [*self._metrics, *(["roc_auc"] if self._ranking else [])]
+        return [*self.means, *(["roc_auc"] if self.ranking else [])]
 
     def add(self, keys: Keys, sides: Ints, times: Floats, profile: Profile, outputs: Outputs, labels: Floats) -> None:
         """Take labelled predictions of one profile in; `sides` are 0 for the champion's, 1 for the challenger's."""
-        values = _values(profile, outputs, labels)[:, : len(self._metrics)]
-        if self._ranking:
-            values = np.column_stack([values, self._ranking.places(outputs.scores[:, 0], labels)])
+        values = _values(profile, outputs, labels)[:, : len(self.means)]
+        if self.ranking:
+            values = np.column_stack([values, self.ranking.places(outputs.scores[:, 0], labels)])
         usable = ~np.isnan(values).any(axis=1)
         for side in (0, 1):
             mine = np.flatnonzero(usable & (sides == side))
@@ -99,24 +97,17 @@ class Challenge:
         panes = np.floor(times / self._pane_width)
         for pane in np.unique(panes):
             mine = panes == pane
-            compared = len(self._metrics)
+            compared = len(self.means)
             sums = comparison.sums(champion[mine, :compared].T, challenger[mine, :compared].T)
-            ranks = self._ranking.sums(champion[mine, -1], challenger[mine, -1]) if self._ranking else np.empty(0)
+            ranks = self.ranking.sums(champion[mine, -1], challenger[mine, -1]) if self.ranking else np.empty(0)
             for window in self._windows:
                 window.add(np.concatenate([[mine.sum()], sums.ravel(), ranks]), (float(pane) + 0.5) * self._pane_width)
 
-    def compare(self, now: float, min_samples: int) -> tuple[Floats, Estimate]:
-        """Return the number of pairs, (W,), and challenger less champion by metric, (W, metrics)."""
+    def totals(self, now: float) -> tuple[Floats, Floats, Floats]:
+        """Return by window the pairs, (W,), sums of each metric, (W, means, CELLS), and what is ranked, (W, cells)."""
         totals = np.stack([window.total(now) for window in self._windows])
-        n = totals[:, 0]
-        sums = totals[:, 1 : self._means].reshape(len(n), -1, comparison.CELLS)
-        enough = np.where(n >= min_samples, n, np.nan)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = [difference(enough, sums[:, i]) for i, difference in enumerate(self._metrics.values())]
-            if self._ranking:
-                ranks = np.where(np.isnan(enough)[:, np.newaxis], 0.0, totals[:, self._means :])
-                found.append(self._ranking.difference(ranks))
-        return n, Estimate(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
+        n, sums, ranks = totals[:, 0], totals[:, 1 : self._ranks_start], totals[:, self._ranks_start :]
+        return n, sums.reshape(len(n), -1, comparison.CELLS), ranks
 
     def forget_after(self, now: float) -> bool:
         """Empty the panes that a clock which was ahead has made; returns whether there were any."""
@@ -178,12 +169,11 @@ class Ranking:
             dtype=np.float64,
         )
 
-    def difference(self, sums: Floats) -> Estimate:
-        """Return the challenger's area less the champion's from sums, (W, cells)."""
+    def histograms(self, sums: Floats) -> tuple[Floats, Floats, Floats]:
+        """Take sums, (W, cells), apart: each version's, (W, bins, classes), and both together."""
         one, other, both = np.split(sums, [2 * self._bins, 4 * self._bins], axis=-1)
         shape = (len(sums), self._bins, 2)
-        together = both.reshape(len(sums), self._wider, self._wider, 2)
-        return comparison.roc_auc_difference(one.reshape(shape), other.reshape(shape), together)
+        return one.reshape(shape), other.reshape(shape), both.reshape(len(sums), self._wider, self._wider, 2)
 
 
 def _values(profile: Profile, outputs: Outputs, labels: Floats) -> Floats:
