@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
-from mlops_exporter import __version__, logs
+from mlops_exporter import __version__, client, logs
 from mlops_exporter.demo import run as demo
 from mlops_exporter.doctor import findings
 from mlops_exporter.doctor.examination import Subject, examine
@@ -294,6 +294,66 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+REFUSED_STATUS = 3
+"""Exit status of `push` where all was sent, and some rows were refused."""
+
+
+def _push(options: argparse.Namespace) -> int:
+    needs_pyarrow()
+    from mlops_exporter.tables.pushed import Pushed
+
+    reading = Reading(("", *options.missing), options.delimiter, options.decimal, options.encoding)
+    rows = Pushed(options.table, reading)
+    labels = None if options.labels is None else Pushed(options.labels, reading)
+    token = None if options.token_file is None else options.token_file.read_text(encoding="utf-8").strip()
+    done = 0
+    total = rows.rows() if labels is None else None
+    progress = Progress()
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        progress.tell(done, total)
+
+    columns = {
+        **dict(options.column),
+        **{
+            name: getattr(options, name)
+            for name in ("features", "groups", "scores")
+            if getattr(options, name) is not None
+        },
+    }
+    try:
+        monitor = client.Monitor(
+            options.url,
+            model=options.model,
+            version=options.model_version,
+            token=token,
+            ca_file=options.ca_file,
+            cert_file=options.cert_file,
+            key_file=options.key_file,
+            timeout=options.timeout,
+        )
+        receipt = monitor.send_table(
+            rows,
+            labels,
+            columns=columns,
+            run=options.run_name,
+            timezone=options.timezone,
+            untyped=rows.untyped,
+            wait_seconds=options.wait,
+            told=tell,
+        )
+    except ValueError as error:
+        raise TableError(str(error)) from error
+    except client.TableNotSentError as error:
+        print(json.dumps(error.receipt.as_dict()))
+        print(f"mlops-exporter: not all was sent: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(receipt.as_dict()))
+    return REFUSED_STATUS if receipt.refused else 0
+
+
 def _retrain(options: argparse.Namespace) -> int:
     logs.configure(options.log_level, options.log_format)
     config = receiver.read(options.config_file)
@@ -359,6 +419,9 @@ def _parser() -> argparse.ArgumentParser:
     history = commands.add_parser("replay", help="turn past events into the metrics that they would have made")
     _flag(history, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
     _add_replay(history)
+
+    pushing = commands.add_parser("push", help="send the rows of a table to an exporter, wait, and print a receipt")
+    _add_push(pushing)
 
     retraining = commands.add_parser("retrain", help="start retraining when Alertmanager tells enough reasons")
     _flag(retraining, "--config.file", "retrain.yml", "configuration file", type_=Path)
@@ -485,16 +548,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML file with the types of columns, as in `zip: categorical`: numeric, categorical or exclude",
     )
-    parser.add_argument(
-        "--missing",
-        type=_names,
-        default=(),
-        metavar="A,B",
-        help="texts that mean a missing value, here and in events, such as NA; an empty cell always does",
-    )
-    parser.add_argument("--delimiter", type=_character, help="what parts the cells of CSV (default: a comma)")
-    parser.add_argument("--decimal", choices=[".", ","], default=".", help="decimal mark of CSV (default: .)")
-    parser.add_argument("--encoding", default="utf-8", help="encoding of CSV, such as latin-1 (default: utf-8)")
+    _add_reading(parser)
     parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
     parser.add_argument(
         "--importances",
@@ -519,6 +573,19 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_profile_build)
 
 
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--missing",
+        type=_names,
+        default=(),
+        metavar="A,B",
+        help="texts that mean a missing value, here and in events, such as NA; an empty cell always does",
+    )
+    parser.add_argument("--delimiter", type=_character, help="what parts the cells of CSV (default: a comma)")
+    parser.add_argument("--decimal", choices=[".", ","], default=".", help="decimal mark of CSV (default: .)")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of CSV, such as latin-1 (default: utf-8)")
+
+
 def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--events",
@@ -541,6 +608,53 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         help="label of every series, as a scrape would add (default job=mlops-exporter and instance=replay)",
     )
     parser.set_defaults(command=_replay)
+
+
+def _add_push(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--table",
+        nargs="+",
+        required=True,
+        metavar="PLACE",
+        help="files, globs or directories of Parquet, CSV, NDJSON or Arrow; also s3://, gs://, abfs://",
+    )
+    parser.add_argument(
+        "--labels", nargs="+", metavar="PLACE", help="a table of id, label and perhaps ts, sent after it"
+    )
+    parser.add_argument("--model", required=True, help="model whose predictions the rows are")
+    parser.add_argument("--model-version", help="its version, where no column tells it")
+    _flag(parser, "--url", "http://127.0.0.1:10042", "the exporter")
+    parser.add_argument(
+        "--column",
+        type=_column,
+        action="append",
+        default=[],
+        metavar="WHAT=COLUMN",
+        help="column of id, ts, version, prediction, score, label, latency_seconds or error; default: of that name",
+    )
+    parser.add_argument("--features", type=_names, metavar="COLUMNS", help="columns of features (default: all others)")
+    parser.add_argument("--groups", type=_names, metavar="COLUMNS", help="columns of sensitive attributes")
+    parser.add_argument("--scores", type=_class_columns, metavar="CLASS=COLUMN,…", help="column of each class's score")
+    parser.add_argument(
+        "--run", dest="run_name", help="name of the job's run: the same one counts once (default: a digest of the rows)"
+    )
+    parser.add_argument("--timezone", default="UTC", help="of times that name none (default UTC)")
+    parser.add_argument("--wait", type=_span, default=3600.0, help="how long a chunk is tried (default 1h)")
+    parser.add_argument("--timeout", type=_span, default=30.0, help="of one request (default 30s)")
+    _flag(parser, "--token-file", None, "file with a bearer token", type_=Path)
+    parser.add_argument("--ca-file", help="certificates (PEM) that vouch for the exporter")
+    parser.add_argument("--cert-file", help="certificate (PEM) that the exporter wants to see")
+    parser.add_argument("--key-file", help="its key, where that is in a file of its own")
+    _add_reading(parser)
+    parser.set_defaults(command=_push)
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, separator, column = text.partition("=")
+    known = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
+    if not separator or not column or name not in known:
+        raise argparse.ArgumentTypeError(f"{text!r}: write WHAT=COLUMN, WHAT one of {', '.join(known)}")
+    return name, column
 
 
 def _span(text: str) -> float:

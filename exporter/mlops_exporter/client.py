@@ -7,15 +7,19 @@
 Events are gathered and sent by a thread in the background. No call blocks, and none raises for what it is given or for
 what happens to it: an event that cannot be sent is counted in `dropped`, and a member of one that cannot be understood
 in `left_out`. `watch(estimator, monitor)` sends what a model is asked, and `PredictionMiddleware` what a web service
-is. This file needs Python's standard library alone, so it may be copied into a project as it is.
+is. `send_table` is for batch jobs: it waits, and returns what became of every row. This file needs Python's standard
+library alone (`send_table` pyarrow, too), so it may be copied into a project as it is.
 """
 
 from __future__ import annotations  # model servers may be older than the exporter
 
 import atexit
 import base64
+import copy
 import gzip
+import hashlib
 import http.client
+import importlib
 import json
 import logging
 import os
@@ -25,12 +29,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Monitor", "PredictionMiddleware", "watch"]
+__all__ = ["Monitor", "PredictionMiddleware", "Receipt", "TableNotSentError", "watch"]
 
 _PATH = "/v1/events"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between tries, doubling
@@ -39,6 +44,9 @@ _BODY_BYTES = 1024 * 1024
 _WARNING_SECONDS = 60.0
 _DIMENSIONS = 4  # of an array that may hold a single value
 _READ_BYTES = 1024 * 1024  # of a request or response that a middleware reads
+_CHUNK_ROWS = 8192  # of a table, sent at once
+_TOLD_ERRORS = 20  # refused rows that a receipt names
+_LONGEST_REFUSAL = 8 * 1024  # bytes of an answer that tells why a table cannot be sent
 
 _log = logging.getLogger("mlops_exporter.client")
 
@@ -163,6 +171,65 @@ class Monitor:
             self._give_up(1, f"a label cannot be read: {problem!r}")
             return
         self._put(event)
+
+    def send_table(
+        self,
+        table: Any,
+        labels: Any = None,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        version: Any = None,
+        run: str | None = None,
+        timezone: str = "UTC",
+        untyped: bool = False,
+        wait_seconds: float = 3600.0,
+        told: Callable[[int], None] | None = None,
+    ) -> Receipt:
+        """Send the rows of a table as events, wait until the exporter has taken them, and return what became of them.
+
+            receipt = monitor.send_table("scored.parquet", columns={"id": "request_id", "score": "p"})
+
+        `table` is a frame (pandas, Polars), a table or dataset of Arrow, or the path of a file or directory: Parquet,
+        Arrow or CSV. `columns` says which columns are what of an event: `id`, `ts`, `version`, `prediction`, `score`,
+        `scores` ({class: column}), `label`, `latency_seconds`, `error`, `groups` ([column] or {attribute: column}) and
+        `features` (likewise); by default those of that name, and as features all others. `labels` are what became true:
+        one value for each row of a frame or table, or another table with `id`, `label` and perhaps `ts`. `model` and
+        `version` are those of the monitor unless given; `timezone` is that of times which name none. `untyped` says
+        that texts may be numbers, which is known of CSV.
+
+        The rows go in chunks, one after the other, so that memory is bounded by one; when the exporter is full or away
+        it is tried again, for up to `wait_seconds` a chunk. Each chunk has a key of the run and its number: a job that
+        is run again under the same name counts once, wherever it was interrupted. Without a name, `run` is a digest of
+        the content, so that the same rows count once; name it where the same rows are meant to count again.
+
+        `told` hears of each chunk how many rows it had. Raises TableNotSentError, with the receipt so far, and
+        ValueError for a table that cannot be read. Needs pyarrow.
+        """
+        common = {**self._common, **({} if model is None else {"model": model})}
+        if version is not None:
+            common["version"] = _name(version)
+        if "model" not in common:
+            raise ValueError("no model: give Monitor(model=…) or send_table(model=…)")
+        parts = [_Part("", table, columns or {}, common, timezone, untyped)]
+        if labels is not None:
+            if _is_tabular(labels):
+                wanted = {name: (columns or {}).get(name, name) for name in ("id", "label")}
+                times = (columns or {}).get("ts", "ts")
+                parts.append(
+                    _Part("labels ", labels, {**wanted, "ts": times, "features": {}}, common, timezone, untyped)
+                )
+            else:
+                parts[0].add_labels(labels)
+        for part in parts:
+            part.open()
+        if run is None:
+            digest = hashlib.sha256()
+            for part in parts:
+                for _, body in part.bodies(_CHUNK_ROWS):
+                    digest.update(body)
+            run = digest.hexdigest()[:32]
+        return _Sending(self, Receipt(run), wait_seconds, told).send(parts)
 
     def room(self) -> int:
         """Return how many further events could wait now."""
@@ -348,6 +415,13 @@ class Monitor:
                 self._give_up(len(lines), what)
                 return
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _twin(self, content_type: str) -> Monitor:
+        """Return another with connection and headers of its own, for whoever sends and waits."""
+        twin = copy.copy(self)
+        twin._connection = None
+        twin._headers = {**self._headers, "Content-Type": content_type}
+        return twin
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._scheme == "http":
@@ -749,6 +823,310 @@ def _as_usual(request: Any, response: Any) -> dict[str, Any]:
     elif response is not None:
         event["prediction"] = response
     return event
+
+
+@dataclass
+class Receipt:
+    """What became of the rows of a table that was sent as `run`.
+
+    `accepted` rows are counted, `refused` ones by reason, `errors` some of them: (row, reason), rows count from 1.
+    `repeated` rows are among these, but the exporter had them already from a run of the same name; of `changed` ones it
+    had others then, which it keeps. `complete` is False where the rest could not be sent.
+    """
+
+    run: str
+    rows: int = 0
+    accepted: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    repeated: int = 0
+    changed: int = 0
+    chunks: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+    errors: list[tuple[int, str]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can write."""
+        return asdict(self)
+
+
+class TableNotSentError(Exception):
+    """A table could not be sent to its end; the message says why, `receipt` what came of the part before."""
+
+    def __init__(self, message: str, receipt: Receipt) -> None:
+        super().__init__(message)
+        self.receipt = receipt
+
+
+_SINGLE = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
+_NESTED = ("scores", "groups", "features")
+_ARROW = "application/vnd.apache.arrow.stream"
+
+
+def _is_tabular(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) or any(
+        hasattr(value, name) for name in ("to_batches", "columns", "to_arrow")
+    )
+
+
+def _arrow(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError("send_table needs pyarrow: pip install pyarrow") from None
+
+
+class _Part:
+    """Rows to be sent, and what their columns mean."""
+
+    def __init__(
+        self,
+        name: str,
+        table: Any,
+        columns: Mapping[str, Any],
+        common: Mapping[str, str],
+        timezone: str,
+        untyped: bool,
+    ) -> None:
+        self.name = name
+        self._labels_alone = bool(name)
+        if unknown := set(columns) - {*_SINGLE, *_NESTED}:
+            raise ValueError(f"columns: {', '.join(sorted(unknown))}: there are {', '.join((*_SINGLE, *_NESTED))}")
+        self._single = {name: str(columns[name]) for name in _SINGLE if columns.get(name) is not None}
+        self._nested = {name: _pairs(columns[name]) for name in _NESTED if columns.get(name) is not None}
+        self._common = common
+        self._timezone = timezone
+        self._untyped = untyped
+        self._table = table
+        self._labels: Any = None
+
+    def add_labels(self, labels: Any) -> None:
+        """Let each row have its label; raises ValueError where these are not as many."""
+        self._labels = list(labels.tolist() if hasattr(labels, "tolist") else labels)
+
+    def open(self) -> None:
+        """Look at the table; raises ValueError."""
+        pa = _arrow("pyarrow")
+        if isinstance(self._table, (str, os.PathLike)):
+            self._table, untyped = _dataset(os.fspath(self._table))
+            self._untyped = self._untyped or untyped
+        elif hasattr(self._table, "to_arrow"):
+            self._table = self._table.to_arrow()
+        elif not hasattr(self._table, "to_batches"):
+            self._table = pa.Table.from_pandas(self._table, preserve_index=False)
+        if self._labels is not None:
+            rows = getattr(self._table, "num_rows", None)
+            if rows != len(self._labels):
+                raise ValueError(f"{len(self._labels)} labels for {rows} rows: give one for each, or a table with ids")
+            self._single["label"] = "label"
+            self._table = self._table.drop_columns([n for n in self._table.column_names if n == "label"])
+            self._table = self._table.append_column("label", pa.array(self._labels))
+
+    def bodies(self, rows: int) -> Iterator[tuple[int, bytes]]:
+        """Yield so many rows each, and how many, as Arrow streams of events; the same whatever the batches were."""
+        pa = _arrow("pyarrow")
+        waiting: list[Any] = []
+        count = 0
+        for batch in self._batches():
+            start = 0
+            while start < batch.num_rows:
+                piece = batch.slice(start, rows - count)
+                start += piece.num_rows
+                waiting.append(piece)
+                count += piece.num_rows
+                if count == rows:
+                    yield count, self._body(pa.Table.from_batches(waiting))
+                    waiting, count = [], 0
+        if count:
+            yield count, self._body(pa.Table.from_batches(waiting))
+
+    def _batches(self) -> Iterator[Any]:
+        if hasattr(self._table, "scanner"):  # a dataset, which would read far ahead
+            ahead = {"batch_size": _CHUNK_ROWS, "batch_readahead": 2, "fragment_readahead": 1}
+            return iter(self._table.to_batches(**ahead))
+        return iter(self._table.to_batches())
+
+    def halves(self, body: bytes) -> list[tuple[int, bytes]]:
+        """Return a body that is too large as two."""
+        pa = _arrow("pyarrow")
+        with pa.ipc.open_stream(body) as stream:
+            table = stream.read_all()
+        half = table.num_rows // 2
+        parts = [table.slice(0, half), table.slice(half)]
+        return [(part.num_rows, _stream(part)) for part in parts if part.num_rows]
+
+    def _body(self, table: Any) -> bytes:
+        pa = _arrow("pyarrow")
+        found: dict[str, Any] = {}
+        for name in _SINGLE:
+            column = self._single.get(name, name)
+            if column in table.column_names and (name in self._single or not self._labels_alone):
+                found[name] = _plain_column(table.column(column))
+            elif name in self._single and not (self._labels_alone and name == "ts"):
+                raise ValueError(f"no column {column!r} for {name}; there are {', '.join(table.column_names)}")
+        if "ts" in found:
+            found["ts"] = _times(found["ts"], self._timezone)
+        used = {self._single.get(name, name) for name in found}
+        for name in _NESTED:
+            if name in self._nested:
+                if missing := [each for each in self._nested[name].values() if each not in table.column_names]:
+                    raise ValueError(f"no column {missing[0]!r} for {name}; there are {', '.join(table.column_names)}")
+                members = {key: _plain_column(table.column(each)) for key, each in self._nested[name].items()}
+                if members:
+                    found[name] = pa.StructArray.from_arrays(list(members.values()), list(members))
+                used |= set(self._nested[name].values()) if name != "groups" else set()
+        if "features" not in self._nested:
+            others = {name: table.column(name) for name in table.column_names if name not in used}
+            if "features" in others and pa.types.is_struct(others["features"].type):
+                found["features"] = _plain_column(others["features"])
+            elif others:
+                members = {name: _plain_column(column) for name, column in others.items()}
+                found["features"] = pa.StructArray.from_arrays(list(members.values()), list(members))
+        events = pa.table(found)
+        return _stream(events.replace_schema_metadata({**self._common, **({"untyped": "1"} if self._untyped else {})}))
+
+
+def _pairs(names: Any) -> dict[str, str]:
+    """Return columns by what they are called in events."""
+    pairs = names.items() if isinstance(names, Mapping) else ((name, name) for name in names)
+    return {_name(key): str(value) for key, value in pairs}
+
+
+def _stream(table: Any) -> bytes:
+    pa = _arrow("pyarrow")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
+
+
+def _plain_column(column: Any) -> Any:
+    """Return a column as one array of a type that events have."""
+    pa = _arrow("pyarrow")
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64(), safe=False)
+    return column
+
+
+def _times(column: Any, timezone: str) -> Any:
+    """Return times with a zone; numbers, which are Unix seconds, as they are. Raises ValueError."""
+    pa, pc = _arrow("pyarrow"), _arrow("pyarrow.compute")
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us"), pa.float64()):
+            try:
+                column = column.cast(kind)
+                break
+            except pa.ArrowInvalid:
+                continue
+        else:
+            raise ValueError("ts: not all are times, as in 2026-11-01T12:00:00Z or Unix seconds")
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(column.type) and column.type.tz is None:
+        column = pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="earliest")
+    return column
+
+
+def _dataset(path: str) -> tuple[Any, bool]:
+    """Return the table at a path, and whether its cells have no types. Raises ValueError."""
+    pa = _arrow("pyarrow")
+    dataset, csv = _arrow("pyarrow.dataset"), _arrow("pyarrow.csv")
+    kinds = {".parquet": "parquet", ".pq": "parquet", ".arrow": "feather", ".feather": "feather", ".ipc": "feather"}
+    kind = kinds.get("." + path.lower().rpartition(".")[2], "parquet")  # a directory is of Parquet
+    try:
+        if path.lower().endswith((".csv", ".csv.gz")):
+            names = csv.open_csv(path).schema.names
+            options = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True)
+            return dataset.dataset(path, format=dataset.CsvFileFormat(convert_options=options)), True
+        return dataset.dataset(path, format=kind, partitioning="hive"), False
+    except (pa.ArrowException, OSError, TypeError) as problem:
+        raise ValueError(f"{path}: not a readable table: {str(problem).splitlines()[0]}") from problem
+
+
+class _Sending:
+    """Sends bodies one after the other until each is taken, and keeps the receipt."""
+
+    def __init__(
+        self, monitor: Monitor, receipt: Receipt, wait_seconds: float, told: Callable[[int], None] | None
+    ) -> None:
+        self._monitor = monitor._twin(_ARROW)
+        self._receipt = receipt
+        self._wait_seconds = wait_seconds
+        self._told = told
+        self._begin = time.monotonic()
+
+    def send(self, parts: Iterable[_Part]) -> Receipt:
+        """Send everything. Raises TableNotSentError."""
+        try:
+            for part in parts:
+                for number, (rows, body) in enumerate(part.bodies(_CHUNK_ROWS)):
+                    self._send(part, f"{part.name}{number}", rows, body)
+                    if self._told is not None:
+                        self._told(rows)
+        finally:
+            self._receipt.seconds = time.monotonic() - self._begin
+            self._monitor._disconnect()
+        self._receipt.complete = True
+        return self._receipt
+
+    def _send(self, part: _Part, chunk: str, rows: int, body: bytes) -> None:
+        headers = {**self._monitor._headers, "Idempotency-Key": f"{self._receipt.run}/{chunk}"}
+        pause, deadline = _FIRST_PAUSE, time.monotonic() + self._wait_seconds
+        while True:
+            after = None
+            try:
+                status, after, answer = self._monitor._post(body, headers)
+            except (OSError, http.client.HTTPException) as problem:
+                self._monitor._disconnect()
+                status, what = 0, repr(problem)
+            else:
+                if status in (200, 202, 400, 403) and self._note(rows, answer):
+                    return
+                if status == 413 and rows > 1:
+                    for number, (fewer, half) in enumerate(part.halves(body)):
+                        self._send(part, f"{chunk}.{number}", fewer, half)
+                    return
+                what = f"answer {status}: {answer[:_LONGEST_REFUSAL].decode(errors='replace').strip()}"
+                if 400 <= status < 500 and status not in (408, 429):
+                    raise TableNotSentError(what, self._receipt)
+            jittered = pause * random.uniform(0.5, 1.0)  # nosec B311: so that not all clients come back at once
+            seconds = jittered if after is None else after
+            if time.monotonic() + seconds > deadline:
+                raise TableNotSentError(f"tried for {self._wait_seconds:g} s: {what}", self._receipt)
+            time.sleep(seconds)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _note(self, rows: int, answer: bytes) -> bool:
+        """Add an answer to the receipt; False when it is none of the exporter."""
+        try:
+            value = json.loads(answer)
+            accepted, repeated = int(value["accepted"]), value.get("repeated")
+            refused = {str(reason): int(count) for reason, count in value.get("refused", {}).items()}
+            errors = [(int(each["line"]), str(each["reason"])) for each in value["errors"]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        receipt = self._receipt
+        for reason, count in refused.items():
+            receipt.refused[reason] = receipt.refused.get(reason, 0) + count
+        receipt.errors += [
+            (receipt.rows + line, reason) for line, reason in errors[: _TOLD_ERRORS - len(receipt.errors)]
+        ]
+        receipt.rows += rows
+        receipt.accepted += accepted
+        receipt.chunks += 1
+        if repeated:
+            receipt.repeated += rows
+            receipt.changed += rows if repeated == "changed" else 0
+        return True
 
 
 _monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()

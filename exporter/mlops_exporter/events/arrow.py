@@ -3,7 +3,8 @@
 Columns are named like the members of the event: `model`, `version`, `id`, `ts`, `prediction`, `score` (binary) or the
 struct `scores` (multiclass), `label`, `latency_seconds`, `error`; groups are the members of the struct `groups`, or
 columns like `groups.sex`; features are the members of the struct `features`, or the columns of any other name. `model`
-and `version` may instead be metadata of the schema, for all rows.
+and `version` may instead be metadata of the schema, for all rows. With the metadata `untyped`, texts may be numbers, as
+they are in CSV.
 """
 
 import struct
@@ -125,7 +126,7 @@ def _take(
             if not rows.all():
                 chosen = pa.array(rows)
                 ours = {name: column.filter(chosen) for name, column in columns.items()}
-            _Rows(schema, ours, lines[rows], constants.get(b"version"), now).take(taken)
+            _Rows(schema, ours, lines[rows], constants, now).take(taken)
     for name, parts in taken.parts.items():
         for part in parts:
             decoded.add(name, part)
@@ -156,12 +157,18 @@ class _Rows:
     """Rows of one model. `faults` collects what is wrong with which rows; the first fault of a row is its reason."""
 
     def __init__(
-        self, schema: Schema, columns: Mapping[str, Any], lines: NDArray[np.int_], version: str | None, now: float
+        self,
+        schema: Schema,
+        columns: Mapping[str, Any],
+        lines: NDArray[np.int_],
+        constants: Mapping[bytes, str],
+        now: float,
     ) -> None:
         self._schema = schema
         self._columns = columns
         self._lines = lines
-        self._version = version
+        self._version = constants.get(b"version")
+        self._untyped = b"untyped" in constants
         self._now = now
         self._faults: list[tuple[Reason, Flags]] = []
 
@@ -257,7 +264,7 @@ class _Rows:
                 if column is None:
                     row[:] = np.nan
                 else:
-                    row[:] = arrays.numbers(column, self._schema.profile.missing)
+                    row[:] = arrays.numbers(column, self._schema.profile.missing, untyped=self._untyped)
         vectors = [
             _vectors(columns.get(name), n, embedding.dimensions)
             for name, embedding in self._schema.profile.embeddings.items()
@@ -280,7 +287,8 @@ class _Rows:
             if column is None:
                 codes.append(np.full(len(self._lines), attribute.unknown))
             elif attribute.edges:
-                codes.append(numeric_groups(arrays.numbers(column, self._schema.profile.missing), attribute))
+                numbers = arrays.numbers(column, self._schema.profile.missing, untyped=self._untyped)
+                codes.append(numeric_groups(numbers, attribute))
             else:
                 table = self._schema.group_table(attribute)
                 codes.append(np.minimum(arrays.codes(column, table), attribute.unknown))
@@ -352,14 +360,13 @@ class _Rows:
             scores = np.full((n, 1), np.nan)
         elif pa.types.is_struct(column.type):
             members = _members(column)
-            if not all(is_number(member.type) for member in members.values()):
-                raise _WrongTypeError
+            numbers = {name: self._as_numbers(member) for name, member in members.items()}
             given = valid(column)
             scores = np.zeros((n, len(profile.classes)))
-            named = {name if name in profile.classes else canonical(name): member for name, member in members.items()}
+            named = {name if name in profile.classes else canonical(name): each for name, each in numbers.items()}
             for index, name in enumerate(profile.classes):
                 if name in named:
-                    scores[:, index] = np.nan_to_num(floats(named[name]), nan=0.0)
+                    scores[:, index] = np.nan_to_num(named[name], nan=0.0)
             scores[~given] = np.nan
             if not named.keys() <= set(profile.classes):
                 self._refuse("bad_score", given)
@@ -383,6 +390,11 @@ class _Rows:
         column = self._columns.get(name)
         if column is None or pa.types.is_null(column.type):
             return np.full(len(self._lines), np.nan)
+        return self._as_numbers(column)
+
+    def _as_numbers(self, column: Any) -> Floats:
+        if self._untyped and is_text(column.type):
+            return arrays.numbers(column, self._schema.profile.missing, untyped=True)
         if not is_number(column.type):
             raise _WrongTypeError
         return floats(column)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 class Body(NamedTuple):
     """What a source delivered, which arrived at `arrived` (Unix seconds).
 
-    `position` tells the source where to go on after it. `models` are those that its sender may write, None means all.
+    `position` tells the source where to go on after it, or holds the key of what was pushed. `models` are those that
+    its sender may write, None means all.
     `format` names the translator that makes events of the data, None where it holds events.
     """
 

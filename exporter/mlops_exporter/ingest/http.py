@@ -8,6 +8,7 @@ import msgspec
 from mlops_exporter.events.decoder import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
+from mlops_exporter.ingest.deliveries import position_of
 from mlops_exporter.ingest.intake import Intake, let_others_run
 from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
 from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
@@ -47,7 +48,8 @@ class HttpSource:
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")])
-        return await self._intake.take(Body(self.name, body, arrived, models=models), self._limit)
+        position = position_of(self.name, models, content.key, body) if content.key else None
+        return await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
 
     def refuse(self, reason: Reason) -> None:
         """Account for a body that was refused unread, as one event."""

@@ -22,9 +22,10 @@ from mlops_exporter.events.columns import NAMED_REFUSALS, Columns, Decoded, by_s
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.ingest.body import Body
+from mlops_exporter.ingest.deliveries import Deliveries, is_key
 from mlops_exporter.ingest.journal import Journal
 from mlops_exporter.settings.models import Limits
-from mlops_exporter.sources.base import IntakeResult, QueueFullError, Translated, UnavailableError
+from mlops_exporter.sources.base import IntakeResult, QueueFullError, Repeated, Translated, UnavailableError
 
 BATCH_EVENTS = 2048
 BATCH_SECONDS = 0.1
@@ -111,6 +112,7 @@ class Intake:
         self._changes = 0
         self._frozen = False
         self._positions: dict[str, bytes] = {}
+        self._deliveries = Deliveries()
         self._seed = secrets.randbits(63) if seed is None else seed
         for model in self.models.values():
             model.seed = self._seed
@@ -133,6 +135,7 @@ class Intake:
         Positions are kept of sources that it lacks, too: one that comes back goes on where it was.
         """
         following.sources = {name: self.sources.get(name, counts) for name, counts in following.sources.items()}
+        following._deliveries = self._deliveries
         following._positions = {name: at for name, at in self._positions.items() if name not in renamed}
 
     def become(self, following: "Intake") -> None:
@@ -191,10 +194,25 @@ class Intake:
         return await self.take(Body(source, body, arrived, position, models))
 
     async def take(self, body: Body, limit: int | None = None) -> IntakeResult:
-        """Take the events of a body that holds events, as `submit` does.
+        """Take the events of a body that holds events, as `submit` does; one whose key is known, not again.
 
         Raises TooManyEventsError for more than `limit` of them.
         """
+        if body.position is None or not is_key(body.position):
+            return await self._take_new(body, limit)
+        known = await self._deliveries.begin(body.position)
+        if known is not None:
+            outcome, same = known
+            repeated: Repeated = "same" if same else "changed"
+            return IntakeResult(
+                outcome.accepted, sum(outcome.refused.values()), refused=outcome.refused, repeated=repeated
+            )
+        try:
+            return await self._take_new(body, limit)
+        finally:
+            self._deliveries.end(body.position)
+
+    async def _take_new(self, body: Body, limit: int | None) -> IntakeResult:
         events = self._reserve(body)
         try:
             decoder, decoded = self._decoder, Decoded()
@@ -202,7 +220,8 @@ class Intake:
             if decoder is not self._decoder:
                 decoder, decoded = self._decoder, self._decoder.decode(body.data, body.arrived)
             self._admit(decoded, body)
-            result = IntakeResult(decoded.accepted, decoded.refused.total, sorted(decoded.refused))
+            refusals = decoded.refused
+            result = IntakeResult(decoded.accepted, refusals.total, sorted(refusals), dict(refusals.counts))
             if self._journal is None:
                 self._take(decoded, body)
             elif decoded.accepted:
@@ -316,7 +335,12 @@ class Intake:
             name: {"accepted": c.accepted, "late": c.late, "rejected": c.rejected, "last_event": c.last_event}
             for name, c in self.sources.items()
         }
-        intake = {"sources": sources, "positions": self._positions, "seed": self._seed}
+        intake = {
+            "sources": sources,
+            "positions": self._positions,
+            "seed": self._seed,
+            "deliveries": self._deliveries.state(),
+        }
         return {
             INTAKE_STATE: intake,
             **{model.state_name: model.state() for model in self.models.values()},
@@ -329,6 +353,8 @@ class Intake:
         if intake is not None:
             self._seed = intake["seed"]
             self._positions = intake["positions"]
+            if "deliveries" in intake:
+                self._deliveries.restore(intake["deliveries"])
             for name, stored in intake["sources"].items():
                 counts = self._counts_of(name)
                 counts.accepted, counts.late, counts.last_event = (
@@ -383,7 +409,9 @@ class Intake:
         if accepted:
             counts.accepted += accepted
             counts.last_event = body.arrived
-        if body.position is not None:
+        if body.position is not None and is_key(body.position):
+            self._deliveries.note(body.position, accepted, dict(decoded.refused.counts))
+        elif body.position is not None:
             self._positions[body.source] = body.position
         self._changes += 1
         if self._gathered_events >= BATCH_EVENTS:

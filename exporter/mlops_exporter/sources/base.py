@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from mlops_exporter.events.reasons import Reason
 
@@ -48,12 +48,21 @@ class UnavailableError(QueueFullError):
         self.retry_after = retry_after
 
 
+Repeated = Literal["same", "changed"]
+
+
 class IntakeResult(NamedTuple):
-    """What became of a body. `errors` describes refused events as (line, reason)."""
+    """What became of a body. `errors` describes refused events as (line, reason), `refused` counts them by reason.
+
+    `repeated` tells that a body with this key had been taken before, with the same bytes or others; nothing was counted
+    now, and the numbers are what became of it then.
+    """
 
     accepted: int
     rejected: int = 0
     errors: Sequence[tuple[int, str]] = ()
+    refused: Mapping[Reason, int] = MappingProxyType({})
+    repeated: Repeated | None = None
 
 
 @dataclass(slots=True)
@@ -73,10 +82,14 @@ ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
 
 class Content(NamedTuple):
-    """What a request says of its body: media type (lower case) and attributes of a CloudEvent (its `ce-…` headers)."""
+    """What a request says of its body: media type (lower case) and attributes of a CloudEvent (its `ce-…` headers).
+
+    By its `key` a body that is sent again is known; it is empty where there is none.
+    """
 
     type: str = "application/x-ndjson"
     attributes: Mapping[str, str] = MappingProxyType({})
+    key: str = ""
 
 
 class Sink(Protocol):

@@ -38,7 +38,7 @@ class Mapping:
         if columns.scores:
             found["scores"] = _struct({name: _number(self._of(batch, c)) for name, c in columns.scores.items()})
         if columns.groups:
-            found["groups"] = _struct({name: _plain(self._of(batch, c)) for name, c in columns.groups.items()})
+            found["groups"] = _struct({name: plain(self._of(batch, c)) for name, c in columns.groups.items()})
         wanted = columns.features
         if wanted is None:
             wanted = {name: name for name in self._features if name in batch.schema.names}
@@ -58,7 +58,7 @@ class Mapping:
         return batch.column(name)
 
     def _feature(self, name: str, column: Any) -> Any:
-        return _number(column) if name in self._numeric else _plain(column)
+        return _number(column) if name in self._numeric else plain(column)
 
 
 def _struct(members: dict[str, Any]) -> Any:
@@ -75,7 +75,7 @@ def _number(column: Any) -> Any:
     return pa.array(values, pa.float64(), mask=np.isnan(values))
 
 
-def _plain(column: Any) -> Any:
+def plain(column: Any) -> Any:
     """Return a column in a type that events have: numbers that were several types or decimals as such."""
     if cells.is_several(column.type):
         return pc.coalesce(column.field(1), _name(column.field(0)))
@@ -88,7 +88,7 @@ def _plain(column: Any) -> Any:
 
 def _name(column: Any) -> Any:
     """Return ids, versions and outcomes; whole numbers stay whole."""
-    column = _plain(column)
+    column = plain(column)
     if pa.types.is_floating(column.type):
         whole = pc.all(pc.equal(column, pc.floor(column)).fill_null(True)).as_py()
         return column.cast(pa.int64()) if whole else column

@@ -29,6 +29,9 @@ from mlops_exporter.web.tokens import Tokens, UnauthorizedError
 MAX_ERRORS = 100
 """Refused events that one answer of `POST /v1/events` describes; `rejected` counts them all."""
 
+MAX_KEY = 256
+"""Characters of an Idempotency-Key."""
+
 Send = Callable[[Message], Awaitable[None]]
 Scope = Mapping[str, Any]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -276,7 +279,9 @@ class App:
         errors = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
         unreadable = result.rejected > 0 and result.accepted == 0
         answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
-        forbidden = unreadable and all(reason == "forbidden_model" for _, reason in result.errors)
+        if content.key:
+            answer |= {"refused": result.refused, "repeated": result.repeated}
+        forbidden = unreadable and {*result.refused, *(reason for _, reason in result.errors)} == {"forbidden_model"}
         return _json(403 if forbidden else 400 if unreadable else 202, answer)
 
     def _check_headers(self, scope: Scope) -> tuple[bool, Content]:
@@ -300,7 +305,10 @@ class App:
         length = header(scope, b"content-length")
         if length.isdecimal():
             self._bodies.check_length(int(length))
-        return coding in ("gzip", "x-gzip"), Content(type_, attributes)
+        key = header(scope, b"idempotency-key").strip()
+        if len(key) > MAX_KEY:
+            raise BodyRefusedError(431, f"Idempotency-Key of {len(key)} characters: send {MAX_KEY} at most")
+        return coding in ("gzip", "x-gzip"), Content(type_, attributes, key)
 
 
 def header(scope: Scope, name: bytes) -> str:
