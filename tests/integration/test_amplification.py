@@ -53,6 +53,16 @@ def _cloud_event(data: str) -> bytes:
     return f'[{event[:-1]}, "data": {data}}}]'.encode()
 
 
+def _tensor(values: int) -> str:
+    data = "[" + ",".join(["[1]"] * values) + "]"
+    return f'{{"inputs": [{{"name": "a", "shape": [1, {values}, 1], "datatype": "FP32", "data": {data}}}]}}'
+
+
+def _many_rows() -> bytes:
+    event = json.loads(_cloud_event(_rows(b'{"area":1}', 11_000)))[0]  # of a thousand rows
+    return json.dumps([event | {"id": str(number)} for number in range(99)]).encode()
+
+
 CORPUS: dict[str, tuple[str, Callable[[], bytes], set[int]]] = {
     "array of empty objects": (JSON, lambda: _fill(b"{}"), {413}),
     "array of numbers": (JSON, lambda: _fill(b"1"), {413}),
@@ -70,6 +80,10 @@ CORPUS: dict[str, tuple[str, Callable[[], bytes], set[int]]] = {
     "batch of empty objects": (BATCH, lambda: _fill(b"{}"), {413}),
     "batch of one with many rows": (BATCH, lambda: _cloud_event(_rows(b"[1]", 4_000_000)), {400, 413}),
     "batch of one with a large row": (BATCH, lambda: _cloud_event(_rows(b"{}", 12_000_000)), {400}),
+    "batch of one with NaN": (BATCH, lambda: _cloud_event(_rows(b"[NaN]", 4_000_000)), {400}),
+    "batch of one in a text": (BATCH, lambda: _cloud_event(json.dumps(_rows(b"[1]", 3_900_000))), {400}),
+    "batch of one with a long tensor": (BATCH, lambda: _cloud_event(_tensor(1_000_000)), {400}),
+    "batch of as many rows as may be": (BATCH, _many_rows, {202}),
     "Arrow, rows without bytes": (ARROW, _arrow, {400, 413}),
 }  # fmt: skip
 

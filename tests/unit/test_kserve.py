@@ -1,15 +1,17 @@
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
+from mlops_exporter.events.arrays import STEP_BYTES, parse_steps
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.reasons import Refused
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.sources.base import Content, Translated
-from mlops_exporter.sources.kserve import Kind, KServe
+from mlops_exporter.sources.kserve import PART_ROWS, Half, Kind, KServe, Reading
 from tests.models import NOW, profiles
 from tests.support.kserve import STRUCTURED, TIME, cloud_event, events, kserve, take, translate
 
@@ -348,4 +350,46 @@ def test_deep_nesting_is_refused_or_passed_on() -> None:
     for depth in (10, 900, 2000, 100_000):
         data = b'{"instances":[{"amount":' + b"[" * depth + b"]" * depth + b"}]}"
         taken = translate(kserve(), Content("application/json", cloud_event("request", None) | {"data": ""}), data)
-        assert taken.refused in ([], [(1, "malformed_json")])
+        assert taken.refused in ([], [(1, "malformed_json")], [(1, "event_too_large")])
+
+
+LONG = [
+    {"instances": [{"amount": n, "note": 'a "]" \\ ' * 9} for n in range(4000)]},
+    {"inputs": [{"name": "amount", "shape": [40_000, 1], "datatype": "FP32", "data": [[n] for n in range(40_000)]}]},
+    {"a": {"b": {"c": list(range(60_000))}}, "x" * 200_000: 1, "c": "y" * 200_000, "d": [["z" * 150_000, 2]] * 2},
+]
+
+
+def _kept(steps: Generator[None, None, Any], found: list[Any]) -> Iterator[None]:
+    found.append((yield from steps))
+
+
+@pytest.mark.parametrize("place", range(len(LONG)))
+def test_long_json_is_read_in_steps_as_at_once(place: int) -> None:
+    for text in (json.dumps(LONG[place]), json.dumps(LONG[place], indent=1) + "\n"):
+        found: list[Any] = []
+        taken = len(list(_kept(parse_steps(text.encode(), json.loads), found)))
+        assert found == [LONG[place]]
+        assert taken > len(text) // STEP_BYTES
+
+
+def test_long_json_that_is_none_is_refused() -> None:
+    long = json.dumps(LONG[0])
+    for text in (long[:-1], long[:-1] + "]", long + "}", long.replace(",", ",,", 1), "[" * 400_000, long + "[1]"):
+        with pytest.raises((Refused, ValueError, RecursionError)):
+            list(parse_steps(text.encode(), json.loads))
+
+
+def test_an_event_of_too_many_rows_or_lists_is_refused() -> None:
+    for rows in (10_001, 1_000_000):
+        payload = {"instances": [[1]] * rows}
+        content, data = Content("application/json", cloud_event("request", None) | {"data": ""}), json.dumps(payload)
+        assert translate(kserve(), content, data.encode()).refused == [(1, "event_too_large")]
+
+
+def test_a_body_of_many_rows_is_taken_in_parts() -> None:
+    halves = [Half(("m", "1", str(n)), "request", None, n, [b"{}"] * 50) for n in range(1, 101)]
+    parts = list(Reading(halves, [(101, "bad_payload")], 1).parts())
+    assert [half for part in parts for half in part.halves] == halves
+    assert max(sum(len(half.rows) for half in part.halves) for part in parts) <= PART_ROWS
+    assert [(len(part.refused), part.ignored) for part in parts] == [(1, 1)] + [(0, 0)] * (len(parts) - 1)

@@ -10,6 +10,12 @@ MAX_ID_LENGTH = 256
 MAX_EVENT_BYTES = 1024 * 1024
 """Longest event: as Python objects, what is between its braces may take thirty times as much."""
 
+MAX_CLOUD_EVENT_BYTES = 4 * MAX_EVENT_BYTES
+"""Longest CloudEvent, all of its rows."""
+
+MAX_CLOUD_EVENT_ROWS = 10_000
+"""Most rows of a CloudEvent: they are joined and counted at one time."""
+
 # Beyond these a number says nothing, and would take the digits of every later one from the sums it enters.
 LONGEST_LATENCY = 1e6
 """Seconds."""
@@ -91,7 +97,8 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_arrow": "the body is not an Arrow IPC stream, or a column is not of the type that its name calls for",
     "arrow_not_installed": "the body is an Arrow IPC stream, and the exporter lacks pyarrow: pip install "
     "'mlops-exporter[arrow]'",
-    "event_too_large": f"the event is over {MAX_EVENT_BYTES} bytes, or the CloudEvent over four times as many",
+    "event_too_large": f"the event is over {MAX_EVENT_BYTES} bytes, or the CloudEvent over four times as many or over "
+    f"{MAX_CLOUD_EVENT_ROWS} rows",
     "unauthorized": "the request lacks a valid token (one for each body, as of here)",
     "unsupported_type": "the body is of a type or coding that is not taken",
     "body_too_large": "the body is over `limits.body_bytes`, before or after decompression",

@@ -1,16 +1,18 @@
 """The source behind `POST /v1/events`: tells formats apart and hands every one to the intake as events."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
+from mlops_exporter.events.columns import NAMED_REFUSALS
 from mlops_exporter.events.decoder import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.deliveries import position_of
 from mlops_exporter.ingest.intake import Intake, let_others_run
-from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError
+from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
 from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
 
 KSERVE = "kserve"
@@ -43,13 +45,29 @@ class HttpSource:
         if is_cloud_event(content):
             reading = Reading()
             await let_others_run(self.kserve.read_steps(content, body, reading, models, self._limit))
-            data = msgspec.msgpack.encode(reading)
-            return await self._intake.translate(Body(self.name, data, arrived, format=KSERVE))
+            return await self._take_parts(reading, arrived)
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")])
         position = position_of(self.name, models, content.key, body) if content.key else None
         return await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
+
+    async def _take_parts(self, reading: Reading, arrived: float) -> IntakeResult:
+        """Take what was read, in parts, so that others have their turn. Once one is taken, the others wait for room."""
+        taken, refused, errors = 0, 0, list[tuple[int, str]]()
+        for number, part in enumerate(reading.parts()):
+            body = Body(self.name, msgspec.msgpack.encode(part), arrived, format=KSERVE)
+            while True:
+                try:
+                    result = await self._intake.translate(body)
+                    break
+                except QueueFullError as full:
+                    if not number or isinstance(full, UnavailableError):
+                        raise
+                    await asyncio.sleep(full.retry_after / 10)
+            taken, refused = taken + result.accepted, refused + result.rejected
+            errors += result.errors
+        return IntakeResult(taken, refused, sorted(errors)[:NAMED_REFUSALS])
 
     def refuse(self, reason: Reason) -> None:
         """Account for a body that was refused unread, as one event."""

@@ -9,15 +9,23 @@ follow the JSON). An event's id is that of the V2 payload, which the caller know
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from mlops_exporter.events.arrays import Elements
-from mlops_exporter.events.reasons import Reason, Refused, TooManyEventsError
+from mlops_exporter.events.arrays import STEP_BYTES, Elements, parse_steps
+from mlops_exporter.events.reasons import (
+    MAX_CLOUD_EVENT_BYTES,
+    MAX_CLOUD_EVENT_ROWS,
+    MAX_EVENT_BYTES,
+    Reason,
+    Refused,
+    TooManyEventsError,
+)
 from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles
@@ -43,8 +51,17 @@ _KINDS: Final[dict[str, Kind]] = {
     "io.seldon.serving.inference.request": "request",
     "io.seldon.serving.inference.response": "response",
 }
-MAX_CLOUD_EVENT_BYTES = 4 * 1024 * 1024
-"""Longest CloudEvent, all of its rows: as Python objects it takes up to thirty times as much."""
+_MAX_MEMBERS = MAX_EVENT_BYTES // len('"a":1,')
+"""Members of a row; with more of them, the event of it is too large."""
+
+_STEP_ROWS = 64
+"""Rows that are made between two pauses."""
+
+_STEP_VALUES = 16 * 1024
+"""Values of a tensor that are looked at between two pauses."""
+
+PART_ROWS = 2048
+"""Rows of a body that are joined and counted at a time."""
 
 _STRUCTURED = "application/cloudevents+json"
 _BATCHED = "application/cloudevents-batch+json"
@@ -58,6 +75,8 @@ _DTYPES: Final = {
 
 _Key = tuple[str, str, str]
 _Row = dict[str, Any]
+_Rows = Generator[None, None, Iterator[_Row]]
+_Read = Generator[None, None, "_CloudEvent"]
 
 
 class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -92,6 +111,18 @@ class Reading(msgspec.Struct, array_like=True):
     refused: list[tuple[int, Reason]] = []
     ignored: int = 0
     expired: float = -math.inf
+
+    def parts(self) -> Iterator["Reading"]:
+        """Yield it in parts of a moment's work: of PART_ROWS rows, or of one half that has more."""
+        part = Reading(refused=self.refused, ignored=self.ignored, expired=self.expired)
+        rows = 0
+        for half in self.halves:
+            if rows and rows + len(half.rows) > PART_ROWS:
+                yield part
+                part, rows = Reading(), 0
+            part.halves.append(half)
+            rows += len(half.rows)
+        yield part
 
 
 class _Waiting(NamedTuple):
@@ -169,11 +200,15 @@ class KServe:
 
         Raises TooManyEventsError for more than `limit` CloudEvents, or rows in all of them.
         """
-        rows = 0
+        rows, number = 0, 0
         try:
-            for number, event in enumerate(_cloud_events(content, body, limit), 1):
+            for event in _cloud_events(content, body, limit):
+                if event is None:
+                    yield
+                    continue
+                number += 1
                 try:
-                    half = self._read_one(event, number, models)
+                    half = yield from self._read_one(event, number, models)
                 except Refused as refused:
                     reading.refused.append((number, refused.reason))
                 else:
@@ -228,7 +263,9 @@ class KServe:
         self._remembered = dict.fromkeys(stored.remembered)
         self.counts.update(stored.counts)
 
-    def _read_one(self, event: "_CloudEvent | Reason", number: int, models: frozenset[str] | None) -> Half | None:
+    def _read_one(
+        self, event: "_CloudEvent | Reason", number: int, models: frozenset[str] | None
+    ) -> Generator[None, None, Half | None]:
         """Return a half, None for a component that does not matter; raises Refused."""
         if isinstance(event, str):
             raise Refused(event)
@@ -245,17 +282,23 @@ class KServe:
             return None
         key = (model, event.attributes.get(mapping.version) or DEFAULT_VERSION, event.attributes["id"])
         if kind == "request":
-            rows: list[_Row] = [{"features": features} for features in _request(event.data, mapping)]
+            made = yield from _request(event.data, mapping)
         else:
             profiles = as_profiles(self._profiles[model])
-            rows = _response(event.data, mapping, profiles.of(key[1]) or profiles.newest)
+            made = yield from _response(event.data, mapping, profiles.of(key[1]) or profiles.newest)
+        rows: list[bytes] = []
+        while some := [_encode(row) for row in islice(made, _STEP_ROWS)]:
+            rows += some
+            if len(rows) > MAX_CLOUD_EVENT_ROWS:
+                raise Refused("event_too_large")
+            yield
         members = event.data if isinstance(event.data, dict) else {}
         return Half(
             key,
             kind,
             event.attributes.get("time"),
             number,
-            [_encode(row) for row in rows],
+            rows,
             _name_in(members, "id"),
             _name_in(members, "model_version"),
         )
@@ -347,26 +390,28 @@ class _CloudEvent(NamedTuple):
     data: Any
 
 
-def _cloud_events(content: Content, body: bytes, limit: int | None) -> Iterator[_CloudEvent | Reason]:
-    """Yield the CloudEvents of a body, or why one is none. Raises Refused when the body as a whole cannot be read."""
+def _cloud_events(content: Content, body: bytes, limit: int | None) -> Iterator["_CloudEvent | Reason | None"]:
+    """Yield the CloudEvents of a body, or why one is none, and None for a pause.
+
+    Raises Refused when the body as a whole cannot be read.
+    """
     if content.type == _BATCHED:
         yield from _batch(body.strip(), limit)
         return
-    value = _parse(body)
+    value = yield from _parse_steps(body)
     if content.type == _STRUCTURED:
-        yield _structured(value)
+        yield (yield from _structured(value))
     else:
         yield _checked(content.attributes, value)
 
 
-def _batch(body: bytes, limit: int | None) -> Iterator[_CloudEvent | Reason]:
+def _batch(body: bytes, limit: int | None) -> Iterator["_CloudEvent | Reason | None"]:
     """Yield the CloudEvents of a batch. Each is read alone: all of them as Python objects would take too much."""
     if not body.startswith(b"["):
-        _parse(body)
+        yield from _parse_steps(body)
         raise Refused("not_an_object")
     elements = Elements(body, limit)
-    for _ in elements.find():
-        pass
+    yield from elements.find()
     if limit is not None and elements.count > limit:
         raise TooManyEventsError(limit)
     if not elements.whole:
@@ -374,12 +419,13 @@ def _batch(body: bytes, limit: int | None) -> Iterator[_CloudEvent | Reason]:
     for _, places in elements.chunks(MAX_CLOUD_EVENT_BYTES):
         for place in places:
             try:
-                yield _structured(_parse(body[place]))
+                value = yield from _parse_steps(body[place])
+                yield (yield from _structured(value))
             except Refused as refused:
                 yield refused.reason
 
 
-def _structured(event: Any) -> _CloudEvent:
+def _structured(event: Any) -> _Read:
     if not isinstance(event, dict):
         raise Refused("not_an_object")
     data = event.get("data")
@@ -389,7 +435,11 @@ def _structured(event: Any) -> _CloudEvent:
         except (TypeError, ValueError):
             raise Refused("bad_cloud_event") from None
     if isinstance(data, bytes | str):  # a string, too, is what some brokers make of JSON
-        data = _parse(data)
+        try:
+            data = data.encode() if isinstance(data, str) else data
+        except UnicodeEncodeError:  # JSON may escape half a surrogate pair
+            raise Refused("malformed_json") from None
+        data = yield from _parse_steps(data)
     return _checked({name: value for name, value in event.items() if isinstance(value, str)}, data)
 
 
@@ -405,24 +455,27 @@ def _checked(attributes: Mapping[str, str], data: Any) -> _CloudEvent:
     return _CloudEvent(attributes, data)
 
 
-def _request(payload: Any, mapping: KServeModel) -> list[_Row]:
+def _request(payload: Any, mapping: KServeModel) -> _Rows:
     """Return the features of each row of a request."""
     payload = _members(payload)
     if isinstance(instances := payload.get("instances"), list):
-        return [_named(instance, mapping.features) for instance in instances]
-    columns: dict[str, list[Any]] = {}
-    for name, width, values in _tensors(payload.get("inputs")):
+        _hold(len(instances))
+        return ({"features": _named(instance, mapping.features)} for instance in instances)
+    columns: dict[str, Sequence[Any]] = {}
+    for name, width, values in (yield from _tensors(payload.get("inputs"))):
         if width == 1:
             columns[name] = values
         elif width == len(mapping.features):
             columns.update((feature, values[column::width]) for column, feature in enumerate(mapping.features))
         else:
             raise Refused("unnamed_columns")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return ({"features": dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True))
 
 
 def _named(instance: Any, names: Sequence[str]) -> _Row:
     if isinstance(instance, dict):
+        if len(instance) > _MAX_MEMBERS:
+            raise Refused("event_too_large")
         return {name: _single(value) for name, value in instance.items()}
     values = instance if isinstance(instance, list) else [instance]
     if len(values) != len(names):
@@ -430,18 +483,25 @@ def _named(instance: Any, names: Sequence[str]) -> _Row:
     return dict(zip(names, values, strict=True))
 
 
-def _response(payload: Any, mapping: KServeModel, profile: Profile) -> list[_Row]:
+def _response(payload: Any, mapping: KServeModel, profile: Profile) -> _Rows:
     """Return what the model said of each row, as members of an event."""
     payload = _members(payload)
+    rows: Iterator[_Row]
     if isinstance(predictions := payload.get("predictions"), list):
-        rows = [row if isinstance(row, dict) else {"predictions": row} for row in predictions]
+        _hold(len(predictions))
+        rows = (row if isinstance(row, dict) else {"predictions": row} for row in predictions)
     else:
         outputs = {
             name: values if width == 1 else [values[start : start + width] for start in range(0, len(values), width)]
-            for name, width, values in _tensors(payload.get("outputs"))
+            for name, width, values in (yield from _tensors(payload.get("outputs")))
         }
-        rows = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
-    return [_said(row, mapping, profile) for row in rows]
+        rows = (dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True))
+    return (_said(row, mapping, profile) for row in rows)
+
+
+def _hold(rows: int) -> None:
+    if rows > MAX_CLOUD_EVENT_ROWS:
+        raise Refused("event_too_large")
 
 
 def _said(outputs: Mapping[str, Any], mapping: KServeModel, profile: Profile) -> _Row:
@@ -467,7 +527,7 @@ def _said(outputs: Mapping[str, Any], mapping: KServeModel, profile: Profile) ->
     return members
 
 
-def _tensors(tensors: Any) -> list[tuple[str, int, list[Any]]]:
+def _tensors(tensors: Any) -> Generator[None, None, list[tuple[str, int, list[Any]]]]:
     """Return name, width (values per row) and row-major values of the tensors of one V2 payload."""
     if not isinstance(tensors, list) or not tensors:
         raise Refused("bad_payload")
@@ -478,7 +538,8 @@ def _tensors(tensors: Any) -> list[tuple[str, int, list[Any]]]:
         shape, data = tensor.get("shape"), tensor.get("data")
         if not isinstance(shape, list) or not shape or not all(type(size) is int and size >= 0 for size in shape):
             raise Refused("bad_payload")
-        values = _flat(data, len(shape)) if isinstance(data, list) else []
+        _hold(min(shape[0], len(data) if isinstance(data, list) else 0))
+        values = (yield from _flat(data, len(shape))) if isinstance(data, list) else []
         width = math.prod(shape[1:])
         if not width or len(values) != shape[0] * width:
             raise Refused("bad_payload")
@@ -488,12 +549,17 @@ def _tensors(tensors: Any) -> list[tuple[str, int, list[Any]]]:
     return read
 
 
-def _flat(data: list[Any], dimensions: int) -> list[Any]:
+def _flat(data: list[Any], dimensions: int) -> Generator[None, None, list[Any]]:
     """Return the values of a tensor whose data may be nested as its shape is, or flat already."""
     for _ in range(dimensions - 1):
-        if not all(isinstance(row, list) for row in data):
-            break
-        data = list(chain.from_iterable(data))
+        values: list[Any] = []
+        for start in range(0, len(data), _STEP_VALUES):
+            for row in data[start : start + _STEP_VALUES]:
+                if not isinstance(row, list):
+                    return data
+                values += row
+            yield
+        data = values
     return data
 
 
@@ -508,31 +574,43 @@ def _members(payload: Any) -> dict[str, Any]:
     return payload
 
 
-def _parse(data: bytes | str) -> Any:
-    """Return a JSON value; with NaN and infinities, which JSON lacks and Python servers send. Raises Refused."""
+def _parse_steps(data: bytes) -> Generator[None, None, Any]:
+    """Return a JSON value, pausing while it is read; also a V2 payload whose tensors follow its JSON. Raises Refused.
+
+    Python servers send NaN and infinities, which JSON lacks.
+    """
     if len(data) > MAX_CLOUD_EVENT_BYTES:
         raise Refused("event_too_large")
+    if len(data) <= STEP_BYTES:
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            return msgspec.json.decode(data)
+    text = data.lstrip()
+    if not text.startswith(b"{"):
+        return (yield from parse_steps(data, _parse))
+    elements = Elements(text)
+    yield from elements.find()
+    if elements.end < 0 or elements.whole:
+        return (yield from parse_steps(data, _parse))
+    payload = yield from parse_steps(text[: elements.end + 1], _parse)
+    _put_tensors(payload, text[elements.end + 1 :])
+    return payload
+
+
+def _parse(text: bytes) -> Any:
     try:
-        return msgspec.json.decode(data)
+        return msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         try:
-            return json.loads(data)
+            return json.loads(text)
         except (ValueError, RecursionError):
-            if isinstance(data, bytes) and (payload := _with_binary_tensors(data)) is not None:
-                return payload
             raise Refused("malformed_json") from None
 
 
-def _with_binary_tensors(data: bytes) -> dict[str, Any] | None:
-    """Return a V2 payload whose tensors follow its JSON (the protocol's binary data extension), None of anything else.
+def _put_tensors(payload: Any, data: bytes) -> None:
+    """Put binary tensors, which followed a V2 payload (the protocol's binary data extension), where they belong.
 
-    Raises Refused where the tensors do not fit what the JSON says of them.
+    Raises Refused where there are none, or they do not fit what the JSON says of them.
     """
-    try:
-        _, end = json.JSONDecoder().raw_decode(data.decode("latin-1"))  # of one character a byte
-        payload = json.loads(data[:end])
-    except (ValueError, RecursionError):
-        return None
     tensors = [
         tensor
         for member in ("inputs", "outputs")
@@ -541,7 +619,8 @@ def _with_binary_tensors(data: bytes) -> dict[str, Any] | None:
     ]
     sized = [tensor for tensor in tensors if type(tensor["parameters"].get("binary_data_size")) is int]
     if not sized:
-        return None
+        raise Refused("malformed_json")
+    end = 0
     for tensor in sized:
         size = tensor["parameters"]["binary_data_size"]
         if not 0 <= size <= len(data) - end:
@@ -550,7 +629,6 @@ def _with_binary_tensors(data: bytes) -> dict[str, Any] | None:
         end += size
     if end != len(data):
         raise Refused("bad_payload")
-    return payload  # type: ignore[no-any-return]
 
 
 def _list_in(payload: Any, member: str) -> list[Any]:
