@@ -3,8 +3,10 @@
 import asyncio
 import json
 import math
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -74,16 +76,23 @@ def endpoint() -> Iterator[Endpoint]:
         yield running
 
 
-def prober(table: Path, profile: Profile, endpoint: dict[str, Any], **settings: Any) -> Prober:
+def prober(rows: object, profile: Profile, endpoint: dict[str, Any], **settings: Any) -> Prober:
     defaults: dict[str, Any] = {"outputs": {"": "score", "predict": "score"}, "requests_per_second": 1000}
     probe = ProbeSettings.model_validate(
-        {"name": "golden", "model": "credit", "rows": str(table), "endpoint": endpoint, **defaults, **settings}
+        {
+            "name": "golden",
+            "model": "credit",
+            "rows": str(rows) if isinstance(rows, Path) else rows,
+            "endpoint": endpoint,
+            **defaults,
+            **settings,
+        }
     )
     benchmarks = {"roc_auc": {"max_drop": 0.03}, "accuracy": {"min": 0.6}}
     model = ModelSettings.model_validate(
         {"name": "credit", "task": "binary", "profile": "credit.json", "benchmarks": benchmarks}
     )
-    return Prober(probe, model, profile, lambda path: lists(str(path)), random=Random(5))
+    return Prober(probe, model, profile, lists, random=Random(5))
 
 
 def protocol(kind: str, url: str) -> dict[str, Any]:
@@ -284,6 +293,40 @@ def test_a_golden_set_is_read_again_when_it_changes(
     path.write_text("\n".join(lines[:60]))
     asyncio.run(probe.probe())
     assert probe.results[0].rows == 60
+
+
+def test_rows_may_be_many_files_or_those_of_a_database(
+    table: Path, tmp_path: Path, profile: Profile, endpoint: Endpoint
+) -> None:
+    lines = table.read_text().splitlines()
+    (tmp_path / "golden").mkdir()
+    for number in range(5):
+        (tmp_path / "golden" / f"{number}.ndjson").write_text("\n".join(lines[number::5]))
+    with closing(sqlite3.connect(tmp_path / "warehouse.db")) as database:
+        database.execute("CREATE TABLE golden (amount REAL, age INTEGER, country TEXT, p REAL, label INTEGER)")
+        rows = [tuple(json.loads(line)[name] for name in (*FEATURES, "p", "label")) for line in lines]
+        database.executemany("INSERT INTO golden VALUES (?, ?, ?, ?, ?)", rows)
+        database.commit()
+        query = {"url": f"sqlite:///{tmp_path}/warehouse.db", "query": "SELECT * FROM golden"}
+        for place in (f"{tmp_path}/golden", f"{tmp_path}/golden/*.ndjson", query):
+            probe = prober(place, profile, protocol("mlflow", endpoint.url), pinned={"score": "p"})
+            asyncio.run(probe.probe())
+            assert probe.error is None
+            assert (probe.results[0].rows, probe.results[0].changed) == (ROWS, 0.0)
+
+        probe = prober(query, profile, protocol("mlflow", endpoint.url))
+        asyncio.run(probe.probe())
+        endpoint.predict = lambda rows: [1 - score for score in scores_of(rows)]
+        asyncio.run(probe.probe())
+        assert probe.results[0].changed == 1.0, "the same rows again: what was said at first still holds"
+        database.execute("DELETE FROM golden WHERE age < 40")
+        database.commit()
+        asyncio.run(probe.probe())
+        assert probe.results[0].rows < ROWS
+        assert probe.results[0].changed is None, "other rows: what is said of them now is the first"
+        database.execute("DROP TABLE golden")
+        asyncio.run(probe.probe())
+        assert "no such table" in (probe.error or "")
 
 
 def test_a_sample_is_drawn_anew_and_evenly(table: Path, profile: Profile, endpoint: Endpoint) -> None:

@@ -21,6 +21,7 @@ from mlops_exporter.probing.verdict import Performance, changed, performance, sa
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import ProbeSettings
+from mlops_exporter.settings.tables import QuerySettings
 
 FAILURES = ("connection", "timeout", "http_status", "answer", "credentials", "rows")
 Failure = Literal["connection", "timeout", "http_status", "answer", "credentials", "rows"]
@@ -34,8 +35,8 @@ LONGEST_START_SECONDS = 30.0
 JITTER = 0.1
 _REMEMBERED_VERSIONS = 16
 
-Read = Callable[[Path], tuple[Iterable[Block], bool]]
-"""Reads a table: its blocks, and whether its cells have types."""
+Read = Callable[[str | QuerySettings], tuple[Iterable[Block], bool]]
+"""Reads the rows: their blocks, and whether cells have types."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Prober:
         self._read = read
         self._now = now
         self._random = random or Random()  # nosec B311: chooses rows and pauses
-        self._rows: tuple[tuple[float, int], Rows] | None = None
+        self._rows: tuple[Stamp | None, Rows] | None = None
         self._first: dict[str, tuple[Rows, Outputs]] = {}
         """What each version said when it was first asked, of which rows."""
 
@@ -139,19 +140,22 @@ class Prober:
 
     def _load(self) -> Rows:
         """Return the rows; a golden set is read again when its file changes, a sample each time."""
-        path = self.settings.rows
+        place = self.settings.place
         try:
-            status = path.stat()
-            stamp = status.st_mtime, status.st_size
-            if self._rows is not None and self._rows[0] == stamp and self.settings.sample is None:
-                return self._rows[1]
-            blocks, typed = self._read(path)
+            stamp = _stamp(self.settings.rows)
+            known = self._rows if self.settings.sample is None else None
+            if known is not None and stamp is not None and known[0] == stamp:
+                return known[1]
+            blocks, typed = self._read(self.settings.rows)
             rows = gather(blocks, typed, self.settings, self.profile, self._random)
         except Exception as error:  # whatever is wrong with a table
             self.failures["rows"] += 1
-            raise _FailedError("rows", f"{error}" if isinstance(error, RowsError) else f"{path}: {error}") from error
+            raise _FailedError("rows", f"{error}" if isinstance(error, RowsError) else f"{place}: {error}") from error
+        if known is not None and rows.same_as(known[1]):
+            rows = known[1]
+        else:
+            self._first.clear()
         self._rows = stamp, rows
-        self._first.clear()
         return rows
 
     async def _pass(self, rows: Rows) -> list[tuple[str, slice, Outputs]]:
@@ -231,3 +235,15 @@ class Prober:
         if self._is_pinned(version):
             return "rows"
         return "first_answer" if version in self._first else "none"
+
+
+Stamp = tuple[float, int]
+
+
+def _stamp(rows: str | QuerySettings) -> Stamp | None:
+    """Return what changes when a local file does; None where only reading tells."""
+    path = Path(rows) if isinstance(rows, str) else None
+    if path is None or not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_mtime, status.st_size

@@ -39,6 +39,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def same_as(self, other: "Rows") -> bool:
+        """Tell whether all values are those of `other`."""
+        return (
+            self.features == other.features
+            and np.array_equal(self.labels, other.labels, equal_nan=True)
+            and _all_same(self.pinned, other.pinned)
+        )
+
     def batches(self, size: int) -> Iterator[slice]:
         """Yield where each batch of at most `size` rows lies."""
         for start in range(0, len(self), size):
@@ -58,11 +66,11 @@ def gather(blocks: Iterable[Block], typed: bool, settings: ProbeSettings, profil
     columns = list(dict.fromkeys([*profile.features, settings.label, *(_pinned_columns(pinned) if pinned else ())]))
     cells = _cells(blocks, columns, settings, random)
     if not cells[settings.label]:
-        raise RowsError(f"{settings.rows}: no rows")
+        raise RowsError(f"{settings.place}: no rows")
     features = {name: _feature(cells[name], typed, profile, name) for name in profile.features}
     labels = outcomes(_read(cells[settings.label], profile), profile, settings.label)
     if np.isnan(labels).all():
-        raise RowsError(f"{settings.rows}: column {settings.label} has no label")
+        raise RowsError(f"{settings.place}: column {settings.label} has no label")
     return Rows(features, labels, _pinned(cells, typed, pinned, profile) if pinned else None)
 
 
@@ -75,7 +83,7 @@ def _cells(
     for block in blocks:
         if missing := [name for name in columns if name not in block]:
             raise RowsError(
-                f"{settings.rows}: no column {', '.join(missing)}; there are {', '.join(block)}; a probe needs the "
+                f"{settings.place}: no column {', '.join(missing)}; there are {', '.join(block)}; a probe needs the "
                 "features of the profile, the label and the pinned outputs"
             )
         for row in range(len(block[settings.label])):
@@ -91,8 +99,14 @@ def _cells(
             for name, cells in kept.items():
                 cells.append(block[name][row])
         if settings.sample is None and seen > LARGEST_SET:
-            raise RowsError(f"{settings.rows}: more than {LARGEST_SET} rows; take a `sample`, or pin fewer")
+            raise RowsError(f"{settings.place}: more than {LARGEST_SET} rows; take a `sample`, or pin fewer")
     return kept
+
+
+def _all_same(one: Outputs | None, other: Outputs | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
 
 
 def _pinned_columns(pinned: PinnedSettings) -> list[str]:

@@ -31,6 +31,7 @@ from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.sources import HttpSourceSettings, SourceSettings
+from mlops_exporter.settings.tables import QuerySettings
 from mlops_exporter.sources.base import Source
 from mlops_exporter.sources.kserve import KServe
 from mlops_exporter.sources.pulling import make
@@ -242,7 +243,7 @@ def _probers(config: Config, profiles: Mapping[str, Profiles | Profile], former:
     models = {model.name: model for model in config.models}
     probers: dict[str, Prober] = {}
     for settings in config.probes:
-        prober = Prober(settings, models[settings.model], as_profiles(profiles[settings.model]).newest, _table)
+        prober = Prober(settings, models[settings.model], as_profiles(profiles[settings.model]).newest, _labelled_rows)
         known = None if former is None else former.probers.get(settings.name)
         same = known is not None and (known.settings, known.model, known.profile) == (
             prober.settings,
@@ -253,8 +254,8 @@ def _probers(config: Config, profiles: Mapping[str, Profiles | Profile], former:
     return probers
 
 
-def _table(path: Path) -> tuple[Iterable[Block], bool]:
+def _labelled_rows(rows: str | QuerySettings) -> tuple[Iterable[Block], bool]:
     needs_pyarrow()
     from mlops_exporter.tables.lists import lists  # which needs it, and is slow to load
 
-    return lists(str(path))
+    return lists(rows)

@@ -8,7 +8,7 @@ from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.access import AccessSettings, Url
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
-from mlops_exporter.settings.sources import RelativePath
+from mlops_exporter.settings.tables import QuerySettings, TablePath
 
 Role = Literal["prediction", "score", "scores"]
 KINDS = ("kserve_v2", "kserve_v1", "mlflow", "azureml", "http")
@@ -127,7 +127,11 @@ class ProbeSettings(_Settings):
         Field(description="Version behind the endpoint, where its answers do not tell."),
     ] = None
     rows: Annotated[
-        RelativePath, Field(description="Labelled rows: a CSV, NDJSON or Parquet file; read again when it changes.")
+        TablePath | QuerySettings,
+        Field(
+            description="Labelled rows: file, glob or directory of CSV, NDJSON, Parquet or Arrow, also s3://, gs://, "
+            "abfs://; or `url` (`url_file`) and `query` of a database. Read again when they change."
+        ),
     ]
     sample: Annotated[
         Annotated[int, Field(ge=1, le=100_000)] | None,
@@ -159,6 +163,11 @@ class ProbeSettings(_Settings):
     @classmethod
     def _is_a_version(cls, value: object) -> object:
         return canonical(value) if isinstance(value, str | int | float) else value
+
+    @property
+    def place(self) -> str:
+        """What stands for the rows in a message."""
+        return self.rows if isinstance(self.rows, str) else "the query"
 
     @model_validator(mode="after")
     def _pins_what_is_repeated(self) -> "ProbeSettings":

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
@@ -53,12 +53,20 @@ class _Rows(_Settings):
         return name
 
 
+def _beside(path: str, info: ValidationInfo) -> str:
+    return path if "://" in path else str(Path((info.context or {}).get("directory", "")) / path)
+
+
+TablePath = Annotated[str, Field(min_length=1), AfterValidator(_beside)]
+"""A file, a glob, a directory or an object store's url; a relative path is beside the configuration."""
+
+
 class TableSettings(_Rows):
     """Files of rows, each read once: a batch job's output, or its labels. A file is whole when it is there."""
 
     path: Annotated[
-        str,
-        Field(min_length=1, description="File, glob or directory: Parquet, CSV, NDJSON, Arrow; s3://, gs://, abfs://."),
+        TablePath,
+        Field(description="File, glob or directory: Parquet, CSV, NDJSON, Arrow; s3://, gs://, abfs://."),
     ]
     settle: Annotated[Duration, Field(ge=0, description="How long a local file must have been left alone.")] = 10.0
     rewritten: Annotated[
@@ -69,24 +77,12 @@ class TableSettings(_Rows):
         ),
     ] = "tell"
 
-    @field_validator("path")
-    @classmethod
-    def _path_is_relative(cls, path: str, info: ValidationInfo) -> str:
-        return path if "://" in path else str(Path((info.context or {}).get("directory", "")) / path)
 
-
-class SqlSettings(_Rows):
-    """Rows of a query beyond a watermark of its column `cursor`; read-only."""
+class DatabaseSettings(_Settings):
+    """A database that is only read."""
 
     url: Annotated[str | None, Field(description="`postgresql://…` or `sqlite:///PATH`.")] = None
     url_file: Annotated[Path | None, Field(description="File with the url, where it holds a password.")] = None
-    query: Annotated[str, Field(min_length=1, description="A SELECT without ORDER BY.")]
-    cursor: Annotated[
-        str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Column that only grows: a time or a number.")
-    ]
-    overlap: Annotated[
-        Duration, Field(description="How far behind the watermark is read again, for rows committed late.")
-    ] = 300.0
     timeout: Annotated[Duration, Field(ge=1, description="Time that a query may take.")] = 60.0
 
     @field_validator("url_file")
@@ -95,9 +91,27 @@ class SqlSettings(_Rows):
         return None if path is None else Path((info.context or {}).get("directory", "")) / path
 
     @model_validator(mode="after")
-    def _has_one_url(self) -> "SqlSettings":
+    def _has_one_url(self) -> "DatabaseSettings":
         if (self.url is None) == (self.url_file is None):
             raise ValueError("give url or url_file, one of the two")
         if self.url is not None and not self.url.startswith(("postgresql://", "sqlite:///")):
             raise ValueError("url: write postgresql://HOST/DATABASE or sqlite:///PATH")
         return self
+
+
+class QuerySettings(DatabaseSettings):
+    """The rows of a query, all of them."""
+
+    query: Annotated[str, Field(min_length=1, description="A SELECT.")]
+
+
+class SqlSettings(_Rows, DatabaseSettings):
+    """Rows of a query beyond a watermark of its column `cursor`; read-only."""
+
+    query: Annotated[str, Field(min_length=1, description="A SELECT without ORDER BY.")]
+    cursor: Annotated[
+        str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Column that only grows: a time or a number.")
+    ]
+    overlap: Annotated[
+        Duration, Field(description="How far behind the watermark is read again, for rows committed late.")
+    ] = 300.0

@@ -1,18 +1,11 @@
-"""Rows of a database as a source: those beyond a watermark, with an overlap for rows that were committed late.
-
-Through ADBC, whose drivers give Arrow batches. The session reads only, and both connecting and asking have a time-out.
-No message repeats the url, which may hold a password.
-"""
+"""Rows of a database as a source: those beyond a watermark, with an overlap for rows that were committed late."""
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
@@ -22,13 +15,12 @@ from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.settings.tables import SqlSettings
 from mlops_exporter.sources.base import Health, Sink, deliver, finish
 from mlops_exporter.sources.table import BODY_ROWS, ProfilesByModel, mapping_of
+from mlops_exporter.tables.database import Database
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.mapping import Mapping
 
 OVERLAP_ROWS = 100_000
 """Rows of the overlap that are remembered, so that they are not taken again."""
-
-_CONNECT_SECONDS = 10
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +59,7 @@ class SqlSource:
         self.health = Health(False, None, "not started")
         self._settings = settings
         self._mapping = mapping
+        self._database = Database(settings)
 
     async def run(self, sink: Sink) -> None:
         """Deliver until cancelled."""
@@ -89,26 +82,16 @@ class SqlSource:
             await asyncio.sleep(self._settings.interval)
 
     def _parts(self, watermark: Watermark) -> Iterator[_Part]:
-        try:
-            yield from self._new_rows(watermark)
-        except (TableError, GeneratorExit):
-            raise
-        except Exception as error:
-            raise TableError(self._without_secret(str(error) or type(error).__name__)) from None
-
-    def _new_rows(self, watermark: Watermark) -> Iterator[_Part]:
         settings = self._settings
-        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
-            condition = ""
-            parameters: list[Any] = []
-            if watermark.value is not None:
-                mark = "$1" if self._is_postgresql else "?"
-                condition = f" WHERE rows.{settings.cursor} >= {mark}"
-                parameters = [_before(watermark.value, settings.overlap)]
-            # nosec B608 - the query is the configuration's, and values go as parameters
-            query = f"SELECT * FROM ({settings.query}) AS rows{condition} ORDER BY rows.{settings.cursor}"  # nosec B608
-            cursor.execute(query, parameters or None)
-            for batch in cursor.fetch_record_batch():
+        condition = ""
+        parameters: list[Any] = []
+        if watermark.value is not None:
+            condition = f" WHERE rows.{settings.cursor} >= {self._database.mark}"
+            parameters = [_before(watermark.value, settings.overlap)]
+        # nosec B608 - the query is the configuration's, and values go as parameters
+        query = f"SELECT * FROM ({settings.query}) AS rows{condition} ORDER BY rows.{settings.cursor}"  # nosec B608
+        with self._database.batches(query, parameters) as batches:
+            for batch in batches:
                 for start in range(0, batch.num_rows, BODY_ROWS):
                     rows = batch.slice(start, BODY_ROWS)
                     part = self._part(rows, watermark)
@@ -134,42 +117,6 @@ class SqlSource:
         new = [(key, _order(mark)) for key, mark, is_new in zip(keys, marks, fresh, strict=True) if is_new]
         seen = [(key, order) for key, order in [*watermark.seen, *new] if order >= oldest][-OVERLAP_ROWS:]
         return _Part(self._mapping.events(rows.filter(pa.array(fresh))), Watermark(_written(latest), seen))
-
-    @property
-    def _is_postgresql(self) -> bool:
-        return self._url().startswith("postgresql://")
-
-    def _url(self) -> str:
-        if self._settings.url is not None:
-            return self._settings.url
-        assert self._settings.url_file is not None
-        try:
-            return self._settings.url_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise TableError(f"{self._settings.url_file}: {error.strerror or error}") from None
-
-    def _connect(self) -> Any:
-        url = self._url()
-        if url.startswith("postgresql://"):
-            import adbc_driver_postgresql.dbapi as postgresql
-
-            milliseconds = round(1000 * self._settings.timeout)
-            options = f"-c default_transaction_read_only=on -c statement_timeout={milliseconds}"
-            mark = "&" if "?" in url else "?"
-            return postgresql.connect(f"{url}{mark}connect_timeout={_CONNECT_SECONDS}&options={quote(options)}")
-        if url.startswith("sqlite:///"):
-            import adbc_driver_sqlite.dbapi as sqlite
-
-            return sqlite.connect(f"file:{quote(url.removeprefix('sqlite:///'))}?mode=ro")
-        raise TableError("url: write postgresql://HOST/DATABASE or sqlite:///PATH")
-
-    def _without_secret(self, message: str) -> str:
-        """Return the first line of a database's message, without what may be a password."""
-        line = message.strip().splitlines()[0]
-        password = re.search(r"//[^/@]*:([^@]*)@", self._url())
-        if password is not None and password[1]:
-            line = line.replace(password[1], "***")
-        return line.replace(self._url(), "the database")
 
 
 def _before(cursor: Cursor, seconds: float) -> Any:

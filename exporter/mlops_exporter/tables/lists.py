@@ -5,14 +5,30 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_exporter.settings.tables import QuerySettings
 from mlops_exporter.tables.cells import is_several
+from mlops_exporter.tables.database import Database
 from mlops_exporter.tables.table import Table
 
 
-def lists(place: str) -> tuple[Iterator[dict[str, list[Any]]], bool]:
-    """Return columns, batch by batch, and whether cells have types; without, all are texts, and "" is missing."""
-    table = Table.at([place])
+def lists(rows: str | QuerySettings) -> tuple[Iterator[dict[str, list[Any]]], bool]:
+    """Return columns, batch by batch, and whether cells have types; without, all are texts, and "" is missing.
+
+    `rows` are those of files at a place, or of a query. Raises TableError.
+    """
+    if isinstance(rows, QuerySettings):
+        return _asked(rows), True
+    table = Table.at([rows])
     return _batches(table), table.typed
+
+
+def _asked(settings: QuerySettings) -> Iterator[dict[str, list[Any]]]:
+    with Database(settings).batches(settings.query) as batches:
+        for batch in batches:
+            yield {
+                name: _values(column, typed=True)
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            }
 
 
 def _batches(table: Table) -> Iterator[dict[str, list[Any]]]:
