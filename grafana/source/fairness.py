@@ -187,7 +187,7 @@ def _groups() -> list[p.Panel]:
                 p.Column("C", "Favourable", unit="percentunit", decimals=1, width=105),
                 p.Column("D", "Low", unit="percentunit", decimals=1, width=85),
                 p.Column("E", "High", unit="percentunit", decimals=1, width=85),
-                p.Column("F", "$group_metric", unit="none", decimals=3, width=140),
+                p.Column("F", "Performance", unit="none", decimals=3, width=110),
                 p.Column("G", "Low ", unit="none", decimals=3, width=85),
                 p.Column("H", "High ", unit="none", decimals=3, width=85),
             ],
@@ -217,7 +217,7 @@ def _groups() -> list[p.Panel]:
             "none",
             {
                 "Low (95 %)": _one_replica(c.GROUP_PERFORMANCE_LOWER, _METRIC),
-                "$group_metric": _one_replica(c.GROUP_PERFORMANCE, _METRIC),
+                "Performance": _one_replica(c.GROUP_PERFORMANCE, _METRIC),
                 "High (95 %)": _one_replica(c.GROUP_PERFORMANCE_UPPER, _METRIC),
             },
             by="group",
@@ -266,12 +266,12 @@ def _over_replicas() -> list[p.Panel]:
             "What was each group's outcome?",
             "Labelled predictions over the time range, of all replicas together, by group, predicted and actual class, "
             "and their share of the group's.",
-            [confusion, f"{confusion} / on (group) group_left () ({classified} > 0)"],
+            [f"{confusion} > 0", f"({confusion} > 0) / on (group) group_left () ({classified} > 0)"],
             [
                 p.Column("group", "Group", least=120),
                 p.Column("predicted", "Predicted", width=110),
                 p.Column("actual", "Actual", width=110),
-                p.Column("A", "Labels", unit="short", decimals=0, width=90),
+                p.Column("A", "Labels", unit="none", decimals=0, width=90),
                 p.Column("B", "Share", unit="percentunit", decimals=1, width=90),
             ],
             empty=_NOT_SET_UP + " A regression has no classes.",
@@ -290,7 +290,7 @@ def _over_replicas() -> list[p.Panel]:
             ],
             [
                 p.Column("group", "Group", least=120),
-                p.Column("A", "Labels", unit="short", decimals=0, width=90),
+                p.Column("A", "Labels", unit="none", decimals=0, width=90),
                 p.Column("B", "Mean error", unit="none", decimals=3, width=100),
                 p.Column("C", "Too high", unit="none", decimals=3, width=90),
                 p.Column("D", "Too low", unit="none", decimals=3, width=90),

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import on, quantile, rate, series
+from grafana.source.promql import TARGET, on, quantile, rate, series
 from mlops_exporter.exposition import catalogue as c
 
 _METRIC = 'metric="$metric"'
@@ -212,7 +212,7 @@ def _versions() -> list[p.Panel]:
                     "&${model:queryparam}&${metric:queryparam}&${window:queryparam}&" + p.SHARED_VARIABLES,
                 ),
                 p.Column("instance", "Instance", width=110),
-                p.Column("A", "$metric", unit="none", decimals=3, width=90),
+                p.Column("A", "Now", unit="none", decimals=3, width=90),
                 p.Column("B", "Low", unit="none", decimals=3, width=65),
                 p.Column("C", "High", unit="none", decimals=3, width=65),
                 p.Column("D", "Labels", unit="short", width=70),
@@ -362,6 +362,10 @@ def _life() -> list[p.Panel]:
 
 
 def _further_life() -> list[p.Panel]:
+    info = f"max by ({TARGET}, version, alias) ({series(c.REGISTRY_VERSION_INFO, free='version')})"
+    up = f"max by ({TARGET}) ({series(c.REGISTRY_UP)})"
+    age = f"(time() - max by ({TARGET}) ({series(c.REGISTRY_LAST_SUCCESS)}))"
+    failures = f"sum by ({TARGET}) (increase({series(c.REGISTRY_FAILURES)}[$__range]))"
     return [
         p.over_time(
             "Do probes get through?",
@@ -372,7 +376,7 @@ def _further_life() -> list[p.Panel]:
                 p.Query(f"sum by (probe) (increase({series(c.PROBE_PASSES)}[1h]))", "{{probe}} passes"),
             ],
             empty=_NO_PROBE,
-            size=(8, 8),
+            size=(6, 8),
             low=0,
         ),
         p.over_time(
@@ -381,25 +385,77 @@ def _further_life() -> list[p.Panel]:
             "s",
             [p.Query(quantile(q, c.PROBE_REQUEST_DURATION), f"{q:.0%} of requests") for q in (0.5, 0.95)],
             empty=_NO_PROBE,
-            size=(8, 8),
+            size=(6, 8),
             low=0,
         ),
         p.table_of(
             "Which versions does the registry name?",
-            "Versions of this model that the registry knows, with their aliases, and the times over the time range "
-            "that it could not be asked.",
+            "Versions of this model that the registry knows, with their aliases, as each exporter was told: whether "
+            "the registry answered it last, how long ago it did (so old are the profiles in use), and how often over "
+            "the time range it did not.",
             [
-                f"max by (version, alias) ({series(c.REGISTRY_VERSION_INFO, free='version')})",
-                f"sum (increase({series(c.REGISTRY_FAILURES)}[$__range]))",
+                f"max by (instance, version, alias) ({info})",
+                *(f"{info} * 0 + on ({TARGET}) group_left () {of}" for of in (up, age, failures)),
             ],
             [
-                p.Column("version", "Version", least=90),
-                p.Column("alias", "Alias", width=130),
-                p.Column("B", "Not answered", unit="none", decimals=0, width=110),
+                p.Column("version", "Version", least=75),
+                p.Column("alias", "Alias", width=90),
+                p.Column("instance", "Instance", width=105),
+                p.Column("B", "Registry", words=p.Words({1: ("Answers", p.GOOD), 0: ("Silent", p.BAD)}), width=80),
+                p.Column("C", "Age", unit="s", decimals=0, width=70),
+                p.Column("D", "Not answered", unit="none", decimals=0, width=105),
             ],
             empty="The profiles of this model come from no registry.",
-            size=(8, 8),
+            size=(12, 8),
             sort="Version",
+        ),
+    ]
+
+
+_NO_BATCHES = "The model predicts all the time: its settings have no cadence."
+
+
+def _batches() -> list[p.Panel]:
+    cadence, deadline = (f"max by (model) ({series(metric)})" for metric in (c.CADENCE, c.BATCH_DEADLINE))
+    batched = f"and on (model) ({cadence} > 0)"
+    newest = f"max by (model) ({series(c.LAST_PREDICTION, free='version')})"
+    return [
+        p.table_of(
+            "Do its batches come in time?",
+            "A model whose job predicts in batches: the longest time between two of them by its cadence, how long ago "
+            "the newest prediction was made, and how long until the next batch is late (below 0: it is), whatever "
+            "version made them.",
+            [
+                f"{cadence} > 0",
+                f"time() - {newest} {batched}",
+                f"{deadline} - time() {batched}",
+                f"({deadline} - time() < bool 0) {batched}",
+            ],
+            [
+                p.Column("model", "Model", least=90),
+                p.Column("D", "State", words=p.Words({0: ("In time", p.GOOD), 1: ("Late", p.BAD)}), width=85),
+                p.Column("A", "At most every", unit="s", decimals=1, width=115),
+                p.Column("B", "Newest", unit="s", decimals=1, width=95),
+                p.Column("C", "Late in", unit="s", decimals=1, width=95),
+            ],
+            empty=_NO_BATCHES,
+            size=(12, 7),
+            sort="Model",
+        ),
+        p.over_time(
+            "How large are its batches?",
+            "Predictions that came within the last hour, by version: what a batch brings is a step, up and down again.",
+            "short",
+            [
+                p.Query(
+                    f"sum by (version) (increase({series(c.PREDICTIONS, free='version')}[1h]))"
+                    f" and on () ({cadence} > 0)",
+                    "{{version}}",
+                )
+            ],
+            empty=_NO_BATCHES,
+            size=(12, 7),
+            low=0,
         ),
     ]
 
@@ -618,7 +674,7 @@ def build() -> model.Dashboard:
             "Where is it wrong? (classification)": _classes(),
             "Where is it wrong? (regression)": _errors(),
             "Labels, failures, latency": _labels_and_service(),
-            "Probes, retraining and registry": [*_life(), *_further_life()],
+            "Probes, retraining, registry and batches": [*_life(), *_further_life(), *_batches()],
         },
         matchers=',model="$model"',
         one_environment=True,

@@ -44,7 +44,7 @@ _SETTINGS = {
             },
         },
     },
-    "rent": {"task": "regression", "benchmarks": {"mae": {"max": 3.2}}},
+    "rent": {"task": "regression", "cadence": "10m", "benchmarks": {"mae": {"max": 3.2}}},
     "intent": {"task": "multiclass", "benchmarks": {"accuracy": {"min": 0.6}}, "label_delay": "5m"},
 }
 
@@ -55,7 +55,7 @@ def build(directory: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda model: _profile(directory, model), _MODELS))
         histories = list(pool.map(lambda machine: _history(directory, machine), machines.MACHINES))
-    for history in histories:
+    for history in [*histories, _receiver(directory)]:
         write_blocks(directory, history)
     for level in rules.levels(rules.shipped()):
         file = directory / "rules.om"
@@ -100,6 +100,13 @@ def _history(directory: Path, machine: Machine) -> Path:
         output.writelines(machines.lines(machine))
         output.write("# EOF\n")
     return history
+
+
+def _receiver(directory: Path) -> Path:
+    """Write what the scrapes of the receiver of retraining showed."""
+    file = directory / "receiver.om"
+    file.write_text("".join([*machines.receiver_lines(), "# EOF\n"]))
+    return file
 
 
 def _command(*arguments: str) -> None:

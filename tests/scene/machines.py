@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlops_exporter.exposition import catalogue as c
+from tests.scene import life
 from tests.scene.traffic import BEGIN, END
 
 STEP = 60
@@ -38,19 +39,27 @@ CPU_HOST = Machine("cpu-1:10042")
 DEAD = Machine("cpu-2:10042", until=DIED)
 STAGING = Machine("stage-1:10042", cluster="staging")
 MACHINES = (GPU_HOST, CPU_HOST, DEAD, STAGING)
+RECEIVER = {**GPU_HOST.labels, "job": "mlops-retraining", "instance": "retraining:10043"}
+
+
+def receiver_lines() -> Iterator[str]:
+    """Yield every sample of the receiver of retraining."""
+    for minute in range(BEGIN, END + STEP, STEP):
+        for name, labels, value in [("up", {}, 1.0), *life.receiver(minute)]:
+            yield from _line(RECEIVER, name, labels, value, minute)
 
 
 def lines(machine: Machine) -> Iterator[str]:
-    """Yield every sample of a machine, series by series."""
+    """Yield every sample of a machine."""
     for minute in range(BEGIN, END + STEP, STEP):
-        yield from _line(machine, "up", {}, 1.0 if minute <= machine.until else 0.0, minute)
+        yield from _line(machine.labels, "up", {}, 1.0 if minute <= machine.until else 0.0, minute)
     for minute in range(BEGIN, machine.until + STEP, STEP):
         for name, labels, value in _moment(machine, minute):
-            yield from _line(machine, name, labels, value, minute)
+            yield from _line(machine.labels, name, labels, value, minute)
 
 
-def _line(machine: Machine, name: str, labels: dict[str, str], value: float, at: int) -> Iterator[str]:
-    shown = ",".join(f'{label}="{text}"' for label, text in (machine.labels | labels).items())
+def _line(target: dict[str, str], name: str, labels: dict[str, str], value: float, at: int) -> Iterator[str]:
+    shown = ",".join(f'{label}="{text}"' for label, text in (target | labels).items())
     yield f"{name}{{{shown}}} {value!r} {at}\n"
 
 
@@ -62,11 +71,19 @@ def _moment(machine: Machine, at: int) -> Iterator[Sample]:
     passed = at - BEGIN
     wave = 0.5 + 0.35 * math.sin(passed / 1500 + len(machine.instance))
     yield from _exporter(machine, at, passed)
-    yield from _host(passed, wave)
+    yield from _host(at, passed, wave)
+    if machine.cluster == "production":
+        yield from life.samples(at)
+    if not machine.gpus:
+        yield from _quota(passed)
     if machine.gpus:
         yield c.GPU_DRIVER_UP.name, {"vendor": "nvidia"}, 1.0
         for number in range(machine.gpus):
             yield from _gpu(number, passed, wave)
+        for workload, phase, share in (("trainer", "training", 0.6), ("server", "serving", 0.1)):
+            of = {"workload": workload, "phase": phase}
+            yield c.WORKLOAD_GPU_UTILIZATION_RATIO.name, of, share * wave
+            yield c.WORKLOAD_GPU_MEMORY_BYTES.name, of, share * 140e9
     else:
         yield c.GPU_DRIVER_UP.name, {"vendor": "nvidia"}, 0.0
         yield c.GPU_DRIVER_ERROR.name, {"vendor": "nvidia", "error": "library_not_found"}, 1.0
@@ -102,7 +119,7 @@ def _exporter(machine: Machine, at: int, passed: int) -> Iterator[Sample]:
     yield "process_start_time_seconds", {}, float(BEGIN - 86_400)
 
 
-def _host(passed: int, wave: float) -> Iterator[Sample]:
+def _host(at: int, passed: int, wave: float) -> Iterator[Sample]:
     yield c.COMPUTE_CPU_UTILIZATION_RATIO.name, {}, wave
     yield c.COMPUTE_CPU_CORES.name, {}, 8.0
     yield c.COMPUTE_MEMORY_USED_BYTES.name, {}, 20e9 + 4e9 * wave
@@ -115,14 +132,34 @@ def _host(passed: int, wave: float) -> Iterator[Sample]:
     for workload, phase, share in (("trainer", "training", 0.7), ("server", "serving", 0.2)):
         of = {"workload": workload, "phase": phase}
         yield c.WORKLOAD_PROCESSES.name, of, 2.0
+        yield c.WORKLOAD_PROCESSES_STARTED.name, of, 2.0 + (passed > 3600 and workload == "server")
+        yield c.WORKLOAD_START_TIME_SECONDS.name, of, float(BEGIN - 7200)
+        yield c.WORKLOAD_THREADS.name, of, 24.0
+        yield c.WORKLOAD_OPEN_FILES.name, of, 40.0 + passed / 100
         yield c.WORKLOAD_CPU_SECONDS.name, of, 8 * share * 0.5 * passed
         yield c.WORKLOAD_MEMORY_BYTES.name, of, share * 20e9
         yield c.WORKLOAD_READ_BYTES.name, of, 1e6 * share * passed
         yield c.WORKLOAD_WRITTEN_BYTES.name, of, 2e5 * share * passed
+    yield c.COMPUTE_INFO.name, {"scope": "host"}, 1.0
+    yield c.COMPUTE_CPU_SECONDS.name, {}, 8 * 0.5 * passed
+    yield c.COMPUTE_OOM_KILLS.name, {}, 0.0
+    for advice in ("scale_down", "keep", "scale_out"):
+        yield c.COMPUTE_ADVICE.name, {"resource": "cpu", "advice": advice}, float(advice == "keep")
+    yield c.COMPUTE_ADVICE_CAPACITY_RATIO.name, {"resource": "cpu"}, 1.0
+    yield c.COMPUTE_ADVICE_SAVING_PER_HOUR.name, {"resource": "cpu", "currency": "USD"}, 0.0
+    yield c.COMPUTE_ADVICE_UTILIZATION_P95_RATIO.name, {"resource": "cpu"}, 0.84
+    yield c.COMPUTE_ADVICE_MEMORY_MAX_RATIO.name, {"resource": "cpu"}, 0.37
+    yield c.COMPUTE_ADVICE_OBSERVED_SECONDS.name, {"resource": "cpu"}, 86_400.0 + at - BEGIN
     of = {"resource": "cpu", "currency": "USD"}
     yield c.COMPUTE_COST_PER_HOUR.name, of, 1.2
     yield c.COMPUTE_COST.name, of, 1.2 * passed / 3600
     yield c.COMPUTE_IDLE_COST.name, of, 0.6 * passed / 3600
+
+
+def _quota(passed: int) -> Iterator[Sample]:
+    yield c.COMPUTE_CPU_PERIODS.name, {}, 10.0 * passed
+    yield c.COMPUTE_CPU_THROTTLED_PERIODS.name, {}, 0.4 * passed
+    yield c.COMPUTE_CPU_THROTTLED_SECONDS.name, {}, 0.03 * passed
 
 
 def _gpu(number: int, passed: int, wave: float) -> Iterator[Sample]:
@@ -141,6 +178,12 @@ def _gpu(number: int, passed: int, wave: float) -> Iterator[Sample]:
     yield c.GPU_THROTTLED.name, of | {"reason": "hw_thermal_slowdown"}, hot
     yield c.GPU_ECC_ERRORS.name, of | {"type": "corrected"}, 0.0
     yield c.GPU_ECC_ERRORS.name, of | {"type": "uncorrected"}, 2.0 if number == 0 and passed > 5400 else 0.0
+    yield c.GPU_MEMORY_UTILIZATION_RATIO.name, of, 0.6 * wave
+    yield c.GPU_ENERGY_JOULES.name, of, 400.0 * passed
+    yield c.GPU_PROCESS_MEMORY_BYTES.name, of | {"pid": str(4100 + number)}, 88e9
+    for direction, rate in (("receive", 2e9), ("transmit", 1e9)):
+        yield c.GPU_PCIE_BYTES.name, of | {"direction": direction}, rate * passed
+        yield c.GPU_NVLINK_BYTES.name, of | {"direction": direction}, 20 * rate * passed
     yield c.GPU_CLOCK_HERTZ.name, of | {"clock": "sm"}, 1.4e9 if hot else 1.98e9
 
 

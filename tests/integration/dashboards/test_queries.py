@@ -53,6 +53,8 @@ EMPTY = {
     "How good is it at each class?": "the demonstration has no multiclass model",
     "How much time does it lose to its quota? [A]": "no CPU quota holds for the tests",
     "Which processes hold GPU memory?": "the processes here do not use the GPU",
+    "Do its batches come in time?": "the demonstration's models predict all the time",
+    "How large are its batches?": "the demonstration's models predict all the time",
     "How do probes end?": "the demonstration has none",
     "Is $metric of probes as agreed?": "the demonstration has none",
     "When was it retrained?": "no receiver of retraining runs here",
