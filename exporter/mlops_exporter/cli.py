@@ -370,6 +370,8 @@ def _service_options(options: argparse.Namespace, notices: Callable[[], Sequence
         frozenset(off),
         web_config=options.web_config_file,
         max_requests=options.web_max_requests,
+        max_connections=options.web_max_connections,
+        reserved_connections=options.web_reserved_connections,
         notices=notices,
     )
 
@@ -463,6 +465,14 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     _add_web_config(parser)
     _flag(parser, "--web.telemetry-path", "/metrics", "path under which the metrics are")
     _flag(parser, "--web.max-requests", "40", "scrapes at one time, 0 for any number", type_=_count)
+    _flag(parser, "--web.max-connections", "512", "connections at one time; idle ones make room", type_=_some)
+    _flag(
+        parser,
+        "--web.reserved-connections",
+        "32",
+        "connections beyond them, for scrapes and /-/ alone",
+        type_=_count,
+    )
     _add_logging(parser)
     for kind in switched():
         _switch(parser, f"--collector.{kind.name}", kind.by_default, f"export {kind.about}")
@@ -714,6 +724,12 @@ def _class_columns(text: str) -> dict[str, str]:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of 0 or more")
+    return int(text)
+
+
+def _some(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of 1 or more")
     return int(text)
 
 

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.web import body
 from mlops_exporter.web.app import App
-from mlops_exporter.web.protocol import HEAD_LIMIT, BoundedProtocol
+from mlops_exporter.web.protocol import HEAD_LIMIT, BoundedProtocol, Connections
 from mlops_exporter.web.server import ListenError, listen
 from tests.integration.serving import served
 from tests.standin import StandIn
@@ -72,10 +73,10 @@ def test_gzip_both_ways(address: str, service: StandIn) -> None:
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
 def test_an_oversized_body_gets_its_answer_and_the_connection_goes_on(address: str, declared: bool) -> None:
-    body = b"x" * (8 * LIMIT)
-    parts = (body[i : i + 65536] for i in range(0, len(body), 65536))
+    content = b"x" * (8 * LIMIT)
+    parts = (content[i : i + 65536] for i in range(0, len(content), 65536))
     with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
-        response = client.post("/v1/events", content=body if declared else parts, headers=JSON)
+        response = client.post("/v1/events", content=content if declared else parts, headers=JSON)
         assert response.status_code == 413
         assert client.get("/-/healthy").status_code == 200
 
@@ -154,6 +155,81 @@ def test_a_request_head_is_limited(address: str, filler: bytes) -> None:
         assert read_all(connection).startswith(b"HTTP/1.1 400 ")
     fitting = {"x": "x" * (HEAD_LIMIT - 500)}
     assert httpx.get(f"http://{address}/-/healthy", headers=fitting).status_code == 200
+
+
+def test_a_head_that_comes_in_one_read_is_limited(address: str, service: StandIn) -> None:
+    for field in (b"X: " + b"x" * (HEAD_LIMIT + 1), b"\r\n".join([b"X: y"] * (HEAD_LIMIT // 5))):
+        with connect(address) as connection:
+            connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n\r\n")
+            answer = read_all(connection)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"are over 65536 bytes" in answer
+
+
+def post_head(length: int, *headers: str) -> bytes:
+    lines = ["POST /v1/events HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_senders_that_drip_turn_nobody_away(
+    service: StandIn, compressed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "STALLED_SECONDS", 0.3)
+    content = b"{}\n" * (LIMIT // 3)
+    content = gzip.compress(content, 1) if compressed else content
+    headers = ["Content-Encoding: gzip"] if compressed else []
+    app = App(Registry([], lambda: 0), service, service, body_limit=LIMIT)
+    with served(app) as address, ExitStack() as stack:
+        drips = [stack.enter_context(connect(address)) for _ in range(8)]
+        for drip in drips:
+            drip.sendall(post_head(len(content), *headers) + content[:-20])
+        time.sleep(0.5)
+        for number in range(4):
+            for drip in drips:
+                with contextlib.suppress(OSError):  # it may have been refused
+                    drip.sendall(content[-20 + number : -19 + number])
+            response = httpx.post(f"http://{address}/v1/events", content=b"{}\n" * 100_000, headers=JSON)
+            assert response.status_code == 202
+
+
+def test_a_body_has_a_deadline(service: StandIn) -> None:
+    app = App(Registry([], lambda: 0), service, service, body_patience=1, body_duration=0.5)
+    with served(app) as address, connect(address) as drip:
+        drip.sendall(post_head(1000))
+        begin = time.monotonic()
+        drip.settimeout(0.1)
+        while True:
+            drip.sendall(b"{")
+            with contextlib.suppress(TimeoutError):
+                answer = drip.recv(1000)
+                break
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"limits.body_duration" in answer
+        assert 0.4 < time.monotonic() - begin < 3
+
+
+def test_idle_connections_make_room(service: StandIn) -> None:
+    app = App(Registry([], lambda: 0), service, service)
+    with served(app, connections=Connections(most=200)) as address, ExitStack() as stack:
+        first, *others = (stack.enter_context(connect(address)) for _ in range(200))
+        for path in ("/metrics", "/-/healthy", "/api/v1/status"):
+            assert httpx.get(f"http://{address}{path}", timeout=2).status_code == 200
+        assert read_all(first) == b""  # the one that was idle for longest has been closed
+        others[-1].sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert others[-1].recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_busy_connections_leave_some_for_what_is_vital(service: StandIn) -> None:
+    app = App(Registry([], lambda: 0), service, service)
+    bounds = Connections(20, 5, lambda path: path in ("/metrics", "/-/ready"))
+    with served(app, connections=bounds) as address, ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(address)).sendall(post_head(9) + b"{")
+        time.sleep(0.2)
+        for path, status in (("/metrics", 200), ("/-/ready", 200), ("/", 503)):
+            assert httpx.get(f"http://{address}{path}", timeout=2).status_code == status
 
 
 def test_clients_that_leave_raise_no_alarm(address: str, service: StandIn, caplog: pytest.LogCaptureFixture) -> None:

@@ -142,6 +142,7 @@ def assemble(
         reload=fixed.reload,
         telemetry_path=fixed.telemetry_path,
         body_limit=config.limits.body_bytes,
+        body_duration=config.limits.body_duration,
         tokens=Tokens(tokens) if tokens else None,
         max_requests=fixed.max_requests,
     )

@@ -35,6 +35,7 @@ from mlops_exporter.sources.pulling import Pulling
 from mlops_exporter.web import config as web_config
 from mlops_exporter.web.auth import Guard
 from mlops_exporter.web.config import WebConfig
+from mlops_exporter.web.protocol import Connections
 from mlops_exporter.web.server import listen, serve
 from mlops_exporter.web.tls import ReloadingContext
 from mlops_exporter.web.watch import Watched
@@ -64,6 +65,8 @@ class Options:
     collectors_off: frozenset[str] = frozenset()
     web_config: Path | None = None
     max_requests: int = 40
+    max_connections: int = 512
+    reserved_connections: int = 32
     notices: Callable[[], Sequence[Notice]] = tuple
     config_file: Path | None = None
     lifecycle: bool = False
@@ -211,7 +214,8 @@ class Service:
             tasks = [group.create_task(self._start(group, store)), group.create_task(_expire(self))]
             scheme = "http" if self._tls is None else "https"
             _log.info("listening on %s (%s)", ", ".join(self._options.listen), scheme)
-            await serve(self.app, sockets, stop, self._tls)
+            connections = Connections(self._options.max_connections, self._options.reserved_connections, self._is_vital)
+            await serve(self.app, sockets, stop, self._tls, connections)
             self.unreloadable = "stopping"
             await self._reloader.settle()
             await self.pulling.stop()
@@ -223,6 +227,10 @@ class Service:
         self.compute.stop()
         self.intake.flush()
         _log.info("stopped")
+
+    def _is_vital(self, path: str) -> bool:
+        """Whether what watches the exporter asks for a path."""
+        return path.startswith("/-/") or path == self._options.telemetry_path
 
     async def _start(self, group: asyncio.TaskGroup, store: Store | None) -> None:
         """Make what models are compared by, restore the state, then take events."""

@@ -424,3 +424,7 @@ class Limits(_Settings):
     body_bytes: Annotated[
         int, Field(ge=1024, description="Size of a body after decompression; beyond it senders get 413.")
     ] = 16 * 1024 * 1024
+    body_duration: Annotated[
+        Duration,
+        Field(ge=1, description="How long a body that is posted may take to arrive; then its sender gets 408."),
+    ] = 60.0

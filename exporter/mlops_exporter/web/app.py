@@ -136,8 +136,9 @@ class App:
     Without an `intake` nothing can be posted to it.
     `reload` loads the configuration anew, or raises ReloadError, or UnavailableError when it cannot now; None disables
     `POST /-/reload`. `body_limit` is the largest body of events in bytes, on the wire and decompressed; `body_patience`
-    how many seconds a client may pause while it sends one. With `tokens` events are taken from their bearers only. Of
-    more than `max_requests` scrapes at once (0 is no limit) those beyond are refused.
+    how many seconds a client may pause while it sends one, `body_duration` how many it may take for all of it. With
+    `tokens` events are taken from their bearers only. Of more than `max_requests` scrapes at once (0 is no limit) those
+    beyond are refused.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class App:
         telemetry_path: str = "/metrics",
         body_limit: int = 16 * 1024 * 1024,
         body_patience: float = 15.0,
+        body_duration: float = 60.0,
         tokens: Tokens | None = None,
         max_requests: int = 40,
     ) -> None:
@@ -158,7 +160,7 @@ class App:
         self._status = status
         self._reload = reload
         self._telemetry_path = telemetry_path
-        self._bodies = BodyReader(body_limit, _BODIES_AT_ONCE * body_limit, body_patience)
+        self._bodies = BodyReader(body_limit, _BODIES_AT_ONCE * body_limit, body_patience, body_duration)
         self._tokens = tokens
         self._max_requests = max_requests
         self._scraping = 0
@@ -260,7 +262,7 @@ class App:
             models = None if self._tokens is None else self._tokens.scope(header(scope, b"authorization"))
             gzipped, content = self._check_headers(scope)
             self._intake.ensure_room()
-            body = await self._bodies.read(receive, gzipped=gzipped)
+            body = await self._bodies.read(receive, gzipped=gzipped, sender=_sender(scope))
             result = await self._intake.submit(body, time.time(), content, models=models)
         except UnauthorizedError as refusal:
             self._intake.refuse("unauthorized")
@@ -314,6 +316,11 @@ class App:
 def header(scope: Scope, name: bytes) -> str:
     """Return a header's value, several of one name joined as RFC 9110 says; empty when there is none."""
     return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
+
+
+def _sender(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _refusal(scope: Scope, status: int, reason: str, retry_after: float) -> Response:

@@ -6,15 +6,15 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 
-from mlops_exporter.web.protocol import BoundedProtocol
+from mlops_exporter.web.protocol import BoundedProtocol, Connections
 
 _BACKLOG = 1024  # a burst of scrapers and model servers must not meet a full queue: the kernel retries after a second
 _KEEP_ALIVE_SECONDS = 75  # longer than a usual scrape interval, so that Prometheus keeps its connection
-_MAX_CONNECTIONS = 512  # below the usual limit of 1024 open files
 _SHUTDOWN_SECONDS = 3
 
 
@@ -33,14 +33,20 @@ def listen(addresses: Iterable[str]) -> list[socket.socket]:
         return sockets
 
 
-async def serve(app: Any, sockets: list[socket.socket], stop: asyncio.Event, tls: ssl.SSLContext | None = None) -> None:
+async def serve(
+    app: Any,
+    sockets: list[socket.socket],
+    stop: asyncio.Event,
+    tls: ssl.SSLContext | None = None,
+    connections: Connections | None = None,
+) -> None:
     """Serve the ASGI application `app` until `stop` is set, then finish the requests at hand within 3 seconds.
 
     Installs no signal handlers, and closes the sockets at the end.
     """
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=partial(BoundedProtocol, bounds=connections or Connections()),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -50,7 +56,6 @@ async def serve(app: Any, sockets: list[socket.socket], stop: asyncio.Event, tls
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
-        limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
