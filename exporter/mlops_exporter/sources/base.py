@@ -18,6 +18,9 @@ from mlops_exporter.events.reasons import Reason
 BATCH_EVENTS = 1000
 """Events that a source gathers to one body."""
 
+BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes that a source asks for at a time, where it can only ask for a number of entries."""
+
 BATCH_SECONDS = 0.1
 """How long a source waits for more events before it delivers what it has."""
 
@@ -90,6 +93,23 @@ class Content(NamedTuple):
     type: str = "application/x-ndjson"
     attributes: Mapping[str, str] = MappingProxyType({})
     key: str = ""
+
+
+class Pace:
+    """How many entries to ask for at a time: few at first, as many as hold BATCH_BYTES, half after a time-out."""
+
+    def __init__(self) -> None:
+        self.entries = 8
+
+    def learn(self, entries: int, size: int) -> None:
+        """Go by an answer of so many entries, of `size` bytes together."""
+        if entries:
+            fitting = BATCH_BYTES * entries // max(size, 1)
+            self.entries = max(1, min(BATCH_EVENTS, 4 * self.entries, fitting))
+
+    def slow_down(self) -> None:
+        """Ask for less: the last answer did not come in time."""
+        self.entries = max(1, self.entries // 2)
 
 
 class Sink(Protocol):

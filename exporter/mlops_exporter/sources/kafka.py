@@ -35,6 +35,7 @@ _DEFAULTS = {
     "partition.assignment.strategy": "cooperative-sticky",
     "auto.offset.reset": "earliest",
     "statistics.interval.ms": 1000,
+    "queued.max.messages.kbytes": 16 * 1024,  # what is read ahead, of all partitions; without it, 64 MiB of each topic
 }
 _ASK_SECONDS = 5.0  # how long a question to the brokers may take when partitions are given
 

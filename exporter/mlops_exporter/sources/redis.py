@@ -16,12 +16,13 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mlops_exporter.settings.sources import RedisSettings, SourceSettings
 from mlops_exporter.sources.base import (
-    BATCH_EVENTS,
     BATCH_SECONDS,
     Health,
+    Pace,
     Sink,
     deliver,
     finish,
@@ -57,10 +58,18 @@ class RedisSource:
         self._field = settings.field.encode()
         self._consumer = settings.consumer or f"{socket.gethostname()}-{name}"
         self._next_claim = self._next_lag = 0.0
+        self._pace = Pace()
 
     async def run(self, sink: Sink) -> None:
         """Deliver until cancelled, connecting again when the connection breaks."""
-        await persist(self, lambda: self._follow(sink), (RedisError, OSError))
+        await persist(self, lambda: self._try(sink), (RedisError, OSError))
+
+    async def _try(self, sink: Sink) -> None:
+        try:
+            await self._follow(sink)
+        except RedisTimeoutError:
+            self._pace.slow_down()
+            raise
 
     async def _follow(self, sink: Sink) -> None:
         """Deliver as long as the connection lasts."""
@@ -74,9 +83,10 @@ class RedisSource:
                 stay_cancelled()  # redis-py sends through asyncio.wait_for, which may swallow it before Python 3.12
                 await self._measure(client)
                 await self._claim(client, sink)
+                asked = self._pace.entries
                 entries = await self._read(client, ">", block=round(1000 * BLOCK_SECONDS))
                 await finish(self._take(client, sink, entries))
-                if len(entries) < BATCH_EVENTS:
+                if len(entries) < asked:
                     await asyncio.sleep(BATCH_SECONDS)
 
     def _connect(self) -> Redis:
@@ -122,7 +132,7 @@ class RedisSource:
                 self._consumer,
                 min_idle_time=round(1000 * idle),
                 start_id=cursor,
-                count=BATCH_EVENTS,
+                count=self._pace.entries,
             )
             entries = [entry for entry in entries if entry[0] is not None]  # Redis 6.2 shows deleted ones so
             if entries:
@@ -135,12 +145,13 @@ class RedisSource:
     async def _read(self, client: Redis, start: str, block: int | None = None) -> list[Entry]:
         settings = self._settings
         answer: Any = await client.xreadgroup(
-            settings.group, self._consumer, {settings.stream: start}, count=BATCH_EVENTS, block=block
+            settings.group, self._consumer, {settings.stream: start}, count=self._pace.entries, block=block
         )
         return answer[0][1] if answer else []
 
     async def _take(self, client: Redis, sink: Sink, entries: Sequence[Entry]) -> None:
         """Deliver entries, then acknowledge them. Entries deleted from the stream are only acknowledged."""
+        self._pace.learn(len(entries), sum(map(_size, entries)))
         identities = [identity.decode() for identity, _ in entries]
         lines = [line for _, fields in entries if fields for line in self._lines(fields)]
         if lines:
@@ -164,3 +175,8 @@ class RedisSource:
                 lag = group.get("lag")  # unknown to Redis below 7, and after entries were deleted
                 self.health = Health(True, None if lag is None else lag + group["pending"])
         self._next_lag = time.monotonic() + LAG_SECONDS
+
+
+def _size(entry: Entry) -> int:
+    """Return the bytes of an entry, all of its fields."""
+    return sum(len(name) + len(value) for name, value in (entry[1] or {}).items())

@@ -1,7 +1,12 @@
 """The Redis source against a real Redis."""
 
 import asyncio
+import contextlib
 import logging
+import socket
+import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,7 @@ import pytest
 from redis import Redis
 
 from mlops_exporter.settings.sources import RedisSettings
+from mlops_exporter.sources.base import Pace
 from mlops_exporter.sources.redis import RedisSource
 from tests.sink import RecordingSink, event, running, until
 from tests.support.brokers import RedisServer
@@ -153,7 +159,7 @@ def test_a_crash_between_durability_and_acknowledgement_counts_nothing_twice(
         with pytest.raises(CrashError):
             asyncio.run(source(server).run(sink))
     given = len(sink.ids)
-    assert given == pending(client) == min(entries, 1000)
+    assert given == pending(client) == min(entries, Pace().entries)
 
     async def story() -> None:
         await until(lambda: len(sink.ids) == entries and pending(client) == 0)
@@ -269,3 +275,84 @@ def test_a_password_is_read_from_its_file_and_never_shown(tmp_path: Path, caplog
         server.stop()
     assert "hunter2" not in caplog.text
     assert "wrong-secret" not in caplog.text
+
+
+@pytest.mark.parametrize("size", [283_000, 1_000_000])
+def test_large_entries_are_read_a_few_at_a_time(server: RedisServer, client: Redis, size: int) -> None:
+    count = 120_000_000 // size
+    for identity in range(count):
+        client.xadd("feedback", {"event": event(identity), "note": b"x" * size})
+    sink, queue = RecordingSink(), source(server)
+
+    async def story() -> None:
+        await until(lambda: len(sink.ids) == count, 60)
+        await until(lambda: pending(client) == 0)
+
+    tracemalloc.start()
+    try:
+        asyncio.run(running(queue, sink, story))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sink.ids == list(range(count))
+    assert peak < 60e6  # all of them are 120
+
+
+def test_what_does_not_come_in_time_is_asked_for_in_smaller_portions(
+    server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops_exporter.sources.redis._TIMEOUT_SECONDS", 0.6)
+    monkeypatch.setattr("mlops_exporter.sources.redis.BLOCK_SECONDS", 0.1)
+    for identity in range(40):
+        client.xadd("feedback", {"event": event(identity), "note": b"x" * 300_000})
+    with Throttled(server.port, bytes_per_second=2_000_000) as line:  # so 8 entries take twice the time that there is
+        sink, queue = RecordingSink(), source(server, url=f"redis://127.0.0.1:{line.port}/0")
+
+        async def story() -> None:
+            await until(lambda: len(sink.ids) == 40, 60)
+
+        asyncio.run(running(queue, sink, story))
+    assert sorted(sink.ids) == list(range(40))
+
+
+def test_a_pace_goes_by_bytes() -> None:
+    pace = Pace()
+    taken = []
+    for size in (100, 100, 100, 100, 100, 283_000, 10, 1_000_000, 9_000_000):
+        taken.append(pace.entries)
+        pace.learn(pace.entries, size * pace.entries)
+    assert taken == [8, 32, 128, 512, 1000, 1000, 14, 56, 4]
+    assert pace.entries == 1
+    pace.slow_down()
+    pace.learn(0, 0)
+    assert pace.entries == 1
+
+
+class Throttled:
+    """A slow line to a port of this machine."""
+
+    def __init__(self, port: int, bytes_per_second: float) -> None:
+        self._target, self._pause = port, 65536 / bytes_per_second
+
+    def __enter__(self) -> "Throttled":
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                threading.Thread(target=self._pass_on, args=(near, far, 0.0), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(far, near, self._pause), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket, pause: float) -> None:
+        with contextlib.suppress(OSError), one, other:
+            while data := one.recv(65536):
+                other.sendall(data)
+                time.sleep(pause * len(data) / 65536)
