@@ -42,6 +42,7 @@ from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document
 from mlops_exporter.settings.durations import format_duration, parse_duration
 from mlops_exporter.settings.registry import ARTIFACT, MlflowSettings
+from mlops_exporter.settings.tables import TableSettings
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import needs_pyarrow
 from mlops_exporter.tables.progress import Progress
@@ -270,12 +271,32 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     settings, profiles = config.read(options.config_file)
-    paths = [Path(path) for pattern in options.events for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    if not paths:
-        raise ReplayError(f"no file matches {', '.join(options.events)}")
+    patterns = [pattern for pattern in options.events if not _is_table(pattern)]
+    paths = [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    if patterns and not paths:
+        raise ReplayError(f"no file matches {', '.join(patterns)}")
     _refuse_overwriting(options.output, options.events)
     labels = {"job": "mlops-exporter", "instance": "replay", **dict(options.label)}
-    done = replay(ReplayRequest(paths, options.output, options.step, options.lateness, labels), settings, profiles)
+    tables = [_table(place, options, settings) for place in options.events if _is_table(place)]
+    if unknown := set(options.source) - {source.name for source in settings.sources if source.table is not None}:
+        raise ReplayError(f"--source {', '.join(sorted(unknown))}: no source of that name with a table is configured")
+    tables += [
+        source.table for source in settings.sources if source.name in options.source and source.table is not None
+    ]
+    if not paths and not tables:
+        raise ReplayError("nothing to replay: --events names files, --source a configured table")
+    progress = Progress()
+    request = ReplayRequest(
+        paths,
+        options.output,
+        options.step,
+        options.lateness,
+        labels,
+        tables,
+        lambda events: progress.tell(events, None),
+    )
+    done = replay(request, settings, profiles)
+    progress.clear()
     for reason, count in done.refused.items():
         print(f"note: {count} events refused as {reason}: {REASONS[reason]}", file=sys.stderr)
     if done.late:
@@ -294,8 +315,40 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def _is_table(place: str) -> bool:
+    """Whether a place of events is a table: a file with columns, a directory, or in an object store."""
+    return "://" in place or place.lower().endswith(
+        (".parquet", ".pq", ".csv", ".csv.gz", ".arrow", ".feather", ".ipc")
+    )
+
+
+def _table(place: str, options: argparse.Namespace, settings: Config) -> TableSettings:
+    """Return what rows that the flags name mean: columns are called like members of an event unless a flag says so."""
+    from mlops_exporter.tables.pushed import names_at
+
+    names = [model.name for model in settings.models]
+    model = options.model or (names[0] if len(names) == 1 else None)
+    if model not in names:
+        raise ReplayError(f"{place}: whose events are these? --model names one of {', '.join(names)}")
+    there = names_at(place)
+    named = dict(options.column)
+    columns: dict[str, Any] = {name: name for name in COLUMNS if name in there}
+    columns |= {name: column for name, column in named.items() if column in there}
+    if options.groups is not None:
+        columns["groups"] = options.groups
+    if options.scores is not None:
+        columns["scores"] = options.scores
+    return TableSettings.model_validate(
+        {"path": place, "model": model, "columns": columns, "timezone": options.timezone},
+    )
+
+
 REFUSED_STATUS = 3
 """Exit status of `push` where all was sent, and some rows were refused."""
+
+
+COLUMNS = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
+"""What a column may be of an event."""
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -600,10 +653,19 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--events",
         nargs="+",
-        required=True,
+        default=[],
         metavar="FILE",
-        help="NDJSON files, also .gz, or patterns for them; each in order of ts",
+        help="NDJSON files, also .gz, tables of Parquet, CSV or Arrow, or patterns for them; each in order of ts",
     )
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="source of the configuration with a table; repeatable",
+    )
+    parser.add_argument("--model", help="model whose events the rows of --events are, where several are configured")
+    _add_columns(parser)
     parser.add_argument("--output", type=Path, required=True, help="OpenMetrics file to write")
     parser.add_argument("--step", type=_span, default=60.0, help="time between samples (default 1m)")
     parser.add_argument(
@@ -634,21 +696,11 @@ def _add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="model whose predictions the rows are")
     parser.add_argument("--model-version", help="its version, where no column tells it")
     _flag(parser, "--url", "http://127.0.0.1:10042", "the exporter")
-    parser.add_argument(
-        "--column",
-        type=_column,
-        action="append",
-        default=[],
-        metavar="WHAT=COLUMN",
-        help="column of id, ts, version, prediction, score, label, latency_seconds or error; default: of that name",
-    )
+    _add_columns(parser)
     parser.add_argument("--features", type=_names, metavar="COLUMNS", help="columns of features (default: all others)")
-    parser.add_argument("--groups", type=_names, metavar="COLUMNS", help="columns of sensitive attributes")
-    parser.add_argument("--scores", type=_class_columns, metavar="CLASS=COLUMN,…", help="column of each class's score")
     parser.add_argument(
         "--run", dest="run_name", help="name of the job's run: the same one counts once (default: a digest of the rows)"
     )
-    parser.add_argument("--timezone", default="UTC", help="of times that name none (default UTC)")
     parser.add_argument("--wait", type=_span, default=3600.0, help="how long a chunk is tried (default 1h)")
     parser.add_argument("--timeout", type=_span, default=30.0, help="of one request (default 30s)")
     _flag(parser, "--token-file", None, "file with a bearer token", type_=Path)
@@ -659,11 +711,25 @@ def _add_push(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_push)
 
 
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what the columns of a table are."""
+    parser.add_argument(
+        "--column",
+        type=_column,
+        action="append",
+        default=[],
+        metavar="WHAT=COLUMN",
+        help="column of id, ts, version, prediction, score, label, latency_seconds or error; default: of that name",
+    )
+    parser.add_argument("--groups", type=_names, metavar="COLUMNS", help="columns of sensitive attributes")
+    parser.add_argument("--scores", type=_class_columns, metavar="CLASS=COLUMN,…", help="column of each class's score")
+    parser.add_argument("--timezone", default="UTC", help="of times that name none (default UTC)")
+
+
 def _column(text: str) -> tuple[str, str]:
     name, separator, column = text.partition("=")
-    known = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
-    if not separator or not column or name not in known:
-        raise argparse.ArgumentTypeError(f"{text!r}: write WHAT=COLUMN, WHAT one of {', '.join(known)}")
+    if not separator or not column or name not in COLUMNS:
+        raise argparse.ArgumentTypeError(f"{text!r}: write WHAT=COLUMN, WHAT one of {', '.join(COLUMNS)}")
     return name, column
 
 

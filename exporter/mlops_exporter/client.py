@@ -1021,7 +1021,8 @@ def _times(column: Any, timezone: str) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us"), pa.float64()):
+        finest = [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in ("UTC", None)]
+        for kind in (*finest, pa.float64()):
             try:
                 column = column.cast(kind)
                 break

@@ -139,26 +139,32 @@ class Stream:
     def live(self, model: Model, start: float, seconds: int) -> None:
         """Let the model count what happens in a stretch of time."""
         trouble = self._trouble if self._trouble is not None and start >= self._trouble.at else Trouble(0)
-        events = self._events(seconds, trouble.shift, trouble.wrong)
-        failed = self._rng.random(seconds) < FAILED
-        labels = np.where(failed | (self._rng.random(seconds) >= LABELLED), np.nan, events.labels)
+        self.deliver(model, np.full(seconds, start + seconds / 2), start + seconds, trouble)
+
+    def deliver(self, model: Model, times: Floats, arrived: float, trouble: Trouble, *, labels: bool = True) -> None:
+        """Let the model count events of these times, which arrive together."""
+        count = len(times)
+        events = self._events(count, trouble.shift, trouble.wrong)
+        failed = self._rng.random(count) < FAILED
+        unlabelled = failed | (self._rng.random(count) >= (LABELLED if labels else 0.0))
         codes = np.take_along_axis(self._codes, events.categories, axis=1)
-        features = Encoded(events.numeric, codes, np.empty((0, seconds), np.float32))
-        nothing = [None] * seconds
+        features = Encoded(events.numeric, codes, np.empty((0, count), np.float32))
+        nothing = [None] * count
         model.count(
             Columns(
-                features=Features([True] * seconds, features),
-                lines=range(seconds),
+                features=Features([True] * count, features),
+                lines=range(count),
                 ids=list(nothing),
-                times=np.full(seconds, start + seconds / 2),
-                versions=["1"] * seconds,
-                groups=np.empty((seconds, 0), np.intp),
+                times=times,
+                versions=["1"] * count,
+                groups=np.empty((count, 0), np.intp),
                 scores=self._as_decoded(np.where(failed[:, np.newaxis], np.nan, events.scores)),
                 predictions=np.where(failed, np.nan, events.predictions),
-                labels=labels,
-                latencies=self._rng.lognormal(np.log(0.03), 0.4, seconds),
+                labels=np.where(unlabelled, np.nan, events.labels),
+                latencies=self._rng.lognormal(np.log(0.03), 0.4, count),
                 errors=["timeout" if each else None for each in failed.tolist()],
-            )
+            ),
+            arrived,
         )
 
     def _as_decoded(self, scores: Floats) -> "list[tuple[float, ...] | None] | Floats":

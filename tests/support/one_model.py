@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,8 +46,8 @@ def fresh(model: Model) -> Model:
     return Model(model.settings, model.profiles, Limits())
 
 
-def feed(model: Model, events: Sequence[Mapping[str, Any]], batch: int = 2048) -> None:
-    """Decode events and count them in batches."""
+def feed(model: Model, events: Sequence[Mapping[str, Any]], batch: int = 2048, *, arrived: float = -math.inf) -> None:
+    """Decode events and count them in batches, which arrived at a time, where that is known."""
     decoder = Decoder(model.schemas)
     for start in range(0, len(events), batch):
         lines = [json.dumps({"model": model.name, **event}) for event in events[start : start + batch]]
@@ -55,7 +56,7 @@ def feed(model: Model, events: Sequence[Mapping[str, Any]], batch: int = 2048) -
         for columns in decoded.parts.get(model.name, ()):
             model.admit(set(columns.versions))
         for columns in by_schema(decoded.parts.get(model.name, ())):
-            model.count(columns)
+            model.count(columns, arrived)
 
 
 def samples(collector: Collector) -> dict[str, float]:

@@ -1,4 +1,5 @@
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,51 @@ def test_a_models_errors_and_scores_are_watched(tmp_path: Path) -> None:
     again = _model(tmp_path)
     again.restore(model.state())
     assert samples(ChangeCollector([again])) == samples(collector)
+
+
+DAY = 86_400.0
+
+
+def _dated(events: list[dict[str, Any]], ages: np.ndarray) -> list[dict[str, Any]]:
+    now = time.time()
+    return [{**event, "ts": now - age} for event, age in zip(events, np.asarray(ages).tolist(), strict=True)]
+
+
+def _evidence(model: Any, stream: str = "error") -> float:
+    collector = ChangeCollector([model])
+    return samples(collector)[f'ml_model_change_evidence{{model="m",version="default",stream="{stream}"}}']
+
+
+@pytest.mark.parametrize(
+    ("windows", "lively"),
+    [(["15m", "1h", "24h"], False), (["15m", "1h", "24h"], True), (["1h", "30d"], True)],
+)
+def test_a_batch_of_history_is_no_change(tmp_path: Path, windows: list[str], lively: bool) -> None:
+    """30,000 labelled events that are days old, and 8,000 more with more errors, beside what comes live or alone."""
+    model = _model(tmp_path, windows=windows)
+    model.admit({"default"})
+    if lively:
+        feed(model, _dated(_events(3000, 2), np.linspace(600, 0, 3000)))
+    before = _evidence(model)
+    now = time.time()
+    feed(model, _dated(_events(30_000, 3), np.linspace(9, 5, 30_000) * DAY), arrived=now)
+    feed(model, _dated(_events(8000, 4, flipped=0.4), np.linspace(5, 3, 8000) * DAY), arrived=now)
+    assert _evidence(model) == pytest.approx(before)
+    feed(model, _dated(_events(3000, 5), np.linspace(60, 0, 3000)), arrived=now)
+    assert _evidence(model) < math.log(100)
+
+
+def test_a_change_is_seen_in_order_of_its_own_time_however_late_it_came(tmp_path: Path) -> None:
+    model = _model(tmp_path, windows=["1d", "30d"])
+    events = _dated(_events(6000, 2), np.linspace(6, 3, 6000) * DAY)
+    events += _dated(_events(2000, 3, flipped=0.4), np.linspace(3, 2, 2000) * DAY)
+    feed(model, events, batch=500)
+    assert _evidence(model) > math.log(100)
+    again = _model(tmp_path, windows=["1d", "30d"])
+    again.restore(model.state())
+    seen = _evidence(again)
+    feed(again, _dated(_events(2000, 5), np.linspace(9, 7, 2000) * DAY))  # older than what it had seen before a restart
+    assert _evidence(again) == pytest.approx(seen)
 
 
 def test_the_family_can_be_switched_off(tmp_path: Path) -> None:

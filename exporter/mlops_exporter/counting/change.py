@@ -1,9 +1,12 @@
 """Watches the streams of a model version for changes as they happen.
 
 What is kept here is no sum: it belongs to this replica and to the order in which its events came, not to the ledger.
+That order is by the events' own time. What comes later than that, or happened before any window begins, is history: it
+is counted where it belongs, and says nothing of a change now.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,8 @@ class StreamMonitor:
         if both:
             self._evidence.append(ChangeEvidence(max(low - settings.tolerance, 0.0), "down", most=most))
         self._parts = {f"evidence {number}": part for number, part in enumerate(self._evidence)}
+        self.latest = -math.inf
+        """Time of the latest numbers."""
 
     @property
     def log_evidence(self) -> float:
@@ -37,39 +42,51 @@ class StreamMonitor:
         found = [evidence.log_evidence for evidence in self._evidence]
         return float(np.logaddexp.reduce(found)) - math.log(len(found))
 
-    def update(self, numbers: Floats) -> None:
-        """Read further numbers."""
+    def update(self, numbers: Floats, time: float) -> None:
+        """Read further numbers, of that time."""
+        self.latest = max(self.latest, time)
         for part in self._parts.values():
             part.update(numbers)
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""
-        return {name: part.state() for name, part in self._parts.items()}
+        return {"latest": self.latest, **{name: part.state() for name, part in self._parts.items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state, as far as it knows the parts."""
+        self.latest = state.get("latest", -math.inf)
         for name, part in self._parts.items():
             if name in state:
                 part.restore(state[name])
 
 
 class ChangeMonitor:
-    """The monitors of all streams of a model version."""
+    """The monitors of all streams of a model version, whose windows are so long (seconds, ascending)."""
 
-    def __init__(self, profile: Profile, settings: ChangeSettings) -> None:
+    def __init__(self, profile: Profile, settings: ChangeSettings, windows: Sequence[float]) -> None:
         self._profile = profile
+        self._lateness, self._horizon = windows[0], windows[-1]
         self._rule = [settings.false_alarm_probability, settings.tolerance]
         self.streams: dict[Stream, StreamMonitor] = {
             name: StreamMonitor(reference, settings, both=name == "score")
             for name, reference in profile.streams.items()
         }
 
-    def observe(self, stream: Stream, outputs: Outputs, labels: Floats) -> None:
-        """Read further outputs, with their labels where the stream is that of the errors."""
-        if stream in self.streams:
-            reference = self._profile.streams[stream]
-            scale = (reference.offset, reference.scale)
-            self.streams[stream].update(values(self._profile, stream, scale, outputs, labels))
+    def observe(self, stream: Stream, outputs: Outputs, labels: Floats, time: float, now: float) -> None:
+        """Read further outputs of about one time, with their labels where the stream is that of the errors.
+
+        Nothing is read that no window shows `now`, or that is older than the latest by more than the shortest window.
+        """
+        monitor = self.streams.get(stream)
+        if monitor is None or time <= now - self._horizon or time < monitor.latest - self._lateness:
+            return
+        reference = self._profile.streams[stream]
+        monitor.update(values(self._profile, stream, (reference.offset, reference.scale), outputs, labels), time)
+
+    def forget_after(self, now: float) -> None:
+        """Forget times that a clock which was ahead has made."""
+        for monitor in self.streams.values():
+            monitor.latest = min(monitor.latest, now)
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as a tree of arrays and numbers."""

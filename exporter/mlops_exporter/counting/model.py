@@ -411,6 +411,7 @@ class Model:
         latency = floats(columns.latencies)
         expecting = rows[~failed[rows]]
         self._cover(versions[expecting], times[expecting], labelled=False)
+        newest = float(times[rows].max())
         for version, time, group in self._groups(versions, times, rows):
             delta = reference.layout.zeros()
             reference.count_features(delta, features, vectors, place[group[featured[group]]])
@@ -419,7 +420,7 @@ class Model:
             reference.layout.count_predictions(delta, mine, latency[group], failures)
             version.add(delta, time)
             if version.changes is not None:
-                version.changes.observe("score", mine, _NO_LABELS)
+                version.changes.observe("score", mine, _NO_LABELS, time, max(self._now, newest))
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
     def _count_pairs(self, pairs: Pairs, *, delayed: bool = True) -> None:
@@ -450,13 +451,14 @@ class Model:
         outputs = layout.outputs(pairs.outputs[:, : layout.output_width])
         if self.challenge is not None:
             self._count_challenge(reference.profile, pairs, times, outputs, own)
+        newest = float(times.max(initial=-math.inf))
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~corrects)):
             delta = layout.zeros()
             mine = outputs.rows(group)
             layout.count_labels(delta, mine, own[group], delays[group])
             version.add(delta, time)
             if version.changes is not None:
-                version.changes.observe("error", mine, own[group])
+                version.changes.observe("error", mine, own[group], time, max(self._now, newest))
             version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
         self._cover(pairs.versions[~corrects], pairs.prediction_times[~corrects], labelled=True)
         for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(corrects)):

@@ -89,7 +89,11 @@ class Reference:
 
     def begin(self, name: str, place: int, seen: float = 0.0) -> Version:
         """Return a version that is counted by this profile, and has counted nothing."""
-        changes = ChangeMonitor(self.profile, self.settings.change) if self.settings.change.enabled else None
+        changes = (
+            ChangeMonitor(self.profile, self.settings.change, self.settings.windows)
+            if self.settings.change.enabled
+            else None
+        )
         version = Version(name, self.layout, self.settings.windows, self.settings.label_delay, changes)
         version.seen, version.place = seen, place
         self.versions[name] = version

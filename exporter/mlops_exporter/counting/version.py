@@ -51,6 +51,8 @@ class Version:
         """Forget the windows and times that a clock which was ahead has made; returns whether there were any."""
         found = sum(window.forget_after(now) for window in self.windows + self.coverage) > 0
         latest = now + CLOCK_SKEW_SECONDS
+        if self.changes is not None:
+            self.changes.forget_after(latest)
         if (self.last_prediction or 0.0) > latest:
             self.last_prediction, found = None, True
         if (self.last_label or 0.0) > latest:

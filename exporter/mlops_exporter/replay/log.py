@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import compress
 from pathlib import Path
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated, BinaryIO, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, Reason
+from mlops_exporter.ingest.intake import BATCH_EVENTS
 from mlops_exporter.sources.lines import ndjson
 
 CHUNK_BYTES = 1024 * 1024
@@ -39,6 +40,23 @@ class _Stamp(msgspec.Struct, gc=False):
 _decoder = msgspec.json.Decoder(_Stamp)
 
 
+class _Ordered(Protocol):
+    """A log that knows the time of its next event, infinity at its end."""
+
+    next: float
+
+    def open(self) -> None:
+        """Read the beginning, so that `next` is known."""
+
+
+class RowsInOrder(_Ordered, Protocol):
+    """A log of rows, which come as bodies."""
+
+    def take(self, until: float) -> tuple[Floats, Iterator[bytes]]:
+        """Return the times, ascending, of rows up to `until` that were not taken yet, and the rows as bodies."""
+        ...
+
+
 class Merge:
     """Several logs as one. `now` is Unix seconds: events beyond it are refused.
 
@@ -49,15 +67,33 @@ class Merge:
         self.refused: Counter[Reason] = Counter()
         self.late = 0
         self._logs = [_Log(path, lateness, now, self.refused) for path in paths]
+        self._rows: list[RowsInOrder] = []
         self._until = -math.inf
+
+    def add(self, logs: Iterable[RowsInOrder]) -> None:
+        """Merge logs of rows, too."""
+        self._rows += logs
 
     @property
     def next(self) -> float:
         """Time of the earliest event that was not taken yet, infinity at the end."""
-        for log in self._logs:
+        logs: list[_Ordered] = [*self._logs, *self._rows]
+        for log in logs:
             if log.next == -math.inf:
                 log.open()
-        return min((log.next for log in self._logs), default=math.inf)
+        return min((log.next for log in logs), default=math.inf)
+
+    def bodies(self, until: float) -> Iterator[bytes]:
+        """Yield all events up to a time that were not taken yet, some to a body."""
+        former = self._until
+        lines = self.take(until)
+        for first in range(0, len(lines), BATCH_EVENTS):
+            yield b"\n".join(lines[first : first + BATCH_EVENTS])
+        for log in self._rows:
+            times, bodies = log.take(until)
+            self.late += int(np.searchsorted(times, former, "right"))
+            yield from bodies
+        self._rows = [log for log in self._rows if log.next < math.inf]
 
     def take(self, until: float) -> list[bytes]:
         """Return the lines of events up to a time that were not taken yet, in the order of time."""

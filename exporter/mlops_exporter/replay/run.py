@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,12 +14,14 @@ from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
-from mlops_exporter.ingest.intake import BATCH_EVENTS, Intake
+from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles
-from mlops_exporter.replay.log import Merge
+from mlops_exporter.replay.log import Merge, RowsInOrder
 from mlops_exporter.replay.spool import Spool
 from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.tables import TableSettings
+from mlops_exporter.tables.files import find, needs_pyarrow
 
 _SOURCE = "replay"
 
@@ -32,7 +34,8 @@ class ReplayError(Exception):
 class ReplayRequest:
     """What to replay: logs, where to, the seconds between samples, and by how many seconds a log may be out of order.
 
-    `labels` are what a scrape would have added.
+    `tables` are rows of a model's events: where they are, and what they mean. `labels` are what a scrape would have
+    added. `told` hears now and then how many events were counted.
     """
 
     events: Sequence[Path]
@@ -40,6 +43,8 @@ class ReplayRequest:
     step: float = 60.0
     lateness: float = 300.0
     labels: Mapping[str, str] | None = None
+    tables: Sequence[TableSettings] = ()
+    told: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ async def _sample(
     collectors = made_of(Parts(models))
     quiet = max(max(model.windows) + model.label_delay for model in settings.models)
     merge = Merge(request.events, request.lateness, time.time())
+    merge.add(_rows(request, profiles, merge.refused))
     if merge.next == math.inf:
         raise ReplayError(f"no event has a usable ts: {_listed(merge.refused)}")
 
@@ -97,18 +103,34 @@ async def _sample(
             number = math.floor(merge.next / request.step)
         number += 1
         now = number * request.step
-        lines = merge.take(now)
-        for first in range(0, len(lines), BATCH_EVENTS):
-            body = b"\n".join(lines[first : first + BATCH_EVENTS])
+        for body in merge.bodies(now):
             intake.replay(Body(_SOURCE, body, now))
         intake.flush()
         intake.expire(now)
         sample(now)
+        if request.told is not None:
+            request.told(intake.sources[_SOURCE].accepted)
     counts = intake.sources[_SOURCE]
     refused = merge.refused + Counter(counts.rejected)
     if not counts.accepted:
         raise ReplayError(f"every event was refused: {_listed(refused)}")
     return counts.accepted, refused, merge.late, begin, number * request.step
+
+
+def _rows(
+    request: ReplayRequest, profiles: Mapping[str, Profiles | Profile], refused: "Counter[Reason]"
+) -> Iterator[RowsInOrder]:
+    """Yield the files of all tables; raises TableError."""
+    if not request.tables:
+        return
+    needs_pyarrow()
+    from mlops_exporter.replay.rows import RowLog  # which needs it, as what it imports does
+    from mlops_exporter.sources.table import mapping_of, reading_of
+
+    for table in request.tables:
+        mapping, reading = mapping_of(table, profiles), reading_of(table, profiles)
+        for file in find([table.path]):
+            yield RowLog(file, mapping, reading, request.lateness, time.time(), refused)
 
 
 def _listed(refused: "Counter[Reason]") -> str:

@@ -21,6 +21,8 @@ class ColumnSettings(_Settings):
     score: Annotated[Column | None, Field(description="Probability of the positive class.")] = None
     scores: Annotated[dict[str, Column], Field(description="Column of each class's probability.")] = {}
     label: Annotated[Column | None, Field(description="True class or number.")] = None
+    latency_seconds: Annotated[Column | None, Field(description="How long the prediction took.")] = None
+    error: Annotated[Column | None, Field(description="Why it failed; null where it did not.")] = None
     groups: Annotated[dict[str, Column], Field(description="Column of each sensitive attribute.")] = {}
     features: Annotated[
         dict[str, Column] | None,

@@ -46,9 +46,13 @@ def make(settings: SourceSettings, profiles: ProfilesByModel) -> "TableSource":
     """Return the source of a configuration."""
     table = settings.table
     assert table is not None
-    known = _profiles(table, profiles)
-    reading = Reading(tuple(known[0].missing)) if known else DEFAULT
-    return TableSource(settings.name, table, mapping_of(table, profiles), reading)
+    return TableSource(settings.name, table, mapping_of(table, profiles), reading_of(table, profiles))
+
+
+def reading_of(settings: TableSettings, profiles: ProfilesByModel) -> Reading:
+    """Return how cells are read: as the model's newest profile says."""
+    known = _profiles(settings, profiles)
+    return Reading(tuple(known[0].missing)) if known else DEFAULT
 
 
 def mapping_of(settings: TableSettings | SqlSettings, profiles: ProfilesByModel) -> Mapping:

@@ -26,13 +26,35 @@ class Mapping:
 
     def events(self, batch: Any) -> bytes:
         """Return the rows of a batch as an Arrow stream of events. Raises TableError where a column is not there."""
+        return self.as_stream(self.columns(batch))
+
+    def as_stream(self, rows: Any) -> bytes:
+        """Return columns of events, a batch or a table, as an Arrow stream."""
+        rows = rows.replace_schema_metadata({"model": self._model})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write(rows)
+        body: bytes = sink.getvalue().to_pybytes()
+        return body
+
+    def columns(self, batch: Any) -> Any:
+        """Return the rows of a batch as columns of events. Raises TableError where a column is missing or unfit."""
+        try:
+            return self._columns_of(batch)
+        except pa.ArrowException as error:
+            raise TableError(f"not the columns that are configured: {str(error).splitlines()[0]}") from error
+
+    def _columns_of(self, batch: Any) -> Any:
         columns = self._columns
         found: dict[str, Any] = {}
         for name in ("id", "version", "prediction", "label"):
             if (column := getattr(columns, name)) is not None:
                 found[name] = _name(self._of(batch, column))
-        if columns.score is not None:
-            found["score"] = _number(self._of(batch, columns.score))
+        for name in ("score", "latency_seconds"):
+            if (column := getattr(columns, name)) is not None:
+                found[name] = _number(self._of(batch, column))
+        if columns.error is not None:
+            found["error"] = _text(self._of(batch, columns.error))
         if columns.ts is not None:
             found["ts"] = _time(self._of(batch, columns.ts), self._timezone)
         if columns.scores:
@@ -44,13 +66,7 @@ class Mapping:
             wanted = {name: name for name in self._features if name in batch.schema.names}
         if wanted:
             found["features"] = _struct({name: self._feature(name, self._of(batch, c)) for name, c in wanted.items()})
-        events = pa.RecordBatch.from_arrays(list(found.values()), list(found))
-        events = events.replace_schema_metadata({"model": self._model})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, events.schema) as writer:
-            writer.write_batch(events)
-        body: bytes = sink.getvalue().to_pybytes()
-        return body
+        return pa.RecordBatch.from_arrays(list(found.values()), list(found))
 
     def _of(self, batch: Any, name: str) -> Any:
         if name not in batch.schema.names:
@@ -95,6 +111,12 @@ def _name(column: Any) -> Any:
     return column
 
 
+def _text(column: Any) -> Any:
+    """Return texts, whatever they were; null for empty ones."""
+    column = plain(column).cast(pa.string())
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
 def _time(column: Any, timezone: str) -> Any:
     """Return times with a zone, or numbers as they are, which are Unix seconds."""
     if cells.is_text(column.type):
@@ -102,16 +124,17 @@ def _time(column: Any, timezone: str) -> Any:
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
     if pa.types.is_timestamp(column.type) and column.type.tz is None:
-        return pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="earliest").cast(
-            pa.timestamp("us", "UTC")
-        )
+        column = pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="earliest")
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("us", "UTC"), safe=False)
     return column if not pa.types.is_decimal(column.type) else column.cast(pa.float64(), safe=False)
 
 
 def _parsed(column: Any) -> Any:
     """Return texts as times; all of them have a zone, or none has."""
     column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us"), pa.float64()):
+    finest = [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in ("UTC", None)]
+    for kind in (*finest, pa.float64()):
         try:
             return column.cast(kind)
         except pa.ArrowInvalid:

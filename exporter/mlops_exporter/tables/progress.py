@@ -29,6 +29,12 @@ class Progress:
         self._output.flush()
         self._drawn = True
 
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._drawn:
+            self._output.write("\r\x1b[K")
+            self._output.flush()
+
 
 def line(rows: int, total: int | None, seconds: float) -> str:
     """Return the line after so many seconds."""

@@ -26,3 +26,9 @@ class Pushed:
         """Yield the rows from the first on; raises TableError."""
         for batch in self._table.batches():
             yield pa.RecordBatch.from_arrays([plain(column) for column in batch.columns], batch.schema.names)
+
+
+def names_at(place: str) -> list[str]:
+    """Return the names of the columns of the rows at a place; raises TableError."""
+    batch = next(Table.at([place]).batches(), None)
+    return [] if batch is None else list(batch.schema.names)
