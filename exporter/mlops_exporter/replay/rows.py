@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, Reason
+from mlops_exporter.tables.captured import batches
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File
 from mlops_exporter.tables.mapping import Mapping
-from mlops_exporter.tables.readers import batches
 from mlops_exporter.tables.reading import Reading
 
 BODY_ROWS = 4096

@@ -126,10 +126,11 @@ def _rows(
     needs_pyarrow()
     from mlops_exporter.replay.rows import RowLog  # which needs it, as what it imports does
     from mlops_exporter.sources.table import mapping_of, reading_of
+    from mlops_exporter.tables.captured import paired
 
     for table in request.tables:
         mapping, reading = mapping_of(table, profiles), reading_of(table, profiles)
-        for file in find([table.path]):
+        for file in paired(find([table.path]), table.captured):
             yield RowLog(file, mapping, reading, request.lateness, time.time(), refused)
 
 

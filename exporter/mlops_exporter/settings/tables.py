@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
 
+Captured = Literal["azureml", "sagemaker", "kserve", "databricks"]
+
 Column = Annotated[str, Field(min_length=1)]
 
 
@@ -70,6 +72,17 @@ class TableSettings(_Rows):
         TablePath,
         Field(description="File, glob or directory: Parquet, CSV, NDJSON, Arrow; s3://, gs://, abfs://."),
     ]
+    captured: Annotated[
+        Captured | None,
+        Field(
+            description="Whose log of requests and answers it is; its columns are `id`, `ts`, `version`, the inputs, "
+            "and `output` or `output.NAME`."
+        ),
+    ] = None
+    inputs: Annotated[
+        list[Column] | None,
+        Field(description="Names of inputs that were logged without; by default those of the profile's features."),
+    ] = None
     settle: Annotated[Duration, Field(ge=0, description="How long a local file must have been left alone.")] = 10.0
     rewritten: Annotated[
         Literal["tell", "again"],
@@ -78,6 +91,14 @@ class TableSettings(_Rows):
             "where ids see to it that what was counted counts once."
         ),
     ] = "tell"
+
+    @model_validator(mode="after")
+    def _captured_columns_are_known(self) -> "TableSettings":
+        if self.captured is not None:
+            common = {"id": "id", "ts": "ts"}
+            given = self.columns.model_dump(exclude_unset=True)
+            return self.model_copy(update={"columns": ColumnSettings.model_validate({**common, **given})})
+        return self
 
 
 class DatabaseSettings(_Settings):

@@ -19,10 +19,10 @@ from mlops_exporter.profile.profiles import Profiles, as_profiles
 from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.settings.tables import SqlSettings, TableSettings
 from mlops_exporter.sources.base import Health, Sink, deliver, finish
+from mlops_exporter.tables.captured import batches, paired
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File, find
 from mlops_exporter.tables.mapping import Mapping
-from mlops_exporter.tables.readers import batches
 from mlops_exporter.tables.reading import DEFAULT, Reading
 
 BODY_ROWS = 4096
@@ -52,7 +52,9 @@ def make(settings: SourceSettings, profiles: ProfilesByModel) -> "TableSource":
 def reading_of(settings: TableSettings, profiles: ProfilesByModel) -> Reading:
     """Return how cells are read: as the model's newest profile says."""
     known = _profiles(settings, profiles)
-    return Reading(tuple(known[0].missing)) if known else DEFAULT
+    missing = tuple(known[0].missing) if known else DEFAULT.missing
+    inputs = settings.inputs or (list(known[0].features) if known else [])
+    return Reading(missing, captured=settings.captured, inputs=tuple(inputs))
 
 
 def mapping_of(settings: TableSettings | SqlSettings, profiles: ProfilesByModel) -> Mapping:
@@ -111,7 +113,8 @@ class TableSource:
                 return []  # there is none yet
             raise
         latest = time.time() - self._settings.settle
-        return [file for file in files if not file.is_local or file.modified <= latest]
+        settled = [file for file in files if not file.is_local or file.modified <= latest]
+        return paired(settled, self._settings.captured)
 
     async def _take(self, file: File, known: dict[str, FileProgress], sink: Sink) -> None:
         mark = _mark(file)
@@ -159,4 +162,7 @@ class TableSource:
 
 
 def _mark(file: File) -> str:
-    return hashlib.sha256(f"{file.size} {file.modified!r}".encode()).hexdigest()[:16]
+    said = f"{file.size} {file.modified!r}"
+    if file.companion is not None:
+        said += f" {file.companion.size} {file.companion.modified!r}"
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -40,7 +40,10 @@ _NAMES = "name it .csv or .ndjson (either with .gz), .parquet or .arrow"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a table. `place` is how the user would name it, `partitions` the columns that its path gives."""
+    """One file of a table. `place` is how the user would name it, `partitions` the columns that its path gives.
+
+    `companion` is the file of the outputs to its inputs, where a platform writes two.
+    """
 
     filesystem: "pyarrow.fs.FileSystem"
     path: str
@@ -49,6 +52,7 @@ class File:
     size: int
     modified: float
     partitions: dict[str, str | None]
+    companion: "File | None" = None
 
     @property
     def compressed(self) -> bool:

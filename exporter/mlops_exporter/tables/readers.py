@@ -211,10 +211,10 @@ def _ndjson(file: File) -> Iterator[Any]:
                 raise TableError(f"{file.place}:{number}: not a JSON object, one on each line: {error}") from error
             rows.append(_flat(row))
             if len(rows) == _LINES:
-                yield _gather(rows)
+                yield gathered(rows)
                 rows = []
         if rows:
-            yield _gather(rows)
+            yield gathered(rows)
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:
@@ -231,7 +231,8 @@ def _flat(row: dict[str, object]) -> dict[str, object]:
     }
 
 
-def _gather(rows: list[dict[str, object]]) -> Any:
+def gathered(rows: list[dict[str, object]]) -> Any:
+    """Return rows as a batch, a column for each name."""
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.RecordBatch.from_arrays([_array([row.get(name) for row in rows]) for name in names], list(names))
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mlops_exporter.profile.values import MISSING_TEXTS
+from mlops_exporter.settings.tables import Captured
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,9 @@ class Reading:
     """What parts the cells; None for a comma, unless the header looks otherwise."""
     decimal: str = "."
     encoding: str = "utf-8"
+    captured: Captured | None = None
+    """Whose log of requests and answers it is, and, below, what its inputs are called that come without names."""
+    inputs: tuple[str, ...] = ()
 
 
 DEFAULT = Reading()
