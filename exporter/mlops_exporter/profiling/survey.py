@@ -36,6 +36,7 @@ _TRACKED_CATEGORIES = 10_000
 """Distinct cells of a column after which no more are collected: what is not frequent by then is `other` anyway."""
 
 _NUMERIC_SHARE = 0.95
+_CODE = "^[+-]?0[0-9]+$"
 _MARKERS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "null", "NULL", "None", "none")
 
 
@@ -87,14 +88,18 @@ class Column:
             self._add_vectors(column)
         self.half |= pa.types.is_float16(column.type)
         self.temporal |= pa.types.is_temporal(column.type)
-        if cells.is_text(column.type):
-            self._look_at_texts(column)
         numbers = cells.numbers(column, typed=typed)
         self.rows += len(numbers)
         finite = np.isfinite(numbers)
         if finite.all():
             values, texts = numbers, 0
+            if cells.is_text(column.type) and self.whole:
+                self._look_for_codes(column)
         else:
+            if cells.is_text(column.type):
+                column = cells.encoded(column)
+                self._look_for_codes(column)
+                self._look_for_markers(column)
             values, keys_of_numbers = numbers[finite], keys[finite]
             texts = int(np.count_nonzero(np.isinf(numbers)))
         self.missing += int(np.count_nonzero(np.isnan(numbers)))
@@ -129,14 +134,25 @@ class Column:
                 self._candidates[name] += candidates
         self._categorised = self.rows
 
-    def _look_at_texts(self, column: Any) -> None:
-        """Count texts that say what means a missing value elsewhere, and numbers that are codes."""
-        column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        marked = column.filter(pc.is_in(column, pa.array(_MARKERS, column.type)))
-        for pair in pc.value_counts(marked).to_pylist() if len(marked) else ():
-            self.markers[pair["values"]] += pair["counts"]
-        zeros = pc.match_substring_regex(column, "^[+-]?0[0-9]+$")
-        self.leading_zeros += pc.sum(zeros).as_py() or 0
+    def _look_for_markers(self, column: Any) -> None:
+        """Count texts that say what means a missing value elsewhere."""
+        names = column.dictionary
+        marked = pc.is_in(names, pa.array(_MARKERS, names.type))
+        if marked.true_count:
+            counts = np.bincount(cells.indices(column) + 1, minlength=len(names) + 1)[1:]
+            for place in np.flatnonzero(marked.to_numpy(zero_copy_only=False)).tolist():
+                if counts[place]:
+                    self.markers[names[place].as_py()] += int(counts[place])
+
+    def _look_for_codes(self, column: Any) -> None:
+        """Count numbers that are codes; what has had fractions has none."""
+        if pa.types.is_dictionary(column.type):
+            found = pc.match_substring_regex(column.dictionary, _CODE).to_numpy(zero_copy_only=False)
+            if found.any():
+                which = cells.indices(column)
+                self.leading_zeros += int(np.count_nonzero(found[which[which >= 0]]))
+        else:
+            self.leading_zeros += pc.match_substring_regex(column, _CODE).true_count
 
     def _add_numbers(self, values: Floats, keys: Floats) -> None:
         self.whole = self.whole and bool(np.all(values == np.floor(values)))

@@ -85,7 +85,7 @@ def categories(column: Any, *, typed: bool) -> Categories:
         column = column.cast(pa.float64(), safe=False)
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    return _named([canonical(value) for value in column.dictionary.to_pylist()], _indices(column))
+    return _named([canonical(value) for value in column.dictionary.to_pylist()], indices(column))
 
 
 def encoded(column: Any) -> Any:
@@ -111,7 +111,8 @@ def _named(names: list[object], which: Ints) -> Categories:
     return Categories(list(places), np.array([*index, -1], np.intp)[which])
 
 
-def _indices(column: Any) -> Ints:
+def indices(column: Any) -> Ints:
+    """Return the place of each cell in the dictionary of a column of codes, −1 where missing."""
     return np.asarray(column.indices.cast(pa.int64()).fill_null(-1).to_numpy(), np.intp)
 
 

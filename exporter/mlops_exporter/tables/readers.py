@@ -109,11 +109,22 @@ def _with_partitions(batch: Any, file: File) -> Any:
 
 
 def _parquet(file: File) -> Iterator[Any]:
-    with (
-        file.filesystem.open_input_file(file.path) as source,
-        pq.ParquetFile(source, pre_buffer=not file.is_local, buffer_size=1 << 20) as parquet,
-    ):
-        yield from parquet.iter_batches(BATCH_ROWS, use_threads=False)
+    options = {"pre_buffer": not file.is_local, "buffer_size": 1 << 20}
+    with file.filesystem.open_input_file(file.path) as source:
+        with pq.ParquetFile(source, **options) as parquet:
+            metadata = parquet.metadata
+            texts = [field.name for field in parquet.schema_arrow if _is_text(field.type)]
+        with pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, **options) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
+                columns = [_short(column) for column in batch.columns]
+                yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _short(column: Any) -> Any:
+    """Return a column of texts as codes only where that says it in fewer: a dictionary is of many batches."""
+    if not pa.types.is_dictionary(column.type) or 2 * len(column.dictionary) <= len(column):
+        return column
+    return column.dictionary_decode() if _is_text(column.type.value_type) else column
 
 
 def _arrow(file: File) -> Iterator[Any]:
