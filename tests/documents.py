@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -91,6 +92,11 @@ def _is_mapping(annotation: Any) -> bool:
 
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0]) if "BeforeValidator" not in repr(annotation) else "duration"
+    kinds = [argument for argument in arguments if argument is not NoneType]
+    if origin in (UnionType, Union) and len({next(_models(kind), None) is None for kind in kinds}) == 2:
+        return " or ".join(map(_type, kinds))
     if next(_models(annotation), None) is not None:
         return {list: "list of mappings", tuple: "list of mappings", dict: "mapping by name"}.get(origin, "mapping")
     if origin is list:

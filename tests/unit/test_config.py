@@ -160,6 +160,13 @@ BAD = {
     "source names twice": f"models: [{GOOD}}}]\nsources: [{{name: push, http: {{}}}}, {{name: push, http: {{}}}}]\n",
     "two http sources": f"models: [{GOOD}}}]\nsources: [{{name: a, http: {{}}}}, {{name: b, http: {{}}}}]\n",
     "source without a kind": f"models: [{GOOD}}}]\nsources:\n  - name: push\n",
+    "rows of a probe a number": (
+        f"models: [{GOOD}}}]\nprobes: [{{name: a, model: m, rows: 5, endpoint: {{mlflow: 'http://a'}}}}]\n"
+    ),
+    "rows of a probe of another database": (
+        f"models: [{GOOD}}}]\nprobes:\n- name: a\n  model: m\n  endpoint: {{mlflow: 'http://a'}}\n"
+        "  rows: {url: 'mysql://u:secret@h', querry: SELECT 1}\n"
+    ),
     "benchmark of another task": f"models:\n  - {GOOD},\n     benchmarks: {{mae: {{max: 3}}}}}}\n",
     "benchmark misspelt": f"models:\n  - {GOOD},\n     benchmarks: {{acuracy: {{min: 0.9}}}}}}\n",
     "benchmark without bound": f"models: [{GOOD}, benchmarks: {{accuracy: {{}}}}}}]\n",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.access import AccessSettings, Url
@@ -127,7 +127,8 @@ class ProbeSettings(_Settings):
         Field(description="Version behind the endpoint, where its answers do not tell."),
     ] = None
     rows: Annotated[
-        TablePath | QuerySettings,
+        Annotated[TablePath, Tag("[path]")] | Annotated[QuerySettings, Tag("[query]")],
+        Discriminator(lambda rows: "[query]" if isinstance(rows, dict | QuerySettings) else "[path]"),
         Field(
             description="Labelled rows: file, glob or directory of CSV, NDJSON, Parquet or Arrow, also s3://, gs://, "
             "abfs://; or `url` (`url_file`) and `query` of a database. Read again when they change."
