@@ -1,6 +1,7 @@
 """Configurations that load, and what is said of those that do not."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Va
 from mlops_exporter.profile.profile import Profile, Provenance, save
 from mlops_exporter.service import configuration as config
 from mlops_exporter.settings.config import Config
-from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.settings.document import ConfigError, Document
 from mlops_exporter.settings.models import ModelSettings
 from tests import golden
 from tests.documents import settings_by_path
@@ -292,3 +293,31 @@ MISWRITTEN = {
     "a duration without a unit": "models: [{name: m, task: binary, profile: p.json, windows: [15]}]",
     "text for a number": "models: [{name: m, task: binary, profile: p.json, threshold: half}]",
 }
+
+
+def _aliases(form: str) -> str:
+    lines = ["a0: &a0 " + form.format("x", "y")]
+    lines += [f"a{n}: &a{n} " + form.format(f"*a{n - 1}", f"*a{n - 1}") for n in range(1, 60)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _aliases("[{}, {}]"),
+        _aliases("{{p: {}, q: {}}}"),
+        "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60)),
+        "models: &models [*models]\n",
+        "models: [" + "1, " * 300_000 + "1]\n",
+        "x: " + "y" * 3_000_000,
+        "[" * 40_000 + "]" * 40_000,
+    ],
+    ids=["lists", "mappings", "merged", "itself", "long", "large", "deep"],
+)
+def test_a_file_that_says_too_much_is_refused_at_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bomb.yml"
+    path.write_text(text)
+    began = time.thread_time()
+    with pytest.raises(ConfigError, match=r"over|deep|not YAML"):
+        Document.read(path, example="models")
+    assert time.thread_time() - began < 2  # of a loaded machine; alone it takes half a second

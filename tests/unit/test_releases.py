@@ -189,3 +189,34 @@ def test_profiles_of_a_directory(tmp_path: Path) -> None:
     file.write_text("models: [{name: m, task: binary, profile: profiles/3.json, profiles: profiles}]")
     with pytest.raises(ConfigError, match="give either profile, for all versions, or profiles"):
         configuration.read(file)
+
+
+def test_versions_that_only_wait_for_labels_make_room_for_a_release() -> None:
+    model = model_of(own("1"), versions=4)
+    for day, version in enumerate(("old", "older", "1", "2")):
+        model.admit({version}, NOW - 90_000 + day)
+        feed(model, [{"id": f"{version}-{i}", "ts": NOW - 90_000, "version": version, "score": 0.5} for i in range(3)])
+    for place, each in enumerate(model.versions.values()):
+        each.seen = NOW - 90_000 + place
+    assert model.waiting == 12
+    assert model.admit({"new"}, NOW) == set()
+    assert list(model.versions) == ["new", "older", "1", "2"]
+    feed(model, [{"id": "new-0", "ts": NOW, "version": "new", "score": 0.5}])
+    assert (model.waiting, model.given_up) == (10, {"old": 3})
+    series = 'ml_model_predictions_unlabelled_total{{model="m",version="{}"}}'.format
+    assert samples(ModelCollector([model]))[series("old")] == 3
+    again = model_of(own("1"), versions=4)
+    again.restore(unpack(pack(model.state())))
+    assert samples(ModelCollector([again]))[series("old")] == 3
+    feed(again, [{"id": "old-0", "ts": NOW, "label": 1}, {"id": "older-0", "ts": NOW, "label": 1}])
+    assert (again.waiting, again.joins.main.waiting_labels) == (9, 1)
+    assert again.admit({"old"}, NOW) == set(), "the next one makes room, which shows no label"
+    assert again.versions["old"].unlabelled == 3
+    assert again.given_up == {"1": 3}
+
+
+def test_a_version_that_a_window_shows_stays() -> None:
+    model = model_of(own("1"), versions=2)
+    feed(model, [*predicted("1", 2), *predicted("2", 2)])
+    assert model.admit({"3"}, NOW) == {"3"}
+    assert model.waiting == 4

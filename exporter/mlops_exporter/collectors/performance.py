@@ -50,6 +50,8 @@ class ModelCollector:
             yield family(catalogue.LABELS_DUPLICATE, [model.labels_duplicate])
             yield family(catalogue.LABELS_CORRECTED, [model.labels_corrected])
             yield family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
+            if gone := model.given_up:
+                yield Family(model.name, versions=list(gone))(catalogue.PREDICTIONS_UNLABELLED, [*gone.values()])
             yield family(catalogue.PENDING_LABELS, [model.joins.main.waiting_labels])
             yield family(catalogue.CADENCE, [longest_pause(model.settings)])
             yield family(catalogue.BATCH_DEADLINE, [_deadline(model)])

@@ -244,9 +244,17 @@ class Join:
         self.waiting_predictions = former.waiting_predictions.copy()
         self.waiting_labels = former.waiting_labels
 
-    def close(self, place: int) -> None:
-        """See to it that no label of a version's pairs is corrected any more."""
-        self._records.close(place)
+    def close(self, place: int) -> int:
+        """See to it that no label of a version's pairs is corrected any more, and give up what waits for one.
+
+        Returns how many predictions that were.
+        """
+        records, used = self._records, slice(0, self._records.used)
+        records.close(place)
+        waiting = np.flatnonzero((records.states[used] == PREDICTED) & (records.versions[used] == place))
+        self.waiting_predictions -= self._by_version(waiting)
+        self._release(waiting)
+        return len(waiting)
 
     def hold_versions(self, count: int) -> None:
         """Make room for so many versions at least."""

@@ -41,10 +41,12 @@ class Joins:
         for join in self._joins.values():
             yield join, join.expire(now)
 
-    def close(self, place: int) -> None:
-        """See to it that no label of a version's pairs is corrected any more."""
-        for join in self._joins.values():
-            join.close(place)
+    def close(self, place: int) -> int:
+        """See to it that no label of a version's pairs is corrected any more, and give up what waits for one.
+
+        Returns how many predictions that were.
+        """
+        return sum(join.close(place) for join in self._joins.values())
 
     def hold_versions(self, count: int) -> None:
         """Make room for so many versions at least."""

@@ -57,7 +57,8 @@ class Model:
             settings.name,
             limits.versions,
             lambda name, place, seen: self.reference_of(name).begin(name, place, seen),
-            self._in_use,
+            self._shows,
+            lambda version: self.joins.waiting(version) > 0,
             (challenge.champion, challenge.challenger) if challenge else (),
         )
         self.joins = self._joins()
@@ -76,6 +77,8 @@ class Model:
         self.labels_duplicate = 0
         self.labels_corrected = 0
         self.predictions_duplicate = 0
+        self.given_up: dict[str, int] = {}
+        """Predictions without label of the last versions that are gone, by name: a counter must not vanish."""
         self.seed = 0
         """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
         self._pane_width = min(settings.windows) / PANES
@@ -145,14 +148,19 @@ class Model:
         """Begin the versions that are new `now`, and return those for which there is no place left."""
         refused = self.versions.admit(names, clock() if now is None else now)
         self._let_go()
+        for name in self.given_up.keys() & self.versions.keys():  # it is there again, and goes on
+            self.versions[name].unlabelled += self.given_up.pop(name)
         return refused
 
-    def _in_use(self, version: Version, now: float) -> bool:
-        """Whether anything waits for a version or shows of it."""
+    def need_room(self, names: Set[str | None]) -> bool:
+        """Whether to admit these would change what waits."""
+        return self.versions.need_room(names)
+
+    def _shows(self, version: Version, now: float) -> bool:
+        """Whether a window shows anything of a version."""
         layout = self.reference_of(version.name).layout
         return bool(
             version.seen >= now - self.horizon
-            or self.joins.waiting(version)
             or version.totals(now)[:, [layout.predictions.start, layout.labels.start]].any()
         )
 
@@ -160,7 +168,11 @@ class Model:
         """Forget what belonged to versions that are gone."""
         while self.versions.gone:
             version = self.versions.gone.pop()
-            self.joins.close(version.place)
+            version.unlabelled += self.joins.close(version.place)
+            if version.unlabelled:
+                self.given_up = dict(
+                    [*self.given_up.items(), (version.name, version.unlabelled)][-self._limits.versions :]
+                )
             del self.reference_of(version.name).versions[version.name]
 
     def _retire(self, now: float) -> bool:
@@ -195,6 +207,7 @@ class Model:
             "versions": {version.name: self._state_of(version) for version in counted},
             "joins": self.joins.state(),
             "challenge": self.challenge.state() if self.challenge else {},
+            "given_up": self.given_up,
             **{name: getattr(self, name) for name in _COUNTS},
         }
 
@@ -266,6 +279,7 @@ class Model:
                 )
         for name in _COUNTS:
             setattr(self, name, stored.counts[name])
+        self.given_up = dict(stored.given_up)
         if self.challenge is not None:
             self.challenge.restore(stored.challenge)
         same = stored.classes == self.outcomes.classes

@@ -42,6 +42,7 @@ class StoredModel:
     joins: dict[str, Any]
     challenge: dict[str, Any]
     counts: dict[str, int]
+    given_up: dict[str, int]
 
 
 def read_state(state: dict[str, Any], reference: Reference, challenge: ChallengeSettings | None) -> StoredModel:
@@ -63,7 +64,15 @@ def read_state(state: dict[str, Any], reference: Reference, challenge: Challenge
             )
             for name, it in state["versions"].items()
         ]
-        return StoredModel(versions, state["profiles"], state["classes"], state["joins"], state["challenge"], counts)
+        return StoredModel(
+            versions,
+            state["profiles"],
+            state["classes"],
+            state["joins"],
+            state["challenge"],
+            counts,
+            state.get("given_up", {}),
+        )
     classes = reference.profile.classes
     versions = [
         StoredVersion(
@@ -84,7 +93,7 @@ def read_state(state: dict[str, Any], reference: Reference, challenge: Challenge
     challenged = state["challenge"]
     if challenge is not None and challenged.get("versions") == f"{challenge.champion} {challenge.challenger}":
         joins |= {"challenger_version": challenge.challenger, CHALLENGER: challenged["join"]}
-    return StoredModel(versions, {reference.digest: reference.kept}, classes, joins, challenged, counts)
+    return StoredModel(versions, {reference.digest: reference.kept}, classes, joins, challenged, counts, {})
 
 
 def columns_of(version: StoredVersion, outputs: list[str], profile: Profile) -> list[int]:

@@ -11,8 +11,8 @@ _log = logging.getLogger(__name__)
 class Versions(Mapping[str, Version]):
     """The versions of one model by name, each at a place of its own, by which the join knows it.
 
-    `begin` makes a version by its name, place and time; `in_use` tells whether anything waits for or shows of one.
-    Those `kept` never go.
+    `begin` makes a version by its name, place and time; `shows` tells whether a window shows anything of one, `waits`
+    whether a prediction of one waits. Those `kept` never go.
     """
 
     def __init__(
@@ -20,13 +20,15 @@ class Versions(Mapping[str, Version]):
         model: str,
         limit: int,
         begin: Callable[[str, int, float], Version],
-        in_use: Callable[[Version, float], bool],
+        shows: Callable[[Version, float], bool],
+        waits: Callable[[Version], bool],
         kept: Collection[str] = (),
     ) -> None:
         self._model = model
         self._limit = limit
         self._begin = begin
-        self._in_use = in_use
+        self._shows = shows
+        self._waits = waits
         self._kept = kept
         self._places: list[Version | None] = []
         self._by_name: dict[str, Version] = {}
@@ -83,6 +85,10 @@ class Versions(Mapping[str, Version]):
                 refused.add(name)
         return refused
 
+    def need_room(self, names: Set[str | None]) -> bool:
+        """Whether one of these would take the place of another."""
+        return len(self) >= self._limit and bool(names - self.keys() - {None})
+
     def put(self, name: str, seen: float = 0.0, place: int | None = None) -> Version:
         """Begin a version, at the first place that is free unless one is given."""
         if place is None:
@@ -102,22 +108,29 @@ class Versions(Mapping[str, Version]):
         return bool(gone)
 
     def _make_room(self, name: str, now: float) -> bool:
-        """Let go of the version unseen for longest of those that nothing shows of; False if there is none."""
-        gone = [version for version in self.values() if self._is_unused(version, now)]
+        """Let go of the version unseen for longest of those that nothing shows of; False if there is none.
+
+        One for which nothing waits goes first.
+        """
+        gone = [version for version in self.values() if self._is_hidden(version, now)]
         if not gone:
             return False
-        oldest = min(gone, key=lambda version: version.seen)
+        oldest = min(gone, key=lambda version: (self._waits(version), version.seen))
         _log.info(
-            "model %s: version %s takes the place of %s, of which no window holds anything",
+            "model %s: version %s takes the place of %s, of which no window holds anything%s",
             self._model,
             name,
             oldest.name,
+            ": what waits for its label there is given up (limits.versions)" if self._waits(oldest) else "",
         )
         self._remove(oldest)
         return True
 
+    def _is_hidden(self, version: Version, now: float) -> bool:
+        return version.name not in self._kept and not self._shows(version, now)
+
     def _is_unused(self, version: Version, now: float) -> bool:
-        return version.name not in self._kept and not self._in_use(version, now)
+        return self._is_hidden(version, now) and not self._waits(version)
 
     def _remove(self, version: Version) -> None:
         self._places[version.place] = None

@@ -70,7 +70,8 @@ REASONS: Final[dict[Reason, str]] = {
     "missing_id": "a label without a prediction in the same event has no `id` to find its prediction by",
     "bad_id": f"`id` is neither a string of 1 to {MAX_ID_LENGTH} characters nor a whole number",
     "bad_version": "`version` is neither a string of 1 to 64 characters nor a number",
-    "too_many_versions": "the model already has as many versions as `limits.versions` allows, all of them in use",
+    "too_many_versions": "the model already has as many versions as `limits.versions` allows, and a window shows "
+    "something of each",
     "bad_timestamp": "`ts` is neither RFC 3339 with a time zone nor Unix seconds",
     "future_timestamp": f"`ts` is more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock "
     "(milliseconds instead of seconds?)",

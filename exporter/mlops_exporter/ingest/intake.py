@@ -217,6 +217,8 @@ class Intake:
         try:
             decoder, decoded = self._decoder, Decoded()
             await let_others_run(decoder.decode_steps(body.data, body.arrived, decoded, limit))
+            while self._frozen and self._needs_room(decoded):
+                await asyncio.sleep(SLICE_SECONDS)  # what is written now must not change
             if decoder is not self._decoder:
                 decoder, decoded = self._decoder, self._decoder.decode(body.data, body.arrived)
             self._admit(decoded, body)
@@ -386,6 +388,15 @@ class Intake:
                         (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
                     )
                     parts[place] = columns.keep(fits, model.schema_of(columns))
+
+    def _needs_room(self, decoded: Decoded) -> bool:
+        """Whether a version of these events would take the place of another."""
+        return any(
+            self.models[name].need_room(set(columns.versions))
+            for name, parts in decoded.parts.items()
+            if name in self.models
+            for columns in parts
+        )
 
     def _counts_of(self, source: str) -> SourceCounts:
         """Return the counts of a source; those of one that is not configured any more are shown nowhere."""

@@ -1,6 +1,7 @@
 """Settings from a YAML file: every fault of it with file, line, key and what would be right, and never a secret."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 Location = tuple[str | int, ...]
+
+MAX_CHARACTERS = 2 * 1024 * 1024
+MAX_MARKS = 50_000
+"""Commas, brackets and lines of a file."""
+
+MAX_DEPTH = 100
+MAX_VALUES = 100_000
+"""Of a file. Aliases may repeat values within values, so that a few lines say more than fits in memory."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class ConfigError(Exception):
@@ -42,9 +53,15 @@ class Document:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+        if sum(map(text.count, ",[{\n")) > MAX_MARKS or len(text) > MAX_CHARACTERS or _depth(text) > MAX_DEPTH:
+            raise ConfigError(
+                [f"{path}: is over {MAX_CHARACTERS} characters, {MAX_MARKS} values or {MAX_DEPTH} levels of them"]
+            )
         try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            content = yaml.safe_load(text)
+            node = yaml.compose(text, Loader=_Loader)
+            if node is not None and _values_in(node, {}) > MAX_VALUES:
+                raise ConfigError([f"{path}: holds over {MAX_VALUES} values, those counted again that aliases repeat"])
+            content = yaml.load(text, Loader=_Loader)  # nosec B506: it is a safe one
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from None
@@ -140,6 +157,28 @@ def _path(node: yaml.Node, location: Location) -> Iterator[int]:
             yield node.start_mark.line + 1
         else:
             return
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets are open at most, those of texts included."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _values_in(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Return how many values a node stands for; too many where it holds itself. `known` are those counted."""
+    if node not in known:
+        known[node] = MAX_VALUES + 1  # until it is counted
+        parts: Iterable[yaml.Node] = ()
+        if isinstance(node, yaml.MappingNode):
+            parts = (part for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        known[node] = 1 + sum(_values_in(part, known) for part in parts)
+    return known[node]
 
 
 def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:
