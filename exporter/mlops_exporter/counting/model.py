@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence, Set
 from itertools import pairwise
-from time import time as clock
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from mlops_exporter.counting.stored import StoredModel, StoredVersion, codes_of,
 from mlops_exporter.counting.version import Version
 from mlops_exporter.counting.versions import Versions
 from mlops_exporter.counting.windows import PANES
+from mlops_exporter.events import clock
 from mlops_exporter.events.columns import Columns, Encoded
 from mlops_exporter.events.schema import DEFAULT_VERSION, Outcomes, Schema
 from mlops_exporter.profile.profile import Profile
@@ -146,7 +146,7 @@ class Model:
 
     def admit(self, names: Set[str | None], now: float | None = None) -> Set[str | None]:
         """Begin the versions that are new `now`, and return those for which there is no place left."""
-        refused = self.versions.admit(names, clock() if now is None else now)
+        refused = self.versions.admit(names, clock.now() if now is None else now)
         self._let_go()
         for name in self.given_up.keys() & self.versions.keys():  # it is there again, and goes on
             self.versions[name].unlabelled += self.given_up.pop(name)

@@ -1,7 +1,6 @@
 """The counts of one version of a model: its whole life in one ledger, and its windows."""
 
 from collections.abc import Sequence
-from time import time as clock
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.change import ChangeMonitor
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.windows import PANES, Cells, Window
+from mlops_exporter.events import clock
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS
 
 COVERAGE_PANES = 4096
@@ -83,7 +83,7 @@ class Version:
                     window.restore(stored, kept)
                 else:
                     latest = max(state["last_prediction"] or 0.0, state["last_label"] or 0.0)
-                    window.begin_after(min(latest, clock()))  # a clock may have been ahead
+                    window.begin_after(min(latest, clock.now()))  # a clock may have been ahead
         self.last_prediction = state["last_prediction"]
         self.last_label = state["last_label"]
         self.seen = state.get("seen", 0.0)

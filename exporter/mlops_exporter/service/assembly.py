@@ -14,6 +14,7 @@ from mlops_exporter.collectors.parts import Parts, Running
 from mlops_exporter.compute.sampler import Watch
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
+from mlops_exporter.events import clock
 from mlops_exporter.exposition.budget import Budget
 from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.ingest.http import KSERVE, HttpSource
@@ -131,6 +132,7 @@ def assemble(
     registry = Registry(
         [collector for collector in collectors if collector.name not in fixed.collectors_off],
         fixed.service.generation,
+        now=clock.now,
         budget=Budget(config.limits.series),
     )
     settings = _http_settings(config)

@@ -14,6 +14,7 @@ from typing import Any
 from mlops_exporter import __version__
 from mlops_exporter.compute.sampler import Compute
 from mlops_exporter.counting.model import Model
+from mlops_exporter.events import clock
 from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.ingest.intake import SourceCounts
 from mlops_exporter.ingest.journal import Faults, Journal
@@ -81,7 +82,7 @@ class Service:
     ) -> None:
         self._options = options
         self._tasks = tasks
-        self._started = time.time()
+        self._started = clock.now()
         self.faults = Faults()
         self.journal: Journal | None = None
         self.loading = Loading(self._started, broken=config.broken)
@@ -136,7 +137,7 @@ class Service:
 
         While events pour in, each scrape would find other counts: then the many scrapes of a moment are shown the same.
         """
-        now = time.time()
+        now = clock.now()
         moment = int(now / SHARED_SECONDS)
         self._asked.append(now)
         many = len(self._asked) == MANY_SCRAPES and now - self._asked[0] < 1.0
@@ -162,7 +163,7 @@ class Service:
         """Return how everything is; made once for all who ask of one state."""
         generation = self.generation(), self.ready()
         if self._report is None or self._report[0] != generation:
-            now = time.time()
+            now = clock.now()
             report = Report(
                 __version__,
                 self._started,
@@ -317,15 +318,15 @@ def _web_config(path: Path | None) -> Callable[[], WebConfig]:
 async def _expire(service: Service) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
-        service.intake.expire(time.time())
+        service.intake.expire(clock.now())
         service.note_connected()
         if service.assembly.http is not None:
-            await service.assembly.http.expire(time.time())
+            await service.assembly.http.expire(clock.now())
 
 
 async def _observe(service: Service) -> None:
     while True:
-        service.observe(time.time())
+        service.observe(clock.now())
         await asyncio.sleep(HISTORY_SECONDS)
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mlops_exporter.events import clock
 from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.sources.base import Health, Sink, deliver, finish
 from mlops_exporter.sources.lines import MALFORMED, MAX_LINE_BYTES, ndjson
@@ -102,7 +103,7 @@ class FileSource:
             while True:
                 batches = tail.poll(time.monotonic())
                 while (batch := await finish(asyncio.to_thread(next, batches, None))) is not None:
-                    await deliver(sink, self.name, batch.body, time.time(), batch.position)
+                    await deliver(sink, self.name, batch.body, clock.now(), batch.position)
                     self.health = tail.health()
                 self.health = tail.health()
                 await asyncio.sleep(POLL_SECONDS)

@@ -18,6 +18,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from mlops_exporter.events import clock
 from mlops_exporter.settings.sources import KafkaSettings, SourceSettings
 from mlops_exporter.sources.base import (
     BATCH_EVENTS,
@@ -165,7 +166,7 @@ class _Member:
         position = self._next | following
         if lines:
             self._delivery = asyncio.run_coroutine_threadsafe(
-                deliver(self._sink, self._source.name, b"\n".join(lines), time.time(), _encode(position)), self._loop
+                deliver(self._sink, self._source.name, b"\n".join(lines), clock.now(), _encode(position)), self._loop
             )
             self._delivery.result()
         self._next = position

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from mlops_exporter.events import clock
 from mlops_exporter.settings.sources import RedisSettings, SourceSettings
 from mlops_exporter.sources.base import (
     BATCH_SECONDS,
@@ -155,7 +156,7 @@ class RedisSource:
         identities = [identity.decode() for identity, _ in entries]
         lines = [line for _, fields in entries if fields for line in self._lines(fields)]
         if lines:
-            await deliver(sink, self.name, b"\n".join(lines), time.time(), json.dumps(identities).encode())
+            await deliver(sink, self.name, b"\n".join(lines), clock.now(), json.dumps(identities).encode())
         if identities:
             await self._acknowledge(client, identities)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import xxhash
 
+from mlops_exporter.events import clock
 from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.settings.tables import SqlSettings
 from mlops_exporter.sources.base import Health, Sink, deliver, finish
@@ -71,7 +71,7 @@ class SqlSource:
             try:
                 while (part := await finish(asyncio.to_thread(next, parts, None))) is not None:
                     encoded = msgspec.msgpack.encode(part.watermark)
-                    await deliver(sink, self.name, part.body, time.time(), encoded)
+                    await deliver(sink, self.name, part.body, clock.now(), encoded)
                     watermark = part.watermark
                     self.health = Health(True, None, None)
             except TableError as error:

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import select
-import time
 
+from mlops_exporter.events import clock
 from mlops_exporter.settings.sources import SourceSettings
 from mlops_exporter.sources.base import BATCH_SECONDS, Health, Sink, deliver
 from mlops_exporter.sources.lines import MALFORMED, MAX_LINE_BYTES, ndjson
@@ -35,11 +35,11 @@ class StdinSource:
             if piece is None:
                 continue
             if body := ndjson(lines.add(piece)):
-                await deliver(sink, self.name, body, time.time())
+                await deliver(sink, self.name, body, clock.now())
             if len(piece) < _PIPE_BYTES:
                 await asyncio.sleep(BATCH_SECONDS)
         if rest := ndjson(lines.rest):
-            await deliver(sink, self.name, rest, time.time())
+            await deliver(sink, self.name, rest, clock.now())
         self.health = Health(False, None, "the input has ended")
 
     def _read(self) -> bytes | None:

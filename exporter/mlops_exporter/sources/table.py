@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from mlops_exporter.events import clock
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles
@@ -136,7 +137,7 @@ class TableSource:
             body, rows, last = made
             after = FileProgress(mark, progress.rows + rows, last)
             position = msgspec.json.encode({**known, file.place: after})
-            await deliver(sink, self.name, body, time.time(), position)
+            await deliver(sink, self.name, body, clock.now(), position)
             progress = known[file.place] = after
             self.health = Health(True, None, None)
         progress.done = True

@@ -6,7 +6,6 @@ It knows the service only through the protocols below, so that every answer can 
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from mlops_exporter.events import clock
 from mlops_exporter.events.reasons import Reason, TooManyEventsError
 from mlops_exporter.judging.status import Report
 from mlops_exporter.settings.document import ConfigError
@@ -263,7 +263,7 @@ class App:
             gzipped, content = self._check_headers(scope)
             self._intake.ensure_room()
             body = await self._bodies.read(receive, gzipped=gzipped, sender=_sender(scope))
-            result = await self._intake.submit(body, time.time(), content, models=models)
+            result = await self._intake.submit(body, clock.now(), content, models=models)
         except UnauthorizedError as refusal:
             self._intake.refuse("unauthorized")
             return text(401, str(refusal), (b"www-authenticate", refusal.challenge.encode()))
