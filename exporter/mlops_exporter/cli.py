@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Never, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         BundleError,
         RegistryError,
     ) as error:
-        print(f"mlops-exporter: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
+        told = error if isinstance(error, ConfigError) else f"mlops-exporter: {error}"
+        print(logs.escaped_lines(str(told)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -134,18 +135,19 @@ def _check(options: argparse.Namespace) -> int:
     if options.schema:
         print(json.dumps(Config.model_json_schema(), indent=2))
         return 0
-    settings, profiles = config.read(options.config_file)
+    file = options.file or options.config_file
+    settings, profiles = config.read(file)
     for model in settings.models:
         features = len(profiles[model.name].newest.features)
         told = (
             f"profile {model.profile}" if model.profile else f"profiles of {', '.join(profiles[model.name].by_version)}"
         )
-        print(f"{model.name}: {model.task}, {features} features, {told}")
+        print(escaped(f"{model.name}: {model.task}, {features} {'feature' if features == 1 else 'features'}, {told}"))
     if settings.broken:
         raise ConfigError([fault for faults in settings.broken.values() for fault in faults])
     count = len(settings.models)
     watched = f"{count} {'model' if count == 1 else 'models'}" if count else "no models: the machine alone is watched"
-    print(f"{options.config_file}: good, {watched}")
+    print(f"{file}: good, {watched}")
     if options.web_config_file is not None:
         tls = web_config.read(options.web_config_file).tls_server_config
         if tls is not None:
@@ -450,16 +452,25 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the exporter")
     _flag(run, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
     _add_serving(run)
-    _switch(run, "--web.enable-lifecycle", False, "reload the configuration at POST /-/reload, too; SIGHUP always does")
+    _switch(
+        run,
+        "--web.enable-lifecycle",
+        False,
+        "reload the configuration at POST /-/reload, too; SIGHUP always does",
+        run.error,
+    )
+    _add_collectors(run)
     run.set_defaults(command=_run)
 
     demonstration = commands.add_parser("demo", help="run the exporter on bundled data replayed as live traffic")
     _add_serving(demonstration)
     _flag(demonstration, "--demo.speed", "1", "how many times as fast as usual the traffic passes", type_=_speed)
+    _add_collectors(demonstration)
     demonstration.set_defaults(command=_demo)
 
     check = commands.add_parser("check", help="validate a configuration and the profiles that it names")
-    check.add_argument("config_file", type=Path, nargs="?", default=Path("mlops-exporter.yml"))
+    check.add_argument("file", type=Path, nargs="?", help="configuration file, in place of --config.file")
+    _flag(check, "--config.file", "mlops-exporter.yml", "configuration file", type_=Path)
     check.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration, for editors")
     _add_web_config(check)
     check.set_defaults(command=_check)
@@ -527,8 +538,14 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         type_=_count,
     )
     _add_logging(parser)
+
+
+def _add_collectors(parser: argparse.ArgumentParser) -> None:
+    """Add the switches of the collectors, last in the help, so that they hide no other flag."""
+    parser.usage = "%(prog)s [FLAG …] [--collector.NAME | --no-collector.NAME …]"
+    group = parser.add_argument_group("collectors", "each can be switched on and, with --no-, off")
     for kind in switched():
-        _switch(parser, f"--collector.{kind.name}", kind.by_default, f"export {kind.about}")
+        _switch(group, f"--collector.{kind.name}", kind.by_default, f"export {kind.about}", parser.error)
 
 
 def _add_logging(parser: argparse.ArgumentParser) -> None:
@@ -838,11 +855,13 @@ def _flag(
     )
 
 
-def _switch(parser: argparse.ArgumentParser, flag: str, default: bool, help_: str) -> None:
+def _switch(
+    parser: argparse._ActionsContainer, flag: str, default: bool, help_: str, fail: Callable[[str], Never]
+) -> None:
     """Add a flag with its opposite (`--no-…`), whose default may come from the environment."""
     value = _environment(flag, str(default)).lower()
     if value not in _ON | _OFF:
-        parser.error(f"{_variable(flag)}: {value!r} is neither true nor false")
+        fail(f"{_variable(flag)}: {value!r} is neither true nor false")
     parser.add_argument(
         flag,
         dest=_destination(flag),

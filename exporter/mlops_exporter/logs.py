@@ -17,8 +17,12 @@ BURST_SECONDS = 60.0
 
 _PLAIN = re.compile(r"[^\s\"=\\]+")
 # What a terminal obeys or hides: control characters, marks that turn the direction of writing, lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-_SECRETS = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)|(\b(?:bearer|basic)\s+)[\w+/.~-]{8,}=*")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+# A password may hold / and @ though it should be quoted: it ends at the last @ before a space.
+_SECRETS = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/:]*:)\S+(?=@)|(\b(?:bearer|basic)\s+)[\w+/.~-]{8,}=*")
 
 
 def redacted(text: str) -> str:
@@ -131,7 +135,18 @@ def _quoted(value: str) -> str:
 
 def escaped(text: str) -> str:
     """Return text in which nothing is left that a terminal obeys or hides."""
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNPRINTABLE.sub(lambda found: _as_json_escapes(found[0]), text)
+
+
+def escaped_lines(text: str) -> str:
+    """Return text of several lines, each `escaped` and `redacted`."""
+    return "\n".join(escaped(redacted(line)) for line in text.split("\n"))
+
+
+def _as_json_escapes(character: str) -> str:
+    """Return a character as JSON may write it: one beyond U+FFFF is two."""
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def configure(level: str, style: LogFormat) -> Recent:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
+from mlops_exporter.judging.status import Report
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service import configuration as config
@@ -74,6 +75,23 @@ def _profile(name: str, profile: Profile) -> Iterator[Finding]:
             f"{name}: the profile knows no reference performance",
             f"{again}, with --label and --score or --prediction, to compare with the performance at training",
         )
+
+
+def check_loaded(path: Path, settings: Config, report: Report) -> Iterator[Finding]:
+    """Yield how the files differ from what an exporter has loaded."""
+    reload = "reload the exporter: SIGHUP, or POST /-/reload with --web.enable-lifecycle"
+    configured, watched = {model.name for model in settings.models}, {model.model for model in report.models}
+    for name in sorted(configured - watched):
+        yield problem(AREA, f"{name}: in {path}, and not loaded by the exporter that runs", reload)
+    for name in sorted(watched - configured):
+        what = f"{name}: watched by the exporter that runs, and not in {path}"
+        yield warning(AREA, what, f"{reload}; or name the file that it runs with")
+    if configured != watched or report.configuration is None:
+        return
+    files = [path, *(settings.models_dir.glob("*.y*ml") if settings.models_dir is not None else ())]
+    for file in files:
+        if file.stat().st_mtime > report.configuration.loaded:
+            yield warning(AREA, f"{file}: written after the exporter loaded its configuration: not loaded", reload)
 
 
 def check_web(path: Path) -> Iterator[Finding]:

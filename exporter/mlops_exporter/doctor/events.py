@@ -100,6 +100,9 @@ def _how_to_send(name: str, running: Running, settings: Config, profiles: dict[s
 
 def _version(state: ModelState, model: ModelSettings, profiles: Profiles, running: Running) -> Iterator[Finding]:
     name = f"{state.model} {state.version}"
+    if "model" in running.switched_off:
+        yield ok(AREA, f"{name}: {state.predictions} predictions, {state.labels} labels joined")
+        return
     windows = sorted(
         (parse_duration(labels["window"]), labels["window"], value)
         for labels, value in running.values(catalogue.WINDOW_PREDICTIONS.name, model=state.model, version=state.version)
@@ -124,7 +127,8 @@ def _version(state: ModelState, model: ModelSettings, profiles: Profiles, runnin
         if recent < needed:
             what = f"{name}: {recent:.0f} predictions in {longest}: drift shows from {needed} in a window on"
             yield warning(AREA, what, "wait, send more, lengthen windows, or lower min_samples.drift")
-        yield from _features(state, running)
+        if "data" not in running.switched_off:
+            yield from _features(state, running)
     yield from _labels(state, model, profile or profiles.newest, running)
 
 

@@ -46,6 +46,8 @@ def examine(subject: Subject) -> list[Finding]:
         running = running or answering
     checks: list[Check] = []
     if settings is not None:
+        if running is not None:
+            findings += configuration.check_loaded(subject.config_file, settings, running.report)
         if settings.state is not None:
             path = settings.state.path
             checks.append((state_directory.AREA, partial(state_directory.check, path, running is not None)))

@@ -17,16 +17,23 @@ from mlops_exporter.web.server import ListenError, listen
 
 AREA = "exporter"
 
+COLLECTORS = ("model", "data")
+"""Those whose samples tell what became of events."""
+
 Labels = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """An exporter that answers: what it says of itself, and the samples of some metrics by name."""
+    """An exporter that answers: what it says of itself, and the samples of some metrics by name.
+
+    `switched_off` names collectors that were asked for their samples and do not run: their silence means nothing.
+    """
 
     access: Access
     report: Report
     samples: dict[str, list[tuple[Labels, float]]]
+    switched_off: frozenset[str] = frozenset()
 
     def values(self, metric: str, **labels: str) -> list[tuple[Labels, float]]:
         """Return the samples of a metric that have these labels."""
@@ -64,7 +71,7 @@ def find(access: Access, telemetry_path: str, config_file: str) -> tuple[list[Fi
     except msgspec.MsgspecError:
         what = f"{access.url} is no mlops-exporter of this version: /api/v1/status answers {status}"
         return [problem(AREA, what, elsewhere)], None
-    running = Running(access, report, _samples(access, telemetry_path))
+    running = Running(access, report, *_samples(access, telemetry_path))
     return list(_health(running, config_file, telemetry_path)), running
 
 
@@ -78,15 +85,19 @@ def _free(address: str, config_file: str) -> Finding:
     return warning(AREA, f"nothing listens at {address}: no exporter runs there", f"{start}; then run doctor again")
 
 
-def _samples(access: Access, telemetry_path: str) -> dict[str, list[tuple[Labels, float]]]:
-    query = urlencode({"collect[]": ["model", "data"]}, doseq=True)
-    status, body = access.get(f"{telemetry_path}?{query}")
+def _samples(access: Access, telemetry_path: str) -> tuple[dict[str, list[tuple[Labels, float]]], frozenset[str]]:
+    """Return the samples of the collectors that the doctor reads, and which of those are switched off."""
     samples: dict[str, list[tuple[Labels, float]]] = {}
-    if status == 200:
-        for family in text_string_to_metric_families(body.decode()):
-            for sample in family.samples:
-                samples.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return samples
+    off: set[str] = set()
+    for collector in COLLECTORS:
+        status, body = access.get(f"{telemetry_path}?{urlencode({'collect[]': collector})}")
+        if status == 400:  # only then is the path that of the metrics, and the collector unknown to it
+            off.add(collector)
+        if status == 200:
+            for family in text_string_to_metric_families(body.decode()):
+                for sample in family.samples:
+                    samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return samples, frozenset(off)
 
 
 def _health(running: Running, config_file: str, telemetry_path: str) -> Iterator[Finding]:
@@ -101,7 +112,9 @@ def _health(running: Running, config_file: str, telemetry_path: str) -> Iterator
         said = body.decode(errors="replace").strip().removeprefix("not ready: ")
         remedy = "events are refused until this is over: see state and sources below, and its log"
         yield problem(AREA, f"it is not ready: {said}", remedy)
-    if not running.samples:
+    for collector in sorted(running.switched_off):
+        yield ok(AREA, f"its collector {collector} is switched off: what rests on those metrics is not examined")
+    if not running.samples and not running.switched_off:
         remedy = "give its --web.telemetry-path to doctor and as metrics_path to Prometheus"
         yield problem(AREA, f"{url}{telemetry_path} gives no metrics", remedy)
     for notice in report.errors:

@@ -355,7 +355,7 @@ class _Rows:
         if profile.task == "regression":
             return np.empty((n, 0))
         if profile.task == "binary":
-            scores = self._numbers("score")[:, None]
+            scores = self._binary_scores()[:, None]
         elif (column := self._columns.get("scores")) is None or pa.types.is_null(column.type):
             scores = np.full((n, 1), np.nan)
         elif pa.types.is_struct(column.type):
@@ -375,6 +375,26 @@ class _Rows:
         scores, wrong = probabilities(scores)
         self._refuse("bad_score", wrong)
         return scores
+
+    def _binary_scores(self) -> Floats:
+        """Return the positive class's probabilities, from `score` or from the struct `scores` by class."""
+        column = self._columns.get("scores")
+        scores = self._numbers("score")
+        if column is None or not pa.types.is_struct(column.type):
+            return scores
+        negative, positive = classes = self._schema.profile.classes
+        named = {
+            name if name in classes else canonical(name): self._as_numbers(member)
+            for name, member in _members(column).items()
+        }
+        absent = np.full(len(self._lines), np.nan)
+        of_positive, of_negative = named.pop(positive, absent), named.pop(negative, absent)
+        if named:
+            self._refuse("bad_score", valid(column))
+        _, wrong = probabilities(np.stack([of_negative, of_positive], axis=1))
+        self._refuse("bad_score", wrong & ~np.isnan(of_positive) & ~np.isnan(of_negative))
+        found = np.where(np.isnan(of_positive), 1.0 - of_negative, of_positive)
+        return np.where(valid(column), found, scores)
 
     def _scores_column(self, scores: Floats) -> list[Any] | Floats:
         """Return scores as the schema takes them: probabilities, or (multiclass) None or a tuple of them."""

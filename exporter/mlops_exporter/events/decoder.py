@@ -282,7 +282,9 @@ class Decoder:
 
 
 def _predicts(event: Any) -> bool:
-    return not event.features is event.prediction is event.scores is event.error is None
+    if not event.features is event.prediction is event.scores is event.error is None:
+        return True
+    return getattr(event, "by_class", None) is not None
 
 
 def _schema_of(schemas: Mapping[str | None, Schema], version: object) -> Schema:

@@ -43,6 +43,7 @@ _ID = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] | _INTEGER | 
 _VERSION = Annotated[str, Meta(min_length=1, max_length=64)] | _INTEGER
 _TIME = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 _PROBABILITY = Annotated[float, Meta(ge=-PROBABILITY_TOLERANCE, le=1 + PROBABILITY_TOLERANCE)]
+_BINARY_TOLERANCE = 2 * PROBABILITY_TOLERANCE + 1e-9
 _STRUCT_NAME = re.compile(r'[^"\\\x00-\x1f]*')  # what msgspec allows
 
 _ENCODED_AT_ONCE = 32
@@ -169,20 +170,27 @@ class Schema:
                 ("label", label_type, None),
                 ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
                 ("error", str | None, None),
+                *self._by_class(),
             ],
             tag_field="model",
             tag=model,
-            rename={"scores": "score"} if profile.task == "binary" else None,
+            rename={"scores": "score", "by_class": "scores"} if profile.task == "binary" else None,
             gc=False,
         )
+
+    def _by_class(self) -> list[tuple[str, Any, None]]:
+        """Return the last member of a binary model's events: `scores` by class may stand in place of `score`."""
+        return [("by_class", dict[str, Any] | None, None)] if self.profile.task == "binary" else []
 
     def columns(
         self, events: Sequence[Any], lines: Sequence[int], now: float
     ) -> tuple[Columns, list[tuple[int, Reason]]]:
         """Return decoded events as columns, and those refused that typing alone could not tell."""
-        ids, times, versions, features, groups, scores, predictions, labels, latencies, errors = map(
+        ids, times, versions, features, groups, scores, predictions, labels, latencies, errors, *by_class = map(
             list, zip(*map(astuple, events), strict=True)
         )
+        for given in by_class:
+            scores[:] = [score if named is None else named for score, named in zip(scores, given, strict=True)]
         reasons = self._settle(features, groups, scores)
         columns = Columns(
             self._features_of(features),
@@ -416,23 +424,38 @@ class Schema:
         return self._groups(**values)
 
     def _repaired_scores(self, event: dict[str, Any]) -> Any:
-        if self.profile.task == "binary":
-            return _probability(event.get("score"))
         scores = event.get("scores")
-        if self._scores is None or scores is None:
+        if self.profile.task == "binary" and scores is None:
+            return _probability(event.get("score"))
+        if self.profile.task == "regression" or scores is None:
             return None
         if not isinstance(scores, dict):
             raise Refused("bad_score")
         return self._scores_of_classes(scores)
 
     def _scores_of_classes(self, scores: dict[str, Any]) -> Any:
-        """Return the typed probabilities of an object; raises Refused."""
-        assert self._scores is not None
+        """Return the typed probabilities of an object, the positive one's of a binary model; raises Refused."""
+        if self._scores is None:
+            return self._positive_of(scores)
         attributes = dict(zip(self.profile.classes, self._scores.__struct_fields__, strict=True))
         given = {name if name in attributes else canonical(name): value for name, value in scores.items()}
         if not given.keys() <= attributes.keys():
             raise Refused("bad_score")
         return self._scores(**{attributes[str(name)]: _probability(value) or 0.0 for name, value in given.items()})
+
+    def _positive_of(self, scores: dict[str, Any]) -> float | None:
+        """Return the probability of the positive class from those of one class or of both; raises Refused."""
+        given = {
+            str(name if name in self.profile.classes else canonical(name)): _probability(value)
+            for name, value in scores.items()
+        }
+        known = {name: value for name, value in given.items() if value is not None}
+        if not given.keys() <= set(self.profile.classes):
+            raise Refused("bad_score")
+        if len(known) == len(self.profile.classes) and abs(sum(known.values()) - 1) > _BINARY_TOLERANCE:
+            raise Refused("bad_score")
+        positive = known.get(self.profile.positive)
+        return positive if positive is not None or not known else 1.0 - next(iter(known.values()))
 
     def _outcome(self, value: Any, reason: Reason) -> float | str | None:
         if self.profile.task != "regression":

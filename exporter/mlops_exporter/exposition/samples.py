@@ -11,10 +11,19 @@ from typing import Protocol
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.exposition.catalogue import Metric
+from mlops_exporter.logs import escaped
+
+_LOOKS_ESCAPED = re.compile(r"\\(?=u[0-9a-f]{4})")
 
 
 def escape_label_value(value: str) -> str:
-    r"""Escape a label value for the text formats: backslash, double quote and line feed."""
+    r"""Escape a label value for the text formats: backslash, double quote and line feed.
+
+    Other characters that a terminal obeys or hides become the text `\uXXXX`. A backslash that would look like one of
+    those becomes `\u005c`, so that two names never make one series.
+    """
+    if not (value.isascii() and value.isprintable()) or "\\u" in value:
+        value = "\n".join(escaped(_LOOKS_ESCAPED.sub(r"\\u005c", line)) for line in value.split("\n"))
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 

@@ -22,7 +22,7 @@ from mlops_exporter.judging.drift import Comparison
 from mlops_exporter.judging.judge import VERDICTS, Verdict
 from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.judging.verdicts import Bench
-from mlops_exporter.logs import Notice
+from mlops_exporter.logs import Notice, redacted
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.sources.base import Health
@@ -116,7 +116,7 @@ def source_state(name: str, counts: SourceCounts, health: Health | None = None) 
     return SourceState(
         name,
         health.up,
-        health.error,
+        None if health.error is None else redacted(health.error),
         health.lag_events,
         counts.accepted,
         sum(occurred.values()),

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from mlops_exporter.logs import redacted
 from mlops_exporter.settings.tables import DatabaseSettings
 from mlops_exporter.tables.errors import TableError
 
@@ -66,7 +67,9 @@ class Database:
     def _without_secret(self, message: str) -> str:
         """Return the first line of a database's message, without what may be a password."""
         line = message.strip().splitlines()[0]
-        password = re.search(r"//[^/@]*:([^@]*)@", self._url())
-        if password is not None and password[1]:
-            line = line.replace(password[1], "***")
-        return line.replace(self._url(), "the database")
+        line = line.replace(self._url(), "the database")
+        password = re.search(r"//[^/:]*:(.+)@", self._url())  # which may hold / and @ though it should be quoted
+        if password is not None:
+            for form in (password[1], unquote(password[1])):
+                line = line.replace(form, "***")
+        return redacted(line)

@@ -17,6 +17,7 @@ import msgspec
 from mlops_exporter.events import clock
 from mlops_exporter.events.reasons import Reason, TooManyEventsError
 from mlops_exporter.judging.status import Report
+from mlops_exporter.logs import escaped, escaped_lines
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
 from mlops_exporter.web import negotiation
@@ -339,7 +340,7 @@ def _refusal(scope: Scope, status: int, reason: str, retry_after: float) -> Resp
 
 def text(status: int, line: str, *headers: tuple[bytes, bytes]) -> Response:
     """Return an answer of one line of plain text."""
-    return Response(status, f"{line}\n".encode(errors="replace"), headers=headers)
+    return Response(status, f"{escaped_lines(line)}\n".encode(errors="replace"), headers=headers)
 
 
 def _html(page: str) -> Response:
@@ -349,4 +350,7 @@ def _html(page: str) -> Response:
 
 
 def _json(status: int, value: Any, *headers: tuple[bytes, bytes]) -> Response:
-    return Response(status, msgspec.json.encode(value), "application/json", headers)
+    body = msgspec.json.encode(value)
+    if not body.isascii() or b"\x7f" in body:  # in JSON all that would be escaped stands within texts
+        body = escaped(body.decode()).encode()
+    return Response(status, body, "application/json", headers)

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
 
 from mlops_exporter.judging.judge import VERDICTS, WORDS, Verdict
 from mlops_exporter.judging.status import HISTORY_SECONDS, Headline, ModelState, Report, SourceState
 from mlops_exporter.logs import Notice
-from mlops_exporter.web.page import page, table
+from mlops_exporter.web.page import page, shown, table
 
 _WIDTH, _HEIGHT = 240.0, 48.0
 
@@ -41,11 +40,11 @@ def landing_page(report: Report, telemetry_path: str) -> str:
         "mlops-exporter",
         f"""<header>
 <h1>mlops-exporter</h1>
-<nav aria-label="Pages">{"".join(f'<a href="{escape(path)}">{name}</a> ' for path, name in links)}</nav>
+<nav aria-label="Pages">{"".join(f'<a href="{shown(path)}">{name}</a> ' for path, name in links)}</nav>
 <p id="renewal" class="bad" role="status"></p>
 </header>
 <main>
-<p><span class="{tone}">{escape(state)}</span>, version {escape(report.version)},
+<p><span class="{tone}">{shown(state)}</span>, version {shown(report.version)},
 up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p>
 {_configuration(report)}
 <h2>Models</h2>
@@ -64,13 +63,13 @@ def _configuration(report: Report) -> str:
         return ""
     loaded = f"Configuration loaded {_ago(loading.loaded, report.time)}"
     broken = "".join(
-        f'<p><span class="bad">{escape(name)} is left out</span>: {escape("; ".join(faults))}</p>'
+        f'<p><span class="bad">{shown(name)} is left out</span>: {shown("; ".join(faults))}</p>'
         for name, faults in loading.broken.items()
     )
     if loading.error is None:
         return f'<p class="quiet">{loaded}.</p>{broken}'
     return (
-        f'<p><span class="bad">Last reload failed</span>: {escape(loading.error)}</p>\n<p>{loaded} stays in force.</p>'
+        f'<p><span class="bad">Last reload failed</span>: {shown(loading.error)}</p>\n<p>{loaded} stays in force.</p>'
     )
 
 
@@ -83,15 +82,15 @@ def _models(models: Sequence[ModelState], now: float) -> str:
 
 def _model(model: ModelState, now: float) -> str:
     sign, (words, tone) = _SIGNS[model.state], WORDS[model.state]
-    reasons = "".join(f"<p>{escape(reason)}</p>" for reason in model.reasons)
+    reasons = "".join(f"<p>{shown(reason)}</p>" for reason in model.reasons)
     drift = f"{_number(len(model.drifted))} of {model.features}" if model.features else "no features"
     coverage = (
         "none is due yet"
         if model.label_coverage is None
-        else f"{model.label_coverage:.1%} in {escape(model.performance.window)}"
+        else f"{model.label_coverage:.1%} in {shown(model.performance.window)}"
     )
     return f"""<li>
-<h3>{escape(model.model)} <span class="quiet">version {escape(model.version)}, {escape(model.task)}</span></h3>
+<h3>{shown(model.model)} <span class="quiet">version {shown(model.version)}, {shown(model.task)}</span></h3>
 <p class="state {tone}"><span aria-hidden="true">{sign}</span> {words}</p>
 {reasons}
 {_headline(model.performance)}
@@ -107,7 +106,7 @@ def _model(model: ModelState, now: float) -> str:
 
 
 def _headline(headline: Headline) -> str:
-    name = escape(headline.metric.replace("_", " "))
+    name = shown(headline.metric.replace("_", " "))
     if headline.value is None or headline.lower is None or headline.upper is None:
         return f'<p class="quiet">{name}: too few labels</p>'
     agreed = "".join(
@@ -117,7 +116,7 @@ def _headline(headline: Headline) -> str:
     )
     return (
         f'<p>{name} <span class="number">{headline.value:.4g}</span> '
-        f'<span class="quiet">{headline.lower:.4g} to {headline.upper:.4g} in {escape(headline.window)}{agreed}</span>'
+        f'<span class="quiet">{headline.lower:.4g} to {headline.upper:.4g} in {shown(headline.window)}{agreed}</span>'
         f"</p>\n{_sparkline(headline)}"
     )
 
@@ -148,7 +147,7 @@ def _sparkline(headline: Headline) -> str:
         f"{known[-1]:.4g}, lowest {min(known):.4g}, highest {max(known):.4g}"
     )
     return (
-        f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none">'
+        f'<svg role="img" aria-label="{shown(said)}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none">'
         f'{lines}<path class="curve" d="{curve}"/></svg>'
     )
 
@@ -159,14 +158,14 @@ def _sources(sources: Sequence[SourceState], now: float) -> str:
         ["Source", "State", "Lag (events)", "Accepted", "Rejected", "Late", "Last event"],
         [
             [
-                escape(source.source),
+                shown(source.source),
                 '<span class="good">up</span>'
                 if source.up
-                else f'<span class="bad">down</span> {escape(source.error or "")}',
+                else f'<span class="bad">down</span> {shown(source.error or "")}',
                 "–" if source.lag_events is None else _number(source.lag_events),
                 _number(source.accepted),
                 _number(source.rejected)
-                + "".join(f"<br>{_number(n)} {escape(why)}" for why, n in [*source.rejected_by_reason.items()][:3]),
+                + "".join(f"<br>{_number(n)} {shown(why)}" for why, n in [*source.rejected_by_reason.items()][:3]),
                 _number(source.late),
                 _ago(source.last_event, now),
             ]
@@ -184,9 +183,9 @@ def _errors(errors: Sequence[Notice], now: float) -> str:
         [
             [
                 _ago(error.last, now),
-                f'<span class="{"warn" if error.level == "warn" else "bad"}">{escape(error.level)}</span>',
+                f'<span class="{"warn" if error.level == "warn" else "bad"}">{shown(error.level)}</span>',
                 _number(error.count),
-                escape(error.message),
+                shown(error.message),
             ]
             for error in errors
         ],

@@ -4,6 +4,8 @@ import base64
 import hashlib
 from html import escape
 
+from mlops_exporter.logs import escaped
+
 STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --card: #f4f5f7; --text: #1c1e21; --quiet: #565c64;
   --line: #c9cdd3; --link: #0b57c2; --good: #18692f; --warn: #7d4e00; --bad: #b3180f; --mark: #2a6fd6; }
@@ -33,6 +35,7 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); }
 thead th { color: var(--quiet); font-weight: 600; } tbody th { font-weight: 600; }
 thead th, td { overflow-wrap: break-word; } td[data-label="State"], td[data-label="What"] { overflow-wrap: anywhere; }
+@media (min-width: 64rem) { tbody th code { white-space: nowrap; } }
 @media (max-width: 40rem) {
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   table, tbody, tr, th, td { display: block; border: 0; padding: 0; }
@@ -72,6 +75,11 @@ CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src {_digest(STYLE)}; script-src {_digest(SCRIPT)}; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+def shown(text: str) -> str:
+    """Return plain text as HTML in which nothing is left that turns, hides or controls what is shown."""
+    return escape(escaped(text))
 
 
 def page(title: str, body: str) -> str:
