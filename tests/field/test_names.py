@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -41,7 +42,9 @@ def raw(text: str) -> set[str]:
 def watched(directory: Path, *flags: str) -> Iterator[Exporter]:
     """An exporter of a model of such names, whose own reference came back as events."""
     rows = 200
-    table = {name: [(row * (place + 3)) % 17 for row in range(rows)] for place, name in enumerate(NAMES)}
+    table: dict[str, list[Any]] = {
+        name: [(row * (place + 3)) % 17 for row in range(rows)] for place, name in enumerate(NAMES)
+    }
     table |= {GROUP: [("f\u202e", "m\x1b")[row % 2] for row in range(rows)]}
     table |= {
         "score": [(row % 10) / 10 for row in range(rows)],
