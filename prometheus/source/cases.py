@@ -611,7 +611,7 @@ def cases() -> list[Case]:
         _latency(),
         _batch_late(),
         _silent("MLNoPredictions", "ml_model_predictions_total", 30, 8 * DAY),
-        _silent("MLNoLabels", "ml_model_labels_total", DAY, 2 * DAY),
+        _silent("MLNoLabels", "ml_model_labels_total", DAY, 4 * DAY),
         _coverage(),
         _unmatched(),
         *_profiles(),

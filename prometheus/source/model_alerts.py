@@ -115,23 +115,60 @@ def _burnt(*windows: str) -> str:
 
 
 def _silent(name: str, metric: str, window: str) -> str:
-    """No events in the last `window` though the day before had some, and so had last week's day if it is known.
+    """No events in the last `window`, where there are some at this time of the week.
 
-    Once firing it stays so until events come or the model is taken out of the configuration: tomorrow, yesterday will
-    have been silent too.
+    That is where last week had some, an hour before and after as well, since clocks change, and on Fridays for four
+    hours more, since people leave early; and one of the last days had some, or the alert fired. Where last week is not
+    known, yesterday tells, but for weekends: the first one must not look like an outage. An outage goes on while the
+    alert fired a week ago, or yesterday.
     """
-    lately = f"sum without (instance, pod, version) (increase({metric}[{window}]))"
+    events = f"sum without (instance, pod, version) (increase({metric}[{window}]))"
+    watched = "count without (instance, pod) (ml_model_labels_unmatched_total)"
+    firing = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
+
+    def busy(offset: str) -> str:
+        return f"{events.replace(']', f'] offset {offset}')} >= {threshold('busy_events')}"
+
+    def fired(offset: str) -> str:
+        since = events.replace(window, offset)
+        return f"{watched} and on (job, model) ({firing} offset {offset}) unless {since} > 0"
+
     return dedent(f"""\
         (
-            {lately.replace("]", "] offset 1d")} >= {threshold("busy_events")}
-            unless {lately.replace("]", "] offset 1w")} < {threshold("busy_events")}
+            (
+                (
+                  {busy("1w")}
+                  and {busy("167h")}
+                  and {busy("169h")}
+                  unless (
+                    {busy("164h").replace(">=", "<")}
+                    and on () day_of_week() == 5
+                  )
+                )
+              or
+                ({fired("1w")})
+            )
+            and (
+                {busy("1d")}
+              or
+                {busy("2d")}
+              or
+                {busy("3d")}
+              or
+                {watched} and on (job, model) last_over_time({firing}[4d])
+            )
           or
-            count without (instance, pod) (ml_model_labels_unmatched_total)
-              and on (job, model) ALERTS{{alertname="{name}",alertstate="firing"}}
+            (
+                {busy("1d")}
+              or
+                ({fired("1d")})
+            )
+            unless {events.replace("]", "] offset 1w")} >= 0
+            unless on () (day_of_week() % 6 == 0 or day_of_week() == 5 and hour() >= 12)
         )
-        unless {lately} > 0
+        unless {events} > 0
         unless on (job, model) ml_model_cadence_seconds > 0
-        and count without (instance, pod) (ml_model_labels_unmatched_total)""")
+        and {watched}""")
 
 
 def _usual(metric: str, window: str) -> str:
