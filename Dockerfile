@@ -6,10 +6,12 @@ FROM ${BASE} AS build
 # Set these to build without a package registry: docker build --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=...
 ARG PIP_NO_INDEX
 ARG PIP_FIND_LINKS
-# The lock holds for dependencies and for what builds the package; no time stamp goes into the result.
-ENV PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# Extras that sources need, such as EXTRAS=redis,kafka,sql,arrow; each makes the image larger.
+ARG EXTRAS
+# Nothing is installed but what has the hash that the two locks name; no time stamp goes into the result.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints-build.txt constraints-product.txt pyproject.toml README.md LICENSE ./
 COPY exporter ./exporter
 # What `mlops-exporter bundle` writes.
 COPY prometheus ./prometheus
@@ -17,7 +19,15 @@ COPY alertmanager ./alertmanager
 COPY grafana/dashboards ./grafana/dashboards
 COPY docs/runbooks ./docs/runbooks
 RUN python3 -m venv --without-pip /opt/mlops-exporter \
-    && python3 -m pip --python /opt/mlops-exporter/bin/python3 install --no-compile . \
+    && python3 -m venv --without-pip /opt/build \
+    && python3 -m pip --python /opt/build/bin/python3 install --require-hashes --requirement constraints-build.txt \
+    && /opt/build/bin/python3 -m hatchling build --target wheel --directory /dist \
+    && wheel="$(echo /dist/*.whl)" \
+    && sha256sum "$wheel" >/dist/sum && read -r hash _ </dist/sum \
+    && echo "mlops-exporter${EXTRAS:+[$EXTRAS]} @ file://$wheel --hash=sha256:$hash" \
+        >/dist/requirements.txt \
+    && python3 -m pip --python /opt/mlops-exporter/bin/python3 install --no-compile --require-hashes \
+        --requirement /dist/requirements.txt --constraint constraints-product.txt \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/mlops-exporter/lib
 
 FROM ${BASE}

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,34 @@ def test_the_image_runs_as_the_user_that_compose_names(services: dict[str, Any])
     text = (ROOT / "Dockerfile").read_text()
     assert f"USER {services['mlops-exporter']['user']}" in text
     assert services["mlops-exporter"]["healthcheck"]["test"] == ["CMD", "mlops-exporter", "healthcheck"]
+
+
+def pinned(file: str) -> dict[str, str]:
+    """The versions of a lock, by the name of the package."""
+    lines = [line.split() for line in (ROOT / file).read_text().splitlines() if "==" in line and line[0] not in " #"]
+    return {name.lower().replace("_", "-"): version for name, version in (line[0].split("==") for line in lines)}
+
+
+@pytest.mark.parametrize("lock", ["constraints-product.txt", "constraints-build.txt"])
+def test_the_image_is_made_of_what_was_tested_and_of_nothing_without_hash(lock: str) -> None:
+    tested, locked = pinned("constraints.txt"), pinned(lock)
+    assert {name: tested.get(name, locked[name]) for name in locked} == locked
+    entries = re.split(r"\n(?=[a-zA-Z])", (ROOT / lock).read_text())
+    assert all("--hash=sha256:" in entry for entry in entries if "==" in entry and not entry.startswith("#"))
+
+
+def test_the_product_lock_has_every_dependency_and_nothing_of_the_tests() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
+    ]
+    names = {re.split(r"[^a-zA-Z0-9_-]", each)[0].lower().replace("_", "-") for each in wanted}
+    locked = pinned("constraints-product.txt")
+    assert names <= locked.keys()
+    assert not locked.keys() & {"pytest", "mypy", "ruff", "bandit"}
+
+
+def test_extras_of_the_image_are_an_argument(services: dict[str, Any]) -> None:
+    assert "\nARG EXTRAS\n" in (ROOT / "Dockerfile").read_text()
+    assert "EXTRAS" in services["mlops-exporter"]["build"]["args"]
