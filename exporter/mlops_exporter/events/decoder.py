@@ -61,6 +61,11 @@ class Decoder:
         self._decoders: dict[tuple[Schema, ...], tuple[Any, Any]] = {}
         self._use()
 
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """The classes that a label of each model may be, none for a regression."""
+        return {model: next(iter(several.values())).labels.names for model, several in self._schemas.items()}
+
     def _use(self) -> None:
         """Decode by the usual schemas."""
         usual = tuple(self._usual.values())

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 import msgspec
 
 from mlops_exporter.counting.model import Model
-from mlops_exporter.events.columns import NAMED_REFUSALS, Columns, Decoded, by_schema
+from mlops_exporter.events.columns import NAMED_REFUSALS, Columns, Decoded, Refusals, by_schema
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.explain import explained
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.deliveries import Deliveries, is_key
@@ -40,6 +41,9 @@ SLICE_SECONDS = 0.005
 INTAKE_STATE = "intake"
 REFUSED = "refused"
 """In the journal, the format of a body of which nothing was accepted: how many were refused, by reason."""
+
+REFUSALS_TOLD_SECONDS = 60.0
+"""How long after one refusal was logged another one of the same reason and source is not."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +106,7 @@ class Intake:
         """By the names of their formats."""
         self._journal: Journal | None = None
         self._decoder = self._make_decoder()
+        self._told_refusals: dict[tuple[str, str], float] = {}
         self._queued = 0
         self._gathered: dict[str, list[Columns]] = {}
         self._gathered_events = 0
@@ -223,6 +228,7 @@ class Intake:
                 decoder, decoded = self._decoder, self._decoder.decode(body.data, body.arrived)
             self._admit(decoded, body)
             refusals = decoded.refused
+            self._tell_refusals(body, refusals)
             result = IntakeResult(decoded.accepted, refusals.total, sorted(refusals), dict(refusals.counts))
             if self._journal is None:
                 self._take(decoded, body)
@@ -235,6 +241,19 @@ class Intake:
             return result
         finally:
             self._queued -= events
+
+    def _tell_refusals(self, body: Body, refusals: Refusals) -> None:
+        """Log the first event that was refused for each reason, if none was of this source in the last minute."""
+        seen: set[str] = set()
+        for line, reason in sorted(refusals) if refusals.total else ():
+            key = (body.source, reason)
+            if reason in seen or body.arrived - self._told_refusals.get(key, -math.inf) < REFUSALS_TOLD_SECONDS:
+                continue
+            seen.add(reason)
+            self._told_refusals[key] = body.arrived
+            why = explained(reason, body.data, line, self._decoder.classes)
+            count = refusals.counts[reason]
+            _log.warning("%s refused %d as %s, as in line %d: %s", body.source, count, reason, line, why)
 
     def _take_durable(self, body: Body, decoder: Decoder, decoded: Decoded) -> None:
         """Count a body that became durable; if `decoder` is a former one, as a restart would."""
