@@ -60,6 +60,15 @@ Default = TypeVar("Default", bound=str | None)
 
 _log = logging.getLogger(__name__)
 
+RECORD_BYTES = 100
+"""Of a prediction that waits for its label, or a pair that is remembered: `python -m tests.benchmarks.join`."""
+
+RESTORING = 1.05
+"""What a start needs of that: `python -m tests.benchmarks.restore`."""
+
+OTHER_BYTES = 300_000_000
+"""Everything else, bodies at hand included: tests/integration/test_amplification.py."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
@@ -148,12 +157,22 @@ def _check(options: argparse.Namespace) -> int:
     count = len(settings.models)
     watched = f"{count} {'model' if count == 1 else 'models'}" if count else "no models: the machine alone is watched"
     print(f"{file}: good, {watched}")
+    if settings.models:
+        print(
+            f"memory: {most_memory(settings) / 1e9:.1f} GB at most, by limits.pending_predictions and remembered_labels"
+        )
     if options.web_config_file is not None:
         tls = web_config.read(options.web_config_file).tls_server_config
         if tls is not None:
             server_context(tls)
         print(f"{options.web_config_file}: good, {'with' if tls else 'without'} TLS")
     return 0
+
+
+def most_memory(settings: Config) -> float:
+    """Return the bytes that a process needs once all that may wait does: docs/scaling.md."""
+    records = settings.limits.pending_predictions + settings.limits.remembered_labels
+    return RESTORING * RECORD_BYTES * records * len(settings.models) + OTHER_BYTES
 
 
 def _profile_build(options: argparse.Namespace) -> int:

@@ -34,7 +34,11 @@ def test_a_profile_is_built_shown_and_checked(table: Path, capsys: pytest.Captur
 
     Path("exporter.yml").write_text("models: [{name: credit, task: binary, profile: credit.json}]")
     assert cli.main(["check", "exporter.yml"]) == 0
-    assert capsys.readouterr().out == ("credit: binary, 2 features, profile credit.json\nexporter.yml: good, 1 model\n")
+    assert capsys.readouterr().out == (
+        "credit: binary, 2 features, profile credit.json\n"
+        "exporter.yml: good, 1 model\n"
+        "memory: 1.5 GB at most, by limits.pending_predictions and remembered_labels\n"
+    )
 
 
 def test_the_flags_of_build_reach_the_profile(table: Path) -> None:

@@ -11,6 +11,9 @@ import compose
 import pytest
 import yaml
 
+from mlops_exporter import cli
+from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.dashboards import DASHBOARDS
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +64,13 @@ def test_services_are_hardened_and_bounded(services: dict[str, Any]) -> None:
         assert int(service["mem_limit"]) > 0
         assert service["logging"]["options"]["max-size"]
         assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_the_memory_of_the_exporter_fits_the_limits_of_one_model(services: dict[str, Any]) -> None:
+    model = ModelSettings.model_construct(name="m")
+    assert cli.most_memory(Config.model_construct(models=[model], limits=Limits())) < int(
+        services["mlops-exporter"]["mem_limit"]
+    )
 
 
 def test_ports_are_open_on_this_machine_only(services: dict[str, Any]) -> None:
