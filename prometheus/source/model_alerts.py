@@ -130,7 +130,8 @@ def _silent(name: str, metric: str, window: str) -> str:
         return f"{events.replace(']', f'] offset {offset}')} >= {threshold('busy_events')}"
 
     def fired(offset: str) -> str:
-        since = events.replace(window, offset)
+        total = f"sum without (instance, pod, version) ({metric}"  # a difference, since a range of a week costs much
+        since = f"{total}) - {total} offset {offset})"
         return f"{watched} and on (job, model) ({firing} offset {offset}) unless {since} > 0"
 
     return dedent(f"""\
