@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
 
-.PHONY: chart demo test quick soak lint types bench fuzz rules healthy-month newer kafka mlflow dashboards stack clean
+.PHONY: chart demo test quick soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -44,6 +44,11 @@ rules: $(VENV)/dev
 healthy-month: $(VENV)/dev
 	tests/setup-debian.sh
 	$(BIN)/python -m tests.simulations.healthy_month
+
+# Thirteen weeks of ordinary life with real rules, and twelve faults: an hour and more of two cores.
+ordinary-quarter: $(VENV)/dev
+	tests/setup-debian.sh
+	$(BIN)/python -m tests.simulations.ordinary_quarter
 
 newer: $(VENV)/dev
 	tests/setup-debian.sh

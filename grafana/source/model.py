@@ -116,7 +116,7 @@ def _performance() -> list[p.Panel]:
                 p.Query(_each(c.PERFORMANCE_ESTIMATED, _METRIC), "estimated {{instance}}"),
             ],
             empty=_FEW_LABELS,
-            size=(14, 10),
+            size=(13, 10),
             overrides={
                 **p.band(),
                 "/^$metric /": {"custom.lineWidth": 3},
@@ -147,10 +147,10 @@ def _performance() -> list[p.Panel]:
                 p.Column("B", "Now", unit="none", decimals=3, width=62),
                 p.Column("C", "Agreed", unit="none", decimals=3, width=62),
                 p.Column("D", "Trained", unit="none", decimals=3, width=62),
-                p.Column("A", "Verdict", words=_VERDICTS, width=122),
+                p.Column("A", "Verdict", words=_VERDICTS, width=150),
             ],
             empty=_FEW_LABELS,
-            size=(10, 10),
+            size=(11, 10),
             sort="Verdict",
         ),
         p.over_time(
@@ -381,9 +381,16 @@ def _further_life() -> list[p.Panel]:
         ),
         p.over_time(
             "How long does an endpoint take?",
-            "Time from a probe's request of one batch to its whole answer: half and 95 % are faster than this.",
+            "Time from a probe's request of a batch to its answer, over the last hour: half and 95 % are faster.",
             "s",
-            [p.Query(quantile(q, c.PROBE_REQUEST_DURATION), f"{q:.0%} of requests") for q in (0.5, 0.95)],
+            [
+                p.Query(
+                    f"histogram_quantile({q}, sum by (le) "
+                    f"(increase({series(c.PROBE_REQUEST_DURATION, suffix='_bucket')}[1h])))",
+                    f"{q:.0%} of requests",
+                )
+                for q in (0.5, 0.95)
+            ],
             empty=_NO_PROBE,
             size=(6, 8),
             low=0,

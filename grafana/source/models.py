@@ -137,7 +137,7 @@ def _alerts() -> p.Panel:
                 "alertname", "Alert", least=240, link=f"{addresses().runbooks}/${{__data.fields.Alert}}.md", away=True
             ),
             p.Column("B", "For", unit="s", decimals=0, width=90),
-            *_PLACES,
+            *(p.Column(label, label.capitalize(), width=96) for label in LABELS),
             p.Column("instance", "Instance", width=140),
             p.Column("model", "Model", width=110, link="/d/mlops-model?" + _MODEL_LINK),
             p.Column("version", "Version", width=90),

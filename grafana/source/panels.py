@@ -212,6 +212,10 @@ def line(color: str, *, dashed: bool = False, width: int = 2) -> Properties:
     return {"color": {"mode": "fixed", "fixedColor": color}, "custom.lineWidth": width, **style}
 
 
+# All zero, Grafana would draw an axis up to 10,000 %, or to a hundred.
+_LEAST_AXIS = {"percentunit": 0.1, "short": 1.0, "cps": 0.1, "eps": 0.1, "reqps": 0.1}
+
+
 def over_time(
     question: str,
     description: str,
@@ -230,10 +234,9 @@ def over_time(
     custom = time_series.FieldConfig(
         line_width=2,
         fill_opacity=20 if stacked else 0,
-        show_points=common.VisibilityMode.NEVER,
+        show_points=common.VisibilityMode.AUTO,  # a value between two gaps is no line
         axis_centered_zero=centered or None,
-        # all zero, Grafana would draw an axis up to 10,000 %
-        axis_soft_max=0.1 if unit == "percentunit" and high is None else None,
+        axis_soft_max=_LEAST_AXIS.get(unit) if high is None else None,
         span_nulls=False,
         stacking=common.StackingConfig(mode=common.StackingMode.NORMAL, group="A") if stacked else None,
     )
@@ -493,6 +496,7 @@ def ranking(
         orientation=common.VizOrientation.HORIZONTAL,
         reduce_options=common.ReduceDataOptions(calcs=["lastNotNull"], values=False, fields=""),
         value_mode=common.BarGaugeValueMode.TEXT,
+        text=common.VizTextDisplayOptions(title_size=14, value_size=16),
     )
     return panel(
         "bargauge", question, description, unit, [at_end(query, legend)], empty=empty, size=size, options=options,

@@ -44,8 +44,11 @@ _AS_OLDER = (
     ("page/main.tsx", "transformation: async () => one,", "transformation: one,"),
     ("check.mjs", "grafanaBootData={settings:{}", "grafanaBootData={settings:{featureToggles:{}}"),
 )
-_PATIENT = ("check.mjs", "timeout: 60000", "timeout: 300000")
-"""A busy machine takes long to start a browser."""
+# A busy machine takes long to start a browser, and a table draws no row that is not on the screen.
+_HERE = (
+    ("check.mjs", "timeout: 60000", "timeout: 300000"),
+    ("check.mjs", "height: 1200 }", "height: 6000 }"),
+)
 
 
 class View(NamedTuple):
@@ -115,7 +118,8 @@ def _lay_out(source: Path, major: str) -> None:
     home.mkdir()
     for part in _PARTS:
         (shutil.copytree if (source / part).is_dir() else shutil.copy)(source / part, home / part)
-    _put(home / _PATIENT[0], *_PATIENT[1:])
+    for part, now, then in _HERE:
+        _put(home / part, now, then)
     if VERSIONS[major] == DRAWN:
         return
     for part, now, then in _AS_OLDER:
@@ -181,6 +185,15 @@ def compare(home: Path, server: Prometheus, update: bool, majors: Sequence[str])
                 yield f"{view.name}, Grafana {major}: {line}"
 
 
+def draw(home: Path, server: Prometheus, pictures: Path) -> None:
+    """Draw each dashboard as it opens, dark and light, for a large, a small and a phone's screen."""
+    whole = [View(uid, uid) for uid in DASHBOARDS]
+    for theme in ("dark", "light"):
+        for width in ("1920", "1280", "390"):
+            where = str(pictures.absolute() / f"{theme}-{width}")
+            read(home, max(VERSIONS), server, whole, "--theme", theme, "--width", width, "--out", where)
+
+
 @contextmanager
 def scene(directory: str | None) -> Iterator[Prometheus]:
     """Run the scene in `directory`, which keeps it, or in a temporary one."""
@@ -194,6 +207,7 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="write the golden files")
     parser.add_argument("--scene", help="directory that keeps the scene from one run to the next")
     parser.add_argument("--newest", action="store_true", help="with the newest version of Grafana alone")
+    parser.add_argument("--pictures", type=Path, help="draw all dashboards into this directory, and compare nothing")
     arguments = parser.parse_args()
     majors = [major for major, version in VERSIONS.items() if version == DRAWN or not arguments.newest]
     if reason := missing():
@@ -205,6 +219,9 @@ def main() -> int:
         with scene(arguments.scene) as server:
             home = installed.result()
             print(f"the scene stands after {time.monotonic() - began:.0f} s", flush=True)
+            if arguments.pictures:
+                draw(home, server, arguments.pictures)
+                return 0
             wrong = list(compare(home, server, arguments.update, majors))
     print("\n".join(wrong))
     print(f"{len(VIEWS)} views with Grafana {', '.join(VERSIONS[major] for major in majors)}: {len(wrong)} faults, "

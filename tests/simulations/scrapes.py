@@ -23,7 +23,7 @@ from tests.requirements import require_program
 from tests.simulations.streams import Stream
 from tests.support.prometheus import Prometheus, running_prometheus
 
-DAY = 86_400
+HOUR, DAY = 3600, 86_400
 START = 1_760_000_000 // DAY * DAY
 
 _HISTOGRAM_PARTS = ("", "_bucket", "_sum", "_count")

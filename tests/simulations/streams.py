@@ -25,7 +25,7 @@ GROUPS = ("c0", "c1")
 _COLOURS = ("red", "green", "blue", "white", "black")
 _SHARES = (0.4, 0.3, 0.15, 0.1, 0.05)
 _FEATURES = (*(f"n{number}" for number in range(NUMERIC)), *(f"c{number}" for number in range(CATEGORICAL)))
-_CLASSES: dict[Task, int] = {"binary": 2, "multiclass": 3, "regression": 0}
+CLASSES: dict[Task, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Stream:
             benchmarks=benchmarks,
             fairness=FairnessSettings.model_validate({
                 "attributes": list(GROUPS),
-                "favourable": "1" if _CLASSES[self.task] else None,
+                "favourable": "1" if CLASSES[self.task] else None,
                 "benchmarks": fair,
             }),
         )  # fmt: skip
 
     def _build(self) -> Profile:
-        classes = _CLASSES[self.task]
+        classes = CLASSES[self.task]
         columns = range(1, 2) if classes == 2 else range(classes)
         events = self._events(REFERENCE, 0.0, 0.0)
         form = "%d" if classes else "%.6f"
@@ -125,7 +125,7 @@ class Stream:
 
     def _outcomes(self, n: int, wrong: float) -> tuple[Floats, Floats, Floats]:
         """Return calibrated scores, predictions and labels."""
-        rng, classes = self._rng, _CLASSES[self.task]
+        rng, classes = self._rng, CLASSES[self.task]
         if not classes:
             prediction = rng.normal(20.0, 5.0, n)
             return np.empty((n, 0)), prediction, prediction + rng.normal(0.0, 2.0 * (1 + 5 * wrong), n)
