@@ -106,27 +106,27 @@ def install() -> Path:
         flags = ("--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", "--prefer-offline")
         subprocess.run(["nice", "npm", "install", "--silent", *flags], cwd=_CACHE, check=True)
         done.write_text(text)
+    home = _CACHE / f"run-{os.getpid()}"  # others may run it at the same time
+    home.mkdir(exist_ok=True)
     for major in VERSIONS:
-        _lay_out(source, major)
-    return _CACHE
+        _lay_out(source, home / major)
+    return home
 
 
-def _lay_out(source: Path, major: str) -> None:
+def _lay_out(source: Path, home: Path) -> None:
     """Copy the checker to where it finds the libraries of one version; older ones read without drawing."""
-    home = _CACHE / major
-    shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
     for part in _PARTS:
         (shutil.copytree if (source / part).is_dir() else shutil.copy)(source / part, home / part)
     for part, now, then in _HERE:
         _put(home / part, now, then)
-    if VERSIONS[major] == DRAWN:
+    if VERSIONS[home.name] == DRAWN:
         return
     for part, now, then in _AS_OLDER:
         _put(home / part, now, then)
     grafana = home / "node_modules" / "@grafana"
     (grafana / "ui").mkdir(parents=True)
-    (grafana / "data").symlink_to(_CACHE / "node_modules" / f"data-{major}")
+    (grafana / "data").symlink_to(_CACHE / "node_modules" / f"data-{home.name}")
     (grafana / "ui" / "package.json").write_text('{"name": "@grafana/ui", "main": "index.js"}')
     for name in ("index.js", "unstable.js"):
         (grafana / "ui" / name).write_text(_WITHOUT_DRAWING)
@@ -219,10 +219,13 @@ def main() -> int:
         with scene(arguments.scene) as server:
             home = installed.result()
             print(f"the scene stands after {time.monotonic() - began:.0f} s", flush=True)
-            if arguments.pictures:
-                draw(home, server, arguments.pictures)
-                return 0
-            wrong = list(compare(home, server, arguments.update, majors))
+            try:
+                if arguments.pictures:
+                    draw(home, server, arguments.pictures)
+                    return 0
+                wrong = list(compare(home, server, arguments.update, majors))
+            finally:
+                shutil.rmtree(home)
     print("\n".join(wrong))
     print(f"{len(VIEWS)} views with Grafana {', '.join(VERSIONS[major] for major in majors)}: {len(wrong)} faults, "
           f"{time.monotonic() - began:.0f} s")  # fmt: skip
