@@ -439,20 +439,42 @@ def _unmatched() -> Case:
 def _profiles() -> Iterable[Case]:
     t = Timeline("MLProfileVersionMismatch")
     series: list[Series] = []
-    for name, (version, made_for) in {
-        "fires": ("4", "3"),
-        "same": ("3", "3"),
-        "unversioned": ("default", "3"),
-        "unknown": ("4", ""),
-        "idle": ("4", "3"),
+    for name, (version, made_for, kind) in {
+        "fires": ("4", "3", "shared"),
+        "same": ("3", "3", "shared"),
+        "unversioned": ("default", "3", "shared"),
+        "unknown": ("4", "", "shared"),
+        "untold": ("4", "default", "shared"),
+        "canary": ("4", "of-july", "own"),
+        "idle": ("4", "3", "shared"),
     }.items():
         labels = {**model(name), "version": version}
         info = {**labels, "profile_version": made_for, "task": "binary", "profile_hash": "abc"}
         series.append(
             ("ml_model_info", info, f"1+0x{t.fires} _x{t.over - t.fires}" if name == "fires" else t.values(1))
         )
+        series.append(("ml_model_version_profile", {**labels, "profile": kind}, t.values(1)))
         series.append(("ml_model_predictions_total", labels, t.counts(0 if name == "idle" else 10)))
+    for version in ("3", "4"):  # a deployment, during which both serve by the profile of the one
+        labels = {**model("deployed"), "version": version}
+        info = {**labels, "profile_version": "3", "task": "binary", "profile_hash": "abc"}
+        series.append(("ml_model_info", info, t.values(1)))
+        series.append(("ml_model_version_profile", {**labels, "profile": "shared"}, t.values(1)))
+        series.append(("ml_model_predictions_total", labels, t.counts(10)))
     yield t.case("MLProfileVersionMismatch", {**model("fires"), "version": "4", "profile_version": "3"}, series)
+
+    t = Timeline("MLProfileMissing")
+    series = []
+    for name, kind in {"fires": "none", "own": "own", "shared": "shared", "idle": "none"}.items():
+        told = f"1+0x{t.fires} _x{t.over - t.fires}" if name == "fires" else t.values(1)
+        series.append(("ml_model_version_profile", {**model(name), "profile": kind}, told))
+        series.append(("ml_model_predictions_total", model(name), t.counts(0 if name == "idle" else 10)))
+    labels = {**model("canary"), "profile": "none"}  # its profile comes within the grace
+    series.append(("ml_model_version_profile", labels, "1+0x30 _x200"))
+    series.append(("ml_model_version_profile", {**labels, "profile": "own"}, "_x31 1+0x200"))
+    series.append(("ml_model_predictions_total", model("canary"), t.counts(10)))
+    series.append(("ml_model_predictions_total", model("missing"), t.counts(10)))
+    yield t.case("MLProfileMissing", model("fires"), series)
 
     t = Timeline("MLProfileOld")
     half_year, series = 180 * DAY * 60, []

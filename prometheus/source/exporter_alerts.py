@@ -198,11 +198,11 @@ ALERTS = [
         "warning",
         (*HOST, "file"),
         "ml_exporter_model_file_broken == 1",
-        "A model is not watched, because its file has faults.",
-        "{{ $labels.instance }} leaves out {{ $labels.file }} of models_dir; files that it cannot take: "
+        "A model or a version is left out, because its file has faults.",
+        "{{ $labels.instance }} leaves out {{ $labels.file }}; files that it cannot take: "
         + value("count(ml_exporter_model_file_broken{job=%[1]q,instance=%[2]q})", HOST, 'printf "%.0f"')
         + ".",
-        "Run mlops-exporter check on the configuration: it names line and key. All other models are watched.",
+        "Run mlops-exporter check on the configuration: it names line and key. All others go on.",
         "5m",
     ),
     Alert(

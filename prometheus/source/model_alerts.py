@@ -484,19 +484,35 @@ ALERTS = [
         (*MODEL_HERE, "profile_version"),
         dedent(f"""\
             (
-              max without (task, profile_hash) (ml_model_info{{version!="default",profile_version!=""}})
-              unless on (job, instance, model, version)
+              max without (task, profile_hash) (ml_model_info{{version!="default",profile_version!~"|default"}})
+              unless on (job, model, profile_version)
               label_replace(
-                max without (version, task, profile_hash) (ml_model_info{{profile_version!=""}}),
-                "version", "$1", "profile_version", "(?s)(.*)"
+                increase(ml_model_predictions_total[1h]) > 0,
+                "profile_version", "$1", "version", "(?s)(.*)"
               )
             )
+            and {ON_MODEL} ml_model_version_profile{{profile="shared"}}
             and {ON_MODEL} increase(ml_model_predictions_total[1h]) > 0"""),
         "A model version is judged by another version's reference profile.",
         f"{WHERE[0].upper()}{WHERE[1:]} is serving, but its reference profile was built for version "
         "{{ $labels.profile_version }}.",
         "Build a profile from the training data of the version that serves, and set it in the configuration.",
         "30m",
+    ),
+    Alert(
+        "MLProfileMissing",
+        "profile",
+        "warning",
+        MODEL_HERE,
+        dedent(f"""\
+            max without (profile) (ml_model_version_profile{{profile="none"}}) > 0
+            and {ON_MODEL} increase(ml_model_predictions_total[1h]) > 0"""),
+        "A model version has no reference profile.",
+        f"{WHERE[0].upper()}{WHERE[1:]} is serving, and none of the profiles is for it: its predictions and labels are "
+        "counted, and compared with no reference.",
+        "Build a profile from its training data with --model-version, and put it beside the other versions' profiles.",
+        "1h",
+        "1h",
     ),
     Alert(
         "MLProfileOld",

@@ -119,6 +119,15 @@ def test_each_version_has_its_own_benchmark_and_one_without_profile_none() -> No
         for version in ("1", "2", "9")
     }
     assert agreed == {"1": pytest.approx(0.48), "2": pytest.approx(0.49), "9": None}
+    kinds = {
+        v: [
+            k
+            for k in ("own", "shared", "none")
+            if f'ml_model_version_profile{{model="m",version="{v}",profile="{k}"}}' in found
+        ]
+        for v in ("1", "9")
+    }
+    assert kinds == {"1": ["own"], "9": ["none"]}
     bare = model.reference_of("9")
     assert (bare.layout.feature_names, bare.profile.provenance.model_version) == ([], "")
     assert model.versions["9"].lifetime[bare.layout.confusion].tolist() == [0, 1, 0, 0]
@@ -182,10 +191,26 @@ def test_profiles_of_a_directory(tmp_path: Path) -> None:
     save(profile_of("4"), directory / "4.json")
     assert configuration.profile_states(config, tmp_path) != before
     save(profile_of("4"), directory / "again.json")
-    with pytest.raises(ConfigError, match="is of version 4, like"):
+    iris = profiles()["iris"]
+    other_task = replace(iris, provenance=replace(iris.provenance, model_version="5"))
+    save(other_task, directory / "other_task.json")
+    (directory / "half.json").write_text('{"schema": 1')
+    config, found = configuration.read(file)
+    assert sorted(found["m"].by_version) == ["1", "2", "3", "4"], "a broken file harms no other version"
+    assert {Path(name).name for name in config.broken} == {"again.json", "half.json", "other_task.json"}
+    faults = "\n".join(fault for faults in config.broken.values() for fault in faults)
+    assert "is of version 4, like" in faults
+    assert "the profile is for 'multiclass'" in faults
+    for path in directory.iterdir():
+        path.write_text("{}")
+    with pytest.raises(ConfigError, match=r"any1\.json"):
         configuration.read(file)
+    save(profile_of("1"), directory / "any1.json")
     file.write_text('models: [{name: m, task: binary, profiles: {"7": profiles/any1.json}}]')
     assert list(configuration.read(file)[1]["m"].by_version) == ["7"]
+    for key in ("7", "'7'"):
+        file.write_text(f"models: [{{name: m, task: binary, profiles: {{{key}: profiles/any1.json}}}}]")
+        assert list(configuration.read(file)[1]["m"].by_version) == ["7"]
     file.write_text("models: [{name: m, task: binary, profile: profiles/3.json, profiles: profiles}]")
     with pytest.raises(ConfigError, match="give either profile, for all versions, or profiles"):
         configuration.read(file)

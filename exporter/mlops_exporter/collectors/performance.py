@@ -67,6 +67,13 @@ def _owner(model: Model, family: Family) -> list[Samples]:
     return [family(catalogue.MODEL_OWNER, [1.0], *([one] for one in owned))] if any(owned) else []
 
 
+def _kind(reference: Reference) -> str:
+    """Return whose profile it is: a version's own, shared, or none."""
+    if reference.version is not None:
+        return "own"
+    return "shared" if reference.profile.rows else "none"
+
+
 def _deadline(model: Model) -> float:
     """Return when the next batch is late; NaN before the first one, and for a model without a rhythm."""
     times = [version.last_prediction for version in model.versions.values()]
@@ -99,6 +106,7 @@ class _ReferenceView:
         family, provenance = versions.family, profile.provenance
         always = np.ones(count)
         yield family(catalogue.MODEL_INFO, always, [profile.task], [self._reference.digest], [provenance.model_version])
+        yield family(catalogue.VERSION_PROFILE, always, [_kind(self._reference)])
         yield family(catalogue.PROFILE_TIMESTAMP, always * _timestamp(provenance.created))
         if profile.task == "binary":
             yield family(catalogue.POSITIVE_CLASS, always, [profile.positive])

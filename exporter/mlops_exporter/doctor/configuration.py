@@ -34,7 +34,7 @@ def check(path: Path, settings: Config, profiles: dict[str, Profiles]) -> Iterat
     sources = ", ".join(source.name for source in settings.sources)
     yield ok(AREA, f"{path}: models {', '.join(profiles) or 'none'}; sources {sources or 'none'}")
     for name, faults in settings.broken.items():
-        remedy = "correct that file and reload: its model is not watched, all others are"
+        remedy = "correct that file and reload: its model or version is left out, and no other is"
         yield from (problem(AREA, f"{name}: {fault}", remedy) for fault in faults)
     if not settings.models:
         yield ok(AREA, "no model is configured: the exporter watches the machine alone")

@@ -62,6 +62,13 @@ MODEL_INFO = _metric(
     f"{_MODEL} task profile_hash profile_version",
     "Always 1; names the task and the reference profile (its digest and the model version it was made for).",
 )
+VERSION_PROFILE = _metric(
+    "ml_model_version_profile",
+    "gauge",
+    "model",
+    f"{_MODEL} profile",
+    "Always 1; tells by which profile a version is judged: its own, the one that versions share (shared), or none.",
+)
 MODEL_OWNER = _metric(
     "ml_model_owner_info",
     "gauge",
@@ -1478,7 +1485,7 @@ MODEL_FILE_BROKEN = _metric(
     "gauge",
     "exporter",
     "file",
-    "Always 1; names a file of models_dir that has faults, so that its model is not watched.",
+    "Always 1; names a file of models_dir or of a directory of profiles that has faults, and is left out.",
 )
 CONFIG_RELOAD_TIMESTAMP = _metric(
     "ml_exporter_config_last_reload_success_timestamp_seconds",

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -14,7 +14,7 @@ from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service.models_dir import gather
-from mlops_exporter.service.references import provider_of
+from mlops_exporter.service.references import Found, provider_of
 from mlops_exporter.service.registry import mirror_of
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document, Location, near_or_all
@@ -27,7 +27,8 @@ from mlops_exporter.web.tokens import read_token
 def read(path: Path) -> tuple[Config, dict[str, Profiles]]:
     """Read and validate a configuration and the profiles that it names; raises ConfigError with all faults.
 
-    A file of `models_dir` that is broken is left out: `Config.broken` names it and its faults.
+    A file of `models_dir` that is broken is left out, and one of a directory of profiles: `Config.broken` names it and
+    its faults.
     """
     document = Document.read(path, example="the key models")
     gathered = gather(document, _checked)
@@ -35,13 +36,17 @@ def read(path: Path) -> tuple[Config, dict[str, Profiles]]:
         own = document.content.get("models") or []
         document.content["models"] = [*own, *gathered.entries] if isinstance(own, list) else own
     config, profiles = _checked(document)
-    return config.without(gathered.broken), profiles
+    return config.without(gathered.broken | config.broken), profiles
 
 
 def _checked(document: Document) -> tuple[Config, dict[str, Profiles]]:
     """Hold a configuration against the world; raises ConfigError with all faults."""
     faults = document.duplicate_keys()
-    profiles = _profiles(document, faults)
+    found = _profiles(document, faults)
+    profiles = {name: each for name, (each, _) in found.items()}
+    broken: dict[str, list[str]] = {}
+    for _, origin in found.values():
+        broken |= origin.broken
     try:
         config = Config.model_validate(document.content, context={"directory": document.path.parent})
     except ValidationError as error:
@@ -49,13 +54,40 @@ def _checked(document: Document) -> tuple[Config, dict[str, Profiles]]:
     faults += [document.fault(location, fault) for location, fault in _unusable(config)]
     for index, model in enumerate(config.models):
         if model.name in profiles:
-            for profile in profiles[model.name]:
-                found = _mismatches(model, profile, config.limits)
-                faults += [document.fault(("models", index, key), fault) for key, fault in found]
+            unfit, left = _fitting(model, *found[model.name], config.limits)
+            faults += [document.fault(("models", index, key), fault) for key, fault in unfit]
+            profiles[model.name] = left.profiles
+            broken |= left.broken
     faults += [document.fault(location, fault) for location, fault in _kserve_mismatches(config, profiles)]
     if faults:
         raise ConfigError(faults)
-    return config, profiles
+    return config.without(broken), profiles
+
+
+class _Left(NamedTuple):
+    profiles: Profiles
+    broken: dict[str, list[str]]
+
+
+def _fitting(
+    model: ModelSettings, profiles: Profiles, found: Found, limits: Limits
+) -> tuple[list[tuple[str, str]], _Left]:
+    """Return key and fault where a model's settings do not fit its profiles, and what is left of those.
+
+    As long as one of a directory fits, it is the files that do not fit which are left out.
+    """
+    unfit = {version: list(_mismatches(model, profiles.by_version[version], limits)) for version in found.files}
+    unfit = {version: faults for version, faults in unfit.items() if faults}
+    if not unfit or len(unfit) == len(found.files):
+        return [fault for profile in profiles for fault in _mismatches(model, profile, limits)], _Left(profiles, {})
+    fit = {version: profile for version, profile in profiles.by_version.items() if version not in unfit}
+    broken = {
+        found.files[version]: [
+            f"{found.files[version]}: does not fit {key} of model {model.name}: {fault}" for key, fault in faults
+        ]
+        for version, faults in unfit.items()
+    }
+    return [], _Left(Profiles(profiles.shared, fit), broken)
 
 
 def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
@@ -130,9 +162,10 @@ def _wrong_way(metric: str, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
         yield given[0], f"{said}; give {right[0]} or {right[1]}"
 
 
-def _profiles(document: Document, faults: list[str]) -> dict[str, Profiles]:
+def _profiles(document: Document, faults: list[str]) -> dict[str, tuple[Profiles, Found]]:
     """Load the profiles that the models name, whatever else may be wrong with the configuration."""
-    profiles = {}
+    profiles: dict[str, tuple[Profiles, Found]] = {}
+    nothing = Found({})
     models = document.content.get("models")
     for index, model in enumerate(models if isinstance(models, list) else []):
         if not isinstance(model, dict):
@@ -141,11 +174,12 @@ def _profiles(document: Document, faults: list[str]) -> dict[str, Profiles]:
         key = "profile" if provider is None else "profiles"
         try:
             if (known := _registered(document, model)) is not None:
-                profiles[str(model.get("name"))] = known
+                profiles[str(model.get("name"))] = known, nothing
             elif provider is not None:
-                profiles[str(model.get("name"))] = Profiles(by_version=provider.profiles())
+                found = provider.profiles()
+                profiles[str(model.get("name"))] = Profiles(by_version=found.profiles), found
             elif isinstance(file, str):
-                profiles[str(model.get("name"))] = Profiles(load(document.path.parent / file))
+                profiles[str(model.get("name"))] = Profiles(load(document.path.parent / file)), nothing
         except (ProfileError, ValueError) as error:
             faults.append(document.fault(("models", index, key), str(error)))
     return profiles

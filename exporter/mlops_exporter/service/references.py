@@ -1,6 +1,7 @@
 """Where the profiles of a model's versions come from: a directory, files by name, or a provider under a scheme."""
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -8,10 +9,22 @@ from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.profile.profile import Profile, ProfileError, load
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Profiles by version.
+
+    `files` are those of a directory by version, any of which may be left out for its faults, as those in `broken` are.
+    """
+
+    profiles: dict[str, Profile]
+    files: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, list[str]] = field(default_factory=dict)
+
+
 class Provider(Protocol):
     """Gives the profiles of a model's versions."""
 
-    def profiles(self) -> dict[str, Profile]:
+    def profiles(self) -> Found:
         """Return the profiles by version. Raises ProfileError, which says what would be right."""
         ...
 
@@ -40,11 +53,11 @@ class Files:
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = paths
 
-    def profiles(self) -> dict[str, Profile]:
+    def profiles(self) -> Found:
         """Return the profiles by version."""
         if not self._paths:
             raise ProfileError("no profile is named: give one for each version")
-        return {version: load(path) for version, path in self._paths.items()}
+        return Found({version: load(path) for version, path in self._paths.items()})
 
     def state(self) -> Hashable:
         """Return what changes with any of the files."""
@@ -52,7 +65,10 @@ class Files:
 
 
 class Directory:
-    """One file per version. The version stands in it; in one that was built without, it is the file's name."""
+    """One file per version. The version stands in it; in one that was built without, it is the file's name.
+
+    A file that is of no use is left out, and harms no other version.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,22 +82,29 @@ class Directory:
                 f"{self._path}: {error.strerror}; name a directory with a profile per version"
             ) from error
 
-    def profiles(self) -> dict[str, Profile]:
-        """Return the profiles by version."""
-        found: dict[str, tuple[Path, Profile]] = {}
+    def profiles(self) -> Found:
+        """Return the profiles by version, but for files of no use, unless all of them are."""
+        found = Found({})
         for path in self._files():
-            profile = load(path)
-            version = profile.provenance.model_version
-            if version in ("", DEFAULT_VERSION):
-                version = path.stem
-            if version in found:
-                raise ProfileError(f"{path}: is of version {version}, like {found[version][0]}; keep one of them")
-            found[version] = path, profile
-        if not found:
-            raise ProfileError(
-                f"{self._path}: holds no profile; make one: mlops-exporter profile build --output {self._path}/1.json"
-            )
-        return {version: profile for version, (_, profile) in found.items()}
+            try:
+                profile = load(path)
+                version = profile.provenance.model_version
+                if version in ("", DEFAULT_VERSION):
+                    version = path.stem
+                if version in found.files:
+                    raise ProfileError(
+                        f"{path}: is of version {version}, like {found.files[version]}; keep one of them"
+                    )
+            except ProfileError as error:
+                found.broken[str(path)] = [str(error)]
+            else:
+                found.profiles[version] = profile
+                found.files[version] = str(path)
+        if not found.profiles:
+            faults = [fault for faults in found.broken.values() for fault in faults]
+            remedy = f"make one: mlops-exporter profile build --output {self._path}/1.json"
+            raise ProfileError("; ".join(faults) or f"{self._path}: holds no profile; {remedy}")
+        return found
 
     def state(self) -> Hashable:
         """Return what changes with any of the files."""

@@ -104,6 +104,9 @@ class Service:
         web = _web_config(options.web_config)
         self.app = Guard(self.assembly.app, web, self.assembly.guarded)
         self._tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)
+        self.known_profiles = self.profile_states()
+        """The state of the profiles of versions that are in force, taken before anything slow: what comes while the
+        exporter starts is new."""
         self._report: tuple[Hashable, Report] | None = None
         self._asked: deque[float] = deque(maxlen=MANY_SCRAPES)
         self._state_path = config.state.path if config.state is not None else None
@@ -332,7 +335,7 @@ async def _observe(service: Service) -> None:
 
 async def _watch_profiles(service: Service) -> None:
     """Take up the profiles of versions that have come, changed or gone."""
-    known = await asyncio.to_thread(service.profile_states)
+    known = service.known_profiles
     while True:
         await asyncio.sleep(PROFILES_SECONDS)
         found = await asyncio.to_thread(service.profile_states)

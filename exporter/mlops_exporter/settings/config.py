@@ -60,11 +60,11 @@ class Config(_Settings):
 
     @property
     def broken(self) -> dict[str, list[str]]:
-        """The faults of each file in `models_dir` that could not be taken, by the file's name."""
+        """The faults of each file in `models_dir` or a directory of profiles that could not be taken, by its name."""
         return self._broken
 
     def without(self, broken: dict[str, list[str]]) -> "Config":
-        """Return the same configuration, told which files of `models_dir` are left out."""
+        """Return the same configuration, told which files of directories are left out."""
         told = self.model_copy()
         told._broken = broken
         return told

@@ -9,7 +9,7 @@ class Loading:
     """`loaded` is when the configuration in force was loaded (Unix seconds).
 
     `error` says why a later one was not, None when the last attempt succeeded. `broken` has the faults of each file
-    of a model that is left out of it.
+    of a model or a version that is left out of it.
     """
 
     loaded: float
