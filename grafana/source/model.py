@@ -650,19 +650,6 @@ def _labels_and_service() -> list[p.Panel]:
             low=0,
         ),
         p.over_time(
-            "How many independent events is the window worth?",
-            "Neighbours in time that resemble each other say less than independent events do: intervals and thresholds "
-            "are made of this many. Far below the sample, a longer window suits better.",
-            "short",
-            [
-                p.Query(f"sum({series(c.EFFECTIVE_PREDICTIONS)})", "Predictions"),
-                p.Query(f"sum({series(c.EFFECTIVE_LABELS)})", "Labels"),
-            ],
-            empty=_NO_PREDICTIONS,
-            size=(24, 6),
-            low=0,
-        ),
-        p.over_time(
             "What waits for its other half?",
             "Predictions that wait for their label, and labels that came before their prediction and wait for it.",
             "short",

@@ -69,7 +69,7 @@ class _DataView:
     def collect(self, now: float) -> Iterator[Samples]:
         if count := self._versions.update():
             yield from self._counters(count, self._versions.lifetimes())
-            yield from self._rolling(self._versions.family, self._versions.totals(now), self._effects(now))
+            yield from self._rolling(self._versions.family, self._versions.totals(now))
 
     def _counters(self, count: int, ledgers: Floats) -> Iterator[Samples]:
         layout, family = self._reference.layout, self._versions.family
@@ -84,13 +84,10 @@ class _DataView:
             yield family(catalogue.FEATURE_IMPORTANCE, np.tile(self._importances, count), layout.feature_names)
         yield family(catalogue.FEATURE_OUT_OF_RANGE, self._quality.outside_range(ledgers), layout.numeric)
 
-    def _effects(self, now: float) -> Floats:
-        return np.concatenate([self.comparison.effects(version, now) for version in self._versions])
-
-    def _rolling(self, family: Family, totals: Floats, effects: Floats) -> Iterator[Samples]:
+    def _rolling(self, family: Family, totals: Floats) -> Iterator[Samples]:
         windows, names, count = self._windows, self._reference.layout.feature_names, self.comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self.comparison.compare(totals, effects)
+            drift = self.comparison.compare(totals)
             yield from self._shares(family, totals)
         statistics = list(drift.values)
         values, thresholds = (np.stack(list(part.values()), axis=-1) for part in (drift.values, drift.thresholds))

@@ -13,7 +13,6 @@ from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging import judge
-from mlops_exporter.judging.dependence import Effects, effects_of
 from mlops_exporter.judging.fairness import evaluate, favourable_code, metrics_of
 from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import metrics_of as performance_metrics_of
@@ -64,7 +63,7 @@ class _ReferenceView:
             predictions = totals[:, reference.layout.predictions.start]
             for view in self._views[version.name]:
                 yield from view.counters(lifetime)
-                yield from view.rolling(totals[:, cells], predictions, effects_of(reference, version, now))
+                yield from view.rolling(totals[:, cells], predictions)
 
 
 def _benchmarks(model: Model) -> Iterator[Samples]:
@@ -119,9 +118,9 @@ class _AttributeView:
         yield family(catalogue.GROUP_OVERPREDICTION_SUM, regression.overprediction_sum(moments), groups)
         yield family(catalogue.GROUP_UNDERPREDICTION_SUM, regression.underprediction_sum(moments), groups)
 
-    def rolling(self, totals: Floats, predictions: Floats, effects: Effects) -> Iterator[Samples]:
+    def rolling(self, totals: Floats, predictions: Floats) -> Iterator[Samples]:
         family, windows, groups = self._family, self._windows, self._groups
-        found = evaluate(self.counts, totals, self._index, self._favourable, self._minimum, effects)
+        found = evaluate(self.counts, totals, self._index, self._favourable, self._minimum)
         yield family(catalogue.GROUP_WINDOW_PREDICTIONS, found.predictions, windows, groups)
         yield family(catalogue.GROUP_WINDOW_LABELS, found.labels, windows, groups)
         if self._favourable is not None:

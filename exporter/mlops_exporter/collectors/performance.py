@@ -17,7 +17,6 @@ from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
 from mlops_exporter.judging.cadence import deadline, longest_pause
-from mlops_exporter.judging.dependence import Effects, effects_of, worth
 from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import PerformanceSums, class_metrics_of, metrics_of
 from mlops_exporter.settings.durations import format_duration
@@ -99,7 +98,7 @@ class _ReferenceView:
             yield from self._lifetimes(count)
             coverage = [version.label_coverage(now, model.settings.label_delay) for version in self._versions]
             yield self._versions.family(catalogue.LABEL_COVERAGE, np.array(coverage), self._windows)
-            yield from self._rolling(count, self._versions.totals(now), self._effects(now))
+            yield from self._rolling(count, self._versions.totals(now))
 
     def _lifetimes(self, count: int) -> Iterator[Samples]:
         versions, layout, profile = self._versions, self._reference.layout, self._reference.profile
@@ -144,20 +143,13 @@ class _ReferenceView:
         yield family(catalogue.OVERPREDICTION_SUM, regression.overprediction_sum(moments))
         yield family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
 
-    def _effects(self, now: float) -> Effects:
-        found = [effects_of(self._reference, version, now) for version in self._versions]
-        return Effects(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-    def _rolling(self, count: int, totals: Floats, effects: Effects) -> Iterator[Samples]:
+    def _rolling(self, count: int, totals: Floats) -> Iterator[Samples]:
         family, layout, windows = self._versions.family, self._reference.layout, self._windows
-        sums = PerformanceSums(layout, worth(totals, effects.labels))
-        predictions, labels = totals[:, layout.predictions.start], totals[:, layout.labels.start]
+        sums = PerformanceSums(layout, totals)
         yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows * count, windows)
-        yield family(catalogue.WINDOW_PREDICTIONS, predictions, windows)
-        yield family(catalogue.WINDOW_LABELS, labels, windows)
-        yield family(catalogue.EFFECTIVE_PREDICTIONS, predictions / effects.outputs, windows)
-        yield family(catalogue.EFFECTIVE_LABELS, labels / effects.labels, windows)
-        enough = labels >= self._model.settings.min_samples.performance
+        yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
+        yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
+        enough = sums.labels >= self._model.settings.min_samples.performance
         with np.errstate(divide="ignore", invalid="ignore"):
             estimates = [metric(sums) for metric in self._metrics.values()]
             by_class = [metric(sums).value for metric in self._class_metrics.values()]
@@ -168,20 +160,20 @@ class _ReferenceView:
         ):
             values = np.where(enough[:, None], np.stack(parts, axis=-1), np.nan)
             yield family(metric, values, windows, self._metrics)
-        yield from self._judged(count, labels, dict(zip(self._metrics, estimates, strict=True)))
+        yield from self._judged(count, sums, dict(zip(self._metrics, estimates, strict=True)))
         if by_class:
             values = np.where(enough[:, None, None], np.stack(by_class, axis=-1), np.nan)
             yield family(
                 catalogue.CLASS_PERFORMANCE, values, windows, self._reference.profile.classes, self._class_metrics
             )
 
-    def _judged(self, count: int, labels: Floats, estimates: dict[str, Estimate]) -> Iterator[Samples]:
+    def _judged(self, count: int, sums: PerformanceSums, estimates: dict[str, Estimate]) -> Iterator[Samples]:
         """Tell of every version which of its benchmarks a window can be held against."""
         agreed = [name for name in self._model.settings.benchmarks if name in estimates]
         least = max(self._model.settings.min_samples.performance, limit("min_labels"))
         windows = len(self._windows)
         judged = [
-            judge.judged(Estimate(*(part[rows] for part in estimates[name])), labels[rows], least)
+            judge.judged(Estimate(*(part[rows] for part in estimates[name])), sums.labels[rows], least)
             for rows in (slice(version * windows, (version + 1) * windows) for version in range(count))
             for name in agreed
         ]

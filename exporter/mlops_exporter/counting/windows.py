@@ -13,8 +13,6 @@ from mlops_exporter.arrays import Floats, Ints
 
 PANES = 60
 
-_FIRST_CELLS = 3  # of a ledger predictions, failures and labels
-
 Cells = list[tuple[slice, slice]]
 
 
@@ -102,17 +100,6 @@ class Window:
         self.numbers[ahead] = -len(self.numbers)
         self.panes[ahead] = 0.0
         return True
-
-    @property
-    def events(self) -> float:
-        """What the first cells of all panes add up to: it grows with every event of a ledger."""
-        return float(self.panes[:, :_FIRST_CELLS].sum())
-
-    def in_order(self, now: float) -> Floats:
-        """Return the panes of the window that ends `now`, the oldest first, (panes, cells); empty ones are 0."""
-        wanted = int(now // self.width) + np.arange(1 - len(self.panes), 1)
-        slots = wanted % len(self.panes)
-        return np.asarray(self.panes[slots] * (self.numbers[slots] == wanted)[:, np.newaxis], np.float64)
 
     def total(self, now: float, *, older_than: float = 0.0) -> Floats:
         """Return the sum of the panes within the window that ends `now`, of those `older_than` so many seconds.

@@ -219,20 +219,6 @@ WINDOW_LABELS = _metric(
     _WINDOW,
     "Labels in the window: the sample size of the performance over it.",
 )
-EFFECTIVE_PREDICTIONS = _metric(
-    "ml_model_window_effective_predictions",
-    "gauge",
-    "model",
-    _WINDOW,
-    "Independent predictions that those in the window are worth: fewer where neighbours in time resemble each other.",
-)
-EFFECTIVE_LABELS = _metric(
-    "ml_model_window_effective_labels",
-    "gauge",
-    "model",
-    _WINDOW,
-    "Independent labels that those in the window are worth: what the intervals of performance are made of.",
-)
 PERFORMANCE = _metric(
     "ml_model_performance",
     "gauge",

@@ -8,14 +8,11 @@ import numpy as np
 from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.reference import Reference
-from mlops_exporter.counting.version import Version
-from mlops_exporter.judging.dependence import Dependence
 from mlops_exporter.profile.bins import INVALID, NumericVariable, Variable
 from mlops_exporter.profile.fitted import DriftThresholds
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.models import DriftSettings, MinSamples
-from mlops_exporter.statistics import dependence, discovery, drift, thresholds
-from mlops_exporter.statistics.dependence import PaneSums
+from mlops_exporter.statistics import discovery, drift, thresholds
 from mlops_exporter.statistics.drift import Statistic, traits
 
 
@@ -83,7 +80,6 @@ class Comparison:
         self._numeric = np.array([isinstance(v, NumericVariable) for _, v in variables.values()], np.bool_)
         self._fine = _bins(numeric, fine=True) if numeric else None
         self._names = list(variables)
-        self._dependence = Dependence(self._of_panes)
         stored = known or profile.thresholds
         coefficients: dict[Statistic, Floats] = {}
         for bins in (self._exported, self._fine):
@@ -104,9 +100,6 @@ class Comparison:
             return self._names
         return [name for name, numeric in zip(self._names, self._numeric, strict=True) if numeric]
 
-    def _of_panes(self, panes: Floats) -> list[PaneSums]:
-        return [dependence.counts(self._exported.counts(panes), self._exported.starts)]
-
     def fitted(self) -> DriftThresholds:
         """Return what was simulated, to be kept; a homogeneous statistic has one coefficient for any n."""
         found: dict[str, dict[str, list[float | None]]] = {}
@@ -121,15 +114,8 @@ class Comparison:
     def _bins_of(self, statistic: str) -> Bins | None:
         return self._fine if traits(statistic).fine else self._exported
 
-    def effects(self, version: Version, now: float) -> Floats:
-        """Return the design effects of all variables in a version's windows, (W, variables)."""
-        return self._dependence.effects(version, now)
-
-    def compare(self, totals: Floats, effects: Floats | None = None) -> Drift:
-        """Compare sums of ledgers, (W, cells), with the reference.
-
-        With design `effects`, (W, variables), thresholds are those of as many values as a window is worth.
-        """
+    def compare(self, totals: Floats) -> Drift:
+        """Compare sums of ledgers, (W, cells), with the reference."""
         values: dict[str, Floats] = {}
         limits: dict[str, Floats] = {}
         p_values: list[Floats] = []
@@ -143,23 +129,13 @@ class Comparison:
             value = np.where(
                 enough, traits(statistic).function(counts, bins.reference, bins.starts, bins.positions), np.nan
             )
-            worth = n if effects is None else n / self._concentrated(effects, bins)
-            critical = thresholds.critical_value(
-                statistic, coefficients, worth, drift.totals(bins.reference, bins.starts)
-            )
+            critical = thresholds.critical_value(statistic, coefficients, n, drift.totals(bins.reference, bins.starts))
             limit = np.where(enough, np.maximum(critical, self._settings.min_effect.get(statistic, 0.0)), np.nan)
             values[statistic] = self._among_all(value, bins)
             limits[statistic] = self._among_all(limit, bins)
             p = discovery.p_values(statistic, value / critical, drift.sizes(bins.starts, len(bins.reference)), alpha)
             p_values.append(self._among_all(p, bins))
         return Drift(values, limits, discovery.combined(np.stack(p_values, axis=-1)))
-
-    def _concentrated(self, effects: Floats, bins: Bins) -> Floats:
-        """Return the design effects for a test of variables that have these bins."""
-        mine = effects if bins is self._exported else effects[..., self._numeric]
-        exported = drift.sizes(self._exported.starts, len(self._exported.reference))
-        dimensions = (exported if bins is self._exported else exported[self._numeric]) - 1
-        return dependence.concentrated(mine, dimensions.astype(np.float64), self._settings.false_alarm_rate)
 
     def surely_drifted(self, drift: Drift) -> Flags:
         """Tell which features are above a threshold and no false discovery among so many, (W, features)."""

@@ -7,7 +7,6 @@ import numpy as np
 
 from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.counting.estimation import ClassEstimation, LossEstimation
-from mlops_exporter.judging.dependence import Effects, worth
 from mlops_exporter.profile.fitted import LossModel
 from mlops_exporter.statistics import classification, estimation
 from mlops_exporter.statistics.intervals import Estimate
@@ -20,18 +19,13 @@ class Estimates(NamedTuple):
     labelled: dict[str, Estimate]
 
 
-def estimate(
-    counts: ClassEstimation | LossEstimation, cells: Floats, confusion: Floats, effects: Effects | None = None
-) -> Estimates:
+def estimate(counts: ClassEstimation | LossEstimation, cells: Floats, confusion: Floats) -> Estimates:
     """Estimate every metric from the section's cells, (W, cells).
 
     `confusion` is the realised one, (W, K, K): macro averages of labelled predictions leave out the classes that the
     realised averages leave out, since a rare class without a label would make a gap by its absence alone.
-    With `effects` of the windows ranges are those of as many predictions as they are worth.
     """
     predictions, labelled = np.split(cells, [counts.half], axis=-1)
-    if effects is not None:
-        predictions, labelled = worth(predictions, effects.outputs), worth(labelled, effects.labels)
     if isinstance(counts, LossEstimation):
         return Estimates(_of_losses(counts.reference, predictions), _of_losses(counts.reference, labelled))
     occurred = confusion.sum(-2) > 0

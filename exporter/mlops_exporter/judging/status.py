@@ -17,7 +17,6 @@ from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition.budget import SeriesState
 from mlops_exporter.ingest.intake import SourceCounts
 from mlops_exporter.judging.benchmarks import benchmark_bounds
-from mlops_exporter.judging.dependence import effects_of, worth
 from mlops_exporter.judging.drift import Comparison
 from mlops_exporter.judging.judge import VERDICTS, Verdict
 from mlops_exporter.judging.performance import PerformanceSums, metrics_of
@@ -144,7 +143,7 @@ class Observer:
         """Remember the headline metric of this moment."""
         for name, version in self.reference.versions.items():
             history = self._history.setdefault(name, deque(maxlen=HISTORY_POINTS))
-            history.append(self._performance(version, now, [self._headline])[self._headline][:, 0])
+            history.append(self._performance(version.totals(now), [self._headline])[self._headline][:, 0])
 
     def states(self, now: float) -> list[ModelState]:
         """Return the state of every version."""
@@ -152,10 +151,10 @@ class Observer:
         return [self._state(version, now, predictions) for version in self.reference.versions.values()]
 
     def _state(self, version: Version, now: float, of_all_versions: Floats) -> ModelState:
-        model = self._model
+        model, totals = self._model, version.totals(now)
         layout = self.reference.layout
-        estimates = self._performance(version, now, self._metrics)
-        reasons = self._bench.reasons(version, now, of_all_versions)
+        estimates = self._performance(totals, self._metrics)
+        reasons = self._bench.reasons(version, totals, of_all_versions)
         headline = self._headline_of(version.name, estimates[self._headline])
         coverage = version.label_coverage(now, model.settings.label_delay)[self._windows.index(headline.window)]
         return ModelState(
@@ -167,7 +166,7 @@ class Observer:
             reasons=[reason for found in reasons.values() for reason in found],
             performance=headline,
             features=len(layout.feature_names),
-            drifted=self._bench.drifted(version, now),
+            drifted=self._bench.drifted(totals),
             label_coverage=_or_none(coverage),
             predictions=int(version.lifetime[layout.predictions.start]),
             labels=int(version.lifetime[layout.labels.start]),
@@ -177,13 +176,10 @@ class Observer:
             last_label=version.last_label,
         )
 
-    def _performance(
-        self, version: Version, now: float, names: Sequence[str] | Mapping[str, object]
-    ) -> dict[str, Floats]:
+    def _performance(self, totals: Floats, names: Sequence[str] | Mapping[str, object]) -> dict[str, Floats]:
         """Return value, lower and upper end of metrics by window, (W, 3); NaN below the least number of labels."""
-        totals, layout = version.totals(now), self.reference.layout
-        sums = PerformanceSums(layout, worth(totals, effects_of(self.reference, version, now).labels))
-        enough = totals[:, layout.labels.start] >= self._model.settings.min_samples.performance
+        sums = PerformanceSums(self.reference.layout, totals)
+        enough = sums.labels >= self._model.settings.min_samples.performance
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
                 name: np.where(enough[:, None], np.stack(self._metrics[name](sums), axis=-1), np.nan) for name in names

@@ -11,7 +11,6 @@ from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
-from mlops_exporter.judging.dependence import Effects, effects_of, worth
 from mlops_exporter.judging.drift import Comparison, Drift
 from mlops_exporter.judging.estimation import estimate as estimated_performance
 from mlops_exporter.judging.fairness import GroupSums, favourable_code
@@ -43,41 +42,39 @@ class Bench:
         self._joint = vector_drift(reference)
         self._least = max(reference.settings.min_samples.performance, limit("min_labels"))
 
-    def reasons(self, version: Version, now: float, of_all_versions: Floats) -> Reasons:
-        """Return the reasons for each verdict that a version's windows give `now`.
+    def reasons(self, version: Version, totals: Floats, of_all_versions: Floats) -> Reasons:
+        """Return the reasons for each verdict; `totals` are the ledgers of its windows, (W, cells).
 
         `of_all_versions` are the predictions in the windows, (W,): a version that another one replaced may rest.
         """
-        totals, effects = version.totals(now), effects_of(self._reference, version, now)
         predictions = totals[:, self._layout.predictions.start]
         current = judge.freshest(predictions, limit("min_predictions"))
         found: Reasons = {verdict: [] for verdict in VERDICTS}
         with np.errstate(divide="ignore", invalid="ignore"):
-            found["failing"] = list(self._of_performance(totals, effects))
+            found["failing"] = list(self._of_performance(totals))
             found["erring"] = list(self._of_failures(totals))
             found["silent"] = list(self._of_silence(of_all_versions))
             found["suspect"] = [
-                *self._of_estimates(totals, effects),
-                *self._of_calibration(totals, effects),
+                *self._of_estimates(totals),
+                *self._of_calibration(totals),
                 *self._of_changes(version),
             ]
-            found["unfair"] = list(self._of_fairness(totals, effects))
+            found["unfair"] = list(self._of_fairness(totals))
             if current is not None:
                 found["unusable"], found["impaired"] = self._of_quality(totals[[current]], current)
-                found["drifting"] = list(self._of_drift(version, now, totals[[current]], current))
+                found["drifting"] = list(self._of_drift(totals[[current]], current))
         labels = totals[:, self._layout.labels.start]
         if labels.max() < self._least:
             found["unknown"] = [f"{labels.max():.0f} of {self._least:.0f} labels that a judgement needs"]
         return found
 
-    def drifted(self, version: Version, now: float) -> list[str]:
+    def drifted(self, totals: Floats) -> list[str]:
         """Name the features that drift for sure in the freshest window to judge by, the worst first."""
-        totals = version.totals(now)
         current = judge.freshest(totals[:, self._layout.predictions.start], limit("min_predictions"))
         if current is None or not self._layout.feature_names:
             return []
         with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self._comparison.compare(totals[[current]], self._comparison.effects(version, now)[[current]])
+            drift = self._comparison.compare(totals[[current]])
             return self._worst(drift, np.flatnonzero(self._comparison.surely_drifted(drift)[0]))
 
     def _worst(self, drift: Drift, features: Ints) -> list[str]:
@@ -90,23 +87,22 @@ class Bench:
             return np.zeros(count, np.bool_)
         return judge.far(drift.values["psi"][0, :count], drift.thresholds["psi"][0, :count])
 
-    def _of_performance(self, totals: Floats, effects: Effects) -> Iterator[str]:
-        sums = PerformanceSums(self._layout, worth(totals, effects.labels))
-        labels, least = totals[:, self._layout.labels.start], self._settings.min_samples.performance
+    def _of_performance(self, totals: Floats) -> Iterator[str]:
+        sums, least = PerformanceSums(self._layout, totals), self._settings.min_samples.performance
         for name, (minimum, maximum) in self._bounds.items():
             if name in self._metrics:
-                estimate = _where(labels >= least, self._metrics[name](sums))
-                row = judge.missed(estimate, minimum, maximum, labels, limit("min_labels"), self._caution)
+                estimate = _where(sums.labels >= least, self._metrics[name](sums))
+                row = judge.missed(estimate, minimum, maximum, sums.labels, limit("min_labels"), self._caution)
                 yield from self._beyond(name, estimate, minimum, maximum, row)
 
-    def _of_estimates(self, totals: Floats, effects: Effects) -> Iterator[str]:
+    def _of_estimates(self, totals: Floats) -> Iterator[str]:
         estimation = self._reference.estimation
         if estimation is None or not self._bounds:
             return
         predictions, least = totals[:, self._layout.predictions.start], self._settings.min_samples.performance
         confusion = PerformanceSums(self._layout, totals).confusion
         estimates = estimated_performance(
-            estimation, totals[:, self._layout.cells_of(estimation)], confusion, effects
+            estimation, totals[:, self._layout.cells_of(estimation)], confusion
         ).predictions
         for name, (minimum, maximum) in self._bounds.items():
             if name in estimates:
@@ -114,17 +110,14 @@ class Bench:
                 row = judge.missed(estimate, minimum, maximum, predictions, limit("min_predictions"), self._caution)
                 yield from self._beyond(f"estimated {name}", estimate, minimum, maximum, row)
 
-    def _of_calibration(self, totals: Floats, effects: Effects) -> Iterator[str]:
+    def _of_calibration(self, totals: Floats) -> Iterator[str]:
         reference = self._reference.profile.performance.get(CALIBRATION)
         agreed = self._bounds.get(CALIBRATION, (None, None))[1] is not None
         if CALIBRATION not in self._metrics or reference is None or agreed:
             return
-        sums, labels = (
-            PerformanceSums(self._layout, worth(totals, effects.labels)),
-            totals[:, self._layout.labels.start],
-        )
-        error = _where(labels >= self._settings.min_samples.performance, self._metrics[CALIBRATION](sums))
-        row = judge.miscalibrated(error, labels, reference)
+        sums = PerformanceSums(self._layout, totals)
+        error = _where(sums.labels >= self._settings.min_samples.performance, self._metrics[CALIBRATION](sums))
+        row = judge.miscalibrated(error, sums.labels, reference)
         yield from self._beyond(CALIBRATION, error, None, reference + limit("calibration_error_excess"), row)
 
     def _of_changes(self, version: Version) -> Iterator[str]:
@@ -133,7 +126,7 @@ class Bench:
             if (evidence := monitor.log_evidence) > alarm:
                 yield f"evidence of a change in the stream of {stream}s: {evidence:.1f}, alarm at {alarm:.1f}"
 
-    def _of_fairness(self, totals: Floats, effects: Effects) -> Iterator[str]:
+    def _of_fairness(self, totals: Floats) -> Iterator[str]:
         reference, counts, settings = self._reference, self._reference.group_counts, self._settings.fairness
         if counts is None or settings is None:
             return
@@ -142,7 +135,7 @@ class Bench:
         metrics = fairness_metrics_of(reference.profile, favourable)
         enough = totals[:, self._layout.predictions.start] >= limit("min_predictions")
         for index, attribute in enumerate(counts.attributes.names):
-            sums = GroupSums(counts.layout, counts.sums(cells, index), favourable, settings.min_group_size, effects)
+            sums = GroupSums(counts.layout, counts.sums(cells, index), favourable, settings.min_group_size)
             for name, benchmark in settings.benchmarks.items():
                 if name in metrics:
                     estimate = metrics[name](sums)
@@ -181,9 +174,8 @@ class Bench:
         said = f"{_listed(unusable)}: most values missing or invalid in {self._windows[row]}"
         return [said] if unusable else [], impaired
 
-    def _of_drift(self, version: Version, now: float, totals: Floats, row: int) -> Iterator[str]:
-        window, count = self._windows[row], self._comparison.features
-        drift = self._comparison.compare(totals, self._comparison.effects(version, now)[[row]])
+    def _of_drift(self, totals: Floats, row: int) -> Iterator[str]:
+        drift, window, count = self._comparison.compare(totals), self._windows[row], self._comparison.features
         if count:
             sure, moved = self._comparison.surely_drifted(drift)[0], self._moved_far(drift)
             if judge.many_drift(float(sure.sum()), count) or moved.any():
@@ -196,10 +188,9 @@ class Bench:
             )
             yield from _times("predictions drifted", judge.of_threshold(values, thresholds, 1.0), window)
         if self._joint is not None and (vectors := self._reference.vectors) is not None:
-            cells = self._layout.cells_of(vectors)
-            sums, effects = vectors.sums(totals[:, cells]), self._joint.effects(version, now, vectors, cells)[[row]]
+            sums = vectors.sums(totals[:, self._layout.cells_of(vectors)])
             values, thresholds = (
-                dict(zip(STATISTICS, part[0].tolist(), strict=True)) for part in self._joint.compare(sums, effects)
+                dict(zip(STATISTICS, part[0].tolist(), strict=True)) for part in self._joint.compare(sums)
             )
             ratios = judge.of_threshold(values, thresholds, float(self._caution[row]))
             yield from _times("features, taken together, drifted", ratios, window)

@@ -187,8 +187,7 @@ def average_precision(scores: Floats) -> Estimate:
     positives = positive.sum(-1)[..., np.newaxis]
     positives = np.where(positives > 0, positives, np.nan)
     hits = _at_least(positive)
-    flagged = _at_least(scores.sum(-1))
-    flagged = np.where(flagged > 0, flagged, 1.0)
+    flagged = np.maximum(_at_least(scores.sum(-1)), 1.0)
     precisions = hits / flagged
     value = (positive * precisions).sum(-1) / positives[..., 0]
     # Derivatives with respect to the count of one bin: it takes part in all thresholds at or below its own.
