@@ -20,6 +20,7 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.demo.run import CONFIG as DEMO
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.exposition.catalogue import all_metrics
+from mlops_exporter.logs import escaped
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.service import service
 from mlops_exporter.service.service import Options, Service
@@ -264,7 +265,7 @@ def test_hostile_categories_and_versions_cannot_break_a_scrape() -> None:
     assert (accepted, refused) == (len(HOSTILE), [])
     shown = pipeline.scrape(service)
     versions = shown.by("version", "ml_model_predictions_total")
-    assert versions == dict.fromkeys((text[:64] or "v" for text in HOSTILE), 1)
+    assert versions == dict.fromkeys((escaped(text[:64] or "v") for text in HOSTILE), 1)
     named = [text for text in HOSTILE if text]  # an empty text is a missing value
     assert sum(shown.by("version", "ml_feature_values_total", feature="country", bin="other").values()) == len(named)
     assert shown.value("ml_feature_values_total", version="v", feature="country", bin="missing") == 1

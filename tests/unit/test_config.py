@@ -221,7 +221,9 @@ def test_every_message_names_file_and_line(name: str, directory: Path) -> None:
 
 
 def test_nesting_without_end(directory: Path) -> None:
-    assert faults("models: " + "[" * 2000 + "]" * 2000) == ["mlops-exporter.yml: nested too deeply"]
+    assert faults("models: " + "[" * 2000 + "]" * 2000) == [
+        "mlops-exporter.yml: is over 2097152 characters, 50000 values or 100 levels of them"
+    ]
 
 
 def test_files_lie_beside_the_configuration(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
