@@ -130,8 +130,7 @@ def _silent(name: str, metric: str, window: str) -> str:
         return f"{events.replace(']', f'] offset {offset}')} >= {threshold('busy_events')}"
 
     def fired(offset: str) -> str:
-        total = f"sum without (instance, pod, version) ({metric}"  # a difference, since a range of a week costs much
-        since = f"{total}) - {total} offset {offset})"
+        since = events.replace(window, offset)
         return f"{watched} and on (job, model) ({firing} offset {offset}) unless {since} > 0"
 
     return dedent(f"""\
