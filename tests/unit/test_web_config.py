@@ -86,7 +86,7 @@ def test_good(directory: Path, text: str) -> None:
 
 BAD = {
     "not a mapping": ("- tls", "must be a mapping"),
-    "not YAML": ("tls_server_config: {", ":1: not YAML"),
+    "not YAML": ("tls_server_config: {", ":2: not YAML"),
     "unknown key": ("tls_server_confg: {}", "unknown key; did you mean tls_server_config?"),
     "unknown key inside": (f"{TLS}, client_auth: x}}", "tls_server_config.client_auth: unknown key; did you mean"),
     "twice": ("rate_limit: {interval: 1s, burst: 1}\nrate_limit: {}", ":2: rate_limit: given twice, first in line 1"),
