@@ -265,7 +265,8 @@ def test_hostile_categories_and_versions_cannot_break_a_scrape() -> None:
     assert (accepted, refused) == (len(HOSTILE), [])
     shown = pipeline.scrape(service)
     versions = shown.by("version", "ml_model_predictions_total")
-    assert versions == dict.fromkeys((escaped(text[:64] or "v") for text in HOSTILE), 1)
+    shown_as = ["\n".join(map(escaped, (text[:64] or "v").split("\n"))) for text in HOSTILE]
+    assert versions == dict.fromkeys(shown_as, 1)
     named = [text for text in HOSTILE if text]  # an empty text is a missing value
     assert sum(shown.by("version", "ml_feature_values_total", feature="country", bin="other").values()) == len(named)
     assert shown.value("ml_feature_values_total", version="v", feature="country", bin="missing") == 1
