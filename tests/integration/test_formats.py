@@ -132,6 +132,16 @@ def test_arrow_that_is_none(exporter: Exporter) -> None:
     assert (answer.status_code, answer.json()["errors"]) == (400, [{"line": 1, "reason": "bad_arrow"}])
 
 
+@pytest.mark.parametrize("kind", [ARROW_TYPE, "application/cloudevents-batch+json"])
+def test_a_refusal_is_counted_by_reason_for_whoever_sends_a_key(exporter: Exporter, kind: str) -> None:
+    headers = {"content-type": kind, "idempotency-key": f"of {kind}"}
+    answer = httpx.post(f"{exporter.url}/v1/events", content=b"[{}]", headers=headers, trust_env=False)
+    assert answer.status_code == 400
+    said = answer.json()
+    assert sum(said["refused"].values()) == said["rejected"] == 1
+    assert [error["reason"] for error in said["errors"]] == list(said["refused"])
+
+
 def test_what_was_answered_survives_a_kill_and_what_waits_survives_a_restart(tmp_path: Path) -> None:
     write_config(tmp_path, state={"path": str(tmp_path / "state")})
     with running_exporter(tmp_path) as exporter:

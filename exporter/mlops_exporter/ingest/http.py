@@ -1,6 +1,7 @@
 """The source behind `POST /v1/events`: tells formats apart and hands every one to the intake as events."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -48,13 +49,13 @@ class HttpSource:
             return await self._take_parts(reading, arrived)
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
-            return IntakeResult(0, 1, [(1, "bad_arrow")])
+            return IntakeResult(0, 1, [(1, "bad_arrow")], {"bad_arrow": 1})
         position = position_of(self.name, models, content.key, body) if content.key else None
         return await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
 
     async def _take_parts(self, reading: Reading, arrived: float) -> IntakeResult:
         """Take what was read, in parts, so that others have their turn. Once one is taken, the others wait for room."""
-        taken, refused, errors = 0, 0, list[tuple[int, str]]()
+        taken, refused, errors = 0, Counter[Reason](), list[tuple[int, str]]()
         for number, part in enumerate(reading.parts()):
             body = Body(self.name, msgspec.msgpack.encode(part), arrived, format=KSERVE)
             while True:
@@ -65,9 +66,9 @@ class HttpSource:
                     if not number or isinstance(full, UnavailableError):
                         raise
                     await asyncio.sleep(full.retry_after / 10)
-            taken, refused = taken + result.accepted, refused + result.rejected
+            taken, refused = taken + result.accepted, refused + Counter(result.refused)
             errors += result.errors
-        return IntakeResult(taken, refused, sorted(errors)[:NAMED_REFUSALS])
+        return IntakeResult(taken, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused)
 
     def refuse(self, reason: Reason) -> None:
         """Account for a body that was refused unread, as one event."""

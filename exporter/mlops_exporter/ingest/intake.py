@@ -9,7 +9,7 @@ import logging
 import math
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -490,5 +490,5 @@ class Intake:
         self.refuse(body.source, (reason for _, reason in translated.refused))
         self._take(decoded, events)
         errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
-        refused = len(translated.refused) + decoded.refused.total
-        return IntakeResult(decoded.accepted, refused, sorted(errors)[:NAMED_REFUSALS])
+        refused = Counter(reason for _, reason in translated.refused) + Counter(decoded.refused.counts)
+        return IntakeResult(decoded.accepted, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused)

@@ -283,7 +283,7 @@ class App:
         unreadable = result.rejected > 0 and result.accepted == 0
         answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
         if content.key:
-            answer |= {"refused": result.refused, "repeated": result.repeated}
+            answer |= {"refused": dict(result.refused), "repeated": result.repeated}
         forbidden = unreadable and {*result.refused, *(reason for _, reason in result.errors)} == {"forbidden_model"}
         return _json(403 if forbidden else 400 if unreadable else 202, answer)
 
