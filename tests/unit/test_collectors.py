@@ -389,6 +389,7 @@ class NoveltyCollector:
     name = "novelty"
     about = "what is new"
     by_default = False
+    of_counts = True
 
     @classmethod
     def of(cls, parts):

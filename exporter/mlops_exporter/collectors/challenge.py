@@ -24,6 +24,7 @@ class ChallengeCollector:
     name = "challenge"
     about = "champion and challenger on the same events"
     by_default = True
+    of_counts = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = [

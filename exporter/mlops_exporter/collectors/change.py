@@ -17,6 +17,7 @@ class ChangeCollector:
     name = "change"
     about = "evidence of a change in the errors or scores, however often one looks"
     by_default = True
+    of_counts = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = models

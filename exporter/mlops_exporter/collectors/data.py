@@ -26,6 +26,7 @@ class DataCollector:
     name = "data"
     about = "distributions, drift and quality of features, predictions and labels"
     by_default = True
+    of_counts = True
 
     def __init__(self, models: Sequence[Model], comparisons: Comparisons | None = None) -> None:
         made = comparisons or Comparisons()

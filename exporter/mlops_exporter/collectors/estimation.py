@@ -26,6 +26,7 @@ class EstimationCollector:
     name = "estimation"
     about = "performance estimated without labels"
     by_default = True
+    of_counts = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = models

@@ -28,6 +28,7 @@ class GroupCollector:
     name = "groups"
     about = "fairness between groups"
     by_default = True
+    of_counts = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         fair = [model for model in models if model.settings.fairness is not None]

@@ -21,6 +21,7 @@ class IntakeCollector:
     name = "intake"
     about = "what came in, from where, and what was refused"
     by_default = True
+    of_counts = True
 
     def __init__(self, intake: Intake, pulling: Mapping[str, Source], loading: Callable[[], Loading]) -> None:
         self._intake = intake
@@ -60,6 +61,7 @@ class CloudEventCollector:
     name = "cloudevents"
     about = "what became of the CloudEvents of KServe's inference logger"
     by_default = True
+    of_counts = True
 
     def __init__(self, source: str, kserve: KServe) -> None:
         self._kserve = kserve
@@ -83,6 +85,7 @@ class StateCollector:
     name = "state"
     about = "checkpoints, and faults of the state"
     by_default = True
+    of_counts = False
 
     def __init__(self, faults: Faults, journal: Callable[[], Journal | None]) -> None:
         self._faults = faults

@@ -24,6 +24,7 @@ class MultivariateCollector:
     name = "multivariate"
     about = "drift of the joint distribution, and of embeddings"
     by_default = True
+    of_counts = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._views = Views(models, _ReferenceView)

@@ -61,6 +61,9 @@ class Switched(Protocol):
 class Kind(Switched, Protocol):
     """A class of collectors in this folder, in which `kinds` finds it."""
 
+    of_counts: ClassVar[bool]
+    """Whether its samples are of what is restored at the start, and so not to be shown before that is done."""
+
     def of(self, parts: Parts) -> Collector | None:
         """Return the collector of these parts, None where they give it nothing to collect."""
         ...

@@ -30,6 +30,7 @@ class ModelCollector:
     name = "model"
     about = "performance against its benchmarks, sample sizes and sufficient statistics"
     by_default = True
+    of_counts = True
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._families = [(model, Family(model.name)) for model in models]

@@ -27,6 +27,7 @@ class ProbeCollector:
     name = "probes"
     about = "what probes of live endpoints found"
     by_default = True
+    of_counts = False
 
     def __init__(self, probers: Sequence[Prober]) -> None:
         self._probers = probers

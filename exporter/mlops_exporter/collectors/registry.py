@@ -17,6 +17,7 @@ class RegistryCollector:
     name = "registry"
     about = "how old what is known of the model registry is, and which versions are followed"
     by_default = True
+    of_counts = False
 
     def __init__(self, followed: Sequence[Followed]) -> None:
         self._followed = followed

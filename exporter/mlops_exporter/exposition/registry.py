@@ -4,7 +4,7 @@ import asyncio
 import logging
 import platform
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,7 @@ class Registry:
 
     `generation` is asked at each scrape; as long as it returns the same value, the bodies made before are served again.
     So it must change whenever any sample may have changed, also by the passing of time. `process_*` and `python_info`
-    come from prometheus_client and are as old as the rest of the body.
+    come from prometheus_client and are as old as the rest of the body. Collectors that are `withheld` now give nothing.
     """
 
     def __init__(
@@ -46,11 +46,13 @@ class Registry:
         now: Callable[[], float] = time.time,
         *,
         budget: Budget | None = None,
+        withheld: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self._collectors = {collector.name: collector for collector in collectors}
         self._generation = generation
         self._now = now
         self.budget = budget or Budget()
+        self._withheld = withheld
         self._failed: set[str] = set()
         self._rendered: Hashable = None
         self._scrapes: dict[tuple[bool, frozenset[str] | None], _Scrape] = {}
@@ -91,7 +93,8 @@ class Registry:
         return await asyncio.shield(scrape.gzipped)  # one scraper that goes away must not take it from the others
 
     def _render(self, openmetrics: bool, names: Iterable[str]) -> bytes:
-        samples = [sample for name in names for sample in self._collect(self._collectors[name])]
+        withheld = self._withheld()
+        samples = [s for name in names if name not in withheld for s in self._collect(self._collectors[name])]
         samples.append(self._build_info)
         latest = openmetrics_latest if openmetrics else text_latest
         process: bytes = latest(self._process)

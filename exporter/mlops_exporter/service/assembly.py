@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlops_exporter.collectors.family import Views
-from mlops_exporter.collectors.kinds import made_of
+from mlops_exporter.collectors.kinds import kinds, made_of
 from mlops_exporter.collectors.parts import Parts, Running
 from mlops_exporter.compute.sampler import Watch
 from mlops_exporter.counting.model import Model
@@ -50,6 +50,8 @@ class ServiceView(Protocol):
     def journal(self) -> Journal | None: ...  # noqa: D102
     @property
     def loading(self) -> Loading: ...  # noqa: D102
+    @property
+    def restoring(self) -> bool: ...  # noqa: D102
     def generation(self) -> Hashable:
         """Return what is the same as long as every sample is."""
         ...
@@ -129,11 +131,13 @@ def assemble(
         lambda: service.loading,
     )
     collectors = [*made_of(Parts(list(models.values()), comparisons, live)), *watch.collectors]
+    of_counts = frozenset(kind.name for kind in kinds() if kind.of_counts)
     registry = Registry(
         [collector for collector in collectors if collector.name not in fixed.collectors_off],
         fixed.service.generation,
         now=clock.now,
         budget=Budget(config.limits.series),
+        withheld=lambda: of_counts if service.restoring else (),
     )
     settings = _http_settings(config)
     tokens = [] if settings is None else settings.tokens

@@ -83,6 +83,8 @@ class Service:
         self._options = options
         self._tasks = tasks
         self._started = clock.now()
+        self.restoring = config.state is not None
+        """Whether counts are not yet what they were: Prometheus would take such for a reset, and count them twice."""
         self.faults = Faults()
         self.journal: Journal | None = None
         self.loading = Loading(self._started, broken=config.broken)
@@ -146,7 +148,7 @@ class Service:
         many = len(self._asked) == MANY_SCRAPES and now - self._asked[0] < 1.0
         if many and self.intake.busy:
             return moment, self.loading
-        return self.intake.generation, self.compute.generation, int(now), self.loading
+        return self.intake.generation, self.compute.generation, int(now), self.loading, self.restoring
 
     def ready(self) -> str | None:
         """Return None when events are taken, otherwise the reason why not."""
@@ -255,6 +257,7 @@ class Service:
             group.create_task(self.journal.run())
         for model in self.models:
             model.expect()
+        self.restoring = False
         self.intake.closed = None
         self.unreloadable = None
         self.pulling.start(self.assembly.pulling.values())
