@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
 
-.PHONY: chart demo test quick soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow dashboards stack clean
+.PHONY: chart demo test quick releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -15,7 +15,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow and not releases"
 	$(BIN)/pytest -m benchmark
 
 # Linters, types and the unit tests: what to run while working, within a minute.
@@ -24,6 +24,10 @@ quick: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 -m "not simulation" tests/unit
+
+releases: $(VENV)/dev
+	tests/setup-debian.sh
+	$(BIN)/pytest -s -m releases
 
 soak: $(VENV)/dev
 	tests/setup-debian.sh
