@@ -156,3 +156,17 @@ def test_series_are_counted_and_kept_within_the_limit(openmetrics: bool) -> None
             assert "ml_exporter_series_limit 1000.0" in lines
             there = [line for line in lines if line.startswith("ml_model_calibration_positives_total{")]
             assert len(there) == (0 if dropped else 500)
+
+
+def test_what_is_not_restored_yet_is_not_shown() -> None:
+    counting, other = Counting("counts"), Counting("other")
+    withheld = {"counts"}
+    registry = Registry([counting, other], lambda: len(withheld), withheld=lambda: withheld)
+
+    def shown() -> dict[str, float]:
+        return values(asyncio.run(registry.scrape(openmetrics=False, gzipped=False)))
+
+    assert "ml_other" in shown()
+    assert not {"ml_counts", "ml_exporter_collector_success{counts}"} & shown().keys()
+    withheld.clear()
+    assert shown()["ml_counts"] == 1, "collected for the first time"
