@@ -37,6 +37,7 @@ from mlops_exporter.service import bundle, healthcheck, service
 from mlops_exporter.service import configuration as config
 from mlops_exporter.service.bundle import BundleError
 from mlops_exporter.service.healthcheck import Access
+from mlops_exporter.service.memory import most_memory
 from mlops_exporter.service.switches import switched
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document
@@ -59,15 +60,6 @@ _ON, _OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no"
 Default = TypeVar("Default", bound=str | None)
 
 _log = logging.getLogger(__name__)
-
-RECORD_BYTES = 100
-"""Of a prediction that waits for its label, or a pair that is remembered: `python -m tests.benchmarks.join`."""
-
-RESTORING = 1.05
-"""What a start needs of that: `python -m tests.benchmarks.restore`."""
-
-OTHER_BYTES = 300_000_000
-"""Everything else, bodies at hand included: tests/integration/test_amplification.py."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,21 +150,14 @@ def _check(options: argparse.Namespace) -> int:
     watched = f"{count} {'model' if count == 1 else 'models'}" if count else "no models: the machine alone is watched"
     print(f"{file}: good, {watched}")
     if settings.models:
-        print(
-            f"memory: {most_memory(settings) / 1e9:.1f} GB at most, by limits.pending_predictions and remembered_labels"
-        )
+        most = most_memory(settings) / 1e9
+        print(f"memory: {most:.1f} GB once as much waits as limits.pending_predictions and remembered_labels allow")
     if options.web_config_file is not None:
         tls = web_config.read(options.web_config_file).tls_server_config
         if tls is not None:
             server_context(tls)
         print(f"{options.web_config_file}: good, {'with' if tls else 'without'} TLS")
     return 0
-
-
-def most_memory(settings: Config) -> float:
-    """Return the bytes that a process needs once all that may wait does: docs/scaling.md."""
-    records = settings.limits.pending_predictions + settings.limits.remembered_labels
-    return RESTORING * RECORD_BYTES * records * len(settings.models) + OTHER_BYTES
 
 
 def _profile_build(options: argparse.Namespace) -> int:
@@ -379,7 +364,7 @@ def _push(options: argparse.Namespace) -> int:
     reading = Reading(("", *options.missing), options.delimiter, options.decimal, options.encoding)
     rows = Pushed(options.table, reading)
     labels = None if options.labels is None else Pushed(options.labels, reading)
-    token = None if options.token_file is None else options.token_file.read_text(encoding="utf-8").strip()
+    token = None if options.token_file is None else _token(options.token_file)
     done = 0
     total = rows.rows() if labels is None else None
     progress = Progress()
@@ -426,6 +411,13 @@ def _push(options: argparse.Namespace) -> int:
         return 1
     print(json.dumps(receipt.as_dict()))
     return REFUSED_STATUS if receipt.refused else 0
+
+
+def _token(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise TableError(f"--token-file: {file}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _retrain(options: argparse.Namespace) -> int:

@@ -204,8 +204,9 @@ class Monitor:
         the content, so that the same rows count once; name it where the same rows are meant to count again.
 
         `told` hears of each chunk how many rows it had. Raises TableNotSentError, with the receipt so far, and
-        ValueError for a table that cannot be read. Needs pyarrow.
+        ValueError for a table or a certificate that cannot be read. Needs pyarrow.
         """
+        self._check_certificates()
         common = {**self._common, **({} if model is None else {"model": model})}
         if version is not None:
             common["version"] = _name(version)
@@ -422,6 +423,14 @@ class Monitor:
         twin._connection = None
         twin._headers = {**self._headers, "Content-Type": content_type}
         return twin
+
+    def _check_certificates(self) -> None:
+        """Raise ValueError for a file that no later try would read."""
+        try:
+            self._connect()
+        except OSError as problem:
+            files = ", ".join(str(file) for file in self._tls if file is not None)
+            raise ValueError(f"{files}: not readable as PEM: {problem.strerror or problem}") from problem
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._scheme == "http":

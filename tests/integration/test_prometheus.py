@@ -12,6 +12,7 @@ import pytest
 from mlops_exporter.exposition.catalogue import Metric
 from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.exposition.samples import Rows, Samples
+from mlops_exporter.logs import escaped
 from mlops_exporter.web.app import App
 from tests.integration.serving import served
 from tests.requirements import require_program
@@ -97,7 +98,8 @@ def test_prometheus_scrapes_every_series(openmetrics: bool, tmp_path: Path) -> N
             eventually(lambda: prometheus.query("up == 1"))
             assert service.openmetrics == {openmetrics}
             things = {row["metric"]["name"]: row["value"][1] for row in prometheus.query("ml_things_total")}
-            assert things == {value: str(index) for index, value in enumerate(HOSTILE)}
+            shown_as = ["\n".join(map(escaped, value.split("\n"))) for value in HOSTILE]
+            assert things == {value: str(index) for index, value in enumerate(shown_as)}
             shares = {row["metric"]["name"]: float(row["value"][1]) for row in prometheus.query("ml_share_ratio")}
             assert shares == {"a": np.inf, "c": 1 / 3}
             (median,) = prometheus.query("histogram_quantile(0.4, ml_delay_seconds_bucket)")

@@ -204,3 +204,10 @@ def test_push_tells_what_became_of_a_table(service: Exporter, tmp_path: Path) ->
     )
     assert absent.returncode == 1
     assert b"absent.csv: no such file" in absent.stderr
+    secured = [*push[:-1], "https://127.0.0.1:1"]
+    for lost in ("--token-file", "--ca-file", "--cert-file"):
+        done = run(*secured, lost, "lost.pem", directory=tmp_path)
+        assert done.returncode == 1, lost
+        assert "lost.pem: " in done.stderr
+        assert "No such file or directory" in done.stderr
+        assert "Traceback" not in done.stderr

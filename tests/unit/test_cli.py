@@ -37,7 +37,7 @@ def test_a_profile_is_built_shown_and_checked(table: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == (
         "credit: binary, 2 features, profile credit.json\n"
         "exporter.yml: good, 1 model\n"
-        "memory: 1.5 GB at most, by limits.pending_predictions and remembered_labels\n"
+        "memory: 1.5 GB once as much waits as limits.pending_predictions and remembered_labels allow\n"
     )
 
 

@@ -11,7 +11,7 @@ import compose
 import pytest
 import yaml
 
-from mlops_exporter import cli
+from mlops_exporter.service.memory import most_memory
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.dashboards import DASHBOARDS
@@ -68,7 +68,7 @@ def test_services_are_hardened_and_bounded(services: dict[str, Any]) -> None:
 
 def test_the_memory_of_the_exporter_fits_the_limits_of_one_model(services: dict[str, Any]) -> None:
     model = ModelSettings.model_construct(name="m")
-    assert cli.most_memory(Config.model_construct(models=[model], limits=Limits())) < int(
+    assert most_memory(Config.model_construct(models=[model], limits=Limits())) < int(
         services["mlops-exporter"]["mem_limit"]
     )
 
