@@ -1,7 +1,10 @@
 """Settings that all tests share."""
 
 import logging
+import os
 from collections.abc import Iterator
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the product has it, before anything loads NumPy
 
 import pytest
 from hypothesis import Phase, settings

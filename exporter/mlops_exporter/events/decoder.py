@@ -122,8 +122,10 @@ class Decoder:
     def _decode_single(self, text: bytes, now: float, decoded: Decoded) -> bool:
         """Take a body that is one object printed over several lines; False when it is not."""
         end = text.find(b"\n")
+        if end < 0 or end == len(text) - 1:
+            return False
         first = text[:end].rstrip()
-        if end < 0 or len(first) > MAX_EVENT_BYTES or (first.endswith(b"}") and _is_json(first)):
+        if len(first) > MAX_EVENT_BYTES or (first.endswith(b"}") and _is_json(first)):
             return False  # the usual case, decided without a copy of the body
         if not text[end:].strip() or len(text) > MAX_EVENT_BYTES or not _is_json(text):
             return False

@@ -216,7 +216,7 @@ class Schema:
             (groups, self.read_groups),
             (scores, self._scores_of_classes),
         ):
-            if any(type(value) is dict for value in values):
+            if dict in set(map(type, values)):  # without Python per event
                 for row, value in enumerate(values):
                     if type(value) is dict:
                         try:
