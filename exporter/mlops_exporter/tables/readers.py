@@ -20,7 +20,7 @@ from mlops_exporter.tables.reading import DEFAULT, Reading
 BATCH_ROWS = 16_384
 """Rows of a batch, at most."""
 
-_CSV_BYTES = 2 * 1024 * 1024
+_CSV_BYTES = 1 * 1024 * 1024
 _LINES = 16_384  # of NDJSON, at most, that are turned to columns together
 
 NUMBER, TEXT, OTHER = "\0number", "\0text", "\0other"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from prometheus.source.render import rule_files
@@ -73,6 +74,7 @@ def _at(day: int, hour: float) -> int:
     return int((FIRST + day) * DAY + hour * 60)
 
 
+@pytest.mark.soak  # four weeks, and the rules' own cases in prometheus/tests hold the same day by day
 def test_weekends_and_holidays_are_no_outage(tmp_path: Path) -> None:
     names = ("thresholds.yml", "model_alerts.yml")
     for name in names:
