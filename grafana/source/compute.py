@@ -16,6 +16,7 @@ _GPU_NAME = "{{instance}} GPU {{gpu}} {{mig}}"
 _NO_COMPUTE = "The host is not watched: its collector is off, or the exporter is not scraped."
 _NO_WORKLOAD = "No workload: compute.workloads is not configured, or none of its processes runs."
 _NO_GPU = "No GPU: the host has none, or its driver does not answer (ml_gpu_driver_error says why)."
+_NO_GPM = "No GPU that counts this (Hopper and later), or compute.gpm is off."
 _NO_COST = "No price: compute.cost is not configured."
 _NO_ADVICE = "No advice yet: it needs compute.cost or a longer observation (compute.advice.min_observed)."
 _NO_PRESSURE = "The kernel keeps no pressure stall information."
@@ -298,8 +299,8 @@ def _workloads() -> list[p.Panel]:
 
 
 def _gpus() -> list[p.Panel]:
-    def lines(question: str, description: str, unit: str, *queries: p.Query) -> p.Panel:
-        return p.over_time(question, description, unit, queries, empty=_NO_GPU, size=(8, 8), low=0)
+    def lines(question: str, description: str, unit: str, *queries: p.Query, empty: str = _NO_GPU) -> p.Panel:
+        return p.over_time(question, description, unit, queries, empty=empty, size=(8, 8), low=0)
 
     by = "by (instance, gpu, mig)"
     return [
@@ -337,6 +338,26 @@ def _gpus() -> list[p.Panel]:
             "Share of time in which a kernel ran.",
             "percentunit",
             p.Query(f"max {by} ({series(c.GPU_UTILIZATION_RATIO, _GPU)})", _GPU_NAME),
+        ),
+        lines(
+            "What do they really do?",
+            "Means of what GPUs with GPM (Hopper and later) count: multiprocessors that were busy, warps that were "
+            "active, tensor operations, and memory bandwidth. A GPU that is used all the time with few "
+            "multiprocessors busy has room; with its bandwidth used up it waits for memory.",
+            "percentunit",
+            *(
+                p.Query(
+                    f"max {by} ({rate(metric, _GPU, suffix='_sum')} / {rate(metric, _GPU, suffix='_count')})",
+                    f"{_GPU_NAME} {what}",
+                )
+                for metric, what in (
+                    (c.GPU_SM_ACTIVITY, "multiprocessors"),
+                    (c.GPU_SM_OCCUPANCY, "warps"),
+                    (c.GPU_TENSOR_ACTIVITY, "tensor"),
+                    (c.GPU_MEMORY_BANDWIDTH, "bandwidth"),
+                )
+            ),
+            empty=_NO_GPM,
         ),
         lines(
             "Are they busy with their memory?",

@@ -40,6 +40,20 @@ A100 = {
 """What every GPU of a machine says unless told otherwise, in NVML's units."""
 
 
+H200 = {
+    **A100,
+    "*.name": "NVIDIA H200",
+    "*.memory_total": 141 << 30,
+    "*.gpm": 1,
+    "*.sm_activity": 40,
+    "*.sm_occupancy": 25.5,
+    "*.tensor_activity": 10,
+    "*.memory_bandwidth": 60,
+    "driver": "570.86.15",
+}
+"""A GPU that has GPM."""
+
+
 @cache
 def _compiled(options: tuple[str, ...]) -> bytes:
     warnings = ("-Wall", "-Wextra", "-Werror")

@@ -7,6 +7,7 @@
  *   0.power.error 3      that call fails          0.lost 15            every call about GPU 0 fails
  *   0.mig 2              MIG on, two instances    0.1.memory_used 5    a value of MIG instance 1 on GPU 0
  *   0.process 12 4096 50 pid, bytes, percent      0.1.process 12 4096  ... in a MIG instance
+ *   0.gpm 1, 0.sm_activity 35.5   GPM, and what it counts, in percent; 0.1.slices 3, 0.1.gpu_instance 2 in MIG
  *   0.xid 79 1           XID 79 on GPU 0, delivered once per last number
  * Compiled with LONG_PROCESS it writes a fifth field into processes, as drivers 535.43 to 535.86 do.
  * Compiled with OLD_DRIVER it lacks what came with drivers after 470, as an old library does.
@@ -52,6 +53,8 @@ static int line_count;
 static Device devices[GPUS][INSTANCES + 1];
 static long long delivered;
 static unsigned long long calls;
+enum { GPM_METRICS = 4 };
+static double counted[GPUS][INSTANCES + 1][GPM_METRICS]; /* percent times calls, as GPM counts busy cycles */
 
 static void load(void) {
     const char *path = getenv("FAKE_NVML_STATE");
@@ -119,9 +122,18 @@ int nvmlSystemGetDriverVersion(char *text, unsigned length) {
     return SUCCESS;
 }
 
+static const char *const gpm_fields[GPM_METRICS] = {"sm_activity", "sm_occupancy", "tensor_activity", "memory_bandwidth"};
+
 int nvmlDeviceGetCount_v2(unsigned *count) {
     load();
     calls++;
+    for (int gpu = 0; gpu < GPUS; gpu++)
+        for (int i = 0; i <= INSTANCES; i++)
+            for (int m = 0; m < GPM_METRICS; m++) {
+                const Device device = {gpu, i - 1};
+                const char *percent = find_of(&device, gpm_fields[m]);
+                counted[gpu][i][m] += percent ? atof(percent) : 0;
+            }
     const char *hang = find("hang.ms"), *error = find("count.error"), *value = find("count");
     if (hang) usleep((useconds_t)atoi(hang) * 1000);
     *count = value ? (unsigned)atoi(value) : 0;
@@ -295,5 +307,78 @@ int nvmlDeviceGetFieldValues(Device *device, int count, FieldValue *values) {
         values[i].result = result_of(device, field);
     }
     return SUCCESS;
+}
+
+/* GPM: a sample holds counters; a metric is their growth between two samples of one device, the earlier one first. */
+typedef struct { int gpu, place; unsigned long long time; double counts[GPM_METRICS]; } Sample;
+typedef struct { unsigned id; int result; double value; const char *names[3]; } GpmMetric;
+typedef struct { unsigned version, count; Sample *first, *second; GpmMetric metrics[]; } GpmQuestion;
+typedef struct { unsigned version, supported; } GpmSupport;
+typedef struct { unsigned multiprocessors, shared[5], gpu_slices, compute_slices; unsigned long long megabytes; } Attributes;
+
+int nvmlGpmQueryDeviceSupport(Device *device, GpmSupport *support) {
+    const Device whole = {device->gpu, WHOLE};
+    if (support->version != 1) return INVALID_ARGUMENT;
+    support->supported = (unsigned)number_of(&whole, "gpm", 0);
+    return (int)number_of(&whole, "lost", SUCCESS);
+}
+static long long allocated;
+int nvmlGpmSampleAlloc(Sample **sample) {
+    *sample = calloc(1, sizeof **sample);
+    allocated += 1;
+    return *sample ? SUCCESS : 20;
+}
+int nvmlGpmSampleFree(Sample *sample) {
+    free(sample);
+    if (--allocated < 0) abort(); /* freed twice */
+    return SUCCESS;
+}
+static int take_counts(const Device *device, Sample *sample) {
+    const Device whole = {device->gpu, WHOLE};
+    int code = (int)number_of(&whole, "lost", number_of(device, "gpm.error", SUCCESS));
+    if (code) return code;
+    if (!number_of(&whole, "gpm", 0)) return NOT_SUPPORTED;
+    *sample = (Sample){device->gpu, device->instance + 1, calls, {0}};
+    memcpy(sample->counts, counted[device->gpu][device->instance + 1], sizeof sample->counts);
+    return SUCCESS;
+}
+int nvmlGpmSampleGet(Device *device, Sample *sample) {
+    return device->instance == WHOLE ? take_counts(device, sample) : INVALID_ARGUMENT;
+}
+int nvmlGpmMigSampleGet(Device *device, unsigned gpu_instance, Sample *sample) {
+    if (device->instance != WHOLE || !number_of(device, "mig", 0)) return INVALID_ARGUMENT;
+    for (int i = 0; i < number_of(device, "mig", 0); i++) {
+        const Device part = {device->gpu, i};
+        if (number_of(&part, "gpu_instance", i + 1) == gpu_instance) return take_counts(&part, sample);
+    }
+    return NOT_FOUND;
+}
+int nvmlGpmMetricsGet(GpmQuestion *question) {
+    const Sample *first = question->first, *second = question->second;
+    const unsigned ids[GPM_METRICS] = {2, 3, 5, 10};
+    if (question->version != 1 || !first || !second || first->gpu != second->gpu || first->place != second->place)
+        return INVALID_ARGUMENT;
+    if (second->time <= first->time) return INVALID_ARGUMENT;
+    for (unsigned i = 0; i < question->count; i++) {
+        GpmMetric *metric = &question->metrics[i];
+        metric->result = NOT_SUPPORTED;
+        for (int m = 0; m < GPM_METRICS; m++)
+            if (ids[m] == metric->id) {
+                const Device device = {second->gpu, second->place - 1};
+                metric->value = (second->counts[m] - first->counts[m]) / (double)(second->time - first->time);
+                metric->result = find_of(&device, gpm_fields[m]) ? SUCCESS : NOT_SUPPORTED;
+            }
+    }
+    return SUCCESS;
+}
+int nvmlDeviceGetGpuInstanceId(Device *device, unsigned *id) {
+    if (device->instance == WHOLE) return INVALID_ARGUMENT;
+    *id = (unsigned)number_of(device, "gpu_instance", device->instance + 1);
+    return SUCCESS;
+}
+int nvmlDeviceGetAttributes_v2(Device *device, Attributes *attributes) {
+    memset(attributes, 0, sizeof *attributes);
+    attributes->gpu_slices = (unsigned)number_of(device, "slices", 0);
+    return device->instance == WHOLE ? INVALID_ARGUMENT : result_of(device, "slices");
 }
 #endif

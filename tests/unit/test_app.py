@@ -202,7 +202,7 @@ def test_status(service: Service) -> None:
     dropped = {"bins": 0, "groups": 0, "classes": 0, "features": 0}
     series = {"exposed": 0, "limit": 20000, "dropped": dropped, "left_out": []}
     rest: dict[str, Any] = {"models": [], "sources": [], "errors": [], "series": series, "configuration": None}
-    rest["watches_models"] = True
+    rest |= {"watches_models": True, "machine": None}
     assert response.json() == {**expected, **rest}
 
 

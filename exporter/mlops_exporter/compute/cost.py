@@ -40,7 +40,7 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class GpuPool:
-    """All whole GPUs together. None where a GPU does not say, so that no mean is taken over only some."""
+    """All whole GPUs together, by their activity. None where a GPU does not say, so that no mean is of only some."""
 
     gpus: int
     utilizations: tuple[float | None, ...]
@@ -51,7 +51,7 @@ class GpuPool:
 def pool(snapshots: Iterable[GpuSnapshot]) -> GpuPool:
     """Sum up the whole GPUs; MIG instances are shares of them, and not counted again."""
     gpus = [reading for snapshot in snapshots for reading in snapshot.readings if not reading.identity.mig]
-    utilizations = tuple(gpu.utilization for gpu in gpus)
+    utilizations = tuple(gpu.activity for gpu in gpus)
     known = [utilization for utilization in utilizations if utilization is not None]
     used = [gpu.memory_used for gpu in gpus if gpu.memory_used is not None]
     total = [gpu.memory_total for gpu in gpus if gpu.memory_total]

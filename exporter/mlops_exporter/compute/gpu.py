@@ -70,6 +70,10 @@ class GpuReading:
     up: bool = True
     utilization: float | None = None
     memory_utilization: float | None = None
+    sm_activity: float | None = None
+    sm_occupancy: float | None = None
+    tensor_activity: float | None = None
+    memory_bandwidth: float | None = None
     memory_used: int | None = None
     memory_total: int | None = None
     power: float | None = None
@@ -89,6 +93,11 @@ class GpuReading:
     processes: tuple[GpuProcess, ...] | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def activity(self) -> float | None:
+        """How much of it works, 0 to 1: of its multiprocessors where it says, else of the time, by any kernel."""
+        return self.utilization if self.sm_activity is None else self.sm_activity
+
 
 IMPOSSIBLE = "impossible"
 """The reason of a value that was dropped."""
@@ -99,6 +108,10 @@ _LARGEST_PID = 1 << 22  # the kernel's PID_MAX_LIMIT
 POSSIBLE: Mapping[str, tuple[float, float]] = {
     "utilization": (0, 1),
     "memory_utilization": (0, 1),
+    "sm_activity": (0, 1),
+    "sm_occupancy": (0, 1),
+    "tensor_activity": (0, 1),
+    "memory_bandwidth": (0, 1),
     "memory_used": (0, _MOST_BYTES),
     "memory_total": (1, _MOST_BYTES),
     "power": (0, 10_000),
@@ -191,7 +204,8 @@ class GpuSnapshot:
     error: str | None = None
     driver_version: str = ""
     readings: tuple[GpuReading, ...] = ()
-    histograms: tuple[tuple[float, ...], ...] = ()
+    histograms: tuple[Mapping[str, tuple[float, ...]], ...] = ()
+    """For each reading, the histograms of its fields, by field."""
     dropped: tuple[Mapping[str, int], ...] = ()
     """For each reading, how many impossible values its GPU has given so far, by field."""
 
@@ -230,7 +244,7 @@ class GpuSampler:
         self._reason = "not_opened"
         self._wait = 1.0
         self._next_open = 0.0
-        self._histograms: dict[str, RatioHistogram] = {}
+        self._histograms: dict[tuple[str, str], RatioHistogram] = {}
         self._dropped: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def sample(self, now: float) -> GpuSnapshot:
@@ -275,13 +289,24 @@ class GpuSampler:
         self._next_open = now + self._wait
         self._wait = min(2 * self._wait, self._LONGEST_WAIT)
 
-    def _observe(self, reading: GpuReading) -> tuple[float, ...]:
-        if reading.utilization is None:
-            return ()
-        histogram = self._histograms.setdefault(reading.identity.key, RatioHistogram(catalogue.GPU_UTILIZATION))
-        histogram.observe(reading.utilization)
-        return histogram.values()
+    def _observe(self, reading: GpuReading) -> dict[str, tuple[float, ...]]:
+        values = {}
+        for metric, name in _HISTOGRAMS:
+            ratio = getattr(reading, name)
+            if ratio is not None:
+                histogram = self._histograms.setdefault((reading.identity.key, name), RatioHistogram(metric))
+                histogram.observe(ratio)
+                values[name] = histogram.values()
+        return values
 
+
+_HISTOGRAMS: tuple[tuple[Metric, str], ...] = (
+    (catalogue.GPU_UTILIZATION, "utilization"),
+    (catalogue.GPU_SM_ACTIVITY, "sm_activity"),
+    (catalogue.GPU_SM_OCCUPANCY, "sm_occupancy"),
+    (catalogue.GPU_TENSOR_ACTIVITY, "tensor_activity"),
+    (catalogue.GPU_MEMORY_BANDWIDTH, "memory_bandwidth"),
+)
 
 _GAUGES: tuple[tuple[Metric, str], ...] = (
     (catalogue.GPU_UTILIZATION_RATIO, "utilization"),
@@ -339,7 +364,8 @@ class GpuCollector:
         yield self._dropped(snapshots)
         for metric, name in _GAUGES:
             yield self._samples(metric, [(labels, getattr(reading, name)) for labels, reading in labelled])
-        yield self._histogram(snapshots)
+        for metric, name in _HISTOGRAMS:
+            yield self._histogram(metric, name, snapshots)
         for metric, fields in _LABELLED:
             yield self._samples(
                 metric,
@@ -385,14 +411,14 @@ class GpuCollector:
             ],
         )
 
-    def _histogram(self, snapshots: Sequence[GpuSnapshot]) -> Samples:
+    def _histogram(self, metric: Metric, name: str, snapshots: Sequence[GpuSnapshot]) -> Samples:
         observed = [
-            (_labels(reading), values)
+            (_labels(reading), values[name])
             for snapshot in snapshots
             for reading, values in zip(snapshot.readings, snapshot.histograms, strict=True)
-            if values
+            if name in values
         ]
-        rows = self._rows_of(catalogue.GPU_UTILIZATION, tuple(labels for labels, _ in observed))
+        rows = self._rows_of(metric, tuple(labels for labels, _ in observed))
         return Samples(rows, np.array([value for _, values in observed for value in values], dtype=np.float64))
 
     def _samples(self, metric: Metric, series: Sequence[tuple[Labels, float | None]]) -> Samples:

@@ -13,13 +13,14 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pynvml
 from pynvml import NVMLError
 
+from mlops_exporter.compute import gpm
 from mlops_exporter.compute.gpu import DriverError, GpuIdentity, GpuProcess, GpuReading
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _DRIVER_GONE = {
 }
 _GPU_GONE = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_GPU_NOT_FOUND, pynvml.NVML_ERROR_RESET_REQUIRED}
 _PERMANENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
+_WITHOUT_GPM = {_REASONS[code] for code in _PERMANENT}
 _ASK_AGAIN_AFTER = 300  # samples before asking again for what was not supported
 UNREADABLE = "unreadable"
 """The reason of whatever an answer raises that is not NVML's own error, such as a name that is not UTF-8."""
@@ -81,14 +83,16 @@ class _Device:
     unsupported: dict[str, tuple[str, int]] = field(default_factory=dict)  # field to reason, sample to ask again
     utilization_seen: int = 0  # NVML's time stamp of the newest per-process sample
     no_xids: str = ""  # why its XID events are not known
+    counters: gpm.Counters | None = None
 
 
 class NvidiaDriver:
-    """NVML as a `Driver`."""
+    """NVML as a `Driver`; `profiling` is whether it asks for GPM, whose counters it shares with other profilers."""
 
     vendor = "nvidia"
 
-    def __init__(self) -> None:
+    def __init__(self, profiling: bool = True) -> None:
+        self._profiling = profiling
         self._identities: dict[int, GpuIdentity] = {}
         self._devices: dict[int, _Device] = {}
         self._instances: dict[str, _Device] = {}
@@ -130,6 +134,8 @@ class NvidiaDriver:
     def close(self) -> None:
         """Shut NVML down and unload its library, which a driver update may have replaced on disk."""
         if pynvml.nvmlLib is not None:
+            for device in (*self._devices.values(), *self._instances.values()):
+                _forget(device)
             with suppress(Exception):
                 if self._events is not None:
                     pynvml.nvmlEventSetFree(self._events)
@@ -166,12 +172,17 @@ class NvidiaDriver:
             device = self._device(index)
             divided = self._mig_enabled(device)
             reading = self._read_whole(device, divided)
-            return [reading, *(self._read_instances(device) if divided else ())]
+            if not divided:
+                return [reading]
+            instances = self._read_instances(device)
+            activity = self._activity_of_parts(device, instances)
+            return [replace(reading, sm_activity=activity), *(instance for _, instance in instances)]
         except DriverError:
             raise
         except Exception as error:
             gone = str(error) if isinstance(error, _GpuGoneError) else self._unreadable(error)
-            self._devices.pop(index, None)
+            if (lost := self._devices.pop(index, None)) is not None:
+                _forget(lost)
             identity = self._identities.setdefault(index, GpuIdentity(str(index), ""))
             return [GpuReading(identity, up=False, unavailable={"all": gone}, xids=self._xids_of(identity))]
 
@@ -213,13 +224,14 @@ class NvidiaDriver:
         ):
             values[name] = ask(name, partial(_ecc_errors, handle, kind))
         values.update(ask("links", lambda: _link_bytes(handle, unavailable)) or {})
-        if not divided:  # the processes of a divided GPU are those of its instances
+        if not divided:  # processes and activity of a divided GPU are those of its instances
             values["processes"] = self._processes(device, unavailable)
+            values.update(self._profiled(device, lambda sample: pynvml.nvmlGpmSampleGet(handle, sample), unavailable))
         if device.no_xids:
             unavailable["xid"] = device.no_xids
         return GpuReading(device.identity, unavailable=unavailable, xids=self._xids_of(device.identity), **values)
 
-    def _read_instances(self, parent: _Device) -> list[GpuReading]:
+    def _read_instances(self, parent: _Device) -> list[tuple[_Device, GpuReading]]:
         readings = []
         seen = set()
         for index in range(self._instance_count(parent)):
@@ -233,25 +245,73 @@ class NvidiaDriver:
             identity = GpuIdentity(parent.identity.index, uuid, str(index), _name(handle), parent.identity.pci_bus_id)
             device = self._instances.get(uuid)
             if device is None or device.identity != identity:
+                if device is not None:
+                    _forget(device)
                 device = self._instances[uuid] = _Device(handle, identity)
             device.handle = handle
-            readings.append(self._read_instance(device))
+            readings.append((device, self._read_instance(parent, device)))
         gone = [
             uuid
             for uuid, device in self._instances.items()
             if device.identity.index == parent.identity.index and uuid not in seen
         ]
         for uuid in gone:
-            del self._instances[uuid]
+            _forget(self._instances.pop(uuid))
         return readings
 
-    def _read_instance(self, device: _Device) -> GpuReading:
+    def _read_instance(self, parent: _Device, device: _Device) -> GpuReading:
         unavailable: dict[str, str] = {}
         values: Values = {}
         values.update(self._ask(device, "memory", lambda: _memory(device.handle), unavailable) or {})
         values.update(self._ask(device, "utilization", lambda: _utilization(device.handle), unavailable) or {})
         values["processes"] = self._processes(device, unavailable)
+
+        def take(sample: Any) -> None:
+            instance = pynvml.nvmlDeviceGetGpuInstanceId(device.handle)
+            pynvml.nvmlGpmMigSampleGet(parent.handle, instance, sample)
+
+        values.update(self._profiled(device, take, unavailable, parent))
         return GpuReading(device.identity, unavailable=unavailable, **values)
+
+    def _profiled(
+        self,
+        device: _Device,
+        take: Callable[[Any], Any],
+        unavailable: dict[str, str],
+        whole: _Device | None = None,
+    ) -> Values:
+        """Return what GPM says of a GPU, or of an instance of `whole`. A GPU without GPM is none that fails."""
+        if not self._profiling:
+            return {}
+
+        def question() -> Values:
+            if device.counters is None:
+                gpm.supported((whole or device).handle)
+                device.counters = gpm.Counters()
+            return device.counters.read(take)
+
+        reasons: dict[str, str] = {}
+        values: Values = self._ask(device, "gpm", question, reasons) or {}
+        if reasons.get("gpm") not in _WITHOUT_GPM:
+            unavailable.update(reasons)
+        return values
+
+    def _activity_of_parts(self, parent: _Device, parts: Sequence[tuple[_Device, GpuReading]]) -> float | None:
+        """Return how much of a divided GPU works: its instances, each by its slices; what is in none is idle.
+
+        None where an instance does not say. Compute instances that share a GPU instance have one figure and count once.
+        """
+        slices = self._instance_count(parent)
+        if not slices or not parts:
+            return None
+        busy: dict[int, float] = {}
+        for device, reading in parts:
+            size = self._ask(device, "slices", partial(_slices, device.handle), {})
+            if reading.sm_activity is None or size is None:
+                return None
+            instance, count = size
+            busy[instance] = reading.sm_activity * count
+        return min(sum(busy.values()) / slices, 1.0)
 
     def _processes(self, device: _Device, unavailable: dict[str, str]) -> tuple[GpuProcess, ...] | None:
         running: Mapping[int, int | None] | None = self._ask(
@@ -340,6 +400,19 @@ class NvidiaDriver:
 
     def _xids_of(self, identity: GpuIdentity) -> Mapping[int, int]:
         return dict(self._xids[identity.uuid]) if identity.uuid in self._xids else {}
+
+
+def _forget(device: _Device) -> None:
+    """Give back what was kept for a device."""
+    if device.counters is not None:
+        device.counters.free()
+        device.counters = None
+
+
+def _slices(handle: Any) -> tuple[int, int]:
+    """Return the number of the GPU instance that a MIG device is in, and how many slices that has."""
+    slices = int(pynvml.nvmlDeviceGetAttributes_v2(handle).gpuInstanceSliceCount)
+    return int(pynvml.nvmlDeviceGetGpuInstanceId(handle)), slices
 
 
 def _reason(error: Exception) -> str:

@@ -14,13 +14,16 @@ from mlops_exporter.compute.gpu import Driver, GpuCollector, GpuSampler, GpuSnap
 from mlops_exporter.compute.memory import MemoryCollector, MemorySampler, MemorySnapshot, PressureCollector
 from mlops_exporter.compute.nvidia import NvidiaDriver
 from mlops_exporter.compute.snapshots import NoSnapshotError, Published
+from mlops_exporter.compute.state import machine_state
 from mlops_exporter.compute.workloads import WorkloadCollector, WorkloadSampler, WorkloadSnapshot, boot_clock
 from mlops_exporter.exposition.samples import Collector
+from mlops_exporter.judging.status import MachineState
 from mlops_exporter.settings.compute import ComputeSettings
 
 _log = logging.getLogger(__name__)
 
-DRIVERS: tuple[Callable[[], Driver], ...] = (NvidiaDriver,)
+DRIVERS: tuple[Callable[[bool], Driver], ...] = (NvidiaDriver,)
+"""Each is made with whether it may use the GPUs' profiling counters."""
 
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ class Watch:
     collectors: tuple[Collector, ...] = ()
 
 
-LASTING = ("interval", "scope", "root")
+LASTING = ("interval", "scope", "root", "gpm")
 """Settings with which sampling began, and which it keeps."""
 
 
@@ -59,7 +62,7 @@ class Compute:
         self._sampling = threading.Lock()
         self._gpus = [
             (driver, Published[GpuSnapshot](max_age))
-            for driver in (drivers if drivers is not None else (make() for make in DRIVERS))
+            for driver in (drivers if drivers is not None else (make(settings.gpm) for make in DRIVERS))
         ]
         self._host_collectors: tuple[Collector, ...] = (
             CpuCollector(self._cpu, "host" if scope is None else "cgroup"),
@@ -125,6 +128,19 @@ class Compute:
         )
         costs = CostCollector(watch.cost, cost.currency if cost else "")
         return replace(watch, collectors=(*self._host_collectors, workloads, self._gpu_collector, costs))
+
+    def state(self) -> MachineState:
+        """Return how the machine is by the latest samples."""
+        watch = self._watch
+        drivers = [snapshot for _, published in self._gpus if (snapshot := _latest(published)) is not None]
+        return machine_state(
+            watch.settings,
+            _latest(self._cpu),
+            _latest(self._memory),
+            _latest(watch.workloads),
+            drivers,
+            _latest(watch.cost),
+        )
 
     @property
     def generation(self) -> int:

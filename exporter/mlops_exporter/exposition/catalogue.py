@@ -1213,6 +1213,38 @@ GPU_UTILIZATION = _metric(
     "GPU utilization ratio sampled every interval, so that peaks between two scrapes are kept.",
     _TENTHS,
 )
+GPU_SM_ACTIVITY = _metric(
+    "ml_gpu_sm_activity",
+    "histogram",
+    "compute",
+    _GPU,
+    "Share of the multiprocessors that were busy, sampled every interval; where the GPU has GPM (Hopper and later).",
+    _TENTHS,
+)
+GPU_SM_OCCUPANCY = _metric(
+    "ml_gpu_sm_occupancy",
+    "histogram",
+    "compute",
+    _GPU,
+    "Share of the warps that the multiprocessors could hold that were active, sampled every interval; with GPM.",
+    _TENTHS,
+)
+GPU_TENSOR_ACTIVITY = _metric(
+    "ml_gpu_tensor_activity",
+    "histogram",
+    "compute",
+    _GPU,
+    "Share of time in which the multiprocessors did tensor operations, sampled every interval; with GPM.",
+    _TENTHS,
+)
+GPU_MEMORY_BANDWIDTH = _metric(
+    "ml_gpu_memory_bandwidth",
+    "histogram",
+    "compute",
+    _GPU,
+    "Share of the memory's bandwidth that was used, sampled every interval; with GPM.",
+    _TENTHS,
+)
 GPU_MEMORY_UTILIZATION_RATIO = _metric(
     "ml_gpu_memory_utilization_ratio",
     "gauge",

@@ -89,11 +89,60 @@ class SourceState:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadState:
+    """Processes that are watched under one name; `since` is when the oldest started, None while none runs."""
+
+    workload: str
+    phase: str
+    processes: int
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """A GPU or an instance on it; `activity` and `memory` are ratios, None where the GPU does not say."""
+
+    gpu: str
+    mig: str
+    name: str
+    up: bool
+    activity: float | None
+    memory: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceState:
+    """What to do with a resource: `capacity_ratio` is the advised capacity over the present one."""
+
+    resource: str
+    action: str
+    capacity_ratio: float
+    utilization_p95: float
+    observed_seconds: float
+    saving_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """CPU, memory, workloads and GPUs at the last sample; None is what could not be sampled."""
+
+    cores: float | None
+    cpu: float | None
+    memory_used: int | None
+    memory_total: int | None
+    workloads: list[WorkloadState]
+    gpus: list[GpuState]
+    failing_drivers: list[str]
+    advice: list[AdviceState]
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The whole exporter at `time`. `not_ready` is the reason why events are not taken, None when they are.
 
     `configuration` tells how it was last loaded, `watches_models` whether it names any; else the
-    machine alone is watched.
+    machine alone is watched. `machine` is None where that is not known.
     """
 
     version: str
@@ -106,6 +155,7 @@ class Report:
     series: SeriesState = field(default_factory=SeriesState)
     configuration: Loading | None = None
     watches_models: bool = True
+    machine: MachineState | None = None
 
 
 def source_state(name: str, counts: SourceCounts, health: Health | None = None) -> SourceState:

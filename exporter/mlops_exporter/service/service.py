@@ -180,6 +180,7 @@ class Service:
                 self.registry.budget.state,
                 self.loading,
                 bool(self.assembly.config.models),
+                self.compute.state(),
             )
             self._report = generation, report
         return self._report[1]

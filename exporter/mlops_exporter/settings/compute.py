@@ -112,6 +112,13 @@ class ComputeSettings(Settings):
         Path,
         Field(description="Where the watched system's /proc and /sys are mounted, such as /host in a container."),
     ] = Path("/")
+    gpm: Annotated[
+        bool,
+        Field(
+            description="Ask GPUs that can (Hopper and later) what their multiprocessors do; `false` where DCGM or a "
+            "profiler needs the same counters."
+        ),
+    ] = True
     workloads: Annotated[
         tuple[WorkloadSettings, ...], Field(description="Processes that are watched under a name.")
     ] = ()

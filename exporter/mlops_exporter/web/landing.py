@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from mlops_exporter.judging.judge import VERDICTS, WORDS, Verdict
-from mlops_exporter.judging.status import HISTORY_SECONDS, Headline, ModelState, Report, SourceState
+from mlops_exporter.judging.status import (
+    HISTORY_SECONDS,
+    AdviceState,
+    GpuState,
+    Headline,
+    MachineState,
+    ModelState,
+    Report,
+    SourceState,
+    WorkloadState,
+)
 from mlops_exporter.logs import Notice
 from mlops_exporter.web.page import page, shown, table
 
@@ -25,10 +35,7 @@ _SIGNS: dict[Verdict, str] = {
 """The colour never speaks alone."""
 
 
-_COMPUTE_ALONE = (
-    '<p class="quiet">None is configured: this exporter watches the machine alone. Its figures are in the metrics that '
-    "begin with <code>ml_compute_</code>, <code>ml_gpu_</code> and <code>ml_workload_</code>.</p>"
-)
+_ADVISED = {"scale_down": "scale down", "keep": "keep", "scale_out": "scale out"}
 
 
 def landing_page(report: Report, telemetry_path: str) -> str:
@@ -47,14 +54,85 @@ def landing_page(report: Report, telemetry_path: str) -> str:
 <p><span class="{tone}">{shown(state)}</span>, version {shown(report.version)},
 up for {duration(report.time - report.started)}, as of {_clock(report.time)}.</p>
 {_configuration(report)}
-<h2>Models</h2>
-{_models(report.models, report.time) if report.watches_models else _COMPUTE_ALONE}
-<h2>Sources</h2>
-{_sources(report.sources, report.time)}
+{_watched(report)}
 <h2>Last warnings and errors</h2>
 {_errors(report.errors, report.time)}
 </main>""",
     )
+
+
+def _watched(report: Report) -> str:
+    if not report.watches_models:
+        return f"<h2>Machine</h2>\n{_machine(report.machine, report.time)}"
+    return f"""<h2>Models</h2>
+{_models(report.models, report.time)}
+<h2>Sources</h2>
+{_sources(report.sources, report.time)}"""
+
+
+def _machine(machine: MachineState | None, now: float) -> str:
+    """Return the machine that is watched alone, without any model."""
+    if machine is None or machine.cores is None:
+        return '<p class="quiet">No sample of the machine yet.</p>'
+    busy = "–" if machine.cpu is None else f"{machine.cpu:.0%} busy"
+    memory = ""
+    if machine.memory_used is not None and machine.memory_total:
+        share = machine.memory_used / machine.memory_total
+        memory = f"<dt>Memory</dt><dd>{share:.0%} of {machine.memory_total / 2**30:,.1f} GiB in use</dd>"
+    failing = "".join(f'<dt>GPU driver</dt><dd class="bad">{escape(text)}</dd>' for text in machine.failing_drivers)
+    advice = "".join(f"<dt>Advice</dt><dd>{escape(_advised(each, machine))}</dd>" for each in machine.advice)
+    return f"""<p class="quiet">No model is configured: this exporter watches the machine alone.</p>
+<dl><dt>CPU</dt><dd>{machine.cores:g} cores, {busy}</dd>{memory}{failing}{advice}</dl>
+<h2>Workloads</h2>
+{_workloads(machine.workloads, now)}
+{_gpus(machine.gpus)}"""
+
+
+def _advised(advice: AdviceState, machine: MachineState) -> str:
+    """Return an advice and what it rests on, such as `host: scale down to 2 cores …`."""
+    size = ""
+    if advice.action != "keep":
+        whole = machine.cores if advice.resource == "host" else sum(not gpu.mig for gpu in machine.gpus)
+        unit = "cores" if advice.resource == "host" else "GPUs"
+        size = f" to {(whole or 0) * advice.capacity_ratio:g} {unit}"
+    saving = ""
+    if advice.saving_per_hour and machine.currency:
+        word = "saves" if advice.saving_per_hour > 0 else "costs"
+        saving = f", which {word} {abs(advice.saving_per_hour) * 730:,.0f} {machine.currency} a month"
+    return (
+        f"{advice.resource}: {_ADVISED[advice.action]}{size}{saving}; 95th percentile of use "
+        f"{advice.utilization_p95:.0%} over {duration(advice.observed_seconds)}"
+    )
+
+
+def _workloads(workloads: Sequence[WorkloadState], now: float) -> str:
+    if not workloads:
+        return '<p class="quiet">None is configured: name them under <code>compute.workloads</code>.</p>'
+    return table(
+        "Workloads",
+        ["Workload", "Phase", "Processes", "Since"],
+        [
+            [escape(each.workload), escape(each.phase), _number(each.processes), _ago(each.since, now)
+             if each.since is not None else "not running"]
+            for each in workloads
+        ],
+    )  # fmt: skip
+
+
+def _gpus(gpus: Sequence[GpuState]) -> str:
+    if not gpus:
+        return ""
+    rows = [
+        [
+            escape(f"{gpu.gpu} {f'MIG {gpu.mig}' if gpu.mig else ''}".strip()),
+            escape(gpu.name),
+            '<span class="good">answers</span>' if gpu.up else '<span class="bad">lost</span>',
+            "–" if gpu.activity is None else f"{gpu.activity:.0%}",
+            "–" if gpu.memory is None else f"{gpu.memory:.0%}",
+        ]
+        for gpu in gpus
+    ]
+    return f"<h2>GPUs</h2>\n{table('GPUs', ['GPU', 'Kind', 'State', 'Busy', 'Memory'], rows)}"
 
 
 def _configuration(report: Report) -> str:

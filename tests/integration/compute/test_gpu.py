@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_gpu import A100, Machine, build_library
+from tests.support.fake_gpu import A100, H200, Machine, build_library
 
 GPU0 = 'gpu="0",uuid="GPU-0000",mig=""'
 GPU1 = 'gpu="1",uuid="GPU-0001",mig=""'
@@ -344,6 +344,131 @@ def test_workloads_and_cost_have_their_share_of_the_gpus(machine: Machine) -> No
     left = machine.ask(scrape=True)["series"]
     machine.ask(stop=True)
     assert not [name for name in left if name.startswith("ml_workload_gpu")]
+
+
+_LOADS = {  # what NVML calls busy, and what the multiprocessors do
+    "idle": (0, 0, 0, 0),
+    "memory-bound": (100, 85, 0, 92),
+    "matrix": (100, 95, 71, 30),
+    "one small kernel": (100, 1, 0, 0.5),
+}
+
+
+def test_loads_that_utilization_calls_the_same_are_told_apart(machine: Machine) -> None:
+    means: dict[str, tuple[float, ...]] = {}
+    names = ("sm_activity", "tensor_activity", "memory_bandwidth")
+    series = [f"ml_gpu_{name}_sum{{{GPU0}}}" for name in names]
+    before, now = [0.0] * len(names), 0
+    for load, (utilization, *counters) in _LOADS.items():
+        given = {f"0.{name}": percent for name, percent in zip(names, counters, strict=True)}
+        machine.set({**H200, "count": 1, "0.utilization": utilization, **given})
+        for _ in range(5):
+            found = machine.sample(float(now))
+            now += 1
+        after = [found.get(name, 0.0) for name in series]
+        samples = 4 if load == "idle" else 5  # the very first sets the baseline
+        means[load] = tuple(round((b - a) / samples, 3) for a, b in zip(before, after, strict=True))
+        before = after
+    assert means == {load: tuple(round(p / 100, 3) for p in counters) for load, (_, *counters) in _LOADS.items()}
+    assert found[f"ml_gpu_sm_occupancy_count{{{GPU0}}}"] == 19
+    assert found[f"ml_gpu_utilization_count{{{GPU0}}}"] == 20
+
+
+def test_a_gpu_without_gpm_is_as_it_was(machine: Machine) -> None:
+    machine.set({**A100, "count": 1})
+    for second in range(3):
+        found = machine.sample(float(second))
+    assert not [name for name in found if "gpm" in name or "sm_activity" in name or "tensor" in name]
+
+
+def test_gpm_that_is_forbidden_costs_only_itself_and_says_why(machine: Machine) -> None:
+    machine.set({**H200, "count": 1, "0.gpm.error": 4})
+    machine.sample(0.0)
+    found = machine.sample(1.0)
+    assert found[f'ml_gpu_field_unavailable{{{GPU0},field="gpm",reason="no_permission"}}'] == 1
+    assert found[f"ml_gpu_utilization_ratio{{{GPU0}}}"] == 0.5
+    machine.set({**H200, "count": 1})
+    machine.sample(2.0)
+    assert machine.sample(3.0)[f"ml_gpu_sm_activity_sum{{{GPU0}}}"] == pytest.approx(0.4)
+
+
+def test_impossible_activity_is_dropped_and_a_hair_above_full_is_full(machine: Machine) -> None:
+    machine.set({**H200, "count": 2, "0.sm_activity": "nan", "1.sm_activity": 100.4})
+    machine.sample(0.0)
+    found = machine.sample(1.0)
+    assert f"ml_gpu_sm_activity_sum{{{GPU0}}}" not in found
+    assert found[f'ml_gpu_values_dropped_total{{{GPU0},field="sm_activity"}}'] == 1
+    assert found[f"ml_gpu_sm_activity_sum{{{GPU1}}}"] == 1
+
+
+def test_gpm_begins_anew_when_a_gpu_or_the_driver_comes_back(machine: Machine) -> None:
+    machine.set({**H200, "count": 1})
+    machine.sample(0.0)
+    machine.sample(1.0)
+    machine.set({**H200, "count": 1, "0.lost": 15})
+    for second in range(2, 6):
+        machine.sample(float(second))
+    machine.set({**H200, "count": 1})
+    for second in range(100, 104):
+        found = machine.sample(float(second))
+    assert found[f"ml_gpu_up{{{GPU0}}}"] == 1
+    assert found[f"ml_gpu_sm_activity_count{{{GPU0}}}"] == 1 + 3
+
+
+def _divided(*parts: tuple[int, float]) -> dict[str, object]:
+    """A GPU in MIG mode, by slices and activity of its instances."""
+    state: dict[str, object] = {**H200, "count": 1, "0.mig": len(parts), "0.utilization.error": 3}
+    for place, (slices, percent) in enumerate(parts):
+        state |= {f"0.{place}.memory_used": 1 << 30, f"0.{place}.memory_total": 40 << 30}
+        state |= {f"0.{place}.slices": slices, f"0.{place}.sm_activity": percent}
+    return state
+
+
+def test_a_divided_gpu_is_as_busy_as_its_instances_by_their_slices(machine: Machine) -> None:
+    machine.set(_divided((4, 50), (2, 25)))
+    machine.sample(0.0)
+    found = machine.sample(1.0)
+    first, second = 'gpu="0",uuid="MIG-0000-0",mig="0"', 'gpu="0",uuid="MIG-0000-1",mig="1"'
+    assert found[f"ml_gpu_sm_activity_sum{{{first}}}"] == pytest.approx(0.5)
+    assert found[f"ml_gpu_sm_activity_sum{{{second}}}"] == pytest.approx(0.25)
+    assert found[f"ml_gpu_sm_activity_sum{{{GPU0}}}"] == pytest.approx((4 * 0.5 + 2 * 0.25) / 7)
+
+    machine.set({**_divided((4, 50), (4, 50)), "0.0.gpu_instance": 1, "0.1.gpu_instance": 1})
+    machine.sample(2.0)
+    before = machine.sample(3.0)[f"ml_gpu_sm_activity_sum{{{GPU0}}}"]
+    after = machine.sample(4.0)[f"ml_gpu_sm_activity_sum{{{GPU0}}}"]
+    assert after - before == pytest.approx(4 * 0.5 / 7), "two compute instances of one GPU instance count once"
+
+
+@pytest.mark.parametrize(
+    ("state", "settings", "idle"),
+    [
+        ({**H200, "count": 1, "0.utilization": 100, "0.sm_activity": 10}, {}, 0.9),
+        ({**H200, "count": 1, "0.utilization": 100, "0.sm_activity": 10}, {"gpm": False}, 0.0),
+        ({**A100, "count": 1, "0.utilization": 100}, {}, 0.0),
+        (_divided((4, 50), (3, 0)), {}, 5 / 7),
+    ],
+)
+def test_idle_cost_rests_on_what_the_gpu_really_does(
+    machine: Machine, state: dict[str, object], settings: dict[str, object], idle: float
+) -> None:
+    machine.set(state)
+    prices = {"currency": "USD", "gpu_per_hour": 3600.0}
+    machine.ask(start={"interval": "100ms", "cost": prices, **settings})
+    resource = '{resource="gpu",currency="USD"}'
+    _wait_for(machine, f"ml_compute_cost_total{resource}")
+    time.sleep(0.5)
+    before = machine.ask(scrape=True)["series"]
+    time.sleep(0.6)
+    after = machine.ask(scrape=True)["series"]
+    machine.ask(stop=True)
+    cost, wasted = (
+        after[f"ml_compute_{name}_total{resource}"] - before[f"ml_compute_{name}_total{resource}"]
+        for name in ("cost", "idle_cost")
+    )
+    assert cost > 0
+    assert wasted == pytest.approx(idle * cost, rel=1e-6, abs=1e-9)
+    assert any("sm_activity" in name for name in after) == (settings == {} and "*.gpm" in state)
 
 
 def _wait_for(machine: Machine, name: str) -> None:

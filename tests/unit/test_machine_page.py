@@ -1,0 +1,76 @@
+"""The landing page of a machine that is watched without a model."""
+
+from dataclasses import replace
+
+from mlops_exporter.compute.advice import Advice, Demand
+from mlops_exporter.compute.cost import ResourceSnapshot
+from mlops_exporter.compute.cpu import CpuSnapshot
+from mlops_exporter.compute.gpu import GpuIdentity, GpuReading, GpuSnapshot
+from mlops_exporter.compute.memory import MemorySnapshot
+from mlops_exporter.compute.state import machine_state
+from mlops_exporter.compute.workloads import WorkloadSnapshot
+from mlops_exporter.judging.status import MachineState, Report
+from mlops_exporter.settings.compute import ComputeSettings, CostSettings, WorkloadSettings
+from mlops_exporter.web.landing import landing_page
+
+_SETTINGS = ComputeSettings(
+    workloads=(
+        WorkloadSettings(name="train<er>", phase="training", match="train"),
+        WorkloadSettings(name="nightly", phase="serving", match="night"),
+    ),
+    cost=CostSettings(currency="USD", host_per_hour=1.2),
+)
+_CPU = CpuSnapshot(8, 0.0, 0.25, (), None, (0, 0, 0))
+_MEMORY = MemorySnapshot(8 << 30, 32 << 30, ())
+_RUNNING = WorkloadSnapshot(frozenset({7}), 3, 3, 1.0, 1, 1, 1, 1, 1, 900.0)
+_NONE = WorkloadSnapshot(frozenset(), 0, 0, 0.0, None, None, None, None, None, None)
+_ADVICE = ResourceSnapshot("host", 1.2, 0.0, 0.0, 86_400.0, Demand(0.1, 0.2), Advice("scale_down", 0.25))
+
+
+def machine(*drivers: GpuSnapshot) -> MachineState:
+    return machine_state(_SETTINGS, _CPU, _MEMORY, (_RUNNING, _NONE), drivers, (_ADVICE,))
+
+
+def page(state: MachineState | None) -> str:
+    report = Report("1.2.3", 0.0, 1000.0, watches_models=False, machine=state)
+    return landing_page(report, "/metrics").partition("<main>")[2].partition("</main>")[0]
+
+
+def test_it_shows_the_machine_and_nothing_of_models() -> None:
+    text = page(machine())
+    assert "<h2>Models</h2>" not in text
+    assert "<h2>Sources</h2>" not in text
+    assert "8 cores, 25% busy" in text
+    assert "25% of 32.0 GiB in use" in text
+    assert "train&lt;er&gt;" in text
+    assert "not running" in text
+    assert "GPU" not in text, "a machine without GPUs speaks of none"
+
+
+def test_advice_says_what_to_do_what_it_saves_and_what_it_rests_on() -> None:
+    said = "host: scale down to 2 cores, which saves 657 USD a month; 95th percentile of use 10% over 1 d 0 h"
+    assert said in page(machine())
+    state = machine()
+    grow = [replace(state.advice[0], action="scale_out", capacity_ratio=2.0, saving_per_hour=-1.2)]
+    assert "scale out to 16 cores, which costs 876 USD a month" in page(replace(state, advice=grow))
+
+
+def test_gpus_are_shown_as_busy_as_they_really_are() -> None:
+    busy = GpuReading(
+        GpuIdentity("0", "u", "", "H200"), utilization=1.0, sm_activity=0.12, memory_used=1, memory_total=2
+    )
+    lost = GpuReading(GpuIdentity("1", "v", "", "H200"), up=False)
+    text = page(machine(GpuSnapshot("nvidia", None, "570", (busy, lost))))
+    assert "12%" in text
+    assert "50%" in text
+    assert '<span class="bad">lost</span>' in text
+
+
+def test_a_driver_that_fails_is_told_and_one_that_is_not_there_is_not() -> None:
+    assert "nvidia: timeout" in page(machine(GpuSnapshot("nvidia", "timeout")))
+    assert "nvidia" not in page(machine(GpuSnapshot("nvidia", "library_not_found")))
+
+
+def test_before_the_first_sample_there_is_a_page_too() -> None:
+    assert "No sample of the machine yet" in page(None)
+    assert "No sample of the machine yet" in page(machine_state(_SETTINGS, None, None, None, (), None))
