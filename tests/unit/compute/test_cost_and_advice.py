@@ -33,7 +33,7 @@ def gpus(*utilizations: float | None, used: int = 10) -> GpuSnapshot:
         GpuReading(GpuIdentity(str(i), f"G{i}"), utilization=u, memory_used=used, memory_total=100)
         for i, u in enumerate(utilizations)
     ]
-    return GpuSnapshot("nvidia", None, "1", tuple(readings), ((),) * len(readings))
+    return GpuSnapshot("nvidia", None, "1", tuple(readings), ({},) * len(readings))
 
 
 # The documented rule.
@@ -254,7 +254,7 @@ def test_a_pool_is_unknown_unless_every_gpu_is_known_and_mig_is_not_counted_twic
     assert pool([gpus(0.2, None)]).utilization is None
     instance = GpuReading(GpuIdentity("0", "MIG-1", "0"), memory_used=1, memory_total=10)
     whole = GpuReading(GpuIdentity("0", "G0"), utilization=0.2, memory_used=1, memory_total=10)
-    both = pool([GpuSnapshot("nvidia", None, "1", (whole, instance), ((), ()))])
+    both = pool([GpuSnapshot("nvidia", None, "1", (whole, instance), ({}, {}))])
     assert (both.gpus, both.memory) == (1, 0.1)
     assert pool([]).utilization is None
 
