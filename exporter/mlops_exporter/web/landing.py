@@ -79,8 +79,8 @@ def _machine(machine: MachineState | None, now: float) -> str:
     if machine.memory_used is not None and machine.memory_total:
         share = machine.memory_used / machine.memory_total
         memory = f"<dt>Memory</dt><dd>{share:.0%} of {machine.memory_total / 2**30:,.1f} GiB in use</dd>"
-    failing = "".join(f'<dt>GPU driver</dt><dd class="bad">{escape(text)}</dd>' for text in machine.failing_drivers)
-    advice = "".join(f"<dt>Advice</dt><dd>{escape(_advised(each, machine))}</dd>" for each in machine.advice)
+    failing = "".join(f'<dt>GPU driver</dt><dd class="bad">{shown(text)}</dd>' for text in machine.failing_drivers)
+    advice = "".join(f"<dt>Advice</dt><dd>{shown(_advised(each, machine))}</dd>" for each in machine.advice)
     return f"""<p class="quiet">No model is configured: this exporter watches the machine alone.</p>
 <dl><dt>CPU</dt><dd>{machine.cores:g} cores, {busy}</dd>{memory}{failing}{advice}</dl>
 <h2>Workloads</h2>
@@ -112,7 +112,7 @@ def _workloads(workloads: Sequence[WorkloadState], now: float) -> str:
         "Workloads",
         ["Workload", "Phase", "Processes", "Since"],
         [
-            [escape(each.workload), escape(each.phase), _number(each.processes), _ago(each.since, now)
+            [shown(each.workload), shown(each.phase), _number(each.processes), _ago(each.since, now)
              if each.since is not None else "not running"]
             for each in workloads
         ],
@@ -124,8 +124,8 @@ def _gpus(gpus: Sequence[GpuState]) -> str:
         return ""
     rows = [
         [
-            escape(f"{gpu.gpu} {f'MIG {gpu.mig}' if gpu.mig else ''}".strip()),
-            escape(gpu.name),
+            shown(f"{gpu.gpu} {f'MIG {gpu.mig}' if gpu.mig else ''}".strip()),
+            shown(gpu.name),
             '<span class="good">answers</span>' if gpu.up else '<span class="bad">lost</span>',
             "–" if gpu.activity is None else f"{gpu.activity:.0%}",
             "–" if gpu.memory is None else f"{gpu.memory:.0%}",
