@@ -128,7 +128,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
     load();
     calls++;
     for (int gpu = 0; gpu < GPUS; gpu++)
-        for (int i = 0; i <= INSTANCES; i++)
+        for (int i = 0; i <= INSTANCES && number_of(&devices[gpu][0], "gpm", 0); i++)
             for (int m = 0; m < GPM_METRICS; m++) {
                 const Device device = {gpu, i - 1};
                 const char *percent = find_of(&device, gpm_fields[m]);
