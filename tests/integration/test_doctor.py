@@ -176,6 +176,23 @@ def test_healthy_traffic_has_no_complaint_but_size(tmp_path: Path, doctor: Docto
         elsewhere.one("problem", "state", f"in use by process {exporter.process.pid}", "a state.path of its own")
 
 
+def test_benchmarks_that_cannot_be_judged_are_named(tmp_path: Path, doctor: Doctor) -> None:
+    """Only labels of one class come, and of one group."""
+    benchmarks = {"accuracy": {"min": 0.1}, "roc_auc": {"min": 0.6}, "recall": {"min": 0.1}}
+    fairness = {"attributes": ["country"], "benchmarks": {"demographic_parity_ratio": {"min": 0.8}}}
+    write_config(tmp_path, model(tmp_path) | {"benchmarks": benchmarks, "fairness": fairness})
+    with running_exporter(tmp_path, "run") as exporter:
+        exporter.post("\n".join(prediction(number) for number in range(900)).encode())
+        labels = (json.dumps({"model": "credit", "id": str(number), "label": 0}) for number in range(900))
+        exporter.post("\n".join(labels).encode())
+        found = doctor(exporter.address)
+        assert found.status == 0
+        found.one("warning", "events", "benchmark of roc_auc cannot be judged", "both classes")
+        found.one("warning", "events", "benchmark of recall cannot be judged", "each class")
+        found.one("warning", "events", "demographic_parity_ratio between groups of country cannot", "min_group_size")
+        assert not [text for text in found.of("warning", "events") if "accuracy" in text]
+
+
 def test_the_state_directory(tmp_path: Path, doctor: Doctor) -> None:
     address = f"127.0.0.1:{free_port()}"
 

@@ -177,6 +177,10 @@ BAD = {
     "benchmark in percent": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 90}}, mcc: {{max_drop: 3}}}}}}]\n",
     "benchmark that nothing keeps": f"models: [{GOOD}, benchmarks: {{accuracy: {{min: 0.9, max: 0.1}}}}}}]\n",
     "benchmark in the wrong direction": f"models: [{GOOD}, benchmarks: {{accuracy: {{max: 0.9}}}}}}]\n",
+    "fairness in the wrong direction": f"models: [{GOOD}, fairness: {{attributes: [{{name: amount, edges: [1]}}], "
+    "benchmarks: {demographic_parity_ratio: {max: 0.8}, equalized_odds_difference: {min: 0.1}}}}]\n",
+    "fairness that nothing keeps": f"models: [{GOOD}, fairness: {{attributes: [{{name: amount, edges: [1]}}], "
+    "benchmarks: {demographic_parity_ratio: {min: 0.9, max: 0.8}}}}]\n",
     "benchmark that can never be judged": f"models: [{GOOD}, benchmarks: {{roc_auc: {{min: 0.9}}}}}}]\n",
     "max_drop without reference": "models:\n  - name: m\n    task: binary\n    profile: credit-unlabelled.json\n"
     "    benchmarks:\n      accuracy: {max_drop: 0.02}\n",

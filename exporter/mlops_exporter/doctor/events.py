@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import cast
 
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
-from mlops_exporter.doctor.listening import Running
+from mlops_exporter.doctor.listening import Labels, Running
 from mlops_exporter.doctor.remedies import example, refusal
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.exposition import catalogue
+from mlops_exporter.judging.judge import limit
+from mlops_exporter.judging.performance import needs_scores
 from mlops_exporter.judging.status import ModelState, SourceState
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles
@@ -129,7 +131,7 @@ def _version(state: ModelState, model: ModelSettings, profiles: Profiles, runnin
             yield warning(AREA, what, "wait, send more, lengthen windows, or lower min_samples.drift")
         if "data" not in running.switched_off:
             yield from _features(state, running)
-    yield from _labels(state, model, profile or profiles.newest, running)
+    yield from _labels(state, model, profile or profiles.newest, recent, running)
 
 
 def _identity(state: ModelState, profile: Profile) -> Iterator[Finding]:
@@ -164,7 +166,9 @@ def _features(state: ModelState, running: Running) -> Iterator[Finding]:
             yield found(AREA, f"{name}: {len(all_so)} of {len(counts)} features are {what}: {shown}", remedy)
 
 
-def _labels(state: ModelState, model: ModelSettings, profile: Profile, running: Running) -> Iterator[Finding]:
+def _labels(
+    state: ModelState, model: ModelSettings, profile: Profile, recent: float, running: Running
+) -> Iterator[Finding]:
     name = f"{state.model} {state.version}"
     unmatched = running.total(catalogue.LABELS_UNMATCHED.name, model=state.model)
     unjoined = _unjoined(state.model, running)
@@ -200,8 +204,40 @@ def _labels(state: ModelState, model: ModelSettings, profile: Profile, running: 
             needed = model.min_samples.performance
             what = f"{name}: {inside:.0f} labels in the longest window, performance shows from {needed} on"
             yield warning(AREA, what, "wait, send more labels, lengthen windows, or lower min_samples.performance")
+        yield from _unjudged(state, inside, recent, model, running)
         scored = running.total(catalogue.CALIBRATION_PREDICTIONS.name, model=state.model, version=state.version)
         if profile.has_scores and not scored:
             key = "score" if profile.task == "binary" else "scores"
             what = f"{name}: no labelled prediction had {key}, so there is no roc_auc, log_loss or calibration"
             yield warning(AREA, what, f"send {key} with predictions")
+
+
+def _unjudged(
+    state: ModelState, labels: float, predictions: float, model: ModelSettings, running: Running
+) -> Iterator[Finding]:
+    """Yield the benchmarks that nothing can be held against, though the longest window has as much as it takes."""
+    for metric, size, key in (
+        (catalogue.BENCHMARK_JUDGED.name, labels, "min_labels"),
+        (catalogue.FAIRNESS_BENCHMARK_JUDGED.name, predictions, "min_predictions"),
+    ):
+        if size < max(limit(key), model.min_samples.performance):
+            continue
+        for of, judged in running.values(metric, model=state.model, version=state.version):
+            if not judged:
+                attribute = f" between groups of {of['attribute']}" if "attribute" in of else ""
+                what = f"{state.model} {state.version}: the benchmark of {of['metric']}{attribute} cannot be judged"
+                yield warning(AREA, f"{what}: no window has a value of it with an interval", _why_unjudged(of, model))
+
+
+def _why_unjudged(of: Labels, model: ModelSettings) -> str:
+    if "attribute" in of:
+        assert model.fairness is not None
+        return (
+            f"each of two groups needs {model.fairness.min_group_size} (fairness.min_group_size) of what the rate is "
+            "divided by: predictions, or labels of a class; see that events carry the group, wait, or lengthen windows"
+        )
+    if needs_scores(of["metric"]):
+        return (
+            "send scores with predictions, and see that both classes are among the labels, or agree on another metric"
+        )
+    return "see that what it is divided by occurs among the labels (each class; of mape, labels other than zero)"

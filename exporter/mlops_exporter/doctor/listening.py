@@ -17,7 +17,7 @@ from mlops_exporter.web.server import ListenError, listen
 
 AREA = "exporter"
 
-COLLECTORS = ("model", "data")
+COLLECTORS = ("model", "data", "groups")
 """Those whose samples tell what became of events."""
 
 Labels = dict[str, str]

@@ -5,7 +5,7 @@ its task has.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -71,6 +71,15 @@ def _bias_difference(sums: GroupSums) -> Estimate:
 
 
 _OF_ERRORS: dict[str, FairnessMetric] = {"mae_difference": _mae_difference, "bias_difference": _bias_difference}
+
+BETTER: dict[str, Literal["higher", "lower"]] = {
+    "demographic_parity_ratio": "higher",
+    **dict.fromkeys(
+        (name for name in (*_OF_CLASSES, *_OF_ERRORS) if name != "demographic_parity_ratio"),
+        "lower",
+    ),
+}
+"""Which of two values of each measure is that of the fairer model."""
 
 
 def metrics_of(profile: Profile, favourable: int | None) -> dict[str, FairnessMetric]:

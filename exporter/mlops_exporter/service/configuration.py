@@ -3,11 +3,12 @@
 from collections.abc import Hashable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from mlops_exporter.events.attributes import Attributes
+from mlops_exporter.judging.fairness import BETTER as FAIRER
 from mlops_exporter.judging.performance import BETTER, METRICS, RANGES, needs_scores
 from mlops_exporter.lifecycle.mirror import Mirror
 from mlops_exporter.profile.bins import CategoricalVariable
@@ -18,7 +19,7 @@ from mlops_exporter.service.references import Found, provider_of
 from mlops_exporter.service.registry import mirror_of
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError, Document, Location, near_or_all
-from mlops_exporter.settings.models import Benchmark, FairnessSettings, Limits, ModelSettings
+from mlops_exporter.settings.models import Benchmark, FairnessBenchmark, FairnessSettings, Limits, ModelSettings
 from mlops_exporter.settings.registry import MlflowSettings, registered_model
 from mlops_exporter.settings.sources import KafkaSettings
 from mlops_exporter.web.tokens import read_token
@@ -100,8 +101,11 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
             elif metric in RANGES:
                 for key, fault in _impossible(benchmark, *RANGES[metric]):
                     yield (*place, key), fault
-            for key, fault in _wrong_way(metric, benchmark):
+            for key, fault in _wrong_way(metric, benchmark, BETTER.get(metric)):
                 yield (*place, key), fault
+        for measure, agreed in (model.fairness.benchmarks if model.fairness else {}).items():
+            for key, fault in _wrong_way(measure, agreed, FAIRER.get(measure)):
+                yield ("models", index, "fairness", "benchmarks", measure, key), fault
     for index, source in enumerate(config.sources):
         for number, token in enumerate(source.http.tokens if source.http else ()):
             try:
@@ -149,17 +153,18 @@ def _impossible(benchmark: Benchmark, low: float, high: float) -> Iterator[tuple
             yield name, f"{value:g} must lie between {lowest:g} and {highest:g}"
 
 
-def _wrong_way(metric: str, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+def _wrong_way(
+    metric: str, benchmark: Benchmark | FairnessBenchmark, better: Literal["higher", "lower"] | None
+) -> Iterator[tuple[str, str]]:
     """Yield the bound that a good model would miss and a bad one keep, where it stands alone."""
-    better = BETTER.get(metric)
     if better is None:
         return
     low, high = ("min", "max_drop"), ("max", "max_increase")
     right, wrong = (low, high) if better == "higher" else (high, low)
-    given = [key for key in wrong if getattr(benchmark, key) is not None]
-    if given and all(getattr(benchmark, key) is None for key in right):
+    given = [key for key in wrong if getattr(benchmark, key, None) is not None]
+    if given and all(getattr(benchmark, key, None) is None for key in right):
         said = f"a {better} {metric} is better, so that this alone calls a bad model good"
-        yield given[0], f"{said}; give {right[0]} or {right[1]}"
+        yield given[0], f"{said}; give {' or '.join(key for key in right if key in type(benchmark).model_fields)}"
 
 
 def _profiles(document: Document, faults: list[str]) -> dict[str, tuple[Profiles, Found]]:

@@ -121,6 +121,8 @@ class FairnessBenchmark(_Settings):
     def _says_something(self) -> "FairnessBenchmark":
         if not self.model_fields_set:
             raise ValueError("a benchmark needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min is {self.min:g} and max {self.max:g}: nothing lies between them")
         return self
 
 
