@@ -247,7 +247,7 @@ def _inside() -> list[p.Panel]:
             "short",
             [p.Query(f"scrape_samples_scraped{{{EXPORTER}}} {_OF_EXPORTERS}", "{{instance}}")],
             empty="No exporter is scraped.",
-            size=(8, 8),
+            size=(6, 8),
             low=0,
         ),
         p.over_time(
@@ -256,7 +256,7 @@ def _inside() -> list[p.Panel]:
             "bytes",
             [p.Query(f"process_resident_memory_bytes{{{EXPORTER}}} {_OF_EXPORTERS}", "{{instance}}")],
             empty="No exporter is scraped.",
-            size=(8, 8),
+            size=(6, 8),
             low=0,
         ),
         p.over_time(
@@ -265,7 +265,16 @@ def _inside() -> list[p.Panel]:
             "none",
             [p.Query(f"{rate_of(f'process_cpu_seconds_total{{{EXPORTER}}}')} {_OF_EXPORTERS}", "{{instance}}")],
             empty="No exporter is scraped.",
-            size=(8, 8),
+            size=(6, 8),
+            low=0,
+        ),
+        p.over_time(
+            "How far has a start come?",
+            "Share of the configured models whose references are ready: below 1 while an exporter starts.",
+            "percentunit",
+            [p.Query(f"{series(c.MODELS_READY)} / ({series(c.MODELS)} > 0)", "{{instance}}")],
+            empty="No exporter with models is scraped.",
+            size=(6, 8),
             low=0,
         ),
     ]

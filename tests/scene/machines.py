@@ -94,6 +94,8 @@ def _exporter(machine: Machine, at: int, passed: int) -> Iterator[Sample]:
     last = min(at, machine.source_down or at)
     yield c.EXPORTER_BUILD_INFO.name, {"version": "0.2.0", "revision": "abcdef0", "pythonversion": "3.11.2"}, 1.0
     yield c.CONFIG_RELOAD_SUCCESSFUL.name, {}, 1.0
+    yield c.MODELS.name, {}, 4.0
+    yield c.MODELS_READY.name, {}, 4.0
     yield c.CHECKPOINT_LAST_SUCCESS.name, {}, float(at - at % 30)
     yield c.CHECKPOINT_DURATION.name, {}, 0.04
     for collector in ("models", "data", "groups", "compute", "gpu"):

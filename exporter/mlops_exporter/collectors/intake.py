@@ -10,7 +10,6 @@ from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
-from mlops_exporter.settings.loading import Loading
 from mlops_exporter.sources.base import Health, Source
 from mlops_exporter.sources.kserve import KServe
 
@@ -23,16 +22,15 @@ class IntakeCollector:
     by_default = True
     of_counts = True
 
-    def __init__(self, intake: Intake, pulling: Mapping[str, Source], loading: Callable[[], Loading]) -> None:
+    def __init__(self, intake: Intake, pulling: Mapping[str, Source]) -> None:
         self._intake = intake
         self._pulling = pulling
-        self._loading = loading
         self._family = Family()
 
     @classmethod
     def of(cls, parts: Parts) -> Self | None:
         """Return the collector of these parts."""
-        return None if (it := parts.running) is None else cls(it.intake, it.pulling, it.loading)
+        return None if (it := parts.running) is None else cls(it.intake, it.pulling)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -48,11 +46,6 @@ class IntakeCollector:
         yield family(catalogue.SOURCE_LAST_EVENT, [or_absent(count.last_event) for count in counts], sources)
         yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])
-        loading = self._loading()
-        yield family(catalogue.CONFIG_RELOAD_SUCCESSFUL, [float(loading.error is None)])
-        yield family(catalogue.CONFIG_RELOAD_TIMESTAMP, [loading.loaded])
-        if loading.broken:
-            yield family(catalogue.MODEL_FILE_BROKEN, [1.0] * len(loading.broken), list(loading.broken))
 
 
 class CloudEventCollector:

@@ -1512,6 +1512,20 @@ CONFIG_RELOAD_TIMESTAMP = _metric(
     "",
     "When the configuration was last loaded without error.",
 )
+MODELS = _metric(
+    "ml_exporter_models",
+    "gauge",
+    "exporter",
+    "",
+    "Models of the configuration in force.",
+)
+MODELS_READY = _metric(
+    "ml_exporter_models_ready",
+    "gauge",
+    "exporter",
+    "",
+    "Models whose references are ready to judge by: at a start fewer than ml_exporter_models.",
+)
 
 
 def all_metrics() -> tuple[Metric, ...]:

@@ -149,7 +149,8 @@ class Replacement:
         self._running.compute.become(self._following.watch)
         renew_kserve(self._following)
         self._running.put(self._following)
-        self._running.loading = Loading(self._now(), broken=self._following.config.broken)
+        count = len(self._following.models)
+        self._running.loading = Loading(self._now(), None, self._following.config.broken, count, count)
 
 
 class Reloader:

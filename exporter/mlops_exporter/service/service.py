@@ -7,7 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class Service:
         """Whether counts are not yet what they were: Prometheus would take such for a reset, and count them twice."""
         self.faults = Faults()
         self.journal: Journal | None = None
-        self.loading = Loading(self._started, broken=config.broken)
+        self.loading = Loading(self._started, None, config.broken, len(config.models))
         self.compute = Compute(config.compute, drivers=() if "gpu" in options.collectors_off else None)
         self._reloader = Reloader(self)
         self.fixed = Fixed(
@@ -275,6 +275,7 @@ class Service:
             self.intake.closed = self.unreloadable = f"starting, {number} of {len(self.models)} models"
             for reference in model.references:
                 await asyncio.to_thread(prepare, comparisons, reference, self._state_path)
+            self.loading = replace(self.loading, ready=number + 1)
         comparisons.starting = False
         self.intake.closed = self.unreloadable = reason
 
