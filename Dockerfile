@@ -1,6 +1,7 @@
 # The exporter as an image: nothing but Python, the locked dependencies and the exporter, run by an unprivileged user.
-# Any image with Python 3.11 serves as base: docker build --build-arg BASE=python:3.11-slim@sha256:... .
-ARG BASE=python:3.11-slim
+# The base is that of one day, for every architecture, whatever its tag names later: CONTRIBUTING.md says how to renew
+# it. Any image with Python 3.11 serves: docker build --build-arg BASE=... .
+ARG BASE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
 FROM ${BASE} AS build
 # Set these to build without a package registry: docker build --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=...

@@ -10,6 +10,9 @@ import yaml
 from charts.source import CHART, inhibition
 from mlops_exporter.profile.profile import save
 from mlops_exporter.service.configuration import read
+from mlops_exporter.service.memory import most_memory
+from mlops_exporter.settings.config import Config
+from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.chart import CASES, GOLDEN, digest, golden
 from tests.support.pipeline import profile
 
@@ -65,6 +68,17 @@ def test_pods_keep_the_restricted_standard(case: str) -> None:
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert context["readOnlyRootFilesystem"]
             assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+
+
+def test_what_the_default_limits_take_fits_the_memory() -> None:
+    model = ModelSettings.model_construct(name="m")
+    needed = most_memory(Config.model_construct(models=[model], limits=Limits()))
+    for case in ("plain", "models"):
+        for container in (container for pod in _pods(case) for container in pod["containers"]):
+            if container["name"] == "mlops-exporter":
+                assert needed < int(container["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["resources"]["limits"]["memory"]
+    assert values == "2Gi"
 
 
 def test_only_the_mode_that_watches_nodes_sees_the_host() -> None:

@@ -127,6 +127,13 @@ def test_the_dockerfile_follows_hadolint() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_base_of_the_image_is_that_of_one_day_in_every_stage() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    (base,) = re.findall(r"^ARG BASE=(.+)$", text, re.M)
+    assert re.fullmatch(r"python:3\.11-slim@sha256:[0-9a-f]{64}", base)
+    assert re.findall(r"^FROM (\S+)", text, re.M) == ["${BASE}", "${BASE}"]
+
+
 def test_the_image_runs_as_the_user_that_compose_names(services: dict[str, Any]) -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert f"USER {services['mlops-exporter']['user']}" in text

@@ -1,7 +1,6 @@
 """Settings from a YAML file: every fault of it with file, line, key and what would be right, and never a secret."""
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,14 @@ MAX_MARKS = 50_000
 """Commas, brackets and lines of a file."""
 
 MAX_DEPTH = 100
-MAX_VALUES = 100_000
+MAX_VALUES = 30_000
 """Of a file. Aliases may repeat values within values, so that a few lines say more than fits in memory."""
+
+MAX_NUMBER = 1000
+"""Characters of what may be a number or a date: to read one of a megabyte takes minutes."""
+
+MAX_FAULTS = 100
+"""Described of a file; to look for each takes a walk through it."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -53,11 +58,11 @@ class Document:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-        if sum(map(text.count, ",[{\n")) > MAX_MARKS or len(text) > MAX_CHARACTERS or _depth(text) > MAX_DEPTH:
-            raise ConfigError(
-                [f"{path}: is over {MAX_CHARACTERS} characters, {MAX_MARKS} values or {MAX_DEPTH} levels of them"]
-            )
+        if sum(map(text.count, ",[{\n")) > MAX_MARKS or len(text) > MAX_CHARACTERS:
+            raise ConfigError([f"{path}: is over {MAX_CHARACTERS} characters or {MAX_MARKS} values"])
         try:
+            if fault := _excess(text):
+                raise ConfigError([f"{path}:{fault}"])
             node = yaml.compose(text, Loader=_Loader)
             if node is not None and _values_in(node, {}) > MAX_VALUES:
                 raise ConfigError([f"{path}: holds over {MAX_VALUES} values, those counted again that aliases repeat"])
@@ -67,8 +72,8 @@ class Document:
             raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from None
         except yaml.YAMLError as error:
             raise ConfigError([f"{path}: not YAML: {error}"]) from None
-        except RecursionError:
-            raise ConfigError([f"{path}: nested too deeply"]) from None
+        except (ValueError, OverflowError) as error:  # of a number or a date that is none
+            raise ConfigError([f"{path}: not YAML: {error}"]) from None
         if node is None or not isinstance(content, dict):
             raise ConfigError([f"{path}:1: must be a mapping with {example}"])
         return cls(path, content, node, secret)
@@ -81,7 +86,10 @@ class Document:
 
     def describe(self, error: ValidationError, settings: type[Settings]) -> list[str]:
         """Return the faults that pydantic found, each with what would be right."""
-        return [self._describe(fault, settings) for fault in error.errors()]
+        faults = error.errors(include_url=False)
+        described = [self._describe(fault, settings) for fault in faults[:MAX_FAULTS]]
+        more = len(faults) - MAX_FAULTS
+        return [*described, f"{self.path}: and {more} faults more"] if more > 0 else described
 
     def duplicate_keys(self) -> list[str]:
         """Return a fault for each key given twice, of which YAML would silently drop one."""
@@ -159,13 +167,28 @@ def _path(node: yaml.Node, location: Location) -> Iterator[int]:
             return
 
 
-def _depth(text: str) -> int:
-    """Return how many brackets are open at most, those of texts included."""
-    depth = deepest = 0
-    for bracket in re.findall(r"[\[\]{}]", text):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _excess(text: str) -> str | None:
+    """Return line and fault of a text with too many, too deep or too long values; nothing is built of it."""
+    depth = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    for number, event in enumerate(events):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_NUMBER and _may_be_number(event):
+            return f"{line}: a number of over {MAX_NUMBER} characters; write a text in quotes"
+        if depth > MAX_DEPTH:
+            return f"{line}: nested too deeply, over {MAX_DEPTH} levels"
+        if number > MAX_VALUES:
+            return f"{line}: over {MAX_VALUES} values up to here"
+    return None
+
+
+def _may_be_number(event: Any) -> bool:
+    """Whether a scalar is made something else than a text by a tag, or by how it begins."""
+    return event.tag is not None or (event.implicit[0] and event.value[0] in "+-.0123456789")
 
 
 def _values_in(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
