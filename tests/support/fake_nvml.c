@@ -127,13 +127,15 @@ static const char *const gpm_fields[GPM_METRICS] = {"sm_activity", "sm_occupancy
 int nvmlDeviceGetCount_v2(unsigned *count) {
     load();
     calls++;
-    for (int gpu = 0; gpu < GPUS; gpu++)
-        for (int i = 0; i <= INSTANCES && number_of(&devices[gpu][0], "gpm", 0); i++)
+    for (int gpu = 0; gpu < GPUS; gpu++) {
+        const int measured = number_of(&devices[gpu][0], "gpm", 0) ? 1 + number_of(&devices[gpu][0], "mig", 0) : 0;
+        for (int i = 0; i < measured; i++)
             for (int m = 0; m < GPM_METRICS; m++) {
                 const Device device = {gpu, i - 1};
                 const char *percent = find_of(&device, gpm_fields[m]);
                 counted[gpu][i][m] += percent ? atof(percent) : 0;
             }
+    }
     const char *hang = find("hang.ms"), *error = find("count.error"), *value = find("count");
     if (hang) usleep((useconds_t)atoi(hang) * 1000);
     *count = value ? (unsigned)atoi(value) : 0;

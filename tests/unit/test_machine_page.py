@@ -9,7 +9,8 @@ from mlops_exporter.compute.gpu import GpuIdentity, GpuReading, GpuSnapshot
 from mlops_exporter.compute.memory import MemorySnapshot
 from mlops_exporter.compute.state import machine_state
 from mlops_exporter.compute.workloads import WorkloadSnapshot
-from mlops_exporter.judging.status import MachineState, Report
+from mlops_exporter.judging.machine import MachineState
+from mlops_exporter.judging.status import Report
 from mlops_exporter.settings.compute import ComputeSettings, CostSettings, WorkloadSettings
 from mlops_exporter.web.landing import landing_page
 

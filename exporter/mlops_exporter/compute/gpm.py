@@ -42,6 +42,12 @@ class Counters:
             pynvml.nvmlGpmSampleFree(self._last)
             raise
         self._begun = False
+        self._question = pynvml.c_nvmlGpmMetricsGet_t()
+        self._question.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+        self._question.numMetrics = len(_METRICS)
+        self._answers = [(name, self._question.metrics[place]) for place, name in enumerate(_METRICS)]
+        for (_, answer), metric in zip(self._answers, _METRICS.values(), strict=True):
+            answer.metricId = metric
 
     def read(self, take: Callable[[Any], Any]) -> dict[str, float]:
         """Take a sample with `take` and return the ratios since the last one, {} at first. Raises NVMLError."""
@@ -54,17 +60,10 @@ class Counters:
         self._last, self._next = self._next, self._last
         if not begun:
             return {}
-        question = pynvml.c_nvmlGpmMetricsGet_t()
-        question.version = pynvml.NVML_GPM_METRICS_GET_VERSION
-        question.numMetrics = len(_METRICS)
-        question.sample1, question.sample2 = self._next, self._last
-        for place, metric in enumerate(_METRICS.values()):
-            question.metrics[place].metricId = metric
-        pynvml.nvmlGpmMetricsGet(question)
+        self._question.sample1, self._question.sample2 = self._next, self._last
+        pynvml.nvmlGpmMetricsGet(self._question)
         return {
-            name: _ratio(question.metrics[place].value)
-            for place, name in enumerate(_METRICS)
-            if question.metrics[place].nvmlReturn == pynvml.NVML_SUCCESS
+            name: _ratio(answer.value) for name, answer in self._answers if answer.nvmlReturn == pynvml.NVML_SUCCESS
         }
 
     def free(self) -> None:

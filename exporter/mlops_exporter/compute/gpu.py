@@ -6,6 +6,7 @@ A second vendor is one new file: a class with the three methods of `Driver`, nam
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,13 +135,15 @@ histogram would keep such a value for ever, so it is dropped and counted, never 
 """
 
 
+_judged = attrgetter(*POSSIBLE)
+
+
 def sift(reading: GpuReading) -> tuple[GpuReading, Counter[str]]:
     """Return the reading without what is impossible, and how many values of each field were dropped."""
-    dropped = Counter(
-        name
-        for name, (least, most) in POSSIBLE.items()
-        if (value := getattr(reading, name)) is not None and not _within(value, least, most)
-    )
+    dropped: Counter[str] = Counter()
+    for (name, (least, most)), value in zip(POSSIBLE.items(), _judged(reading), strict=True):
+        if value is not None and not _within(value, least, most):
+            dropped[name] += 1
     used, total = reading.memory_used, reading.memory_total
     if used is not None and total is not None and not {"memory_used", "memory_total"} & dropped.keys() and used > total:
         dropped["memory_used"] += 1
@@ -148,8 +151,8 @@ def sift(reading: GpuReading) -> tuple[GpuReading, Counter[str]]:
     if processes is not None:
         most = total if total is not None and "memory_total" not in dropped else _MOST_BYTES
         processes = tuple(process for process in processes if _possible_process(process, most))
-        dropped["processes"] = len(reading.processes or ()) - len(processes)
-    dropped = +dropped
+        if gone := len(reading.processes or ()) - len(processes):
+            dropped["processes"] = gone
     if not dropped:
         return reading, dropped
     values: dict[str, Any] = {name: None for name in dropped if name != "processes"}
@@ -159,14 +162,15 @@ def sift(reading: GpuReading) -> tuple[GpuReading, Counter[str]]:
 
 def _within(value: object, least: float, most: float) -> bool:
     """Whether it is a number between the two; NaN is not."""
-    return isinstance(value, int | float) and least <= value <= most
+    return isinstance(value, (int, float)) and least <= value <= most
 
 
 def _possible_process(process: GpuProcess, most_bytes: float) -> bool:
+    memory, share = process.memory_bytes, process.utilization
     return (
         _within(process.pid, 1, _LARGEST_PID)
-        and (process.memory_bytes is None or _within(process.memory_bytes, 0, most_bytes))
-        and (process.utilization is None or _within(process.utilization, 0, 1))
+        and (memory is None or _within(memory, 0, most_bytes))
+        and (share is None or _within(share, 0, 1))
     )
 
 
@@ -274,12 +278,13 @@ class GpuSampler:
             version,
             readings,
             tuple(self._observe(reading) for reading in readings),
-            tuple(dict(self._dropped[reading.identity.key]) for reading in readings),
+            tuple(dict(self._dropped.get(reading.identity.key, ())) for reading in readings),
         )
 
     def _sifted(self, reading: GpuReading) -> GpuReading:
         reading, dropped = sift(reading)
-        self._dropped[reading.identity.key].update(dropped)
+        if dropped:
+            self._dropped[reading.identity.key].update(dropped)
         return reading
 
     def _reopen_later(self, now: float, reason: str) -> None:

@@ -10,6 +10,7 @@ Source: NVIDIA's NVML reference and nvml.h.
 import _ctypes
 import ctypes
 import logging
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -43,6 +44,7 @@ UNREADABLE = "unreadable"
 """The reason of whatever an answer raises that is not NVML's own error, such as a name that is not UTF-8."""
 _MOST_GPUS = 1024
 _MOST_INSTANCES = 64
+_ROOM = 16
 _LARGEST_XID = 9999  # the largest that NVIDIA lists has three digits
 
 _THROTTLE_BITS = {
@@ -60,12 +62,20 @@ _LINK_FIELDS = {  # reading's field: NVML field, scope, bytes per unit
     "nvlink_transmitted": (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, _ALL_LINKS, 1024),
     "nvlink_received": (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, _ALL_LINKS, 1024),
 }
-_VALUE_MEMBERS = {
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
-    pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
+_VALUES = {  # how a value of that type lies in the union of eight bytes
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: struct.Struct("@I"),
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: struct.Struct("@L"),
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: struct.Struct("@Q"),
+    pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: struct.Struct("@q"),
 }
+# Arrays of the driver's structures are read as bytes: an attribute of pynvml's structures costs a microsecond each.
+_FIELD_VALUE = struct.Struct("@IIqqII8s")  # field, scope, time, latency, type, result, value
+_LINK_QUESTION = b"".join(
+    _FIELD_VALUE.pack(number, scope, 0, 0, 0, 0, b"") for number, scope, _ in _LINK_FIELDS.values()
+)
+_PROCESS = struct.Struct("@IQII")  # process id, bytes, GPU instance, compute instance
+_LONG_PROCESS = struct.Struct("@IQIIQ")  # as drivers 535.43 to 535.86 write it, with protected memory at its end
+_PROCESS_SAMPLE = struct.Struct("@IQIIII")  # process id, time, percent of SM, memory, encoder, decoder
 
 Values = dict[str, Any]
 
@@ -84,6 +94,7 @@ class _Device:
     utilization_seen: int = 0  # NVML's time stamp of the newest per-process sample
     no_xids: str = ""  # why its XID events are not known
     counters: gpm.Counters | None = None
+    room: int = _ROOM  # for how many processes the driver is given room
 
 
 class NvidiaDriver:
@@ -315,7 +326,7 @@ class NvidiaDriver:
 
     def _processes(self, device: _Device, unavailable: dict[str, str]) -> tuple[GpuProcess, ...] | None:
         running: Mapping[int, int | None] | None = self._ask(
-            device, "processes", lambda: _running_processes(device.handle), unavailable
+            device, "processes", lambda: _running_processes(device), unavailable
         )
         if running is None:
             return None
@@ -488,18 +499,12 @@ def _throttled(handle: Any) -> frozenset[str]:
     return frozenset(reason for reason, bit in _THROTTLE_BITS.items() if mask & bit)
 
 
-class _LongProcess(ctypes.Structure):
-    """A process as drivers 535.43 to 535.86 write it: with a fifth field, which those before and after do not have."""
-
-    _fields_ = (*pynvml.c_nvmlProcessInfo_v2_t._fields_, ("usedGpuCcProtectedMemory", ctypes.c_ulonglong))
-
-
-_UNTOUCHED = 0xA5
+_UNTOUCHED = b"\xa5"
 _MOST_PROCESSES = 10_000
 _NOT_AVAILABLE = (1 << 64) - 1
 
 
-def _running_processes(handle: Any) -> dict[int, int | None]:
+def _running_processes(device: _Device) -> dict[int, int | None]:
     """Return memory by process id, by the call that driver 510 brought or by the one before.
 
     The two have the same signature whatever a driver writes, so how long its entries are is seen from what it wrote.
@@ -508,25 +513,20 @@ def _running_processes(handle: Any) -> dict[int, int | None]:
         ask = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetComputeRunningProcesses_v3")
     except pynvml.NVMLError_FunctionNotFound:
         ask = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetComputeRunningProcesses_v2")
-    count = ctypes.c_uint(0)
-    code = ask(handle, ctypes.byref(count), None)
-    if code == pynvml.NVML_SUCCESS:
-        return {}
-    if code != pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
-        raise NVMLError(code)
-    room = min(count.value, _MOST_PROCESSES) + 16  # some may start in between
-    count = ctypes.c_uint(room)
-    memory = bytearray(bytes([_UNTOUCHED]) * (room * ctypes.sizeof(_LongProcess)))
-    code = ask(handle, ctypes.byref(count), (ctypes.c_ubyte * len(memory)).from_buffer(memory))
+    while True:
+        memory = bytearray(_UNTOUCHED * (device.room * _LONG_PROCESS.size))
+        count = ctypes.c_uint(device.room)
+        code = ask(device.handle, ctypes.byref(count), (ctypes.c_char * len(memory)).from_buffer(memory))
+        if code != pynvml.NVML_ERROR_INSUFFICIENT_SIZE or not device.room <= count.value < _MOST_PROCESSES:
+            break
+        device.room = count.value + _ROOM  # some may start in between
     if code != pynvml.NVML_SUCCESS:
         raise NVMLError(code)
-    written = min(count.value, room)
-    beyond = memory[written * ctypes.sizeof(pynvml.c_nvmlProcessInfo_v2_t) :]
-    kind = pynvml.c_nvmlProcessInfo_v2_t if beyond.count(_UNTOUCHED) == len(beyond) else _LongProcess
-    processes = (kind * written).from_buffer(memory)
-    return {
-        process.pid: None if process.usedGpuMemory == _NOT_AVAILABLE else process.usedGpuMemory for process in processes
-    }
+    written = min(count.value, device.room)
+    beyond = memory[written * _PROCESS.size :]
+    entry = _PROCESS if beyond.count(_UNTOUCHED) == len(beyond) else _LONG_PROCESS
+    entries = (entry.unpack_from(memory, place * entry.size) for place in range(written))
+    return {pid: None if used == _NOT_AVAILABLE else used for pid, used, *_ in entries}
 
 
 def _ecc_errors(handle: Any, kind: int) -> int:
@@ -535,25 +535,39 @@ def _ecc_errors(handle: Any, kind: int) -> int:
 
 def _link_bytes(handle: Any, unavailable: dict[str, str]) -> Values:
     """Return the bytes over PCIe and NVLink so far; the fields not supported go to `unavailable`."""
-    answers = pynvml.nvmlDeviceGetFieldValues(handle, [(number, scope) for number, scope, _ in _LINK_FIELDS.values()])
+    answers = bytearray(_LINK_QUESTION)
+    ask = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetFieldValues")
+    code = ask(handle, ctypes.c_int(len(_LINK_FIELDS)), (ctypes.c_char * len(answers)).from_buffer(answers))
+    if code != pynvml.NVML_SUCCESS:
+        raise NVMLError(code)
     values: Values = {}
-    for (name, (_, _, unit)), answer in zip(_LINK_FIELDS.items(), answers, strict=True):
-        if answer.nvmlReturn == pynvml.NVML_SUCCESS:
-            values[name] = int(getattr(answer.value, _VALUE_MEMBERS[answer.valueType])) * unit
+    for (name, (_, _, unit)), answer in zip(_LINK_FIELDS.items(), _FIELD_VALUE.iter_unpack(answers), strict=True):
+        *_, kind, result, value = answer
+        if result == pynvml.NVML_SUCCESS:
+            values[name] = _VALUES[kind].unpack_from(value)[0] * unit
         else:
-            unavailable[name] = _REASONS.get(answer.nvmlReturn, f"error_{answer.nvmlReturn}")
+            unavailable[name] = _REASONS.get(result, f"error_{result}")
     return values
 
 
 def _process_utilization(device: _Device) -> dict[int, float]:
     """Return each process's mean share of the GPU's compute time over NVML's samples since the last call."""
-    try:
-        samples = pynvml.nvmlDeviceGetProcessUtilization(device.handle, device.utilization_seen)
-    except pynvml.NVMLError_NotFound:  # no sample since then
+    ask = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetProcessUtilization")
+    since, count = ctypes.c_ulonglong(device.utilization_seen), ctypes.c_uint(0)
+    code = ask(device.handle, None, ctypes.byref(count), since)
+    if code == pynvml.NVML_ERROR_NOT_FOUND:  # no sample since then
         return {}
+    memory = bytearray(min(count.value, _MOST_PROCESSES) * _PROCESS_SAMPLE.size)
+    if code == pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
+        code = ask(device.handle, (ctypes.c_char * len(memory)).from_buffer(memory), ctypes.byref(count), since)
+    if code != pynvml.NVML_SUCCESS:
+        raise NVMLError(code)
     by_process: defaultdict[int, list[int]] = defaultdict(list)
-    for sample in samples:
-        if sample.timeStamp > device.utilization_seen:
-            by_process[sample.pid].append(sample.smUtil)
-    device.utilization_seen = max((sample.timeStamp for sample in samples), default=device.utilization_seen)
+    newest = device.utilization_seen
+    for place in range(min(count.value, len(memory) // _PROCESS_SAMPLE.size)):
+        pid, taken, percent, *_ = _PROCESS_SAMPLE.unpack_from(memory, place * _PROCESS_SAMPLE.size)
+        if taken > device.utilization_seen:
+            by_process[pid].append(percent)
+            newest = max(newest, taken)
+    device.utilization_seen = newest
     return {pid: sum(shares) / len(shares) / 100 for pid, shares in by_process.items()}

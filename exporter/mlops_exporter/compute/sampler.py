@@ -17,7 +17,7 @@ from mlops_exporter.compute.snapshots import NoSnapshotError, Published
 from mlops_exporter.compute.state import machine_state
 from mlops_exporter.compute.workloads import WorkloadCollector, WorkloadSampler, WorkloadSnapshot, boot_clock
 from mlops_exporter.exposition.samples import Collector
-from mlops_exporter.judging.status import MachineState
+from mlops_exporter.judging.machine import MachineState
 from mlops_exporter.settings.compute import ComputeSettings
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from mlops_exporter.compute.cpu import CpuSnapshot
 from mlops_exporter.compute.gpu import GpuSnapshot
 from mlops_exporter.compute.memory import MemorySnapshot
 from mlops_exporter.compute.workloads import WorkloadSnapshot
-from mlops_exporter.judging.status import AdviceState, GpuState, MachineState, WorkloadState
+from mlops_exporter.judging.machine import AdviceState, GpuState, MachineState, WorkloadState
 from mlops_exporter.settings.compute import ComputeSettings
 
 _NOT_INSTALLED = "library_not_found"

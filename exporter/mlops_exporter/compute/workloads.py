@@ -76,6 +76,8 @@ class Tally:
 
     def grow(self, reading: int, claim: int) -> int:
         """Take a reading and return what it adds to the workload."""
+        if reading == self.seen and not claim and not self.carried:  # as it is at most samples
+            return 0
         gain = reading - self.seen - claim + self.carried
         self.seen = reading
         self.carried = min(max(gain, -claim), 0)
@@ -168,6 +170,9 @@ class WorkloadSampler:
         self._totals = [_Totals() for _ in workloads]
         self._samples = 0
         self._kernel_keeps_io = Path(self._proc, "self/io").exists()
+        self._stat_files = procfs.Kept(self._proc, "stat")
+        self._io_files = procfs.Kept(self._proc, "io")
+        self._file_directories = procfs.Kept(self._proc, "fd")
 
     def successor(self, workloads: Sequence[WorkloadSettings]) -> "WorkloadSampler":
         """Return a sampler of other workloads, which goes on with the counters of those that stay as they are.
@@ -226,7 +231,7 @@ class WorkloadSampler:
         """Read every member, parents before children, and credit what it used; forget the vanished."""
         stats: dict[int, ProcessStat] = {}
         for pid, process in self._members.items():
-            stat = self._stat(pid) if pid in pids else None
+            stat = self._member_stat(pid) if pid in pids else None
             if stat is None or stat.started != process.started:
                 continue
             stats[pid] = stat
@@ -236,6 +241,8 @@ class WorkloadSampler:
         claims: defaultdict[int, _Claim] = defaultdict(_Claim)
         for pid in reversed([pid for pid in self._members if pid not in stats]):
             gone, own_claim = self._members.pop(pid), claims.pop(pid, _Claim())
+            for files in (self._stat_files, self._io_files, self._file_directories):
+                files.forget(pid)
             claim = claims[gone.parent]
             claim.ticks += gone.own + gone.children.seen + own_claim.ticks
             claim.read += gone.read.seen + own_claim.read
@@ -262,7 +269,7 @@ class WorkloadSampler:
         except OSError:  # it ended just now
             return
         try:
-            now.open_files += procfs.open_files(self._proc, pid)
+            now.open_files += self._file_directories.entries(pid)
         except PermissionError:
             now.files_readable = False
         except OSError:
@@ -361,6 +368,12 @@ class WorkloadSampler:
         except (OSError, ValueError):
             return None
 
+    def _member_stat(self, pid: int) -> ProcessStat | None:
+        try:
+            return parse_process_stat(self._stat_files.read(pid))
+        except (OSError, ValueError):
+            return None
+
     def _command_line(self, pid: int) -> bytes:
         try:
             return procfs.read(f"{self._proc}/{pid}/cmdline").replace(b"\0", b" ").rstrip()
@@ -370,7 +383,7 @@ class WorkloadSampler:
     def _io(self, pid: int) -> tuple[int, int]:
         if not self._kernel_keeps_io:
             raise PermissionError("the kernel keeps no I/O accounting of processes")
-        lines = procfs.read(f"{self._proc}/{pid}/io").split(b"\n")
+        lines = self._io_files.read(pid).split(b"\n")
         return int(lines[4][12:]), int(lines[5][13:])  # "read_bytes: N", "write_bytes: N"
 
     # Making snapshots.

@@ -19,6 +19,7 @@ from mlops_exporter.ingest.intake import SourceCounts
 from mlops_exporter.judging.benchmarks import benchmark_bounds
 from mlops_exporter.judging.drift import Comparison
 from mlops_exporter.judging.judge import VERDICTS, Verdict
+from mlops_exporter.judging.machine import MachineState
 from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.judging.verdicts import Bench
 from mlops_exporter.logs import Notice, redacted
@@ -86,55 +87,6 @@ class SourceState:
     rejected_by_reason: dict[str, int]
     late: int
     last_event: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadState:
-    """Processes that are watched under one name; `since` is when the oldest started, None while none runs."""
-
-    workload: str
-    phase: str
-    processes: int
-    since: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class GpuState:
-    """A GPU or an instance on it; `activity` and `memory` are ratios, None where the GPU does not say."""
-
-    gpu: str
-    mig: str
-    name: str
-    up: bool
-    activity: float | None
-    memory: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class AdviceState:
-    """What to do with a resource: `capacity_ratio` is the advised capacity over the present one."""
-
-    resource: str
-    action: str
-    capacity_ratio: float
-    utilization_p95: float
-    observed_seconds: float
-    saving_per_hour: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class MachineState:
-    """CPU, memory, workloads and GPUs at the last sample; None is what could not be sampled."""
-
-    cores: float | None
-    cpu: float | None
-    memory_used: int | None
-    memory_total: int | None
-    workloads: list[WorkloadState]
-    gpus: list[GpuState]
-    failing_drivers: list[str]
-    advice: list[AdviceState]
-    currency: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from mlops_exporter.judging.judge import VERDICTS, WORDS, Verdict
+from mlops_exporter.judging.machine import AdviceState, GpuState, MachineState, WorkloadState
 from mlops_exporter.judging.status import (
     HISTORY_SECONDS,
-    AdviceState,
-    GpuState,
     Headline,
-    MachineState,
     ModelState,
     Report,
     SourceState,
-    WorkloadState,
 )
 from mlops_exporter.logs import Notice
 from mlops_exporter.web.page import page, shown, table

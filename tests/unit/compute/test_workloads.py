@@ -1,8 +1,10 @@
 """Workloads on a /proc of files: what real processes do too seldom, or not on command."""
 
 import os
+import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -380,3 +382,50 @@ def test_a_successor_leaves_out_what_was_used_before_a_workload_was_watched(proc
     assert ticks(following.sample()) == [20, 0]
     proc.put(11, "serve.py", own=35)
     assert ticks(following.sample()) == [20, 4]
+
+
+def _held(proc: Proc) -> list[str]:
+    """The files below the test's /proc that this process has open."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(str(descriptor.readlink()))
+    return [link for link in links if link.startswith(f"{proc.root}/")]
+
+
+def test_files_of_members_stay_open_as_long_as_these_are_members(proc: Proc) -> None:
+    sampler = watch(proc, TRAIN)
+    proc.put(10, "train.py")
+    proc.put(11, "vi")
+    sampler.sample()
+    sampler.sample()
+    assert sorted(_held(proc)) == [f"{proc.root}/proc/10/{name}" for name in ("fd", "io", "stat")]
+    successor = sampler.successor(watch(proc, TRAIN, SERVE)._workloads)
+    del sampler
+    successor.sample()
+    assert len(_held(proc)) == 3
+    proc.remove(10)
+    successor.sample()
+    assert _held(proc) == []
+
+
+def test_a_thousand_processes_are_followed_with_a_bounded_number_of_open_files(proc: Proc) -> None:
+    sampler = watch(proc, TRAIN)
+    for pid in range(10, 1010):
+        proc.put(pid, "train.py", io=(1, 2))
+    for _ in range(3):
+        (train,) = sampler.sample()
+    assert (train.processes, train.read_bytes, train.written_bytes) == (1000, 1000, 2000)
+    assert len(_held(proc)) == 3 * 256
+
+
+def test_a_process_id_that_is_used_again_is_another_process() -> None:
+    """The kernel's own /proc: a kept file reads nothing after its process, whoever has the number."""
+    kept = procfs.Kept("/proc", "stat")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert kept.read(process.pid) == procfs.read(f"/proc/{process.pid}/stat")
+        process.kill()
+    with pytest.raises(ProcessLookupError):
+        kept.read(process.pid)
+    with pytest.raises(FileNotFoundError):
+        kept.read(process.pid)
