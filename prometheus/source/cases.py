@@ -29,7 +29,6 @@ class Case:
     pending: int
     fires: int
     over: int | None
-    still: int | None = None
     extra: list[Labels] = field(default_factory=list)
 
 
@@ -353,7 +352,8 @@ def _budget(alert: str, lead: int, tail: int, bad: float, under: float, few: flo
 DAY = 1440
 
 
-STEP = 4  # minutes between evaluations of cases that take hours or days: Prometheus 3 looks back for less than 5
+STEP = 4  # minutes between evaluations of cases that take hours: Prometheus 3 looks back for less than 5
+LONG_STEP = 60  # of those that take days: a day and a week are whole steps, so that ALERTS of then are found
 SAMPLES = 3  # minutes between their samples. No range begins at a sample: Prometheus 2 takes it in, 3 does not
 
 
@@ -366,35 +366,106 @@ def _legs(start: float, *legs: tuple[int, float]) -> str:
     return " ".join(parts)
 
 
-def _silent(alert: str, metric: str, window: int, history: int) -> Case:
-    """Busy for days; then some models fall silent, one of which always does on this day of the week."""
-    fires = history + window + minutes(_ALERTS[alert].wait) + 24
-    still = history + window + DAY + 120  # by now yesterday was silent as well
-    back, over = still + 60, still + 160
-    stops = _legs(0, (history, 10), (over - history, 0))
-    series: list[Series] = [
-        (metric, model("fires"), _legs(0, (history, 10), (back - history, 0), (over - back, 10))),
-        (metric, model("busy"), _legs(0, (over, 10))),
-        (metric, model("few"), _legs(0, (history, 0.01), (over - history, 0))),
-        (metric, model("new-version"), stops),
-        (metric, {**model("new-version"), "version": "2"}, f"_x{history // SAMPLES} {_legs(0, (over - history, 10))}"),
-        (metric, model("removed"), stops),
-    ]
-    if history > 7 * DAY:
-        rest = DAY - 120
-        weekly = ((rest, 10), (DAY, 0), (history - rest - DAY, 10), (rest, 0), (over - history - rest, 10))
-        series.append((metric, model("weekly"), _legs(0, *weekly)))
-    series += [
-        ("ml_model_labels_unmatched_total", {**HERE, "model": name}, _legs(0, (over, 0)))
-        for name in ("fires", "busy", "few", "new-version", "missing", "weekly")
-    ]
-    series += [
-        (metric, model("nightly"), stops),
-        ("ml_model_labels_unmatched_total", {**HERE, "model": "nightly"}, _legs(0, (over, 0))),
-        ("ml_model_cadence_seconds", {**HERE, "model": "nightly"}, _legs(86400, (over, 0))),
-    ]
-    labels = {"job": HERE["job"], "model": "fires"}
-    return Case(alert, labels, series, history, fires, over, still=still)
+def _whole_steps(length: int) -> int:
+    return -(-length // LONG_STEP) * LONG_STEP
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """When models are busy and when silent, in minutes; some get their events from a new version instead, or are gone.
+
+    A model younger than a week is compared with yesterday, an older one with last week too.
+    """
+
+    alert: str
+    metric: str
+    window: int
+    begin: int
+    stop: int
+    back: int
+    over: int
+
+    @property
+    def wait(self) -> int:
+        return minutes(_ALERTS[self.alert].wait)
+
+    def busy(self, pace: float = 10, *, until: int | None = None, back: int | None = None) -> str:
+        """Values of a counter."""
+        until, back = until or self.over, back or self.over
+        return self._from_begin((until - self.begin, pace), (back - until, 0), (self.over - back, pace))
+
+    def series(self) -> list[Series]:
+        """Return the models; all but `fires` stay unnoticed."""
+        new = {**model("new-version"), "version": "2"}
+        series = [
+            (self.metric, model("fires"), self.busy(until=self.stop, back=self.back)),
+            (self.metric, model("busy"), self.busy()),
+            (self.metric, model("few"), self.busy(0.01, until=self.stop)),
+            (self.metric, model("new-version"), self.busy(until=self.stop)),
+            (self.metric, new, f"_x{self.stop // SAMPLES} {_legs(0, (self.over - self.stop, 10))}"),
+            (self.metric, model("removed"), self.busy(until=self.stop)),
+            (self.metric, model("nightly"), self.busy(until=self.stop)),
+            ("ml_model_cadence_seconds", {**HERE, "model": "nightly"}, f"86400+0x{self.over // SAMPLES}"),
+        ]
+        if self.stop - self.begin > 7 * DAY:  # silent on this day of every week
+            rest = DAY - 120
+            week, last = self.stop - self.begin, self.over - self.stop
+            legs = ((rest, 10), (DAY, 0), (week - rest - DAY, 10), (rest, 0), (last - rest, 10))
+            series.append((self.metric, model("weekly"), self._from_begin(*legs)))
+        there = {labels["model"] for _, labels, _ in series} - {"removed"} | {"missing"}
+        unmatched = f"0+0x{self.over // SAMPLES}"
+        return series + [
+            ("ml_model_labels_unmatched_total", {**HERE, "model": name}, unmatched) for name in sorted(there)
+        ]
+
+    def _from_begin(self, *legs: tuple[int, float]) -> str:
+        values = _legs(0, *(leg for leg in legs if leg[0]))
+        return f"_x{self.begin // SAMPLES} {values}" if self.begin else values
+
+    def case(self) -> Case:
+        """Return what is told, soon after it is."""
+        labels = {"job": HERE["job"], "model": "fires"}
+        fires = self.stop + self.window + self.wait + 24
+        return Case(self.alert, labels, self.series(), self.stop, fires, self.over)
+
+    def long(self) -> dict[str, Any]:
+        """Return promtool's test of who is told of, with seldom evaluations and without the words."""
+        silent = self.stop + _whole_steps(self.window)
+        expr = f'count by (model) (ALERTS{{alertname="{self.alert}",alertstate="firing"}})'
+        fires = [{"labels": '{model="fires"}', "value": 1}]
+        checks = [
+            (self.stop, []),
+            (silent + _whole_steps(self.wait), fires),
+            (silent + DAY + 120, fires),  # by now yesterday was silent as well
+            (self.over, []),
+        ]
+        return {
+            "name": f"{self.alert}, {'from week to week' if self.stop - self.begin > 7 * DAY else 'from day to day'}",
+            "interval": f"{SAMPLES}m",
+            "input_series": _input(self.series()),
+            "promql_expr_test": [
+                {"eval_time": f"{minute}m", "expr": expr, "exp_samples": samples} for minute, samples in checks
+            ],
+        }
+
+
+_SILENT = (("MLNoPredictions", "ml_model_predictions_total", 30), ("MLNoLabels", "ml_model_labels_total", DAY))
+
+
+def _silent() -> Iterable[Case]:
+    for (alert, metric, window), begin in zip(_SILENT, (0, 2 * DAY), strict=True):  # on a Thursday, a Saturday
+        stop = begin + DAY
+        yield _Silence(alert, metric, window, begin, stop, stop + window + 120, stop + window + 240).case()
+
+
+def _long_silences() -> list[dict[str, Any]]:
+    """Return the tests of silences that last longer than a day, of models older and younger than a week."""
+    found = []
+    for alert, metric, window in _SILENT:
+        for begin, stop in ((0, 8 * DAY), (3 * DAY, 4 * DAY)):  # the first day is a Thursday; nobody misses a weekend
+            back = stop + _whole_steps(window) + DAY + 180
+            found.append(_Silence(alert, metric, window, begin, stop, back, back + 120).long())
+    return found
 
 
 def _batch_late() -> Case:
@@ -412,7 +483,8 @@ def _batch_late() -> Case:
 
 
 def _coverage() -> Case:
-    start, fires, over = 2 * DAY, 2 * DAY + 100, 2 * DAY + 300
+    start = DAY + 120  # what was usual is older than a day
+    fires, over = start + 100, start + 300
     series: list[Series] = []
     for name, (usual, bad, predictions) in {
         "fires": (0.8, 0.35, 5000),
@@ -632,8 +704,7 @@ def cases() -> list[Case]:
         _failures(),
         _latency(),
         _batch_late(),
-        _silent("MLNoPredictions", "ml_model_predictions_total", 30, 8 * DAY),
-        _silent("MLNoLabels", "ml_model_labels_total", DAY, 4 * DAY),
+        *_silent(),
         _coverage(),
         _unmatched(),
         *_profiles(),
@@ -800,6 +871,10 @@ def promtool_files(described: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             },
         )
         file["tests"].append(_test(case, SAMPLES if case.alert in _DAYS else 1, described))
+    files["long_silence.yml"] = files["silence.yml"] | {
+        "evaluation_interval": f"{LONG_STEP}m",
+        "tests": _long_silences(),
+    }
     return files
 
 
@@ -814,17 +889,16 @@ def _test(case: Case, interval: int, described: Mapping[str, str]) -> dict[str, 
     test: dict[str, Any] = {
         "name": case.alert,
         "interval": f"{interval}m",
-        "input_series": [{"series": _selector(name, labels), "values": values} for name, labels, values in case.series],
+        "input_series": _input(case.series),
         "alert_rule_test": [
             {"eval_time": f"{minute}m", "alertname": case.alert, "exp_alerts": expected} for minute, expected in checks
         ],
     }
-    if case.still is not None:
-        firing_series = f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
-        test["promql_expr_test"] = [
-            {"eval_time": f"{case.still}m", "expr": firing_series, "exp_samples": [{"value": len(firing)}]}
-        ]
     return test
+
+
+def _input(series: Iterable[Series]) -> list[dict[str, str]]:
+    return [{"series": _selector(name, labels), "values": values} for name, labels, values in series]
 
 
 def _selector(name: str, labels: Labels) -> str:
