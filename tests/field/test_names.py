@@ -62,11 +62,10 @@ def watched(directory: Path, *flags: str) -> Iterator[Exporter]:
     checked = run("check", "--config.file=mlops-exporter.yml", directory=directory)
     assert (checked.returncode, raw(checked.stdout)) == (0, set()), checked.stderr
     with running_exporter(directory, *flags) as exporter:
-        features = [*NAMES, GROUP]
         events = [
             {"model": "credit", "version": "3\x1b", "id": row, "label": table["label"][row]}
             | {"scores": {CLASSES[1]: table["score"][row], CLASSES[0]: 1 - table["score"][row]}}
-            | {"features": {name: table[name][row] for name in features}}
+            | {"features": {name: table[name][row] for name in NAMES}, "groups": {GROUP: table[GROUP][row]}}
             for row in range(rows)
         ]
         answer = exporter.post("\n".join(map(json.dumps, events)).encode())

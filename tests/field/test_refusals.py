@@ -24,11 +24,12 @@ CLASSES = {"credit": ["0", "1"], "price": []}
 )
 def test_a_refusal_names_the_value_and_what_would_be_right(reason: str, event: bytes, said: str) -> None:
     for body, line in ((event, 1), (b'{"model":1}\n' + event + b"\n", 2), (b"[0, " + event + b"]", 2)):
-        assert explained(reason, body, line, CLASSES).endswith(said)  # type: ignore[arg-type]
+        (told,) = explained([(line, reason)], body, CLASSES)  # type: ignore[list-item]
+        assert told.endswith(said)
 
 
 def test_a_long_value_is_cut() -> None:
-    told = explained("bad_id", b'{"model":"credit","id":"%b"}' % (b"x" * 5000), 1, CLASSES)
+    (told,) = explained([(1, "bad_id")], b'{"model":"credit","id":"%b"}' % (b"x" * 5000), CLASSES)
     assert len(told) < 300
 
 

@@ -58,7 +58,9 @@ def test_events_reach_a_real_exporter(service: Exporter) -> None:
         monitor.label("p1", "no such class")
         assert monitor.flush()
         assert (monitor.sent, monitor.rejected, monitor.dropped) == (1202, 1, 0)
-        assert monitor.last_errors == [{"line": 2, "reason": "unknown_class"}]
+        (error,) = monitor.last_errors
+        assert (error["line"], error["reason"]) == (2, "unknown_class")
+        assert error["detail"].endswith('`label` is "no such class"; known are "0", "1"')
         assert service.value("ml_model_predictions_total", model="credit", version="7") == 1200
         assert service.value("ml_model_predictions_total", model="price", version="1") == 1
         assert service.value("ml_model_labels_total", model="credit", version="7") == 1

@@ -187,7 +187,7 @@ def test_models_come_go_and_stay(site: Site) -> None:
             headers={"content-type": "application/json"},
             trust_env=False,
         )
-        assert refused.json()["errors"] == [{"line": 1, "reason": "unknown_model"}]
+        assert [error["reason"] for error in refused.json()["errors"]] == ["unknown_model"]
 
 
 def test_another_profile_begins_anew(site: Site) -> None:

@@ -40,6 +40,8 @@ class IntakeCollector:
         rejected = [number for count in counts for number in count.rejected.values()]
         yield family(catalogue.EVENTS_REJECTED, rejected, sources, REASONS)
         yield family(catalogue.EVENTS_LATE, [count.late for count in counts], sources)
+        models = self._intake.models
+        yield family(catalogue.FEATURES_IGNORED, [self._intake.features_ignored[name] for name in models], models)
         health = [self._pulling[name].health if name in self._pulling else Health(True) for name in sources]
         yield family(catalogue.SOURCE_UP, [float(source.up) for source in health], sources)
         yield family(catalogue.SOURCE_LAG, [or_absent(source.lag_events) for source in health], sources)

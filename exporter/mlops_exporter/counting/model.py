@@ -94,10 +94,15 @@ class Model:
             *((version, profile, False) for version, profile in profiles.by_version.items()),
             *((version, profile, True) for version, profile in former),
         ]
-        known = {reference.version: reference for reference in self.references if reference.outcomes == self.outcomes}
+        features = {name for _, profile, _ in wanted for name in (*profile.features, *profile.embeddings)}
+        known = {
+            reference.version: reference
+            for reference in self.references
+            if reference.outcomes == self.outcomes and reference.schema.known == features
+        }
         self.references = [
             known.get(version)
-            or Reference(self.settings, profile, self._limits, self.outcomes, version, retired=retired)
+            or Reference(self.settings, profile, self._limits, self.outcomes, features, version, retired=retired)
             for version, profile, retired in wanted
         ]
         self._by_version = {reference.version: reference for reference in self.references}

@@ -1,6 +1,6 @@
 """What follows from one profile: how the events of its versions are typed, laid out in ledgers and counted."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -26,7 +26,8 @@ class Reference:
     """A profile of a model, as its versions are counted by it.
 
     `version` is the one that has the profile for itself, None for every version without a profile of its own;
-    `outcomes` are what labels of the model may be. `retired` tells that the configuration has the profile no more.
+    `outcomes` are what labels of the model may be, `features` what some version has. `retired` tells that the
+    configuration has the profile no more.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Reference:
         profile: Profile,
         limits: Limits,
         outcomes: Outcomes,
+        features: Collection[str] = (),
         version: str | None = None,
         *,
         retired: bool = False,
@@ -63,7 +65,7 @@ class Reference:
             groups=self.group_counts.columns if self.group_counts else (),
             losses=[f"expected {metric}" for metric in LossEstimation.metrics] if expects_losses else (),
         )
-        self.schema = Schema(settings.name, profile, attributes, version=version, outcomes=outcomes)
+        self.schema = Schema(settings.name, profile, attributes, version=version, outcomes=outcomes, known=features)
         self._vector_map = (
             VectorMap.of(vectors, self.layout.numeric) if vectors and (self.vectors or expects_losses) else None
         )

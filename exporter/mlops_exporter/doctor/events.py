@@ -82,6 +82,10 @@ def _source(
             f"{name}: nothing has arrived since the start {age} ago",
             _how_to_send(name, running, settings, profiles),
         )
+    for model, features in source.ignored.items():
+        what = f"{name}: {model} does not know these features, and they are ignored: {', '.join(features)}"
+        remedy = "spell them as its profile does (profile show lists the names), leave them out, or build it with them"
+        yield warning(AREA, what, remedy)
     if source.late:
         yield warning(
             AREA,

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlops_exporter.arrays import Flags, Floats, Ints, Singles
-from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features
+from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features, Ignored
 from mlops_exporter.events.reasons import (
     CLOCK_SKEW_SECONDS,
     LONGEST_LATENCY,
@@ -131,6 +131,8 @@ def _take(
         for part in parts:
             decoded.add(name, part)
     decoded.refused += taken.refused
+    for name, ignored in taken.ignored.items():
+        decoded.ignored.setdefault(name, Ignored()).take_in(ignored)
 
 
 def _by_schema(
@@ -175,7 +177,7 @@ class _Rows:
     def take(self, decoded: Decoded) -> None:
         """Add the good rows to `decoded`, and the refusals of the others."""
         n = len(self._lines)
-        present, encoded = self._features()
+        present, encoded = self._features(decoded)
         times = self._times()
         versions = self._versions()
         predictions, labels = self._outcomes("prediction"), self._outcomes("label")
@@ -234,12 +236,17 @@ class _Rows:
             good &= ~rows
         return good
 
-    def _features(self) -> tuple[Flags, Encoded]:
-        """Return which rows have features, and the values of those."""
+    def _features(self, decoded: Decoded) -> tuple[Flags, Encoded]:
+        """Return which rows have features, and the values of those; others are counted."""
         n = len(self._lines)
         nested = self._columns.get("features")
         if nested is None:
-            columns = {name: column for name, column in self._columns.items() if name not in _ENVELOPE}
+            known = self._schema.known
+            columns = {
+                name: column
+                for name, column in self._columns.items()
+                if name not in _ENVELOPE and (name in known or not name.startswith("groups."))
+            }
             features = self._schema.profile.features
             present = np.full(n, any(name in features or name in self._schema.profile.embeddings for name in columns))
         elif pa.types.is_struct(nested.type):
@@ -247,6 +254,8 @@ class _Rows:
             columns = _members(nested)
         else:
             raise _WrongTypeError
+        unknown = columns.keys() - self._schema.known
+        decoded.ignore(self._schema.model, {name: n - columns[name].null_count for name in sorted(unknown)})
         numeric = np.empty((len(self._schema.numeric), n))
         codes = np.empty((len(self._schema.categorical), n), np.intp)
         rows, cells, tables = iter(numeric), iter(codes), iter(self._schema.codes)

@@ -1,7 +1,7 @@
 """Events as columns: one list or array per field, for many events of one model at once."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
 from typing import Any, NamedTuple, Protocol, Self
@@ -13,6 +13,11 @@ from mlops_exporter.events.reasons import Reason
 
 NAMED_REFUSALS = 100
 """Refused events of a body that are told one by one; all are counted."""
+
+NAMED_IGNORED = 10
+"""Features that no version of a model knows which are told by name; all of their values are counted."""
+
+_LONGEST_NAME = 100
 
 
 class Encoded(NamedTuple):
@@ -188,14 +193,37 @@ class Refusals(list[tuple[int, Reason]]):
 
 
 @dataclass(slots=True)
+class Ignored:
+    """What came of features that a model does not know: how many values, and the first names, cut if they are long."""
+
+    values: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str, values: int) -> None:
+        """Take in values of a feature."""
+        self.values += values
+        if len(self.names) < NAMED_IGNORED:
+            name = name[:_LONGEST_NAME].encode(errors="backslashreplace").decode()  # of half a surrogate pair
+            if name not in self.names:
+                self.names.append(name)
+
+    def take_in(self, other: "Ignored") -> None:
+        """Take in what came elsewhere."""
+        for name in other.names:
+            self.add(name, 0)
+        self.values += other.values
+
+
+@dataclass(slots=True)
 class Decoded:
     """The outcome of one body: valid events per model, in parts as they were decoded; (line, reason) of the others.
 
-    Lines count from 1.
+    Lines count from 1. `ignored` is by model, and empty where every feature is known.
     """
 
     parts: dict[str, list[Columns]] = field(default_factory=dict)
     refused: Refusals = field(default_factory=Refusals)
+    ignored: dict[str, Ignored] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, Columns]:
@@ -210,3 +238,9 @@ class Decoded:
     def add(self, model: str, columns: Columns) -> None:
         """Take in valid events."""
         self.parts.setdefault(model, []).append(columns)
+
+    def ignore(self, model: str, names: Mapping[str, int]) -> None:
+        """Take in how many values came of each of some features that the model does not know."""
+        for name, values in names.items():
+            if values:
+                self.ignored.setdefault(model, Ignored()).add(name, values)

@@ -5,14 +5,18 @@ The fast way is one msgspec decoder for all models, whose types are made from th
 decoded by the schema that most of the last events had, and those of other versions once more by theirs. A chunk that
 it refuses is decoded line by line, and a line that it refuses is read leniently by hand, which either repairs it (a
 number where a category is expected, NaN) or finds the reason.
+
+Features that no version of a model knows are refused by that decoder, too, so that they cost nothing where there are
+none. Where there are, a lenient one passes them by, and one for names alone counts them.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import compress
-from typing import Annotated, Any, Union
+from itertools import chain, compress
+from typing import Annotated, Any, NamedTuple, Union
 
 import msgspec
 import numpy as np
@@ -31,6 +35,9 @@ ARROW_STREAM = b"\xff\xff\xff\xff"
 FRAME = b"\x00"
 """How a message begins that a client of a schema registry has framed; alone, it stands for one that holds no JSON."""
 
+_UNKNOWN_FIELD = "unknown field"
+"""In what the typed decoder says of a feature that no version has."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -46,6 +53,23 @@ class _Nobody(msgspec.Struct, tag_field="model", tag="\0nobody"):
     never: Annotated[int, msgspec.Meta(gt=0, lt=0)]
 
 
+class _Pair(NamedTuple):
+    """A decoder of one event, or of lines of them, and one of an array."""
+
+    one: msgspec.json.Decoder[Any]
+    array: msgspec.json.Decoder[list[Any]]
+
+    @classmethod
+    def of(cls, types: Iterable[type[msgspec.Struct]]) -> "_Pair":
+        """Return the decoders of events of any of these types."""
+        # With one type alone, the decoder would take events without `model`, too.
+        union: Any = Union[(*types, _Nobody)]
+        return cls(msgspec.json.Decoder(union), msgspec.json.Decoder(list[union]))
+
+
+_Decode = Callable[[_Pair], Sequence[Any]]
+
+
 class Decoder:
     """Decodes bodies whose events may be of any configured model."""
 
@@ -54,11 +78,17 @@ class Decoder:
         for schema in schemas:
             self._schemas.setdefault(schema.model, {})[schema.version] = schema
         self._by_type = {schema.event: schema for schema in schemas}
+        self._known = {model: next(iter(several.values())).known for model, several in self._schemas.items()}
+        """The features that some version of each model has."""
+        self._by_name_alone = not all(schema.tells_unknown for schema in schemas)
+        self._meets_unknown = self._by_name_alone
+        """Whether the last events had features that their model does not know."""
         self._usual = {model: next(iter(several.values())) for model, several in self._schemas.items()}
         """The schema of each model that is tried first."""
         self._several = any(len(several) > 1 for several in self._schemas.values())
         self._of_schema: dict[Schema, msgspec.json.Decoder[Any]] = {}
-        self._decoders: dict[tuple[Schema, ...], tuple[Any, Any]] = {}
+        self._decoders: dict[tuple[tuple[Schema, ...], bool], _Pair] = {}
+        self._names: _Pair | None = None
         self._use()
 
     @property
@@ -69,11 +99,53 @@ class Decoder:
     def _use(self) -> None:
         """Decode by the usual schemas."""
         usual = tuple(self._usual.values())
-        if usual not in self._decoders:
-            # With one type alone, the decoder would take events without `model`, too.
-            union: Any = Union[(*(schema.event for schema in usual), _Nobody)]
-            self._decoders[usual] = msgspec.json.Decoder(union), msgspec.json.Decoder(list[union])
-        self._events, self._array = self._decoders[usual]
+        if (usual, False) not in self._decoders:
+            self._decoders[usual, False] = _Pair.of(schema.event for schema in usual)
+        self._strict = self._decoders[usual, False]
+
+    @property
+    def _lenient(self) -> _Pair:
+        """The decoders that pass by features which no version has."""
+        usual = tuple(self._usual.values())
+        if (usual, True) not in self._decoders:
+            self._by_type |= {schema.lenient_event: schema for schema in usual}
+            self._decoders[usual, True] = _Pair.of(schema.lenient_event for schema in usual)
+        return self._decoders[usual, True]
+
+    def _typed(self, decode: _Decode) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        """Return events by the usual schemas, and the names of their features where some are unknown.
+
+        None where the decoder refuses them.
+        """
+        if not self._meets_unknown:
+            try:
+                return decode(self._strict), ()
+            except msgspec.ValidationError as error:
+                if _UNKNOWN_FIELD not in str(error):
+                    return None
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                return None
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            return decode(self._lenient), decode(self._named)
+        return None
+
+    @property
+    def _named(self) -> _Pair:
+        if self._names is None:
+            self._names = _Pair.of(next(iter(several.values())).named_event for several in self._schemas.values())
+        return self._names
+
+    def _note_names(self, named: Sequence[Any], decoded: Decoded) -> None:
+        """Count the features of events that their models do not know."""
+        self._meets_unknown = self._by_name_alone
+        kinds: set[Any] = set(map(type, named))
+        for kind in kinds:
+            model = kind.__struct_config__.tag
+            features = (event.features for event in named if type(event) is kind and event.features)
+            names = Counter(chain.from_iterable(features))
+            if unknown := names.keys() - self._known[model]:
+                self._meets_unknown = True
+                decoded.ignore(model, {name: names[name] for name in sorted(unknown)})
 
     def decode(self, body: bytes, now: float) -> Decoded:
         """Decode a body: NDJSON, one JSON array, one JSON object over several lines, or an Arrow IPC stream.
@@ -139,14 +211,16 @@ class Decoder:
         """Decode whole lines; returns how many there were."""
         data = bytes(chunk)
         count, regular = _lines_of(data)
-        events = None
+        typed = None
         if regular and len(data) <= MAX_EVENT_BYTES:
-            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-                events = self._events.decode_lines(data)
-        if events is None or len(events) != count:
+            typed = self._typed(lambda pair: pair.one.decode_lines(data))
+        if typed is None or len(typed[0]) != count:
             lines = enumerate(data.split(b"\n")[:count], first_line)
             yield from self._decode_each(((number, line) for number, line in lines if line.strip()), now, decoded)
         else:
+            events, named = typed
+            if named:
+                self._note_names(named, decoded)
             self._take(events, range(first_line, first_line + count), now, decoded, lambda: data.split(b"\n"))
         return count
 
@@ -154,14 +228,16 @@ class Decoder:
         """Decode the elements of an array, some at a time."""
         for first, places in elements.chunks(CHUNK_BYTES):
             text = body[places[0].start : places[-1].stop]
-            events = None
+            typed = None
             if len(text) <= MAX_EVENT_BYTES:
-                with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-                    events = self._array.decode(b"[%b]" % text)
-            if events is None or len(events) != len(places):
+                typed = self._typed(partial(_as_array, b"[%b]" % text))
+            if typed is None or len(typed[0]) != len(places):
                 one_by_one = ((number, body[place]) for number, place in enumerate(places, first))
                 yield from self._decode_each(one_by_one, now, decoded)
             else:
+                events, named = typed
+                if named:
+                    self._note_names(named, decoded)
                 numbers = range(first, first + len(places))
                 self._take(events, numbers, now, decoded, partial(_cut, body, places))
             yield
@@ -198,9 +274,15 @@ class Decoder:
         try:
             if len(text) > MAX_EVENT_BYTES:
                 raise Refused("event_too_large")
-            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-                return self._events.decode(text), True
-            return self._repair(_parse(text)), False
+            if (typed := self._typed(lambda pair: [pair.one.decode(text)])) is not None:
+                (event,), named = typed
+                self._note_names(named, decoded)
+                return event, True
+            parsed = _parse(text)
+            event = self._repair(parsed)
+            names = dict.fromkeys(parsed.get("features") or (), 1)
+            decoded.ignore(parsed["model"], {n: 1 for n in names if n not in self._known[parsed["model"]]})
+            return event, False
         except Refused as refused:
             framed = refused.reason == "malformed_json" and text.startswith(FRAME)
             decoded.refused.append((number, "framed_by_schema_registry" if framed else refused.reason))
@@ -257,7 +339,10 @@ class Decoder:
         self, schema: Schema, texts: Sequence[bytes], lines: Sequence[int], now: float, decoded: Decoded
     ) -> None:
         """Take events by a schema."""
-        decode = self._of_schema.setdefault(schema, msgspec.json.Decoder(schema.event)).decode
+        if schema not in self._of_schema:
+            self._by_type[schema.lenient_event] = schema
+            self._of_schema[schema] = msgspec.json.Decoder(schema.lenient_event)
+        decode = self._of_schema[schema].decode
         events: list[Any] = []
         taken: list[int] = []
         for text, line in zip(texts, lines, strict=True):
@@ -275,13 +360,12 @@ class Decoder:
 
     def _take_typed(self, events: Sequence[Any], lines: Sequence[int], now: float, decoded: Decoded) -> None:
         """Sort decoded events by schema and turn them to columns."""
-        kinds = set(map(type, events))
-        for kind in kinds:
-            schema = self._by_type[kind]
-            if len(kinds) == 1:
+        schemas = {self._by_type[kind] for kind in set(map(type, events))}
+        for schema in schemas:
+            if len(schemas) == 1:
                 columns, refused = schema.columns(events, lines, now)
             else:
-                ours = [type(event) is kind for event in events]
+                ours = [self._by_type[type(event)] is schema for event in events]
                 columns, refused = schema.columns(list(compress(events, ours)), list(compress(lines, ours)), now)
             decoded.refused.extend(refused)
             if len(columns):
@@ -313,6 +397,10 @@ def _are_json(text: bytes, elements: Elements) -> Generator[None, None, bool]:
             if number % _STEP_EVENTS == 0:
                 yield
     return True
+
+
+def _as_array(text: bytes, pair: _Pair) -> list[Any]:
+    return pair.array.decode(text)
 
 
 def _cut(text: bytes, places: Sequence[slice]) -> list[bytes]:

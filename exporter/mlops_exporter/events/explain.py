@@ -1,7 +1,7 @@
-"""Which value an event was refused for, and what would be right: for the log, where a sample of each reason is told."""
+"""Which value an event was refused for, and what would be right: for the log, and for the sender."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -34,12 +34,20 @@ _MEMBERS: Final[dict[Reason, tuple[str, ...]]] = {
 """The members of an event of which one is at fault. Of others, no value is shown."""
 
 
-def explained(reason: Reason, body: bytes, line: int, classes: Mapping[str, Sequence[str]]) -> str:
-    """Return why the event in a line (from 1) of a body of JSON was refused, with the value at fault where it is found.
+def explained(
+    refusals: Sequence[tuple[int, Reason]], body: bytes, classes: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yield why events of a body of JSON were refused, with the value at fault where it is found in little time.
 
-    `classes` has the classes of each configured model, none for a regression.
+    `refusals` are their lines (from 1) and reasons; `classes` has the classes of each configured model, none for a
+    regression.
     """
-    event = _event(body, line)
+    events = _events(body, max((line for line, _ in refusals), default=0))
+    for line, reason in refusals:
+        yield _explained(reason, events(line), classes)
+
+
+def _explained(reason: Reason, event: Mapping[str, Any], classes: Mapping[str, Sequence[str]]) -> str:
     known = classes.get(str(event.get("model")), ())
     members = {name: event[name] for name in _MEMBERS.get(reason, ()) if event.get(name) is not None}
     if reason == "unknown_class":
@@ -54,16 +62,30 @@ def explained(reason: Reason, body: bytes, line: int, classes: Mapping[str, Sequ
     return told
 
 
-def _event(body: bytes, line: int) -> dict[str, Any]:
-    """Return an event as an object, an empty one where it cannot be read in little time."""
-    with suppress(ValueError, IndexError, RecursionError):
-        if body.lstrip()[:1] == b"[":
-            found = json.loads(body)[line - 1] if len(body) <= MAX_EVENT_BYTES else None
+def _events(body: bytes, last: int) -> Callable[[int], dict[str, Any]]:
+    """Return what gives an event, up to the `last`, as an object: an empty one where it cannot be read."""
+    elements: Any = None
+    if body.lstrip()[:1] == b"[" and len(body) <= MAX_EVENT_BYTES:
+        elements = _parsed(body)
+    lines = [] if isinstance(elements, list) else body.split(b"\n", last)[:last]
+
+    def event(line: int) -> dict[str, Any]:
+        if isinstance(elements, list):
+            found = elements[line - 1] if line <= len(elements) else None
         else:
-            found = json.loads(body.split(b"\n", line)[line - 1][:MAX_EVENT_BYTES])
-        if isinstance(found, dict):
-            return found
-    return {}
+            found = _parsed(lines[line - 1]) if line <= len(lines) else None
+            if found is None and line == 1:  # one object over several lines
+                found = _parsed(body)
+        return found if isinstance(found, dict) else {}
+
+    return event
+
+
+def _parsed(text: bytes) -> Any:
+    if len(text) <= MAX_EVENT_BYTES:
+        with suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return None
 
 
 def _name(value: object) -> str | None:
@@ -74,5 +96,5 @@ def _name(value: object) -> str | None:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()  # of half a surrogate pair
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + " …"

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
 from itertools import chain, compress
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
@@ -46,6 +47,8 @@ _PROBABILITY = Annotated[float, Meta(ge=-PROBABILITY_TOLERANCE, le=1 + PROBABILI
 _BINARY_TOLERANCE = 2 * PROBABILITY_TOLERANCE + 1e-9
 _STRUCT_NAME = re.compile(r'[^"\\\x00-\x1f]*')  # what msgspec allows
 
+_UNREAD = msgspec.Raw(b"null")
+
 _ENCODED_AT_ONCE = 32
 """From so many events on, encoding them at once is worth the overhead of NumPy calls."""
 
@@ -71,7 +74,8 @@ class Schema:
     """How the events of a model are typed, from a profile: the decoder's type and the codes of its classes.
 
     Predictions have the codes of the profile's classes, labels those of the model's `outcomes`. `version` is the
-    version whose events these are, None for every version that has no schema of its own.
+    version whose events these are, None for every version that has no schema of its own. Features that other versions
+    have are `known`, too, and not read.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Schema:
         *,
         version: str | None = None,
         outcomes: Outcomes | None = None,
+        known: Collection[str] = (),
     ) -> None:
         self.model = model
         self.version = version
@@ -117,7 +122,14 @@ class Schema:
         self._embeddings = list(embeddings)
         self._feature_names = renamed
         self._places = {attribute: place for place, attribute in enumerate(renamed)}
-        self._features = _struct("Features", fields, renamed)
+        self.known = frozenset({*renamed.values(), *known})
+        """The features that some version of the model has."""
+        others = {f"o{number}": name for number, name in enumerate(sorted(self.known.difference(renamed.values())))}
+        self._fields = [*fields, *((attribute, msgspec.Raw, _UNREAD) for attribute in others)]
+        self._field_names = renamed | others
+        self.tells_unknown = _nameable(self._field_names)
+        """Whether the typed decoder refuses features that no version has."""
+        self._features = _struct("Features", self._fields, self._field_names, forbid_unknown_fields=True)
 
         carried = [a for a in attributes.carried.values() if a.from_groups] if attributes else []
         carried.sort(key=lambda attribute: len(attribute.edges) > 0)
@@ -157,26 +169,46 @@ class Schema:
         number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
         outcome_type: Any = number_type | None if profile.task == "regression" else _category_type(self.classes)
         label_type: Any = number_type | None if profile.task == "regression" else _category_type(self.labels)
-        self.event = msgspec.defstruct(
+        self._members: list[tuple[str, Any, None]] = [
+            ("id", _ID | None, None),
+            ("ts", _TIME | None, None),
+            ("version", _VERSION | None, None),
+            ("features", _as_decoded(self._features, self._field_names), None),
+            ("groups", _as_decoded(self._groups, group_names), None),
+            ("scores", score_type, None),
+            ("prediction", outcome_type, None),
+            ("label", label_type, None),
+            ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
+            ("error", str | None, None),
+            *self._by_class(),
+        ]
+        self.event = self._event_type(self._members)
+
+    def _event_type(self, members: list[tuple[str, Any, None]]) -> type[msgspec.Struct]:
+        return msgspec.defstruct(
             "Event",
-            [
-                ("id", _ID | None, None),
-                ("ts", _TIME | None, None),
-                ("version", _VERSION | None, None),
-                ("features", _as_decoded(self._features, renamed), None),
-                ("groups", _as_decoded(self._groups, group_names), None),
-                ("scores", score_type, None),
-                ("prediction", outcome_type, None),
-                ("label", label_type, None),
-                ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
-                ("error", str | None, None),
-                *self._by_class(),
-            ],
+            members,
             tag_field="model",
-            tag=model,
-            rename={"scores": "score", "by_class": "scores"} if profile.task == "binary" else None,
+            tag=self.model,
+            rename={"scores": "score", "by_class": "scores"} if self.profile.task == "binary" else None,
             gc=False,
         )
+
+    @cached_property
+    def lenient_event(self) -> type[msgspec.Struct]:
+        """What `event` is, for a decoder that passes by features which no version has."""
+        if not self.tells_unknown:
+            return self.event
+        features = _struct("Features", self._fields, self._field_names) | None
+        return self._event_type(
+            [(name, features if name == "features" else type_, None) for name, type_, _ in self._members]
+        )
+
+    @cached_property
+    def named_event(self) -> type[msgspec.Struct]:
+        """The names alone of the features of an event."""
+        names = [("features", dict[str, msgspec.Raw] | None, None)]
+        return msgspec.defstruct("Named", names, tag_field="model", tag=self.model, gc=False)
 
     def _by_class(self) -> list[tuple[str, Any, None]]:
         """Return the last member of a binary model's events: `scores` by class may stand in place of `score`."""

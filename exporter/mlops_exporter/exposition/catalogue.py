@@ -1414,6 +1414,13 @@ EVENTS_REJECTED = _metric(
     "source reason",
     "Events refused, by reason.",
 )
+FEATURES_IGNORED = _metric(
+    "ml_exporter_features_ignored_total",
+    "counter",
+    "exporter",
+    "model",
+    "Values of features that no version's profile has, such as misspelt ones: they are ignored, the events are taken.",
+)
 EVENTS_LATE = _metric(
     "ml_exporter_events_late_total",
     "counter",

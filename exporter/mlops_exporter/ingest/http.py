@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
-from mlops_exporter.events.columns import NAMED_REFUSALS
+from mlops_exporter.events.columns import NAMED_REFUSALS, Ignored
 from mlops_exporter.events.decoder import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
@@ -18,6 +18,9 @@ from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
 
 KSERVE = "kserve"
 """Name of KServe's format in the journal, and of what waits in the checkpoint."""
+
+EXPLAINED_REFUSALS = 10
+"""Refused events of a body of which the answer says more than the reason."""
 
 
 class HttpSource:
@@ -51,11 +54,15 @@ class HttpSource:
             self._intake.refuse(self.name, ["bad_arrow"])
             return IntakeResult(0, 1, [(1, "bad_arrow")], {"bad_arrow": 1})
         position = position_of(self.name, models, content.key, body) if content.key else None
-        return await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
+        result = await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
+        if result.errors and not body.startswith(ARROW_STREAM):
+            return result._replace(details=self._intake.explain(body, result.errors[:EXPLAINED_REFUSALS], models))
+        return result
 
     async def _take_parts(self, reading: Reading, arrived: float) -> IntakeResult:
         """Take what was read, in parts, so that others have their turn. Once one is taken, the others wait for room."""
-        taken, refused, errors = 0, Counter[Reason](), list[tuple[int, str]]()
+        taken, refused, errors = 0, Counter[Reason](), list[tuple[int, Reason]]()
+        ignored: dict[str, Ignored] = {}
         for number, part in enumerate(reading.parts()):
             body = Body(self.name, msgspec.msgpack.encode(part), arrived, format=KSERVE)
             while True:
@@ -68,7 +75,9 @@ class HttpSource:
                     await asyncio.sleep(full.retry_after / 10)
             taken, refused = taken + result.accepted, refused + Counter(result.refused)
             errors += result.errors
-        return IntakeResult(taken, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused)
+            for model, found in result.ignored.items():
+                ignored.setdefault(model, Ignored()).take_in(found)
+        return IntakeResult(taken, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused, ignored=ignored)
 
     def refuse(self, reason: Reason) -> None:
         """Account for a body that was refused unread, as one event."""

@@ -10,7 +10,7 @@ import math
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mlops_exporter.counting.model import Model
-from mlops_exporter.events.columns import NAMED_REFUSALS, Columns, Decoded, Refusals, by_schema
+from mlops_exporter.events.columns import NAMED_IGNORED, NAMED_REFUSALS, Columns, Decoded, Ignored, Refusals, by_schema
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.explain import explained
 from mlops_exporter.events.reasons import REASONS, Reason
@@ -45,6 +45,9 @@ REFUSED = "refused"
 REFUSALS_TOLD_SECONDS = 60.0
 """How long after one refusal was logged another one of the same reason and source is not."""
 
+IGNORED_TOLD_SECONDS = 3600.0
+"""How long after ignored features of a source and model were logged others are not."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +57,8 @@ class SourceCounts:
 
     accepted: int = 0
     late: int = 0
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+    """Features that models do not know, by model: the first names since the start."""
     rejected: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     last_event: float | None = None
 
@@ -106,6 +111,8 @@ class Intake:
         """By the names of their formats."""
         self._journal: Journal | None = None
         self._decoder = self._make_decoder()
+        self.features_ignored: Counter[str] = Counter()
+        """Values of features that a model does not know, by model."""
         self._told_refusals: dict[tuple[str, str], float] = {}
         self._queued = 0
         self._gathered: dict[str, list[Columns]] = {}
@@ -229,7 +236,13 @@ class Intake:
             self._admit(decoded, body)
             refusals = decoded.refused
             self._tell_refusals(body, refusals)
-            result = IntakeResult(decoded.accepted, refusals.total, sorted(refusals), dict(refusals.counts))
+            result = IntakeResult(
+                decoded.accepted,
+                refusals.total,
+                sorted(refusals),
+                dict(refusals.counts),
+                ignored=decoded.ignored if decoded.accepted else {},
+            )
             if self._journal is None:
                 self._take(decoded, body)
             elif decoded.accepted:
@@ -251,9 +264,18 @@ class Intake:
                 continue
             seen.add(reason)
             self._told_refusals[key] = body.arrived
-            why = explained(reason, body.data, line, self._decoder.classes)
+            (why,) = explained([(line, reason)], body.data, self._decoder.classes)
             count = refusals.counts[reason]
             _log.warning("%s refused %d as %s, as in line %d: %s", body.source, count, reason, line, why)
+
+    def explain(
+        self, body: bytes, errors: Sequence[tuple[int, Reason]], models: frozenset[str] | None = None
+    ) -> list[str]:
+        """Return why events of a body of JSON were refused; only of `models` their sender hears, None means all."""
+        classes = self._decoder.classes
+        if models is not None:
+            classes = {name: known for name, known in classes.items() if name in models}
+        return list(explained(errors, body, classes))
 
     def _take_durable(self, body: Body, decoder: Decoder, decoded: Decoded) -> None:
         """Count a body that became durable; if `decoder` is a former one, as a restart would."""
@@ -361,6 +383,7 @@ class Intake:
             "positions": self._positions,
             "seed": self._seed,
             "deliveries": self._deliveries.state(),
+            "features_ignored": dict(self.features_ignored),
         }
         return {
             INTAKE_STATE: intake,
@@ -376,6 +399,7 @@ class Intake:
             self._positions = intake["positions"]
             if "deliveries" in intake:
                 self._deliveries.restore(intake["deliveries"])
+            self.features_ignored.update(intake.get("features_ignored", {}))
             for name, stored in intake["sources"].items():
                 counts = self._counts_of(name)
                 counts.accepted, counts.late, counts.last_event = (
@@ -439,6 +463,7 @@ class Intake:
         if accepted:
             counts.accepted += accepted
             counts.last_event = body.arrived
+            self._note_ignored(decoded.ignored, counts, body)
         if body.position is not None and is_key(body.position):
             self._deliveries.note(body.position, accepted, dict(decoded.refused.counts))
         elif body.position is not None:
@@ -452,6 +477,18 @@ class Intake:
                 self._timer = None
         if accepted and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._time_is_up)
+
+    def _note_ignored(self, ignored: Mapping[str, Ignored], counts: SourceCounts, body: Body) -> None:
+        """Account for features that models do not know, and log them once in a while: they may be meant."""
+        for model, found in ignored.items():
+            self.features_ignored[model] += found.values
+            names = counts.ignored.setdefault(model, [])
+            names += [name for name in found.names if name not in names][: NAMED_IGNORED - len(names)]
+            key = (body.source, f"features of {model}")
+            if body.arrived - self._told_refusals.get(key, -math.inf) >= IGNORED_TOLD_SECONDS:
+                self._told_refusals[key] = body.arrived
+                said = ", ".join(map(repr, found.names))
+                _log.info("%s: %s does not know these features, which are ignored: %s", body.source, model, said)
 
     def _count_some(self) -> None:
         """Count as many of what is gathered as takes a moment, and soon the others."""
@@ -491,4 +528,6 @@ class Intake:
         self._take(decoded, events)
         errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
         refused = Counter(reason for _, reason in translated.refused) + Counter(decoded.refused.counts)
-        return IntakeResult(decoded.accepted, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused)
+        return IntakeResult(
+            decoded.accepted, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused, ignored=decoded.ignored
+        )

@@ -76,7 +76,10 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """One source of events. `rejected_by_reason` has the reasons that occurred."""
+    """One source of events. `rejected_by_reason` has the reasons that occurred.
+
+    `ignored` has the names of features that models do not know, by model: the first since the start.
+    """
 
     source: str
     up: bool
@@ -87,6 +90,7 @@ class SourceState:
     rejected_by_reason: dict[str, int]
     late: int
     last_event: float | None
+    ignored: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ def source_state(name: str, counts: SourceCounts, health: Health | None = None) 
         dict(sorted(occurred.items(), key=lambda item: -item[1])),
         counts.late,
         counts.last_event,
+        counts.ignored,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from mlops_exporter.events.columns import Ignored
 from mlops_exporter.events.reasons import Reason
 
 BATCH_EVENTS = 1000
@@ -57,15 +58,19 @@ Repeated = Literal["same", "changed"]
 class IntakeResult(NamedTuple):
     """What became of a body. `errors` describes refused events as (line, reason), `refused` counts them by reason.
 
+    `details` says of the first of those which value was at fault, and what would be right.
+    `ignored` tells by model of features that it does not know.
     `repeated` tells that a body with this key had been taken before, with the same bytes or others; nothing was counted
     now, and the numbers are what became of it then.
     """
 
     accepted: int
     rejected: int = 0
-    errors: Sequence[tuple[int, str]] = ()
+    errors: Sequence[tuple[int, Reason]] = ()
     refused: Mapping[Reason, int] = MappingProxyType({})
     repeated: Repeated | None = None
+    ignored: Mapping[str, Ignored] = MappingProxyType({})
+    details: Sequence[str] = ()
 
 
 @dataclass(slots=True)

@@ -279,9 +279,13 @@ class App:
             return _refusal(scope, 503, str(unavailable), unavailable.retry_after)
         except QueueFullError as full:
             return _refusal(scope, 429, str(full), full.retry_after)
-        errors = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
+        errors: list[dict[str, Any]] = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
+        for error, detail in zip(errors, result.details, strict=False):
+            error["detail"] = detail
         unreadable = result.rejected > 0 and result.accepted == 0
         answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
+        if result.ignored:
+            answer["ignored"] = result.ignored
         if content.key:
             answer |= {"refused": dict(result.refused), "repeated": result.repeated}
         forbidden = unreadable and {*result.refused, *(reason for _, reason in result.errors)} == {"forbidden_model"}

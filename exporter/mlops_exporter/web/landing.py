@@ -240,7 +240,11 @@ def _sources(sources: Sequence[SourceState], now: float) -> str:
                 "–" if source.lag_events is None else _number(source.lag_events),
                 _number(source.accepted),
                 _number(source.rejected)
-                + "".join(f"<br>{_number(n)} {shown(why)}" for why, n in [*source.rejected_by_reason.items()][:3]),
+                + "".join(f"<br>{_number(n)} {shown(why)}" for why, n in [*source.rejected_by_reason.items()][:3])
+                + "".join(
+                    f"<br>ignored, unknown to {shown(model)}: {shown(', '.join(names))}"
+                    for model, names in source.ignored.items()
+                ),
                 _number(source.late),
                 _ago(source.last_event, now),
             ]
