@@ -1,5 +1,7 @@
+import json
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -11,7 +13,11 @@ import bcrypt
 import httpx
 import pytest
 
+from mlops_exporter import cli
+from mlops_exporter.client import Monitor
 from mlops_exporter.exposition.registry import Registry
+from mlops_exporter.probing.calls import CallError, call
+from mlops_exporter.settings.access import AccessSettings
 from mlops_exporter.web.app import App
 from mlops_exporter.web.auth import Guard
 from mlops_exporter.web.config import read
@@ -251,6 +257,62 @@ def test_noise_on_the_port_is_no_news(setup: Setup, caplog: pytest.LogCaptureFix
         assert setup.refuses(address, setup.stranger)
         assert setup.get(address, setup.client) == 200
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_the_client_and_push_show_their_certificate(
+    setup: Setup, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority, own = str(setup.authority.certificate), setup.client
+    (tmp_path / "t.csv").write_text("id,score,amount\n1,0.5,2\n2,0.5,3\n")
+    with setup.served(VERIFIED) as address:
+        url = f"https://{address}"
+        with Monitor(
+            url, model="credit", ca_file=authority, cert_file=str(own.certificate), key_file=str(own.key)
+        ) as known:
+            known.predict(id="1", features={"amount": 2}, score=0.5)
+            assert known.flush(20)
+            assert (known.sent, known.dropped) == (1, 0)
+        for files, why in (
+            ({"ca_file": authority}, "events wait"),
+            ({"cert_file": str(own.certificate), "key_file": str(own.key)}, "self.signed|verify failed"),
+        ):
+            caplog.clear()
+            with Monitor(url, model="credit", exit_seconds=0.2, **files) as stranger:  # type: ignore[arg-type]
+                stranger.predict(id="1", features={"amount": 2}, score=0.5)
+                stranger.flush(2)
+                assert stranger.sent == 0
+            assert re.search(why, caplog.text, re.IGNORECASE), caplog.text
+        flags = ["push", "--table", str(tmp_path / "t.csv"), "--url", url, "--model=credit", "--ca-file", authority]
+        shown = [f"--cert-file={own.certificate}", f"--key-file={own.key}"]
+        assert cli.main([*flags, *shown]) == 0
+        assert json.loads(capsys.readouterr().out)["chunks"] == 1
+        assert cli.main([*flags, "--wait=1s"]) != 0
+        assert "not all was sent" in capsys.readouterr().err
+
+
+def test_what_asks_others_shows_its_certificate(setup: Setup) -> None:
+    """Probes, the registry's mirror and retraining ask by one function."""
+    authority, own = setup.authority.certificate, setup.client
+    with setup.served(VERIFIED) as address:
+        url = f"https://{address}/-/healthy"
+
+        def access(**files: Path) -> AccessSettings:
+            return AccessSettings.model_validate(files, context={"directory": setup.directory})
+
+        ours = access(ca_file=authority, cert_file=own.certificate, key_file=own.key)
+        assert call("GET", url, ours).body.startswith(b"healthy")
+        together = setup.directory / "together.pem"
+        together.write_text(own.certificate.read_text() + own.key.read_text())
+        assert call("GET", url, access(ca_file=authority, cert_file=together)).body.startswith(b"healthy")
+        for kind, files in (
+            ("connection", {"ca_file": authority}),
+            ("connection", {"cert_file": own.certificate, "key_file": own.key}),
+            ("credentials", {"ca_file": authority, "cert_file": own.certificate}),
+            ("credentials", {"ca_file": own.key}),
+        ):
+            with pytest.raises(CallError) as error:
+                call("GET", url, access(**files))
+            assert error.value.fault == kind
 
 
 def test_prometheus_scrapes_over_tls(setup: Setup, tmp_path: Path) -> None:

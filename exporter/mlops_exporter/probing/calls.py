@@ -104,6 +104,11 @@ def _connection(
         context = ssl.create_default_context(cafile=access.ca_file)
     except (OSError, ssl.SSLError) as error:
         raise CallError("credentials", f"{access.ca_file}: no certificates: {error}") from None
+    if access.cert_file is not None:
+        try:
+            context.load_cert_chain(access.cert_file, access.key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise CallError("credentials", f"{access.cert_file}: no certificate with its key: {error}") from None
     return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
 

@@ -25,7 +25,7 @@ Url = Annotated[str, AfterValidator(_http)]
 class AccessSettings(_Settings):
     """Credentials and trust: a bearer token or a name with its password, each from a file that is read anew each time.
 
-    `ca_file` has the certificates that are trusted, the system's without it.
+    `ca_file` has the certificates that are trusted, the system's without it; `cert_file` is this client's own.
     """
 
     token_file: Annotated[RelativePath | None, Field(description="File with a bearer token.")] = None
@@ -35,6 +35,13 @@ class AccessSettings(_Settings):
         RelativePath | None,
         Field(description="PEM file of the certificates that are trusted; by default the system's."),
     ] = None
+    cert_file: Annotated[
+        RelativePath | None,
+        Field(description="PEM file of the certificate that is shown to a server that asks for one."),
+    ] = None
+    key_file: Annotated[
+        RelativePath | None, Field(description="PEM file of the key of `cert_file`, where that lacks it.")
+    ] = None
     headers: Annotated[dict[str, str], Field(description="Further headers of each request; no secrets here.")] = {}
 
     @model_validator(mode="after")
@@ -43,6 +50,8 @@ class AccessSettings(_Settings):
             raise ValueError("username and password_file belong together: give both or neither")
         if self.token_file is not None and self.username is not None:
             raise ValueError("token_file: give a token or a name with its password, not both")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file is the key of cert_file: give that, too")
         for name, value in self.headers.items():
             if not name.isascii() or not value.isascii() or any(ord(c) < 0x20 for c in name + value):
                 raise ValueError(f"headers: {name!r} and its value must be printable ASCII")
