@@ -99,7 +99,7 @@ class KeyTable:
         """Return the bucket of each hash: by one bit more, if the bucket that this means is split off already."""
         half = 1 << (self._buckets - 1).bit_length() - 1
         buckets = (hashes & np.uint64(2 * half - 1)).astype(np.intp)
-        buckets[buckets >= self._buckets] -= half
+        buckets -= half * (buckets >= self._buckets)
         return buckets
 
     def _place(self, keys: Keys, rows: RowNumbers) -> None:

@@ -18,8 +18,8 @@ from mlops_exporter.statistics import regression
 
 CALIBRATION_BINS = 10
 
-_SORTED_AT_ONCE = 256
-"""Values of a feature sorted together: NumPy sorts up to so many several times as fast, each, as more."""
+_SORTED_AT_ONCE = 2048
+"""Values of a feature sorted together: more would leave the fastest cache, fewer would make more calls."""
 
 
 class Outputs(NamedTuple):

@@ -499,6 +499,12 @@ class Model:
 
     def _cover(self, versions: Ints, times: Floats, *, labelled: bool) -> None:
         """Count predictions that expect a label, or those of them that have got it, by version."""
+        if not len(versions):
+            return
+        if versions.min() == versions.max():  # most batches
+            if (only := self.versions.places[versions[0]]) is not None:
+                only.cover(times, labelled=labelled)
+            return
         for place in np.unique(versions).tolist():
             if (version := self.versions.places[place]) is not None:
                 version.cover(times[versions == place], labelled=labelled)
@@ -512,7 +518,13 @@ class Model:
             return
         everyone = self.versions.places
         ends, panes = self._panes(times[rows])
-        places = panes * len(everyone) + versions[rows]
+        codes = versions[rows]
+        if len(ends) == 1 and codes.min() == codes.max():  # most batches
+            only = everyone[codes[0]]
+            assert only is not None, "nothing waits for a version that is gone"
+            yield only, float(ends[0]), rows
+            return
+        places = panes * len(everyone) + codes
         if places.max() < 1 << 16:
             places = places.astype(np.uint16)  # which sorts several times as fast
         order = places.argsort(kind="stable")
@@ -529,8 +541,11 @@ class Model:
         What is too old for the shortest window, whose panes are the narrowest, is told apart by the panes of the next.
         Nothing is newer than the clock, so whatever is behind it and the newest of `times` is in no window any more.
         """
-        newest = max(float(times.max()), self._now)
+        oldest, newest = float(times.min()), max(float(times.max()), self._now)
         width = self._pane_width
+        first = oldest // width
+        if first == float(times.max()) // width > newest // width - PANES:
+            return np.array([(first + 0.5) * width]), np.zeros(len(times), np.intp)
         centres = (np.floor(times / width) + 0.5) * width
         for window, wider in pairwise([*self.settings.windows, math.inf]):
             old = np.floor(times / (window / PANES)) <= newest // (window / PANES) - PANES

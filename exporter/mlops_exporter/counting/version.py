@@ -105,8 +105,14 @@ class Version:
 
     def cover(self, times: Floats, *, labelled: bool) -> None:
         """Count predictions made at `times` that expect a label, or those of them that have got it."""
+        if not len(times):
+            return
+        oldest, newest = float(times.min()), float(times.max())
         for window in self.coverage:
-            numbers, counts = np.unique(np.floor_divide(times, window.width), return_counts=True)
+            if oldest // window.width == newest // window.width:  # most batches
+                numbers, counts = np.array([newest // window.width]), np.array([len(times)])
+            else:
+                numbers, counts = np.unique(times // window.width, return_counts=True)
             delta = np.zeros((len(numbers), 2))
             delta[:, int(labelled)] = counts
             window.add_panes(numbers.astype(np.intp), delta, held=labelled)  # only labels of predictions counted here

@@ -207,7 +207,7 @@ class _Rows:
         decoded.add(
             self._schema.model,
             Columns(
-                features=Features(present.tolist(), encoded),
+                features=Features(present, encoded),
                 lines=range(self._lines[0], self._lines[0] + n) if good is None else self._lines[good].tolist(),
                 ids=[None] * count if ids is None else ids[kept].tolist(),
                 times=times[kept],

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.events.reasons import Reason
+from mlops_exporter.profile.values import floats
 
 NAMED_REFUSALS = 100
 """Refused events of a body that are told one by one; all are counted."""
@@ -52,7 +53,7 @@ class Features:
 
     __slots__ = ("_parts", "present")
 
-    def __init__(self, present: list[bool], *parts: "Encoded | list[Any]") -> None:
+    def __init__(self, present: list[bool] | Flags, *parts: "Encoded | list[Any]") -> None:
         self.present = present
         self._parts = parts
 
@@ -60,13 +61,14 @@ class Features:
     def joined(cls, several: Sequence["Features"]) -> "Features":
         """Return the values of all events in order."""
         parts = chain.from_iterable(each._parts for each in several)
-        return cls(list(chain.from_iterable(each.present for each in several)), *parts)
+        return cls(np.concatenate([each.flags for each in several]), *parts)
 
     def take_in(self, other: "Features") -> bool:
         """Append the values of other events if those of both wait to be encoded; False when they do not."""
         (waiting, *more), (others, *others_more) = self._parts, other._parts
         if more or others_more or not (isinstance(waiting, list) and isinstance(others, list)):
             return False
+        assert isinstance(self.present, list), "few events"
         self.present += other.present
         waiting += others
         return True
@@ -74,7 +76,7 @@ class Features:
     @property
     def flags(self) -> Flags:
         """Which events have features."""
-        return np.frombuffer(bytes(self.present), np.bool_)
+        return np.asarray(self.present, np.bool_)
 
     def keep(self, kept: list[bool], encoder: Encoder) -> "Features":
         """Return the values of the events whose flag is set."""
@@ -117,7 +119,9 @@ class Columns:
 
     def take_in(self, other: "Columns") -> bool:
         """Append the events of `other` if both are few; False when they are not."""
-        if self.schema != other.schema or not self.features.take_in(other.features):
+        if self.schema != other.schema or not isinstance(self.times, list) or not isinstance(other.times, list):
+            return False
+        if not self.features.take_in(other.features):
             return False
         self.groups = np.concatenate([self.groups, other.groups])
         for name in self.__slots__:
@@ -132,7 +136,7 @@ class Columns:
             return parts[0]
         features = Features.joined([part.features for part in parts])
         names = [name for name in cls.__slots__ if name not in _NOT_LISTS]
-        lists = {name: list(chain.from_iterable(getattr(part, name) for part in parts)) for name in names}
+        lists = {name: _chained([getattr(part, name) for part in parts]) for name in names}
         groups = np.concatenate([part.groups for part in parts])
         return cls(features=features, groups=groups, schema=parts[0].schema, **lists)
 
@@ -151,6 +155,13 @@ class Columns:
 
 
 _NOT_LISTS = frozenset({"features", "groups", "schema"})
+
+
+def _chained(several: Sequence[Any]) -> Any:
+    """Return lists one after the other, or arrays of numbers and lists of them as one array."""
+    if any(isinstance(each, np.ndarray) for each in several):
+        return np.concatenate([floats(each) for each in several])
+    return list(chain.from_iterable(several))
 
 
 def by_schema(parts: Sequence[Columns]) -> Iterator[Columns]:

@@ -29,6 +29,7 @@ from mlops_exporter.profile.values import (
     canonical,
     floats,
     probabilities,
+    table,
 )
 from mlops_exporter.profile.vectors import to_vectors
 
@@ -98,7 +99,7 @@ class Schema:
         self._decoded: list[int] = []
         """Which of the categorical features the typed decoder turns into codes."""
         self.codes: list[Codes] = []
-        fields: list[tuple[str, Any, None]] = []
+        fields: list[tuple[str, Any, float | None]] = []
         renamed: dict[str, str] = {}
         for number, (name, variable) in enumerate(profile.features.items()):
             attribute = f"f{number}"
@@ -107,14 +108,14 @@ class Schema:
                 table = variable.codes_with(profile.missing)
                 if table.only_texts:
                     self._decoded.append(len(self.categorical))
-                    fields.append((attribute, Category.of(table) | None, None))
+                    fields.append((attribute, Category.of(table) | None, float(table[None])))
                 else:
                     fields.append((attribute, _category_type(table), None))
                 self.categorical.append(attribute)
                 self.codes.append(table)
             else:
                 self.numeric.append(attribute)
-                fields.append((attribute, float | None, None))
+                fields.append((attribute, float | None, math.nan))
         self._missing = np.array([[self.codes[row][None]] for row in self._decoded]).reshape(-1, 1)
         embeddings = {f"e{number}": name for number, name in enumerate(profile.embeddings)}
         renamed |= embeddings
@@ -130,6 +131,8 @@ class Schema:
         self.tells_unknown = _nameable(self._field_names)
         """Whether the typed decoder refuses features that no version has."""
         self._features = _struct("Features", self._fields, self._field_names, forbid_unknown_fields=True)
+        self._numbers_alone = len(self._field_names) == len(self.numeric) + len(self._decoded)
+        """Whether all members of decoded features are numbers."""
 
         carried = [a for a in attributes.carried.values() if a.from_groups] if attributes else []
         carried.sort(key=lambda attribute: len(attribute.edges) > 0)
@@ -138,6 +141,7 @@ class Schema:
             (attrgetter(name), self.group_table(a)) for name, a in self._group_fields.items() if not a.edges
         ]
         group_names = {name: a.name for name, a in self._group_fields.items()}
+        self._groups_are_typed = _nameable(group_names)
         self._groups = _struct(
             "Groups",
             [
@@ -222,11 +226,13 @@ class Schema:
             list, zip(*map(astuple, events), strict=True)
         )
         for given in by_class:
+            if given.count(None) == len(given):
+                continue
             scores[:] = [score if named is None else named for score, named in zip(scores, given, strict=True)]
         reasons = self._settle(features, groups, scores)
         columns = Columns(
             self._features_of(features),
-            list(lines),
+            lines if len(lines) >= _ENCODED_AT_ONCE else list(lines),
             ids,
             times,
             _versions(versions),
@@ -238,17 +244,23 @@ class Schema:
             errors,
             self.version,
         )
-        return self._check(columns, now, reasons)
+        columns, refused = self._check(columns, now, reasons)
+        if len(columns) >= _ENCODED_AT_ONCE:
+            columns.times, columns.latencies = floats(columns.times), floats(columns.latencies)
+            columns.predictions, columns.labels = floats(columns.predictions), floats(columns.labels)
+            if self._scores is None:
+                columns.scores = floats(columns.scores)
+        return columns, refused
 
     def _settle(self, features: list[Any], groups: list[Any], scores: list[Any]) -> dict[int, Reason]:
         """Turn members that no typed decoder could name into what it makes of others; returns the rows refused."""
         reasons: dict[int, Reason] = {}
-        for values, settle in (
-            (features, self._repaired_features),
-            (groups, self.read_groups),
-            (scores, self._scores_of_classes),
+        for values, settle, typed in (
+            (features, self._repaired_features, self.tells_unknown),
+            (groups, self.read_groups, self._groups_are_typed),
+            (scores, self._scores_of_classes, self.profile.task == "regression"),
         ):
-            if dict in set(map(type, values)):  # without Python per event
+            if not typed and dict in set(map(type, values)):  # without Python per event
                 for row, value in enumerate(values):
                     if type(value) is dict:
                         try:
@@ -278,7 +290,7 @@ class Schema:
                 if unknown in which:
                     reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
                 outcomes[:] = [None if code == missing else code for code in codes] if missing in which else codes
-        if not all(columns.features.present):
+        if not columns.features.flags.all():
             for row in range(len(columns)):
                 predicts = (
                     columns.features.present[row]
@@ -311,10 +323,9 @@ class Schema:
 
     def _features_of(self, features: list[Any]) -> Features:
         """Return the features of events, None where an event has none."""
-        present = [True] * len(features)
         try:
             if len(features) >= _ENCODED_AT_ONCE:
-                return Features(present, self.encode(features))
+                return Features(np.ones(len(features), np.bool_), self.encode(features))
         except TypeError:  # of None
             pass
         present = [values is not None for values in features]
@@ -324,15 +335,21 @@ class Schema:
     def encode(self, features: Sequence[Any]) -> Encoded:
         """Return the values of decoded features as arrays."""
         n = len(features)
-        values = list(zip(*map(astuple, features), strict=True)) or [()] * len(self._places)
         names = [*self.numeric, *(self.categorical[row] for row in self._decoded)]
-        numbers = floats(*(values[self._places[name]] for name in names)).reshape(len(names), n)
+        places = [self._places[name] for name in names]
+        values: Sequence[Sequence[Any]] = ()
+        numbers = table(map(astuple, features), n, len(names)) if self._numbers_alone else None
+        if numbers is not None:
+            numbers = numbers.take(places, axis=0)
+        else:
+            values = list(zip(*map(astuple, features), strict=True)) or [()] * len(self._places)
+            numbers = floats(*(values[place] for place in places)).reshape(len(names), n)
         decoded = numbers[len(self.numeric) :]
         codes = np.empty((len(self.categorical), n), np.intp)
         codes[self._decoded] = np.where(np.isnan(decoded), self._missing, decoded)
-        for row, (name, table) in enumerate(zip(self.categorical, self.codes, strict=True)):
+        for row, (name, known) in enumerate(zip(self.categorical, self.codes, strict=True)):
             if row not in self._decoded:
-                codes[row] = encode(values[self._places[name]], table)
+                codes[row] = encode(values[self._places[name]], known)
         parts = [
             to_vectors(values[self._places[name]], embedding.dimensions)
             for name, embedding in zip(self._embeddings, self.profile.embeddings.values(), strict=True)

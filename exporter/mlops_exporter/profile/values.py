@@ -17,6 +17,7 @@ import struct
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -204,6 +205,18 @@ def floats(*several: Sequence[float | None] | Floats) -> Floats:
     Packing is two to three times as fast as any way from a sequence to an array.
     """
     return np.frombuffer(bytearray().join(map(_packed, several)))
+
+
+def table(rows: Iterable[tuple[float | None, ...]], count: int, width: int) -> Floats | None:
+    """Return the columns of `count` rows of numbers, (width, count); None where one of them holds None.
+
+    Packing whole rows takes half the time of packing their columns.
+    """
+    try:
+        packed = b"".join(starmap(struct.Struct(f"{width}d").pack, rows))
+    except struct.error:
+        return None
+    return np.frombuffer(packed).reshape(count, width).T
 
 
 def _packed(values: Sequence[float | None] | Floats) -> bytes:
