@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import largest, series
+from grafana.source.promql import TARGET, largest, on, series
 from mlops_exporter.exposition import catalogue as c
 
 _ONE_FEATURE = 'feature="$feature"'
@@ -127,25 +127,45 @@ def _features() -> list[p.Panel]:
     ]
 
 
+# Bins are those of a profile: only exporters that had one and the same in the whole range may be added up.
+_PROFILES = f"group by ({TARGET}, profile_hash) (last_over_time({series(c.MODEL_INFO)}[$__range]))"
+_SAME_BINS = (
+    f"{on()} ({_PROFILES} and on (profile_hash) topk(1, count by (profile_hash) ({_PROFILES}))"
+    f" unless {on()} (count by ({TARGET}) ({_PROFILES}) > 1))"
+)
+
+
 def _one_feature() -> list[p.Panel]:
-    counts = f"sum by (bin, range) (increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$__range]))"
-    total = f"scalar(sum(increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$__range])) > 0)"
+    added = f"(increase({series(c.FEATURE_VALUES, _ONE_FEATURE)}[$__range]) and {_SAME_BINS})"
+    counts, total = f"sum by (bin, range) {added}", f"scalar(sum{added} > 0)"
+    reference = f"max by (bin, range) ({series(c.FEATURE_REFERENCE, _ONE_FEATURE)} and {_SAME_BINS})"
     # Bins without a range (missing, invalid, other) are named by their bin.
     named = 'label_replace({}, "range", "$1", "bin", "(missing|invalid|other)")'
     return [
+        p.number(
+            "How many references?",
+            "Reference profiles of this version in the time range, on all exporters. Bins of one are never added to "
+            "another's: with several, the bars show the exporters that had the most common one all the time. Choose a "
+            "range before or after the change to see the others.",
+            "none",
+            f"count(count by (profile_hash) ({_PROFILES}))",
+            empty="No exporter knows this version",
+            size=(4, 9),
+            mappings=p.ranges((None, 1.5, "One", p.GOOD), (1.5, None, "Several", p.WATCH)),
+        ),
         p.bars(
             "How does $feature compare with the reference?",
             "Share of the values in each bin of the reference: those of the time range against the training data. "
             "Choose the time of an incident to see its distribution.",
             "percentunit",
             {
-                "Reference": named.format(f"max by (bin, range) ({series(c.FEATURE_REFERENCE, _ONE_FEATURE)})"),
+                "Reference": named.format(reference),
                 "This time range": named.format(f"{counts} / {total}"),
             },
             by="range",
             order="bin",
-            empty="No values of this feature in the time range.",
-            size=(14, 9),
+            empty="No values of this feature in the time range, or the reference changed in it on every exporter.",
+            size=(11, 9),
             colors=(p.QUIET, p.NEUTRAL),
         ),
         p.over_time(
@@ -160,7 +180,7 @@ def _one_feature() -> list[p.Panel]:
                 ),
             ],
             empty=_NO_DRIFT,
-            size=(10, 9),
+            size=(9, 9),
             overrides=_SOLID_AND_DASHED,
             low=0,
         ),

@@ -37,6 +37,7 @@ BURN_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 _REPLICA = "instance, pod"
 _VALID_BINS = ('{bin!~"invalid|missing"}', '{bin=~"invalid|missing",range!=""}')  # a category may be called missing
+_OF_BINS = "ignoring (feature, bin, range, profile_hash) group_left (profile_hash)"
 _ALL = "(?s)(.*)"  # with newlines in 2.42, where a dot alone excludes them
 
 
@@ -167,15 +168,20 @@ def fleet() -> list[Group]:
         "ml-fleet-reference",
         [
             Record(
+                "ml:model_profile:now",
+                _alone("ml_model_info"),
+                comment="The profile by which each replica counts.",
+            ),
+            Record(
                 "ml:feature_reference:values",
-                f"max without ({_REPLICA}) (\n"
-                + "\n  or\n".join(
-                    f"  ml_feature_reference_ratio{bins}\n"
-                    "    * ignoring (bin, range) group_left () ml_feature_reference_values"
+                f"max without ({_REPLICA}) (\n  (\n"
+                + "\n    or\n".join(
+                    f"    ml_feature_reference_ratio{bins}\n"
+                    "      * ignoring (bin, range) group_left () ml_feature_reference_values"
                     for bins in _VALID_BINS
                 )
-                + "\n)",
-                comment="Reference counts of valid values.",
+                + f"\n  )\n  * {_OF_BINS}\n  ml:model_profile:now\n)",
+                comment="Reference counts of valid values, of each profile.",
             ),
             Record("ml:feature_reference:share", _smoothed("ml:feature_reference:values")),
         ],
@@ -191,6 +197,12 @@ def error_budget() -> list[Group]:
         comment="Share of bad predictions that the accuracy benchmark of any version allows.",
     )
     return [Group("ml-error-budget", [budget]), *(_labels(window) for window in BURN_WINDOWS)]
+
+
+def _alone(info: str) -> str:
+    """Return the profile of each replica's versions, of those that have one alone: two would match nothing."""
+    profiles = f"group without (task, profile_version) ({info})"
+    return f"{profiles}\nunless ignoring (profile_hash)\n(count without (profile_hash) ({profiles}) > 1)"
 
 
 def _interval(window: str) -> str | None:
@@ -266,15 +278,26 @@ def _fleet(window: str) -> Group:
     hits, by_class = f"ml:class_hits:increase{window}", f"ml:class_performance:{window}"
     labelled = f"and ({labels} >= {threshold('min_labels')})"
     predictions = f"ml:group_predictions:increase{window}"
+    profile, known = f"ml:model_profile:{window}", f"last_over_time(ml_model_info[{window}])"
     return Group(
         f"ml-fleet-{window}",
         [
             Record(
+                f"ml:model_profiles:{window}",
+                f"count without (profile_hash) (group without ({_REPLICA}, task, profile_version) ({known}))",
+                comment="How many profiles the range spans: counts by the bins of one are not added to another's.",
+            ),
+            Record(
+                profile,
+                _alone(known),
+                comment="The profile by which each replica counts, where it is the same in the whole range.",
+            ),
+            Record(
                 values,
-                f"sum without ({_REPLICA}) (\n"
-                + "\n  or\n".join(f"  increase(ml_feature_values_total{bins}[{window}])" for bins in _VALID_BINS)
-                + "\n)",
-                comment="Valid values by bin.",
+                f"sum without ({_REPLICA}) (\n  (\n"
+                + "\n    or\n".join(f"    increase(ml_feature_values_total{bins}[{window}])" for bins in _VALID_BINS)
+                + f"\n  )\n  * {_OF_BINS}\n  {profile}\n)",
+                comment="Valid values by bin, of each profile.",
             ),
             Record(n, f"sum without (bin, range) ({values})"),
             Record(share, _smoothed(values)),

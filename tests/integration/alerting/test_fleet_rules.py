@@ -143,7 +143,7 @@ RELATIVE = 0.02
 
 _LABELS = (
     "model", "version", "feature", "bin", "range", "statistic", "metric", "class", "predicted", "actual", "attribute",
-    "group",
+    "group", "instance",
 )  # fmt: skip
 
 
@@ -276,7 +276,7 @@ def test_windows_agree(prometheus: Prometheus) -> None:
                     eventually(partial(_same, prometheus, name, other), 30)
                 assert _same(prometheus, name, other), f"{name} and {other} differ"
                 checked += 1
-    assert checked == 11 + 5 * 6  # the fleet's for a day, the labels' for all others
+    assert checked == 13 + 5 * 6  # the fleet's for a day, the labels' for all others
 
 
 def test_caution_is_a_normal_quantile(prometheus: Prometheus) -> None:
