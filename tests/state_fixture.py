@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import random
+import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,8 +27,12 @@ def intake() -> Intake:
 
 
 def unpacked(schema: str, directory: Path) -> Path:
-    """Put the state file of a schema into a directory of its own."""
+    """Put the state of a schema into a directory of its own."""
     directory.mkdir()
+    if (archive := FIXTURES / f"schema-{schema}.tar.gz").exists():
+        with tarfile.open(archive) as files:
+            files.extractall(directory, filter="data")
+        return directory
     (directory / FILE).write_bytes(gzip.decompress((FIXTURES / f"schema-{schema}.sqlite3.gz").read_bytes()))
     return directory
 
@@ -63,11 +68,12 @@ async def _write(directory: Path) -> None:
 
 
 def main() -> None:
-    """Write the fixture of today's schema."""
+    """Write the fixture of today's schema: all that the directory holds."""
     with TemporaryDirectory() as directory:
         asyncio.run(_write(Path(directory)))
-        content = (Path(directory) / FILE).read_bytes()
-    (FIXTURES / f"schema-{SCHEMA}.sqlite3.gz").write_bytes(gzip.compress(content, mtime=0))
+        with tarfile.open(FIXTURES / f"schema-{SCHEMA}.tar.gz", "w:gz") as files:
+            for path in sorted(Path(directory).iterdir()):
+                files.add(path, path.name)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.http import KSERVE, HttpSource
 from mlops_exporter.ingest.intake import Intake, Translator
 from mlops_exporter.ingest.journal import Faults, Journal
-from mlops_exporter.ingest.store import FILE, Store
+from mlops_exporter.ingest.store import CHECKPOINT, FILE, Store
 from mlops_exporter.ingest.trees import PIECE_BYTES
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.sources import KServeSettings
@@ -49,22 +49,21 @@ def test_the_pieces_of_a_failed_checkpoint_are_dropped(tmp_path: Path) -> None:
         assert journal.last_checkpoint is not None
         before = store.read("numbers")["values"]
         numbers.values += 1
-        execute = store._connection.execute
-        (pages,), (page_bytes,) = execute("PRAGMA page_count").fetchone(), execute("PRAGMA page_size").fetchone()
-        execute(
-            f"PRAGMA max_page_count = {pages + 3 * PIECE_BYTES // 2 // page_bytes}"
-        )  # room for one piece and a half
+        room, _ = store.room()
+        filler = tmp_path / "filler"
+        filler.write_bytes(bytes(room - 3 * PIECE_BYTES // 2))  # room for one piece and a half
         await journal.checkpoint()
         assert faults.counts["full"] == 1
-        assert execute("SELECT DISTINCT generation FROM pieces").fetchall() == [(1,)]
+        assert [path.name for path in store._files()] == [f"{CHECKPOINT}1"]
         np.testing.assert_array_equal(store.read("numbers")["values"], before)
-        execute("PRAGMA max_page_count = 1073741823")
+        filler.unlink()
         await journal.checkpoint()
         np.testing.assert_array_equal(store.read("numbers")["values"], numbers.values)
-        assert execute("SELECT DISTINCT generation FROM pieces").fetchall() == [(3,)]
+        assert [path.name for path in store._files()] == [f"{CHECKPOINT}1", f"{CHECKPOINT}3"]
         store.close()
 
-    asyncio.run(live())
+    with small_disk(tmp_path, "64m"):
+        asyncio.run(live())
 
 
 def test_a_journal_does_not_fill_the_disk_it_is_alone_on(tmp_path: Path) -> None:
@@ -91,8 +90,8 @@ def test_a_checkpoint_that_failed_is_not_tried_again_at_every_body(tmp_path: Pat
         store, faults = Store(tmp_path), Faults()
         journal = Journal(store, Numbers(), faults)
         running = asyncio.create_task(journal.run())
-        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 10_000_000 // 4096}")  # less than a checkpoint
+        room, _ = store.room()
+        (tmp_path / "filler").write_bytes(bytes(room - 22_000_000))  # less than the journal and a checkpoint
         for size in [500_000] * 17 + [2] * 100:  # more than what is too little to be dropped early, and then a trickle
             await journal.commit(Body("push", bytes(size), NOW), lambda: None)
         assert journal.last_checkpoint is None

@@ -9,25 +9,29 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, get_args
 
+from mlops_exporter.events import clock
 from mlops_exporter.ingest.body import Body
-from mlops_exporter.ingest.store import Fault, Store, StoreError
+from mlops_exporter.ingest.store import Damaged, Fault, Store, StoreError
 from mlops_exporter.ingest.trees import pack
 from mlops_exporter.sources.base import UnavailableError
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_BYTES = 256 * 1024 * 1024
-"""A checkpoint is due after so much time or so many bytes in the journal (and twice its own size)."""
+"""A checkpoint is due after so much time or so many bytes in the journal (and its own size)."""
 
 DEFERRED_BYTES = 64 * 1024 * 1024
 """Bodies made durable during one checkpoint; further ones wait for its end."""
 
 ROOM_BYTES = 2 * DEFERRED_BYTES
 """Kept free beside the next checkpoint, for what is made durable while it is written, and for SQLite's log."""
+
+SPARE_BYTES = 32 * 1024 * 1024
+"""Kept free on the disk beside the next checkpoint, for SQLite's log."""
 
 RETRY_SECONDS = 5.0
 """Until a checkpoint that failed is tried again for the journal's length: it costs as much as one that succeeds."""
@@ -41,11 +45,22 @@ _log = logging.getLogger(__name__)
 
 
 class Faults:
-    """What went wrong with the state: how often, by kind, and what is wrong now."""
+    """What went wrong with the state: how often, by kind, what is wrong now, and which file a start did without."""
 
     def __init__(self) -> None:
         self.counts: dict[Fault, int] = dict.fromkeys(get_args(Fault), 0)
         self.current: StoreError | None = None
+        self.damaged: dict[Damaged, float] = {}
+
+    def note_damaged(self, damaged: Mapping[Damaged, str], replayed: int) -> None:
+        """Note checkpoints that could not be read; the counts are what they would have been with them."""
+        for which, why in damaged.items():
+            self.damaged[which] = clock.now()
+            _log.error(
+                "%s: all is counted, by the other checkpoint and %d bodies since; look for faults of the disk",
+                why,
+                replayed,
+            )
 
     def note(self, error: StoreError, consequence: str) -> None:
         """Count a fault, and log it when it is another than the last."""
@@ -110,7 +125,7 @@ class Journal:
         self._stopping = False
         self._changes: list[tuple[Change, asyncio.Future[None]]] = []
         self._bytes = 0
-        self._room: int | None = None
+        self._room: tuple[int, int] | None = None
         self._retry_at = 0.0
         self._checkpoint_bytes = store.checkpoint_bytes()
         self.last_checkpoint: float | None = None
@@ -139,18 +154,18 @@ class Journal:
                 await self._change(*self._changes.pop(0))
                 checkpointed = time.monotonic()
             aged = time.monotonic() - checkpointed > CHECKPOINT_SECONDS
-            if self._long() or (aged and self._bytes):
+            if self._long() or (aged and (self._store.holds_bodies or self._store.is_single)):
                 await self.checkpoint()
                 checkpointed = time.monotonic()
         await self._commit_waiting()
-        await self.checkpoint()
+        await self.checkpoint(alone=True)
         await self._in_thread(self._store.close)
         self._thread.shutdown()
 
     async def _renew(self) -> None:
         """Go on in a directory that was made again: with all that is counted, and a journal of what comes."""
         try:
-            store = await self._in_thread(partial(Store, self._store.directory))
+            store = await self._in_thread(partial(Store, self._store.directory, anew=True))
             await self._in_thread(store.begin)
         except StoreError as error:
             self._faults.note(error, "the state cannot be made again")
@@ -164,9 +179,17 @@ class Journal:
         """Tell whether the journal is long enough, or the disk full enough, for a checkpoint to drop it."""
         if time.monotonic() < self._retry_at:
             return False
-        if self._room is not None and self._room < self._checkpoint_bytes + ROOM_BYTES:
+        if self._scarce:
             return self._bytes > SMALL_JOURNAL_BYTES
-        return self._bytes > max(CHECKPOINT_BYTES, 2 * self._checkpoint_bytes)
+        return self._bytes > max(CHECKPOINT_BYTES, self._checkpoint_bytes)
+
+    @property
+    def _scarce(self) -> bool:
+        """Whether the disk may soon be too full for the next checkpoint."""
+        if self._room is None:
+            return False
+        disk, file = self._room
+        return disk < self._checkpoint_bytes + SPARE_BYTES or disk + file < self._checkpoint_bytes + ROOM_BYTES
 
     async def read(self, name: str) -> Any:
         """Return a part as it was last checkpointed, None when there is none; raises StoreError."""
@@ -184,7 +207,7 @@ class Journal:
 
     async def _change(self, change: Change, done: "asyncio.Future[None]") -> None:
         try:
-            await self.checkpoint(change)
+            await self.checkpoint(change, alone=True)
         except Exception as error:  # whatever it is must not end the journal
             if not done.done():
                 done.set_exception(error)
@@ -197,18 +220,23 @@ class Journal:
         self._stopping = True
         self._wake.set()
 
-    async def checkpoint(self, change: Change | None = None) -> None:
+    async def checkpoint(self, change: Change | None = None, *, alone: bool = False) -> None:
         """Write all state as it is now. Bodies go on being made durable meanwhile, and are counted afterwards.
 
-        With a `change`, write its state and then apply it; raises StoreError when that cannot be.
+        With a `change`, write its state and then apply it; raises StoreError when that cannot be. What is written
+        `alone` stands twice instead of beside the one before: so that no body of before stays, or would be counted by
+        what was changed.
         """
-        started = time.monotonic()
+        started, written = time.monotonic(), False
         sequence = self._store.sequence
         journalled, self._bytes = self._bytes, 0
         self._counts.freeze()
         self._deferred, self._deferred_bytes = [], 0
         try:
-            self._checkpoint_bytes = await self._write((change or self._counts).state(), sequence)
+            if self._scarce:
+                await self._in_thread(self._store.forget_former)
+            self._checkpoint_bytes = await self._write((change or self._counts).state(), sequence, alone)
+            written = True
         except Exception as error:
             self._bytes += journalled
             self._retry_at = time.monotonic() + RETRY_SECONDS
@@ -226,7 +254,21 @@ class Journal:
             deferred, self._deferred, self._deferred_bytes = self._deferred, None, 0
             for count in deferred:
                 count()
+        if alone and written:
+            await self._double()
         await self._drop()
+
+    async def _double(self) -> None:
+        """Write the checkpoint a second time, where there is room, while bodies go on being made durable."""
+        try:
+            disk, _ = await self._in_thread(self._store.room)
+            if disk < self._checkpoint_bytes + SPARE_BYTES:
+                return
+            steps = self._store.double()
+            while await self._in_thread(partial(next, steps, False)):
+                await self._commit_waiting()
+        except StoreError as error:
+            self._faults.note(error, "the checkpoint stands there only once")
 
     async def _drop(self) -> None:
         """Drop what the checkpoint made dispensable, while bodies go on being made durable."""
@@ -236,22 +278,32 @@ class Journal:
         except StoreError as error:
             self._faults.note(error, "the journal cannot be shortened")
 
-    async def _write(self, parts: dict[str, Any], sequence: int) -> int:
-        """Write parts as the current checkpoint; returns their size in bytes."""
-        generation = self._store.begin_checkpoint()
-        size, counts = 0, dict.fromkeys(parts, 0)
+    async def _write(self, parts: dict[str, Any], sequence: int, alone: bool) -> int:
+        """Write parts as the current checkpoint, and those kept that are not in use; returns their size in bytes."""
+        store, size, counts = self._store, 0, dict.fromkeys(parts, 0)
+        generation = await self._in_thread(store.begin_checkpoint)
+
+        async def write(name: str, piece: memoryview | bytes) -> None:
+            nonlocal size
+            number = counts.setdefault(name, 0)
+            await self._in_thread(partial(store.write_piece, name, generation, number, piece))
+            counts[name] += 1
+            size += len(piece)
+            await self._commit_waiting()
+
         try:
             for name, tree in parts.items():
-                for number, piece in enumerate(pack(tree)):
-                    await self._in_thread(partial(self._store.write_piece, name, generation, number, piece))
-                    size += len(piece)
-                    counts[name] += 1
-                    await self._commit_waiting()
+                for piece in pack(tree):
+                    await write(name, piece)
+            for name in store.others(parts):
+                pieces = store.pieces(name)
+                while (kept := await self._in_thread(partial(next, pieces, None))) is not None:
+                    await write(name, kept)
             verbatim = [name for name, tree in parts.items() if isinstance(tree, bytes)]  # of what waits in them
-            await self._in_thread(partial(self._store.finish_checkpoint, counts, generation, sequence, verbatim))
-        except StoreError:
-            with contextlib.suppress(StoreError):  # its pieces must not fill the disk; at the latest a start drops them
-                await self._in_thread(partial(self._store.abandon_checkpoint, generation))
+            finish = partial(store.finish_checkpoint, counts, generation, sequence, verbatim, keep_former=not alone)
+            await self._in_thread(finish)
+        except BaseException:  # its pieces must not fill the disk; at the latest a start drops them
+            await self._in_thread(partial(store.abandon_checkpoint, generation))
             raise
         return size
 

@@ -311,6 +311,7 @@ class Service:
             raise
         except Exception as error:  # whatever it is, the state means something else than this version reads in it
             raise store.corrupt(error) from error
+        self.faults.note_damaged(store.damaged, replayed)
         await asyncio.to_thread(store.begin)
         _log.info("restored in %.1f s, %d bodies from the journal", time.monotonic() - started, replayed)
 
