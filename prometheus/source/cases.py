@@ -827,6 +827,14 @@ def cases() -> list[Case]:
             good=1,
             beside={"ml_exporter_config_last_reload_success_timestamp_seconds": -3600},
         ),
+        _simple(
+            "MLStateDamaged",
+            "ml_exporter_state_damaged_timestamp_seconds",
+            {"file": "checkpoint"},
+            0,
+            -90_000,
+            good=-90_000,
+        ),
         _simple("MLModelFileBroken", "ml_exporter_model_file_broken", {"file": "credit.yml"}, 1, None),
         _simple("MLCollectorFailing", "ml_exporter_collector_success", {"collector": "data"}, 0, 1, good=1),
         _gone(

@@ -164,6 +164,21 @@ ALERTS = [
         "15m",
     ),
     Alert(
+        "MLStateDamaged",
+        "exporter",
+        "warning",
+        (*HOST, "file"),
+        "time() - ml_exporter_state_damaged_timestamp_seconds < 86400",
+        "A checkpoint of an exporter was damaged; nothing is lost.",
+        "{{ $labels.instance }} started without its {{ $labels.file }} {{ $value | "
+        + AGO
+        + " }}, by the other one and the journal; damaged in the last day: "
+        + value("count(time() - ml_exporter_state_damaged_timestamp_seconds{SELECT} < 86400)", HOST, 'printf "%.0f"')
+        + ". A second damage may lose counts.",
+        "Read the exporter's log for the file, and the system's for faults of the disk under state.path.",
+        "1m",
+    ),
+    Alert(
         "MLSeriesLimitHit",
         "exporter",
         "warning",

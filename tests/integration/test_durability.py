@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_exporter.ingest.store import FILE
+from mlops_exporter.ingest.store import CHECKPOINT, FILE
 from tests.integration.durability import Child
 from tests.support.disk import small_disk
 from tests.support.prometheus import free_port
@@ -88,6 +88,38 @@ def test_a_graceful_stop_leaves_a_checkpoint_and_an_empty_journal(tmp_path: Path
     assert child.value(LABELS) == 40
     assert child.value('ml_model_predictions_duplicate_total{model="m"}') == 50
     assert child.value('ml_model_labels_duplicate_total{model="m"}') == 40
+    child.kill(signal.SIGTERM)
+
+
+def test_a_checkpoint_that_cannot_be_read_changes_no_count(tmp_path: Path) -> None:
+    """Of a process that was stopped, and of one that was killed in the middle of its work."""
+    port, sent = free_port(), 0
+    for damage in (None, "cut", "flipped", "empty", "missing", "unreadable"):
+        child = Child(tmp_path, port)
+        child.wait_for("/-/ready")
+        if sent:
+            assert (child.value(PREDICTIONS), child.value(LABELS)) == (sent, sent - 10)
+        metrics = child.wait_for("/metrics")
+        assert ('ml_exporter_state_damaged_timestamp_seconds{file="checkpoint"}' in metrics) == (damage is not None)
+        child.post(events(sent, 50))
+        sent += 50
+        child.kill(signal.SIGTERM)
+        child = Child(tmp_path, port)
+        child.wait_for("/-/ready")
+        child.post(events(sent, 25))
+        sent += 25
+        assert child.kill() == -signal.SIGKILL
+        newest = max((tmp_path / "state").glob(f"{CHECKPOINT}*"), key=lambda path: int(path.name.split("-")[-1]))
+        content = bytearray(newest.read_bytes())
+        newest.unlink()
+        if damage == "unreadable":
+            newest.mkdir()
+        elif damage != "missing":
+            content[len(content) // 2] ^= 4
+            newest.write_bytes({"cut": bytes(content[:-7]), "empty": b""}.get(damage or "", bytes(content)))
+    child = Child(tmp_path, port)
+    child.wait_for("/-/ready")
+    assert (child.value(PREDICTIONS), child.value(LABELS)) == (sent, sent - 10)
     child.kill(signal.SIGTERM)
 
 

@@ -14,10 +14,11 @@ import pytest
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
-from mlops_exporter.ingest.store import FILE, MARK, SCHEMA, Store, StoreError
+from mlops_exporter.ingest.store import CHECKPOINT, FILE, MARK, SCHEMA, Store, StoreError
 from mlops_exporter.ingest.trees import PIECE_BYTES, pack, unpack
 from mlops_exporter.sources.base import UnavailableError
 from tests import state_fixture
+from tests.support.disk import small_disk
 
 NOW = 1_800_000_000.0
 
@@ -277,3 +278,243 @@ def test_the_state_of_every_schema_is_read(tmp_path: Path, schema: str) -> None:
     with pytest.raises(StoreError, match="tables are not those of schema") as caught:
         Store(directory)
     assert caught.value.fault == "corrupt"
+
+
+class Tally:
+    """Counts bodies by their data, as exactly as a model counts events."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, int] = {}
+
+    def take(self, data: bytes) -> None:
+        self.seen[data.decode()] = self.seen.get(data.decode(), 0) + 1
+
+    def freeze(self) -> None:
+        pass
+
+    def thaw(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {"tally": {"seen": dict(self.seen), "weight": np.arange(3e5)}}
+
+    @classmethod
+    def started(cls, directory: Path, faults: Faults) -> tuple["Tally", Journal, Store]:
+        """Start on a state as the service does; raises StoreError."""
+        tally, store = cls(), Store(directory)
+        try:
+            store.verify()
+            if (tree := store.read("tally")) is not None:
+                tally.seen = tree["seen"]
+                assert tree["weight"].sum() == np.arange(3e5).sum()
+            for body in store.journal():
+                tally.take(body.data)
+        except StoreError:
+            store.close()
+            raise
+        faults.note_damaged(store.damaged, 0)
+        return tally, Journal(store, tally, faults), store
+
+
+async def _post(tally: Tally, journal: Journal, *names: str) -> None:
+    for name in names:
+        task = asyncio.create_task(
+            journal.commit(Body("push", name.encode(), NOW), lambda name=name: tally.take(name.encode()))  # type: ignore[misc]
+        )
+        await asyncio.sleep(0)
+        await journal._commit_waiting()
+        await task
+
+
+def _live(directory: Path, checkpoints: int) -> None:
+    """Two bodies before each checkpoint and two after the last, then a crash."""
+
+    async def live() -> None:
+        tally, journal, store = Tally.started(directory, Faults())
+        for number in range(checkpoints):
+            await _post(tally, journal, f"{number}a", f"{number}b")
+            await journal.checkpoint()
+        await _post(tally, journal, "last a", "last b")
+        _copy(directory, directory.with_name("crashed"))
+        store.close()
+
+    asyncio.run(live())
+    shutil.rmtree(directory)
+    directory.with_name("crashed").rename(directory)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def _lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _make_unreadable(path: Path) -> None:
+    """Root reads whatever it may not, but no directory."""
+    path.unlink()
+    path.mkdir()
+
+
+def _swap(path: Path) -> None:
+    """The file of another state, whole in itself."""
+    other = path.parent.with_name("other")
+    _live(other, 2)
+    shutil.copy(sorted(other.glob(f"{CHECKPOINT}*"))[-1], path)
+    shutil.rmtree(other)
+
+
+DAMAGES = [_cut, _halve, _flip, _lengthen, _zero, _empty, Path.unlink, _make_unreadable, _swap]
+
+
+@pytest.mark.parametrize("checkpoints", [1, 3])
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda it: it.__name__.strip("_"))
+def test_a_damaged_checkpoint_loses_nothing(tmp_path: Path, damage: Any, checkpoints: int) -> None:
+    """Whichever of the two, and after the next ones again; a state with neither is refused and left as it is."""
+    state = tmp_path / "state"
+    _live(state, checkpoints)
+    files = sorted(state.glob(f"{CHECKPOINT}*"))
+    assert len(files) == min(checkpoints, 2)
+    everything = {f"{number}{letter}": 1 for number in range(checkpoints) for letter in "ab"}
+    everything |= {"last a": 1, "last b": 1}
+
+    async def damaged_once(file: Path) -> None:
+        faults = Faults()
+        tally, journal, store = Tally.started(state, faults)
+        assert tally.seen == everything
+        assert list(faults.damaged) == ["checkpoint" if file == files[-1] else "former_checkpoint"]
+        assert not store._file_of(store._generation + 1).exists()
+        for name in ("new 1", "new 2"):
+            await _post(tally, journal, name)
+            everything[name] = 1
+            await journal.checkpoint()
+        assert sum(path.is_file() for path in store._files()) == 2
+        store.close()
+        after = Faults()
+        again, _, store = Tally.started(state, after)
+        assert (again.seen, after.damaged) == (everything, {})
+        store.close()
+
+    kept = _copy(state, tmp_path / "kept")
+    for file in files:
+        _copy(kept, state)
+        damage(file)
+        asyncio.run(damaged_once(file))
+        for name in ("new 1", "new 2"):
+            del everything[name]
+    if len(files) == 2:
+        _copy(kept, state)
+        for file in files:
+            damage(file)
+        before = _kept_content(state)
+        with pytest.raises(StoreError, match="checkpoint") as caught:
+            Tally.started(state, Faults())
+        assert caught.value.fault == "corrupt"
+        assert _kept_content(state) == before
+
+
+def _kept_content(directory: Path) -> dict[str, bytes | None]:
+    """All but the index of SQLite's log, and what opening moves from the log to the file."""
+    return {
+        path.name: path.read_bytes() if path.is_file() else None
+        for path in directory.iterdir()
+        if path.name != FILE and not path.name.endswith("-shm")
+    }
+
+
+@pytest.mark.parametrize("damage", [_cut, _halve, _zero, _empty, Path.unlink, _make_unreadable])
+@pytest.mark.parametrize("checkpoints", [0, 2])
+@pytest.mark.parametrize("polite", [False, True], ids=["after kill -9", "after a stop"])
+def test_a_lost_journal_is_refused_or_does_no_harm(tmp_path: Path, damage: Any, checkpoints: int, polite: bool) -> None:
+    """A start from nothing would forget what was acknowledged without a word."""
+    state = tmp_path / "state"
+    _live(state, checkpoints)
+    if polite:
+
+        async def stop() -> None:
+            _, journal, _ = Tally.started(state, Faults())
+            journal.stop()
+            await journal.run()
+
+        asyncio.run(stop())
+    kept = _copy(state, tmp_path / "kept")
+    damage(state / FILE)
+    found = None
+    try:
+        found, _, store = Tally.started(state, Faults())
+        store.close()
+    except StoreError as error:
+        fault = error.fault
+    if found is None:
+        assert fault in ("corrupt", "io", "read_only")
+    else:  # all that matters of it was in SQLite's log
+        assert not polite
+        assert len(found.seen) == 2 * checkpoints + 2
+    _copy(kept, state)
+    tally, _, store = Tally.started(state, Faults())
+    assert len(tally.seen) == 2 * checkpoints + 2
+    store.close()
+    for path in state.iterdir():
+        path.unlink()
+    tally, _, store = Tally.started(state, Faults())
+    assert tally.seen == {}
+    store.close()
+
+
+def test_a_stop_leaves_two_checkpoints_and_no_body(tmp_path: Path) -> None:
+    _live(tmp_path / "state", 3)
+
+    async def stop() -> None:
+        _, journal, store = Tally.started(tmp_path / "state", Faults())
+        assert store.holds_bodies
+        journal.stop()
+        await journal.run()
+
+    asyncio.run(stop())
+    store = Store(tmp_path / "state")
+    first, second = store._files()
+    assert first.read_bytes() == second.read_bytes()
+    assert not store.holds_bodies
+    assert list(store.journal()) == []
+    store.close()
+    assert b"last a" not in (tmp_path / "state" / FILE).read_bytes()
+
+
+def test_a_disk_without_room_for_three_checkpoints_keeps_taking(tmp_path: Path) -> None:
+    async def live() -> None:
+        faults = Faults()
+        tally, journal, store = Tally.started(tmp_path, faults)
+        await _post(tally, journal, "first")
+        await journal.checkpoint()
+        await journal.checkpoint()
+        room, _ = store.room()
+        filler = tmp_path / "filler"
+        filler.write_bytes(bytes(room - 1_500_000))  # a checkpoint has 2.4 MB
+        for number in range(5):
+            await _post(tally, journal, f"{number}")
+            await journal.checkpoint()
+        assert not any(faults.counts.values())
+        assert len(store._files()) == 2
+        store.close()
+
+    with small_disk(tmp_path, "64m"):
+        asyncio.run(live())

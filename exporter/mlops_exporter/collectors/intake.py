@@ -94,8 +94,10 @@ class StateCollector:
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
-        faults, journal = self._faults.counts, self._journal()
+        faults, damaged, journal = self._faults.counts, self._faults.damaged, self._journal()
         yield self._family(catalogue.STATE_ERRORS, faults.values(), faults)
+        if damaged:
+            yield self._family(catalogue.STATE_DAMAGED, damaged.values(), damaged)
         if journal is not None:
             yield self._family(catalogue.CHECKPOINT_LAST_SUCCESS, [or_absent(journal.last_checkpoint)])
             yield self._family(catalogue.CHECKPOINT_DURATION, [or_absent(journal.checkpoint_seconds)])

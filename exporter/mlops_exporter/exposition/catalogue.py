@@ -1489,7 +1489,14 @@ CHECKPOINT_LAST_SUCCESS = _metric(
     "gauge",
     "exporter",
     "",
-    "When the last checkpoint was finished; absent before the first and without state.path.",
+    "When all that is counted was last in a checkpoint; absent before the first and without state.path.",
+)
+STATE_DAMAGED = _metric(
+    "ml_exporter_state_damaged_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "file",
+    "When a start found a checkpoint damaged and went on exactly by the other one and the journal; absent otherwise.",
 )
 CHECKPOINT_DURATION = _metric(
     "ml_exporter_checkpoint_duration_seconds",

@@ -129,6 +129,7 @@ class Journal:
         self._retry_at = 0.0
         self._checkpoint_bytes = store.checkpoint_bytes()
         self.last_checkpoint: float | None = None
+        """When all that is counted was last in a checkpoint."""
         self.checkpoint_seconds: float | None = None
 
     async def commit(self, body: Body, count: Callable[[], None]) -> None:
@@ -156,6 +157,9 @@ class Journal:
             aged = time.monotonic() - checkpointed > CHECKPOINT_SECONDS
             if self._long() or (aged and (self._store.holds_bodies or self._store.is_single)):
                 await self.checkpoint()
+                checkpointed = time.monotonic()
+            elif aged:
+                self.last_checkpoint = clock.now()  # it would say the same again
                 checkpointed = time.monotonic()
         await self._commit_waiting()
         await self.checkpoint(alone=True)
@@ -247,7 +251,7 @@ class Journal:
         else:
             if change is not None:
                 change.apply()
-            self.last_checkpoint = time.time()
+            self.last_checkpoint = clock.now()
             self.checkpoint_seconds = time.monotonic() - started
         finally:
             self._counts.thaw()

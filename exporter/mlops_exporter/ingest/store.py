@@ -226,7 +226,11 @@ class Store:
         self._base = self._dropped
         if self._schema > 3:
             self._checkpoints = execute("SELECT generation, sequence FROM checkpoints ORDER BY generation").fetchall()
-            self._generation = max((generation for generation, _ in self._checkpoints), default=0)
+        numbers = [
+            path.name.removeprefix(CHECKPOINT) for path in self._files()
+        ]  # one may be there that cannot be removed
+        self._generation = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        self._generation = max([self._generation, *(generation for generation, _ in self._checkpoints)])
         first, last, rows = execute(
             "SELECT min(sequence), max(sequence), count(*) FROM journal WHERE sequence > ?", (self._dropped,)
         ).fetchone()
@@ -461,7 +465,7 @@ class Store:
         *,
         keep_former: bool = False,
     ) -> None:
-        """Make a checkpoint of the bodies up to `sequence` current, parts by their numbers of pieces; raises StoreError.
+        """Make a checkpoint of bodies up to `sequence` current, parts by their numbers of pieces; raises StoreError.
 
         All others become dispensable, and so does the journal up to it; with `keep_former` the newest of them stays,
         with what came after it. Of what is dropped, the parts that hold events `verbatim` are overwritten.
