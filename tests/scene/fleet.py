@@ -54,16 +54,16 @@ def build(directory: Path) -> None:
     train(directory)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda model: _profile(directory, model), _MODELS))
-        histories = list(pool.map(lambda machine: _history(directory, machine), machines.MACHINES))
-    for history in [*histories, _receiver(directory)]:
-        write_blocks(directory, history)
-    for level in rules.levels(rules.shipped()):
-        file = directory / "rules.om"
-        with asked(directory) as server, file.open("w") as output:
-            for rule in level:
-                output.writelines(rules.evaluated(server, rule, BEGIN + STEP, END, STEP))
-            output.write("# EOF\n")
-        write_blocks(directory, file)
+        list(pool.map(lambda machine: write_blocks(directory, _history(directory, machine)), machines.MACHINES))
+        write_blocks(directory, _receiver(directory))
+        for level in rules.levels(rules.shipped()):
+            file = directory / "rules.om"
+            with asked(directory) as server, file.open("w") as output:
+                answers = pool.map(lambda rule: rules.answer(server, rule, BEGIN + STEP, END, STEP), level)
+                for rule, answer in zip(level, answers, strict=True):
+                    output.writelines(rules.evaluated(rule, answer, END, STEP))
+                output.write("# EOF\n")
+            write_blocks(directory, file)
 
 
 def _profile(directory: Path, model: str) -> None:

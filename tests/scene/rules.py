@@ -82,9 +82,17 @@ def seconds(duration: str) -> int:
     return int(duration[:-1]) * _UNITS[duration[-1]]
 
 
-def evaluated(server: Prometheus, rule: Rule, begin: int, end: int, step: int) -> Iterator[str]:
-    """Yield what a rule would have written between two times, as OpenMetrics."""
-    answer = server.api("query_range", query=rule.expr, start=str(begin), end=str(end), step=str(step))["result"]
+Answer = list[dict[str, Any]]
+
+
+def answer(server: Prometheus, rule: Rule, begin: int, end: int, step: int) -> Answer:
+    """Return a rule's expression between two times."""
+    found: Answer = server.api("query_range", query=rule.expr, start=str(begin), end=str(end), step=str(step))["result"]
+    return found
+
+
+def evaluated(rule: Rule, answer: Answer, end: int, step: int) -> Iterator[str]:
+    """Yield what a rule would have written until `end`, as OpenMetrics."""
     if rule.wait is None:
         for series in answer:
             shown = _series(rule.name, _without_name(series) | rule.labels)
@@ -99,7 +107,7 @@ def evaluated(server: Prometheus, rule: Rule, begin: int, end: int, step: int) -
             yield f"{_series('ALERTS_FOR_STATE', labels)} {fired.since} {at}\n"
 
 
-def firings(rule: Rule, answer: list[dict[str, Any]], end: int, step: int) -> list[Fired]:
+def firings(rule: Rule, answer: Answer, end: int, step: int) -> list[Fired]:
     """Return the alerts of a rule from the answer to its expression; pending ones have `at` after `until`."""
     wait, found = rule.wait or 0, []
     for series in answer:
