@@ -197,11 +197,13 @@ def _models() -> p.Panel:
 def _course() -> list[p.Panel]:
     named = "{{model}} {{version}} " + " ".join(f"{{{{{label}}}}}" for label in LABELS[:1])
     traffic = f"sum {_BY} ({rate(c.PREDICTIONS, free=_FREE)})"
+    alerts = f'count by (model) (ALERTS{{alertstate="firing",severity!="none",model!="",{ALERTS}}})'
     return [
         p.states(
             "Since when is each model in its state?",
-            "The state of the table above over time, in the same words.",
-            [p.Query(_STATE, named)],
+            "The state of the table above over time, in the same words: the twenty models that were worst in the time "
+            "range.",
+            [p.Query(largest(20, _STATE, "model"), named)],
             STATES.mappings,
             empty="No model yet, or the rules are not loaded.",
             size=(24, 8),
@@ -217,11 +219,11 @@ def _course() -> list[p.Panel]:
         ),
         p.over_time(
             "Which alerts fire, by model?",
-            "Firing alerts by model; alerts of the exporter or the host have no model. Rules: prometheus/rules.",
+            "Firing alerts of the twenty models with most of them; alerts of the exporter or the host have no model. "
+            "Rules: prometheus/rules.",
             "none",
             [
-                p.Query(f'count by (model) (ALERTS{{alertstate="firing",severity!="none",model!="",{ALERTS}}})',
-                        "{{model}}"),
+                p.Query(largest(20, alerts, "model"), "{{model}}"),
                 p.Query(f'count(ALERTS{{alertstate="firing",severity!="none",model="",{ALERTS}}})', "no model"),
             ],
             empty="No alert fires, or the alerting rules are not loaded.",
