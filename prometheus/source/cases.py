@@ -272,7 +272,7 @@ def _failures() -> Case:
 def _latency() -> Case:
     t = Timeline("MLPredictionLatencyHigh", lead=20, tail=20)
     series: list[Series] = []
-    for name, (total, slow) in {"fires": (60, 0.03), "under": (60, 0.009), "few": (20, 1.0)}.items():
+    for name, (total, slow) in {"fires": (60, 0.03), "under": (60, 0.009), "few": (10, 1.0)}.items():
         for bound, bad, good in (("0.5", total * (1 - slow), total), ("1.0", total, total), ("+Inf", total, total)):
             labels = model(name, le=bound)
             series.append(("ml_model_prediction_latency_seconds_bucket", labels, t.counts(bad, good)))

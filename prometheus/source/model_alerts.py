@@ -380,13 +380,19 @@ ALERTS = [
         "serving",
         "warning",
         MODEL,
+        # An hour has enough predictions of most models; the last quarter of it says whether they still are slow.
         dedent(f"""\
             histogram_quantile(
               {threshold("latency_quantile")},
               sum without (instance, pod) (rate(ml_model_prediction_latency_seconds_bucket[15m]))
             ) > {threshold("latency_seconds")}
             and
-            sum without (instance, pod) (increase(ml_model_prediction_latency_seconds_count[15m]))
+            histogram_quantile(
+              {threshold("latency_quantile")},
+              sum without (instance, pod) (rate(ml_model_prediction_latency_seconds_bucket[1h]))
+            ) > {threshold("latency_seconds")}
+            and
+            sum without (instance, pod) (increase(ml_model_prediction_latency_seconds_count[1h]))
               >= {threshold("min_predictions")}"""),
         "A model answers more slowly than its objective.",
         f"{constant('latency_quantile', PERCENT)} of the predictions of model {{{{ $labels.model }}}} version "
