@@ -28,8 +28,11 @@ class Ordinary(Stream):
     Its reference holds whole days. Events come in sessions of one visitor, three on average, with the same features.
     """
 
-    def __init__(self, name: str, task: Task, seed: int, directory: Path, *, sleeps: bool = False) -> None:
+    def __init__(
+        self, name: str, task: Task, seed: int, directory: Path, *, sleeps: bool = False, rhythm: int = RHYTHM
+    ) -> None:
         self._now: float | None = None
+        self._rhythm = rhythm
         self._sleeps = sleeps
         self._owed: list[tuple[float, Columns]] = []
         self.fault: Callable[[dict[str, Any]], None] | None = None
@@ -41,9 +44,9 @@ class Ordinary(Stream):
         events = super()._events(n, shift, wrong)
         if self._now is None:
             phases = self._rng.choice(_PHASES, n, p=_BUSY / _BUSY.sum())
-            events.numeric[:RHYTHM] += np.sin(2 * np.pi * phases)
+            events.numeric[: self._rhythm] += np.sin(2 * np.pi * phases)
             return events
-        events.numeric[:RHYTHM] += np.sin(2 * np.pi * (self._now % DAY) / DAY)
+        events.numeric[: self._rhythm] += np.sin(2 * np.pi * (self._now % DAY) / DAY)
         visitors = np.sort(self._rng.integers(0, max(1, n // _SESSION), n))
         return dataclasses.replace(
             events, numeric=events.numeric[:, visitors], categories=events.categories[:, visitors]
