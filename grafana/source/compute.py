@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import TARGET, culprits, rate, series
+from grafana.source.promql import ALERTS, EXPORTER, TARGET, WHERE, culprits, rate, series
 from mlops_exporter.exposition import catalogue as c
 
 _WORKLOAD = 'workload=~"$workload"'
@@ -19,6 +19,8 @@ _NO_GPU = "No GPU: the host has none, or its driver does not answer (ml_gpu_driv
 _NO_GPM = "No GPU that counts this (Hopper and later), or compute.gpm is off."
 _NO_COST = "No price: compute.cost is not configured."
 _NO_ADVICE = "No advice yet: it needs compute.cost or a longer observation (compute.advice.min_observed)."
+_NO_WEEK = "No advice of a week yet: it needs six days, and a number of cores that did not change."
+_NO_WORK_COST = "No price, or no prediction and no training within the last day."
 _NO_PRESSURE = "The kernel keeps no pressure stall information."
 _NO_OOM_KILLS = "The kernel keeps no count of processes killed for memory."
 _NO_QUOTA = "No CPU quota holds here."
@@ -44,6 +46,11 @@ def _advised(advice: str, number: int) -> str:
 
 
 _ADVISED = f"{_advised('scale_out', 3)} or {_advised('scale_down', 2)} or {_advised('keep', 1)}"
+
+
+def _recorded(name: str) -> str:
+    """Return the selector of a recording rule by instance."""
+    return f"{name}{{{EXPORTER}}}"
 
 
 def _memory_ratio() -> str:
@@ -506,6 +513,47 @@ def _cost() -> list[p.Panel]:
             empty=_NO_ADVICE,
             size=(12, 8),
             sort="Saving/h",
+        ),
+        p.table_of(
+            "How many cores would do for a week's use?",
+            "The cores at which the 99th percentile of the last week's CPU use stays under 70 % and the most memory "
+            "used under 85 %, if work spreads over cores and memory comes with them; and what that saves of the "
+            "host's price in a month of 730 hours, negative where more cores are needed.",
+            [
+                f"max by ({TARGET}) ({_recorded('instance:ml_compute_cpu_cores:needed_1w')})",
+                f"max by ({TARGET}) ({series(c.COMPUTE_CPU_CORES)})",
+                f"max by ({TARGET}) ({_recorded('instance:ml_compute_cpu_utilization:p99_1w')})",
+                f"max by ({TARGET}) ({_recorded('instance:ml_compute_memory_utilization:max_1w')})",
+                f"max by ({TARGET}) ({_recorded('instance:ml_compute_cost:saving_per_month_1w')})",
+            ],
+            [
+                p.Column("instance", "Instance", least=120),
+                p.Column("A", "Needed", unit="none", decimals=0, width=75),
+                p.Column("B", "Cores", unit="none", decimals=1, width=70),
+                p.Column("C", "Use p99", unit="percentunit", decimals=0, width=75),
+                p.Column("D", "Memory", unit="percentunit", decimals=0, width=75),
+                p.Column("E", "Saving/month", unit="none", decimals=0, width=110),
+            ],
+            empty=_NO_WEEK,
+            size=(12, 8),
+            sort="Saving/month",
+        ),
+        p.over_time(
+            "What does the work cost?",
+            "All cost of the last day, idleness included, over what it bought: hours in which a machine trained, "
+            "thousands of predictions, and thousands of predictions that were right.",
+            "none",
+            [
+                p.Query(f"sum by ({WHERE}, job, currency) ({name}{{{ALERTS}}})", f"{{{{job}}}} {{{{currency}}}} {what}")
+                for name, what in (
+                    ("job:ml_compute_cost:per_training_hour_1d", "per hour of training"),
+                    ("job:ml_compute_cost:per_1000_predictions_1d", "per 1000 predictions"),
+                    ("job:ml_compute_cost:per_1000_correct_predictions_1d", "per 1000 right predictions"),
+                )
+            ],
+            empty=_NO_WORK_COST,
+            size=(12, 8),
+            low=0,
         ),
     ]
 

@@ -300,8 +300,10 @@ def _simple(
 
 def _cost() -> Case:
     t = Timeline("MLComputeIdle", lead=120, tail=400)
-    by = {"resource": "gpu", "currency": "USD"}
-    series: list[Series] = []
+    by = {"resource": "host", "currency": "USD"}
+    week = {"instance:ml_compute_cpu_cores:needed_1w": 5, "ml_compute_cpu_cores": 16}
+    series: list[Series] = [(name, HERE, t.values(cores)) for name, cores in week.items()]
+    series.append(("ml_compute_cost_per_hour", {**HERE, **by}, t.values(2.4)))
     for name, (cost, idle) in {"a:10042": (0.04, 0.036), "under:1": (0.04, 0.0316), "cheap:1": (0.008, 0.008)}.items():
         labels = {**HERE, "instance": name, **by}
         series.append(("ml_compute_cost_total", labels, t.counts(cost)))

@@ -22,6 +22,13 @@ _BYTES = (
     + "B"
 )
 
+# Of the host alone: for GPUs the matchers contradict each other.
+_FEWER_CORES = (
+    "instance:ml_compute_cpu_cores:needed_1w < on (cluster, namespace, job, instance)"
+    " max by (cluster, namespace, job, instance) (ml_compute_cpu_cores)"
+    " and on (job, instance) ml_compute_cost_per_hour{SELECT,resource='host'}"
+)
+
 ALERTS = [
     Alert(
         "MLCpuSaturated",
@@ -62,7 +69,9 @@ ALERTS = [
             (*HOST, "resource", "currency"),
             PERCENT,
         )
-        + f" of what is paid for it; {constant('idle_cost_ratio', PERCENT)} are tolerated.",
+        + f" of what is paid for it; {constant('idle_cost_ratio', PERCENT)} are tolerated"
+        + value(_FEWER_CORES, (*HOST, "resource", "currency"), 'printf "; a week of its use needs %.0f cores"', none="")
+        + ".",
         "See the right-sizing advice: scale down, share the machine, or switch it off between trainings.",
         "6h",
         "6h",

@@ -21,6 +21,13 @@ PANEL_PADDING = 2 * 8 + 10
 
 # Selectors that lack the instance, and why.
 WITHOUT_INSTANCE = dict.fromkeys(("ALERTS", "ALERTS_FOR_STATE"), "alerts about a fleet have no instance")
+WITHOUT_INSTANCE |= dict.fromkeys(
+    (
+        f"job:ml_compute_cost:per_{work}_1d"
+        for work in ("training_hour", "1000_predictions", "1000_correct_predictions")
+    ),
+    "a price of work is of all of a job's machines",
+)
 # Ranges other than $__rate_interval, and why.
 RANGES = {
     "$__range": "a sum over the time range that is shown",
@@ -231,7 +238,7 @@ def test_panels_neither_overlap_nor_leave_the_grid(uid: str) -> None:
 
 def test_queries_are_narrowed_to_job_and_instance(uid: str) -> None:
     for target in targets(uid):
-        for name, matchers in re.findall(r"([A-Za-z_:]*)\{([^{}]*)\}", target.expr):
+        for name, matchers in re.findall(r"([A-Za-z_:0-9]*)\{([^{}]*)\}", target.expr):
             assert 'job=~"$job"' in matchers, f"{target}: {name}"
             if name not in WITHOUT_INSTANCE:
                 assert 'instance=~"$instance"' in matchers, f"{target}: {name}"
