@@ -44,7 +44,7 @@ def entries(body: bytes) -> Iterator[tuple[int, bytes | Any]]:
     body = body.removeprefix(BOM)
     start = body.lstrip()[:1]
     try:
-        whole = json.loads(body.decode(errors="replace"))
+        whole = json.loads(body.decode(errors="surrogateescape"))
     except (ValueError, RecursionError):
         whole = None
     if start == b"[" and isinstance(whole, list):
@@ -59,7 +59,7 @@ def read(content: bytes | Any, profiles: Mapping[str, Profile], now: float) -> E
     """Read one event; raises RefusedError."""
     if isinstance(content, bytes):
         try:
-            content = json.loads(content.decode(errors="replace"))
+            content = json.loads(content.removeprefix(BOM).decode(errors="surrogateescape"))
         except (ValueError, RecursionError):
             raise RefusedError from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), str) or content["model"] not in profiles:

@@ -406,8 +406,10 @@ def test_deep_nesting(depth: int) -> None:
         assert {reason for _, reason in decoded.refused} <= {"malformed_json", "event_too_large"}
 
 
-def test_damaged_utf8_is_replaced() -> None:
-    assert decode(b'{"model":"credit","score":0.5,"id":"a\xff"}').columns["credit"].ids == ["a\ufffd"]
+def test_damaged_utf8_is_no_id_and_no_category() -> None:
+    """Two damaged ids must not be one."""
+    for member, reason in (("id", "bad_id"), ("version", "bad_version")):
+        assert decode(b'{"model":"credit","score":0.5,"%b":"a\xff"}' % member.encode()).refused == [(1, reason)]
     assert features(b'{"model":"credit","features":{"country":"D\xff"}}')[0][1][0] == 3
 
 

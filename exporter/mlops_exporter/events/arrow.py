@@ -9,6 +9,7 @@ they are in CSV.
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,17 @@ from mlops_exporter.events.reasons import (
     Refused,
     TooManyEventsError,
 )
-from mlops_exporter.events.schema import DEFAULT_VERSION, Schema, numeric_groups, read_id, read_version, version_of
+from mlops_exporter.events.schema import (
+    DEFAULT_VERSION,
+    Schema,
+    numeric_groups,
+    read_id,
+    read_time,
+    read_version,
+    version_of,
+)
 from mlops_exporter.profile import arrays
-from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, valid
+from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, usual, valid
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.values import as_category, canonical, probabilities
 
@@ -92,7 +101,7 @@ def decode_steps(
             constants = {key: value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
             for start in range(0, rows, _ROWS_AT_ONCE):
                 stop = min(start + _ROWS_AT_ONCE, rows)
-                part = {name: column.slice(start, stop - start) for name, column in columns.items()}
+                part = {name: usual(column.slice(start, stop - start)) for name, column in columns.items()}
                 _take(part, constants, np.arange(start + 1, stop + 1), schemas, now, decoded)
                 yield
         except _UNREADABLE:
@@ -184,7 +193,7 @@ class _Rows:
         scores = self._scores()
         latencies = self._numbers("latency_seconds")
         self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & (latencies <= LONGEST_LATENCY)))
-        ids, errors, groups = self._ids(), self._texts("error"), self._groups()
+        ids, errors, groups = self._ids(), self._texts("error", "bad_error"), self._groups()
         predicts = present | ~np.isnan(predictions)
         if scores.shape[1]:
             predicts |= ~np.isnan(scores[:, 0])
@@ -253,7 +262,9 @@ class _Rows:
             present = valid(nested)
             columns = _members(nested)
         else:
-            raise _WrongTypeError
+            columns = {}
+            present = np.zeros(n, np.bool_)
+            self._refuse("bad_features", valid(nested))
         unknown = columns.keys() - self._schema.known
         decoded.ignore(self._schema.model, {name: n - columns[name].null_count for name in sorted(unknown)})
         numeric = np.empty((len(self._schema.numeric), n))
@@ -315,10 +326,16 @@ class _Rows:
                 return np.full(n, self._now)
             times = floats(column.cast(pa.int64())) / {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
         else:
-            times = self._numbers("ts")
-            self._refuse("bad_timestamp", given & ~(times >= 0))
+            times = self._times_of_texts(column) if is_text(column.type) else self._as_numbers(column)
+            self._refuse("bad_timestamp", given & ~((times >= 0) & (times < np.inf)))
         self._refuse("future_timestamp", given & (times > self._now + CLOCK_SKEW_SECONDS))
         return np.where(given, np.minimum(times, self._now), self._now)
+
+    def _times_of_texts(self, column: Any) -> Floats:
+        texts, which = distinct(column)
+        if self._untyped and not np.isinf(found := self._as_numbers(column)).any():
+            return found
+        return np.array([*map(_time, texts), np.nan])[which]
 
     def _versions(self) -> NDArray[np.object_]:
         """Return each row's version."""
@@ -348,6 +365,9 @@ class _Rows:
             reason: Reason = "bad_label" if name == "label" else "bad_prediction"
             self._refuse(reason, abs(numbers) > self._schema.largest_outcome)
             return numbers
+        if not arrays.is_category(column.type):
+            self._refuse("bad_label" if name == "label" else "bad_prediction", valid(column))
+            return np.full(len(self._lines), np.nan)
         values, which = distinct(column)
         table = self._schema.labels if name == "label" else self._schema.classes
         names = (
@@ -380,7 +400,8 @@ class _Rows:
             if not named.keys() <= set(profile.classes):
                 self._refuse("bad_score", given)
         else:
-            raise _WrongTypeError
+            scores = np.full((n, 1), np.nan)
+            self._refuse("bad_score", valid(column))
         scores, wrong = probabilities(scores)
         self._refuse("bad_score", wrong)
         return scores
@@ -422,11 +443,8 @@ class _Rows:
         return self._as_numbers(column)
 
     def _as_numbers(self, column: Any) -> Floats:
-        if self._untyped and is_text(column.type):
-            return arrays.numbers(column, self._schema.profile.missing, untyped=True)
-        if not is_number(column.type):
-            raise _WrongTypeError
-        return floats(column)
+        """Return numbers, NaN where null; infinite where they are none, which no column may be."""
+        return arrays.numbers(column, self._schema.profile.missing if self._untyped else (), untyped=self._untyped)
 
     def _ids(self) -> NDArray[np.object_] | None:
         column = self._columns.get("id")
@@ -434,20 +452,24 @@ class _Rows:
             values, which = distinct(column)
             texts = np.array([*map(_id, values), None], np.object_)
             column = pa.array(texts[which], pa.string())
-        ids = self._texts("id", column)
-        if ids is not None:
+        ids = self._texts("id", "bad_id", column)
+        if ids is not None and column is not None and is_text(column.type):
             lengths = pc.utf8_length(plain(column)).fill_null(1).to_numpy(zero_copy_only=False)
             self._refuse("bad_id", (lengths < 1) | (lengths > MAX_ID_LENGTH))
         return ids
 
-    def _texts(self, name: str, column: Any = None) -> NDArray[np.object_] | None:
-        """Return the strings of a column, None where null; None as a whole when there is no such column."""
+    def _texts(self, name: str, reason: Reason, column: Any = None) -> NDArray[np.object_] | None:
+        """Return the strings of a column, None where null; None as a whole when there is no such column.
+
+        Rows with what is no string are refused.
+        """
         column = self._columns.get(name) if column is None else column
         if column is None or pa.types.is_null(column.type):
             return None
         column = plain(column)
         if not is_text(column.type):
-            raise _WrongTypeError
+            self._refuse(reason, valid(column))
+            return np.full(len(column), None, np.object_)
         texts: NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
         return texts
 
@@ -458,6 +480,15 @@ def _id(value: Any) -> str | None:
         return read_id(value)
     except Refused:
         return ""
+
+
+def _time(text: str) -> float:
+    """Return Unix seconds, -1 for what is no time."""
+    try:
+        time = read_time(text)
+    except Refused:
+        return -1.0
+    return time.timestamp() if isinstance(time, datetime) else -1.0
 
 
 def _vectors(column: Any, rows: int, dimensions: int) -> Singles:

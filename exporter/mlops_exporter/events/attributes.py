@@ -1,14 +1,16 @@
 """Sensitive attributes: the groups that people belong to, and how events tell."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from mlops_exporter.arrays import Ints
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.values import canonical
 
 OTHER, UNKNOWN = "other", "unknown"
 
@@ -78,6 +80,8 @@ def _attribute(name: str, edges: tuple[float, ...], profile: Profile) -> Attribu
         if in_features and not isinstance(profile.features[name], NumericVariable):
             raise ValueError(f"{name}: edges cut numbers, but this feature is categorical; leave the edges out")
         texts = [f"{edge:g}" for edge in edges]
+        if len(set(texts)) < len(texts):
+            texts = [str(canonical(edge)) for edge in edges]
         ranges = zip(["(-inf", *(f"[{t}" for t in texts)], [*(f"{t})" for t in texts), "+inf)"], strict=True)
         return Attribute(
             name, (*(f"{low},{high}" for low, high in ranges), UNKNOWN), edges, not in_features, in_features
@@ -89,11 +93,22 @@ def _attribute(name: str, edges: tuple[float, ...], profile: Profile) -> Attribu
         raise ValueError(
             f"{name}: the profile knows no such attribute; build it with --groups {name} (it knows {known})"
         )
-    return Attribute(name, (*variable.categories, OTHER, UNKNOWN), (), name in profile.groups, in_features)
+    groups = _with(variable.categories, OTHER)
+    return Attribute(name, tuple(groups), (), name in profile.groups, in_features)
+
+
+def _with(groups: Iterable[str], *others: str) -> list[str]:
+    """Return the names of groups, of others and of the unknown; in parentheses where a group is called so."""
+    found = list(groups)
+    for other in (*others, UNKNOWN):
+        while other in found:
+            other = f"({other})"
+        found.append(other)
+    return found
 
 
 def _intersection(parts: Sequence[Attribute]) -> list[str]:
-    groups = [""]
-    for part in parts:
-        groups = [f"{left}*{right}".lstrip("*") for left in groups for right in part.groups[:-1]]
-    return [*groups, UNKNOWN]
+    if len(parts) == 1:
+        return [*parts[0].groups]
+    names = [[group.replace("*", "\\*") for group in part.groups[:-1]] for part in parts]  # the star joins
+    return _with("*".join(each) for each in product(*names))

@@ -23,6 +23,7 @@ import numpy as np
 
 from mlops_exporter.events.arrays import Elements
 from mlops_exporter.events.columns import Decoded
+from mlops_exporter.events.explain import in_utf16
 from mlops_exporter.events.reasons import MAX_EVENT_BYTES, Refused, TooManyEventsError
 from mlops_exporter.events.schema import Schema, version_of
 
@@ -164,6 +165,9 @@ class Decoder:
         """
         if body.startswith(ARROW_STREAM):
             yield from self._decode_arrow(body, now, decoded, limit)
+            return
+        if in_utf16(body):
+            decoded.refused.append((1, "malformed_json"))
             return
         body = body.removeprefix(_BYTE_ORDER_MARK)
         text = body.lstrip()
@@ -413,12 +417,12 @@ def _hold(events: int, limit: int | None) -> None:
 
 
 def _parse(text: bytes) -> Any:
-    """Return a JSON value as lenient as it gets: with NaN and infinities, damaged UTF-8 replaced.
+    """Return a JSON value as lenient as it gets: with NaN and infinities, bytes that are no UTF-8 as lone surrogates.
 
-    Raises Refused.
+    So a damaged id is not taken for another one. Raises Refused.
     """
     try:
-        return json.loads(text.decode(errors="replace"))
+        return json.loads(text.removeprefix(_BYTE_ORDER_MARK).decode(errors="surrogateescape"))
     except (ValueError, RecursionError):
         raise Refused("malformed_json") from None
 

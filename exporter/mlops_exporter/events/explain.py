@@ -34,6 +34,15 @@ _MEMBERS: Final[dict[Reason, tuple[str, ...]]] = {
 """The members of an event of which one is at fault. Of others, no value is shown."""
 
 
+_UTF16: Final[dict[str, Any]] = {}
+"""Stands for any event of a body in UTF-16."""
+
+
+def in_utf16(body: bytes) -> bool:
+    """Tell whether a body begins as a text in UTF-16 or UTF-32 does, and none in UTF-8."""
+    return body.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in body[:8]
+
+
 def explained(
     refusals: Sequence[tuple[int, Reason]], body: bytes, classes: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
@@ -53,6 +62,8 @@ def _explained(reason: Reason, event: Mapping[str, Any], classes: Mapping[str, S
     if reason == "unknown_class":
         members = {name: value for name, value in members.items() if _name(value) not in known}
     told = REASONS[reason]
+    if reason == "malformed_json" and event is _UTF16:
+        return f"{told}; the body is in UTF-16: send UTF-8"
     if members:
         told += "; " + ", ".join(f"`{name}` is {_shown(value)}" for name, value in members.items())
     right = classes if reason == "unknown_model" else known if reason == "unknown_class" else ()
@@ -64,6 +75,8 @@ def _explained(reason: Reason, event: Mapping[str, Any], classes: Mapping[str, S
 
 def _events(body: bytes, last: int) -> Callable[[int], dict[str, Any]]:
     """Return what gives an event, up to the `last`, as an object: an empty one where it cannot be read."""
+    if in_utf16(body):
+        return lambda line: _UTF16
     elements: Any = None
     if body.lstrip()[:1] == b"[" and len(body) <= MAX_EVENT_BYTES:
         elements = _parsed(body)
@@ -84,7 +97,7 @@ def _events(body: bytes, last: int) -> Callable[[int], dict[str, Any]]:
 def _parsed(text: bytes) -> Any:
     if len(text) <= MAX_EVENT_BYTES:
         with suppress(ValueError, RecursionError):
-            return json.loads(text)
+            return json.loads(text.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape"))
     return None
 
 

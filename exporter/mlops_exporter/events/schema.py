@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from itertools import chain, compress
 from operator import attrgetter
@@ -430,7 +431,7 @@ class Schema:
             raise Refused("bad_features")
         return self.event(
             id=read_id(event.get("id")),
-            ts=_time(event.get("ts")),
+            ts=read_time(event.get("ts")),
             version=read_version(event.get("version")),
             features=None if features is None else self._repaired_features(features),
             groups=self.read_groups(event.get("groups")),
@@ -592,6 +593,8 @@ def read_id(value: object) -> str | None:
     """Return an id in its canonical form, None for null; raises Refused."""
     if isinstance(value, bool) or (isinstance(value, float) and not (value.is_integer() or math.isnan(value))):
         raise Refused("bad_id")
+    if isinstance(value, Decimal) and value != value.to_integral_value():
+        raise Refused("bad_id")
     try:
         text = canonical(value)
     except TypeError:
@@ -607,7 +610,7 @@ def read_version(value: object) -> str | None:
     """Return a version as text, None for null; raises Refused."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         raise Refused("bad_version")
     text = value if isinstance(value, str) else canonical(value)
     if text is None or not 0 < len(text) <= 64:
@@ -632,7 +635,8 @@ def _encodable(text: str, reason: Reason) -> str:
     return text
 
 
-def _time(value: object) -> datetime | float | None:
+def read_time(value: object) -> datetime | float | None:
+    """Return a time with its zone, or Unix seconds; None for null. Raises Refused."""
     try:
         time: datetime | float | None = msgspec.convert(value, _TIME | None)
     except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):

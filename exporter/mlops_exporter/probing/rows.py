@@ -1,6 +1,7 @@
 """The labelled rows of a probe, from a table: features as an endpoint takes them, labels, and pinned outputs."""
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -12,8 +13,10 @@ from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profile.values import canonical
+from mlops_exporter.profile.values import as_number, canonical, text_as_number
 from mlops_exporter.settings.probes import PinnedSettings, ProbeSettings
+
+_WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 Block = Mapping[str, Sequence[Any]]
 
@@ -124,15 +127,12 @@ def _feature(cells: list[Any], typed: bool, profile: Profile, name: str) -> list
 
 def _number(cell: str, missing: Collection[str]) -> float | int | None:
     """Return a cell of CSV as a whole number where it is one, since servers tell integers from others."""
-    if cell in missing:
+    found = text_as_number(cell, missing)
+    if math.isinf(found):
+        raise RowsError(f"{cell!r} is no number")
+    if math.isnan(found):
         return None
-    try:
-        return int(cell)
-    except ValueError:
-        try:
-            return float(cell)
-        except ValueError:
-            raise RowsError(f"{cell!r} is no number") from None
+    return int(cell) if _WHOLE.fullmatch(cell) else found
 
 
 def _read(cells: Sequence[Any], profile: Profile) -> list[str | None]:
@@ -179,7 +179,7 @@ def score_columns(profile: Profile) -> int:
 
 
 def _numbers(cells: Sequence[Any], name: str, profile: Profile) -> Floats:
-    try:
-        return np.array([math.nan if cell is None or cell in profile.missing else float(cell) for cell in cells])
-    except (TypeError, ValueError) as error:
-        raise RowsError(f"{name}: {error}") from None
+    read = [(text_as_number if isinstance(cell, str) else as_number)(cell, profile.missing) for cell in cells]
+    if math.inf in read:
+        raise RowsError(f"{name}: {cells[read.index(math.inf)]!r} is no number")
+    return np.array(read)

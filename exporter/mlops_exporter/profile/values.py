@@ -104,14 +104,14 @@ def as_number(value: object, missing: Collection[str] = MISSING_TEXTS) -> float:
         return math.inf
 
 
-def text_as_number(text: str, missing: Collection[str] = MISSING_TEXTS, decimal: str = ".") -> float:
+def text_as_number(text: str, missing: Collection[str] = MISSING_TEXTS) -> float:
     """Return the number that a cell of a file without types holds; otherwise as `as_number`."""
     if text in missing:
         return math.nan
-    if "_" in text or (decimal != "." and "." in text):  # Python reads `2024_01` as a number, which is a code
+    if "_" in text or not text.isascii():  # Python reads `2024_01` as a number, which is a code
         return math.inf
     try:
-        found = float(text.replace(decimal, ".", 1))
+        found = float(text)
     except ValueError:
         return math.inf
     return math.inf if math.isinf(found) else found

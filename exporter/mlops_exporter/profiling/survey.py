@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_exporter.arrays import Flags, Floats
+from mlops_exporter.profile.arrays import is_text
 from mlops_exporter.tables import cells
 
 SEED = 1
@@ -93,10 +94,10 @@ class Column:
         finite = np.isfinite(numbers)
         if finite.all():
             values, texts = numbers, 0
-            if cells.is_text(column.type) and self.whole:
+            if is_text(column.type) and self.whole:
                 self._look_for_codes(column)
         else:
-            if cells.is_text(column.type):
+            if is_text(column.type):
                 column = cells.encoded(column)
                 self._look_for_codes(column)
                 self._look_for_markers(column)

@@ -1,4 +1,4 @@
-"""Cells of a column as numbers or as categories: the same reading as that of events, without Python per cell.
+"""Cells of a column of a table as numbers or as categories, by the one reading of a value (`profile.arrays`).
 
 In a typed file (NDJSON, Parquet, Arrow) a text is never a number, as in events; in CSV every cell is a text.
 """
@@ -11,13 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlops_exporter.arrays import Flags, Floats, Ints, Singles
+from mlops_exporter.profile import arrays
+from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, valid
 from mlops_exporter.profile.values import INVALID, canonical
 from mlops_exporter.tables.readers import NUMBER, OTHER, TEXT
-
-_NOT_A_NUMBER = r"^[+-]?[nN][aA][nN]$"  # a number, and a missing one
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-
-_PROBED = 64
 
 
 class Categories(NamedTuple):
@@ -39,53 +36,22 @@ class Categories(NamedTuple):
 
 def numbers(column: Any, *, typed: bool) -> Floats:
     """Return cells as numbers: NaN for missing ones, infinity for what is no finite number."""
-    kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan)
-    if is_several(kind):
-        values = _floats(column.field(0))
-        for member in (column.field(1), column.field(2)):
-            values[member.is_valid().to_numpy(zero_copy_only=False)] = np.inf
-    elif is_number(kind):
-        values = _floats(column)
-    elif typed or not is_text(kind):
-        return np.where(column.is_valid().to_numpy(zero_copy_only=False), np.inf, np.nan)
-    else:
-        values = _of_texts(_plain(column))
-    values[np.isinf(values)] = np.inf
+    if not is_several(column.type):
+        return arrays.numbers(column, (), untyped=not typed)
+    values = arrays.numbers(column.field(0))
+    for member in (column.field(1), column.field(2)):
+        values[valid(member)] = np.inf
     return values
-
-
-def _of_texts(column: Any) -> Floats:
-    try:
-        _floats(column.slice(0, _PROBED))  # since a cast spends a microsecond on each cell that is no number
-        return _floats(column)
-    except pa.ArrowInvalid:
-        pass
-    distinct = column.dictionary_encode()
-    column, which = distinct.dictionary, distinct.indices.cast(pa.int64()).fill_null(-1).to_numpy()
-    column = pc.utf8_trim_whitespace(column)
-    fit = pc.match_substring_regex(column, _NUMBER)
-    missing = pc.match_substring_regex(column, _NOT_A_NUMBER)
-    values = _floats(pc.if_else(fit, column, pa.scalar(None, column.type)))
-    values[~(fit.to_numpy(zero_copy_only=False) | missing.to_numpy(zero_copy_only=False))] = np.inf
-    return np.asarray(np.append(values, np.nan)[which], np.float64)
 
 
 def categories(column: Any, *, typed: bool) -> Categories:
     """Return cells as categories."""
-    kind = column.type
-    if pa.types.is_null(kind):
-        return Categories([], np.full(len(column), -1))
-    if is_several(kind):
+    if is_several(column.type):
         return _of_several(column)
-    if not (is_text(kind) or is_number(kind) or pa.types.is_boolean(kind)):
-        return Categories([INVALID], np.where(column.is_valid().to_numpy(zero_copy_only=False), 0, -1))
-    if pa.types.is_decimal(_value_type(kind)):
-        column = column.cast(pa.float64(), safe=False)
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    return _named([canonical(value) for value in column.dictionary.to_pylist()], indices(column))
+    if not arrays.is_category(column.type):
+        return Categories([INVALID], np.where(valid(column), 0, -1))
+    values, which = distinct(column)
+    return _named([canonical(value) for value in values], which)
 
 
 def encoded(column: Any) -> Any:
@@ -96,7 +62,7 @@ def encoded(column: Any) -> Any:
 def _of_several(column: Any) -> Categories:
     texts = categories(column.field(1), typed=True)
     amounts = categories(column.field(0), typed=True)
-    others = column.field(2).is_valid().to_numpy(zero_copy_only=False)
+    others = valid(column.field(2))
     which = np.where(texts.which >= 0, texts.which, -1)
     which = np.where(amounts.which >= 0, amounts.which + len(texts.names), which)
     invalid = len(texts.names) + len(amounts.names)
@@ -123,7 +89,7 @@ def vectors(column: Any, dimensions: int) -> Singles:
         return found
     lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
     fit = lengths == dimensions
-    flat = _floats(column.filter(pa.array(fit)).flatten())
+    flat = floats(column.filter(pa.array(fit)).flatten())
     with np.errstate(over="ignore"):
         values = flat.astype(np.float32).reshape(-1, dimensions).T
     found[:, fit] = np.where(np.isfinite(values).all(axis=0), values, np.float32(np.nan))
@@ -138,18 +104,6 @@ def dimensions_of(column: Any) -> int:
     return int(lengths[0].as_py()) if len(lengths) else 0
 
 
-def is_text(kind: Any) -> bool:
-    """Whether cells of a type are texts."""
-    kind = _value_type(kind)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def is_number(kind: Any) -> bool:
-    """Whether cells of a type are numbers."""
-    kind = _value_type(kind)
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
 def is_vector(kind: Any) -> bool:
     """Whether cells of a type are lists of numbers."""
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
@@ -162,18 +116,3 @@ def is_several(kind: Any) -> bool:
         pa.types.is_struct(kind)
         and [kind.field(index).name for index in range(kind.num_fields)] == [NUMBER, TEXT, OTHER]
     )
-
-
-def _value_type(kind: Any) -> Any:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _plain(column: Any) -> Any:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _floats(column: Any) -> Floats:
-    """Return a column of numbers as a new array of float64, NaN where null."""
-    found = _plain(column).cast(pa.float64(), safe=False)
-    values: Floats = np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
-    return values if values.flags.writeable else values.copy()

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_exporter.profile.arrays import is_number, is_text
 from mlops_exporter.settings.tables import ColumnSettings
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.errors import TableError
@@ -83,7 +84,7 @@ def _struct(members: dict[str, Any]) -> Any:
 
 def _number(column: Any) -> Any:
     """Return numbers, infinity for what is none; texts are read as numbers."""
-    if cells.is_number(column.type) and not pa.types.is_dictionary(column.type):
+    if is_number(column.type) and not pa.types.is_dictionary(column.type):
         return column.cast(pa.float64(), safe=False)
     if cells.is_vector(column.type):
         return column
@@ -119,7 +120,7 @@ def _text(column: Any) -> Any:
 
 def _time(column: Any, timezone: str) -> Any:
     """Return times with a zone, or numbers as they are, which are Unix seconds."""
-    if cells.is_text(column.type):
+    if is_text(column.type):
         column = _parsed(column)
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))

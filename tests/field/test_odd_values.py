@@ -1,0 +1,251 @@
+"""Odd numbers, ids, times and encodings mean the same through every door, or are refused for the same reason."""
+
+import datetime as dt
+import json
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlops_exporter.counting.keys import hash_ids
+from mlops_exporter.events.attributes import Attributes
+from mlops_exporter.events.columns import Columns, Decoded
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.explain import explained
+from mlops_exporter.events.schema import Schema
+from mlops_exporter.probing.rows import RowsError, _number
+from mlops_exporter.profile import arrays
+from mlops_exporter.profile.values import canonical, text_as_number
+from mlops_exporter.profiling.build import BuildRequest, build
+from mlops_exporter.tables import cells
+from tests.field.rows import EVENTS, MODEL, write_csv, write_parquet
+from tests.models import profiles
+
+NOW = 1.8e9
+PROFILE = profiles()["credit"]
+DECODER = Decoder([Schema("credit", PROFILE)])
+EVENT = b'{"model":"credit","id":"1","score":0.5}'
+
+
+def of_json(**members: Any) -> Decoded:
+    return DECODER.decode(json.dumps({"model": "credit", "score": 0.5} | members).encode(), NOW)
+
+
+def of_arrow(**columns: Any) -> Decoded:
+    table = pa.table({"score": pa.array([0.5])} | columns).replace_schema_metadata({"model": "credit"})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return DECODER.decode(sink.getvalue().to_pybytes(), NOW)
+
+
+def keys(*several: Decoded) -> set[int]:
+    """The keys by which ids are joined."""
+    return {int(key) for decoded in several for key in hash_ids(decoded.columns["credit"].ids, 7)}
+
+
+def test_one_id_in_any_form_is_one() -> None:
+    forms = [of_json(id=form) for form in (125, 125.0, "125", "125.0", "125.00")]
+    columns = [
+        pa.array([125.0]),
+        pa.array([125], pa.uint8()),
+        pa.array([125.0], pa.float32()),
+        pa.array([Decimal("125.00")]),
+        pa.array(["125.0"]),
+        pa.array(["125"], pa.string_view()),
+        pa.array(["125"]).dictionary_encode(),
+        pa.RunEndEncodedArray.from_arrays([1], ["125"]),
+    ]
+    assert len(keys(*forms, *(of_arrow(id=column) for column in columns))) == 1
+
+
+def test_ids_that_differ_stay_apart() -> None:
+    """Where a double could not hold them either, and where bytes are no text."""
+    large = [2**70, 2**70 + 1, 2**53, 2**53 + 1]
+    decimals = [of_arrow(id=pa.array([Decimal(n)], pa.decimal128(38, 0))) for n in large]
+    assert keys(*decimals) == keys(*(of_json(id=number) for number in large))
+    assert len(keys(*decimals)) == len(large)
+    for damaged in (b"\xe9", b"\xe8"):
+        assert DECODER.decode(EVENT.replace(b'"1"', b'"%b"' % damaged), NOW).refused == [(1, "bad_id")]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "column"),
+    [
+        ("id", 1.5, pa.array([1.5])),
+        ("id", True, pa.array([True])),
+        ("id", [1], pa.array([[1]])),
+        ("id", "", pa.array([""])),
+        ("score", "0.5", pa.array(["0.5"])),
+        ("score", True, pa.array([True])),
+        ("score", float("inf"), pa.array([float("inf")])),
+        ("ts", "2026-01-01", pa.array([dt.date(2026, 1, 1)])),
+        ("ts", "2026-01-01T00:00:00", pa.array([dt.datetime(2026, 1, 1)])),
+        ("ts", "noon", pa.array(["noon"])),
+        ("ts", True, pa.array([True])),
+        ("label", [1], pa.array([[1]])),
+        ("label", True, pa.array([True])),
+        ("prediction", {"a": 1}, pa.array([{"a": 1}])),
+        ("latency_seconds", "1", pa.array(["1"])),
+        ("error", 1, pa.array([1])),
+        ("features", 1, pa.array([1])),
+        ("version", True, pa.array([True])),
+    ],
+)
+def test_what_json_refuses_arrow_refuses_for_the_same_reason(member: str, value: Any, column: Any) -> None:
+    refused = of_json(**{member: value}).refused
+    assert len(refused) == 1
+    assert of_arrow(**{member: column}).refused == refused
+
+
+@pytest.mark.parametrize("time", ["2026-11-01T00:00:00Z", "2026-11-01 01:00:00.000+01:00"])
+def test_times_of_texts(time: str) -> None:
+    (found,) = (list(decoded.columns["credit"].times) for decoded in (of_arrow(ts=pa.array([time])),))
+    assert found == list(of_json(ts=time).columns["credit"].times)
+
+
+def test_marks_of_byte_order() -> None:
+    mark = b"\xef\xbb\xbf"
+    joined = b"\n".join(mark + EVENT for _ in range(3))  # as messages of one writer each
+    assert DECODER.decode(joined, NOW).accepted == 3
+    for encoding in ("utf-16", "utf-32"):
+        body = b"\n".join([EVENT] * 5).decode().encode(encoding)
+        assert DECODER.decode(body, NOW).refused == [(1, "malformed_json")]
+        assert next(explained([(1, "malformed_json")], body, {})).endswith("the body is in UTF-16: send UTF-8")
+
+
+def test_a_table_in_utf8_with_its_mark(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", {"größe": [*range(60)], "label": [0, 1] * 30})
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    profile, _ = build(BuildRequest(table, "binary", label="label", positive="1", categorical=()))
+    assert list(profile.features) == ["größe"] or "größe" not in profile.features  # never with the mark before it
+    assert not any("\ufeff" in name for name in profile.features)
+
+
+TEXTS = [
+    "5",
+    " 5",
+    "5 ",
+    "+5",
+    "5.",
+    ".5",
+    "1e3",
+    "1E-3",
+    "nan",
+    "-nan",
+    "inf",
+    "1e999",
+    "1_000",
+    "５",
+    "0x1",
+    "",
+    "x",
+    "5,0",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_one_number_in_tables_pushes_and_probes(text: str) -> None:
+    found = text_as_number(text, ())
+    for column in (pa.array([text]), pa.array([text, "no number"])[:1], pa.array([text]).dictionary_encode()):
+        for read in (cells.numbers(column, typed=False), arrays.numbers(column, (), untyped=True)):
+            assert np.array_equal(read, [found], equal_nan=True)
+    if np.isinf(found):
+        with pytest.raises(RowsError, match="is no number"):
+            _number(text, ())
+    else:
+        asked = _number(text, ())
+        assert asked == found if asked is not None else np.isnan(found)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([Decimal(10**18 + 1), Decimal(7), None], pa.decimal128(20, 0)),
+        pa.array([Decimal("1.50"), Decimal("2.00"), None]),
+        pa.array([10**18 + 1, None], pa.int64()),
+        pa.array(["a", "1.0", None], pa.string_view()),
+        pa.array([True, None]),
+        pa.array([0.1, 1.0, None], pa.float32()),
+    ],
+)
+def test_a_category_of_a_table_is_that_of_an_event(column: Any) -> None:
+    names = [canonical(value) for value in column.to_pylist()]
+    found = cells.categories(arrays.usual(column), typed=True)
+    assert [None if place < 0 else found.names[place] for place in found.which.tolist()] == names
+    known, which = arrays.categories(arrays.usual(column), ())
+    assert [known[place] for place in which.tolist()] == names
+
+
+GROUP_NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\x00*"), min_size=1, max_size=8).filter(
+    lambda name: name not in ("label", "score", "prediction", "amount")
+)
+GROUPS = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1, max_size=6),
+    st.sampled_from(["other", "unknown", "f\u202e", "1.0", "none", "true", "007", "a*b", '"', "\\"]),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(name=GROUP_NAMES, values=st.lists(GROUPS, min_size=2, max_size=4, unique_by=canonical))
+def test_any_group_of_any_name_is_counted_as_itself(name: str, values: list[str]) -> None:
+    groups = [None if row % 10 == 9 else values[row % len(values)] for row in range(60)]
+    table = {"amount": [float(row) for row in range(60)], name: groups, "label": [0, 1] * 30}
+    with TemporaryDirectory() as directory:
+        path = write_parquet(Path(directory) / "t.parquet", table)
+        profile, _ = build(
+            BuildRequest(path, "binary", label="label", positive="1", features=("amount",), groups=(name,))
+        )
+    attributes = Attributes({name: []}, profile, 100)
+    schema = Schema(MODEL, profile, attributes)
+    assert len(set(attributes.groups[0])) == len(attributes.groups[0])  # else Prometheus refuses the scrape
+    expected = profile.groups[name].counts[: len(attributes.groups[0]) - 2]
+    assert sum(expected) == 60 - groups.count(None)
+    plain = {"amount": table["amount"], "label": table["label"]}
+    json_rows = [
+        {"model": MODEL, "features": {"amount": 1.0}, "groups": {name: group}, "label": 0, "id": row}
+        for row, group in enumerate(groups)
+    ]
+    struct = pa.array([{name: group} for group in groups])
+    bodies = [
+        b"\n".join(json.dumps(row).encode() for row in json_rows),
+        EVENTS["arrow"](pa.table(plain | {"groups": struct})),
+        EVENTS["arrow"](pa.table(plain | {f"groups.{name}": pa.array(groups)})),
+    ]
+    for body in bodies:
+        decoded = Decoder([schema]).decode(body, NOW)
+        assert (decoded.accepted, decoded.ignored) == (60, {})
+        counted = np.zeros(len(attributes.groups[0]))
+        for columns in decoded.parts[MODEL]:
+            codes = _codes(schema, columns)
+            counted += np.bincount(codes, minlength=len(counted))
+        assert counted.astype(int).tolist() == [*expected, 0, groups.count(None)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(["x*y", "x"], ["z", "y*z"]), (["*x", "x"], ["y", "*y"]), (["other", "(other)"], ["unknown", "b"])]
+)
+def test_no_two_groups_of_an_intersection_have_one_name(a: list[str], b: list[str]) -> None:
+    variables = {name: profiles()["credit"].features["country"] for name in "ab"}
+    variables = {
+        name: msgspec.structs.replace(variables[name], categories=values) for name, values in (("a", a), ("b", b))
+    }
+    profile = msgspec.structs.replace(PROFILE, groups=variables)
+    (groups,) = Attributes({"a*b": []}, profile, 100).groups
+    assert len(set(groups)) == len(groups) == 10
+
+
+def test_close_edges_have_names_of_their_own() -> None:
+    (groups,) = Attributes({"amount": [1_000_000, 1_000_001]}, PROFILE, 100).groups
+    assert groups == ["(-inf,1000000)", "[1000000,1000001)", "[1000001,+inf)", "unknown"]
+
+
+def _codes(schema: Schema, columns: Columns) -> Any:
+    return schema.group_array(columns, columns.features.encoded(schema))[:, 0].astype(int)
