@@ -444,8 +444,10 @@ def _gpus() -> list[p.Panel]:
             "Values over the last hour that no GPU can have and that were dropped, by field.",
             "short",
             p.Query(
-                f"sum by (gpu, field) (increase({series(c.GPU_VALUES_DROPPED, _GPU)}[1h]))", "GPU {{gpu}} {{field}}"
+                f"sum by (instance, gpu, field) (increase({series(c.GPU_VALUES_DROPPED, _GPU)}[1h]))",
+                "{{instance}} GPU {{gpu}} {{field}}",
             ),
+            empty="No value of a GPU was dropped.",
         ),
         lines(
             "What goes over the buses?",

@@ -248,7 +248,7 @@ def _outcomes() -> list[p.Panel]:
             "Drift of all features, each weighted by its importance in the profile: drift that the model feels.",
             "none",
             [p.Query(weighted, "{{statistic}}")],
-            empty=_NO_DRIFT,
+            empty="The profile has no importances (profile build --importances), or too few values to judge drift.",
             size=(12, 8),
             overrides=_SOLID_AND_DASHED,
             low=0,

@@ -118,8 +118,8 @@ def _sources() -> list[p.Panel]:
             "Why are events refused?",
             "Refused events over the time range, by source and reason.",
             "short",
-            f"sort_desc(topk(10, sum by (source, reason) (increase({series(c.EVENTS_REJECTED, _SOURCE)}[$__range]))"
-            " > 0))",
+            "sort_desc(topk(10, round(sum by (source, reason) "
+            f"(increase({series(c.EVENTS_REJECTED, _SOURCE)}[$__range]))) > 0))",
             "{{source}}: {{reason}}",
             empty="No event was refused in the time range.",
             size=(10, 7),

@@ -115,7 +115,7 @@ def _metrics() -> list[p.Panel]:
                 p.Column(
                     "metric",
                     "Metric",
-                    least=100,
+                    least=220,  # demographic_parity_difference and …_ratio differ at their ends
                     link="/d/mlops-fairness?var-fairness_metric=${__data.fields.Metric}&${model:queryparam}"
                     "&${version:queryparam}&${window:queryparam}&${attribute:queryparam}&" + p.SHARED_VARIABLES,
                 ),
@@ -128,7 +128,7 @@ def _metrics() -> list[p.Panel]:
                 p.Column("A", "Verdict", words=_VERDICTS, width=168),
             ],
             empty=_NOT_SET_UP,
-            size=(14, 9),
+            size=(16, 9),
             sort="Verdict",
         ),
         p.over_time(
@@ -144,7 +144,7 @@ def _metrics() -> list[p.Panel]:
                 p.Query(f"min({series(c.FAIRNESS_BENCHMARK_MAX, _FAIR)})", "Benchmark: at most"),
             ],
             empty=_NOT_SET_UP,
-            size=(10, 9),
+            size=(8, 9),
             overrides={
                 **p.band(),
                 "/^$fairness_metric /": {"custom.lineWidth": 3},
