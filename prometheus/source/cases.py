@@ -654,10 +654,10 @@ def _probes() -> list[Case]:
         ("under:1", "accuracy", "min", (0.80, 0.74, 0.851), (0.80, 0.74, 0.851)),
         ("missing:1", "accuracy", "min", (), ()),
     ):
-        labels = {**HERE, **_PROBE, "instance": name, "metric": metric}
+        labels = {**HERE, **_PROBE, "instance": name, "version": "1", "metric": metric}
         beyond.append((f"ml_probe_benchmark_{bound}", labels, b.values(0.9 if bound == "min" else 3.0)))
         for suffix, part, whole in zip(("", "_lower", "_upper"), bad, good, strict=False):
-            beyond.append((f"ml_probe_performance{suffix}", {**labels, "version": "1"}, b.values(part, whole)))
+            beyond.append((f"ml_probe_performance{suffix}", labels, b.values(part, whole)))
     labels = {**HERE, **_PROBE, "version": "1", "metric": "accuracy"}
     return [
         _simple(

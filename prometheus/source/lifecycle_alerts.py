@@ -10,8 +10,7 @@ _VERSION = (*_PROBE, "version")
 _METRIC = (*_VERSION, "metric")
 _WHERE = "probe {{ $labels.probe }} of model {{ $labels.model }} ({{ $labels.instance }})"
 _SAID = "probe {{ $labels.probe }} of model {{ $labels.model }} version {{ $labels.version }} ({{ $labels.instance }})"
-_AGREED = "{job=%[1]q,instance=%[2]q,probe=%[3]q,model=%[4]q,metric=%[6]q}"
-_ON = "on (job, instance, probe, model, metric)"
+_ON = "on (job, instance, probe, model, version, metric)"
 _SELF = "{job=%[1]q,instance=%[2]q,probe=%[3]q,model=%[4]q,version=%[5]q,metric=%[6]q}"
 
 
@@ -82,8 +81,8 @@ ALERTS = [
         f"{{{{ $labels.metric }}}} in {_SAID} is "
         + value("ml_probe_performance{SELECT}", _METRIC, 'printf "%.4g"')
         + "; agreed is"
-        + value(f"ml_probe_benchmark_min{_AGREED}", _METRIC, 'printf " at least %.4g"', none="")
-        + value(f"ml_probe_benchmark_max{_AGREED}", _METRIC, 'printf " at most %.4g"', none="")
+        + value(f"ml_probe_benchmark_min{_SELF}", _METRIC, 'printf " at least %.4g"', none="")
+        + value(f"ml_probe_benchmark_max{_SELF}", _METRIC, 'printf " at most %.4g"', none="")
         + '. Even with twice the interval, it is off by {{ $value | printf "%.4g" }}.',
         "See whether its outputs changed, too: then the endpoint is at fault. If not, the set or the benchmark is.",
         "1m",

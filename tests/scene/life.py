@@ -61,7 +61,7 @@ def _probe(at: int, passed: int, wave: float) -> Iterator[Sample]:
         yield c.PROBE_PERFORMANCE.name, of_version | {"metric": metric}, value
         yield c.PROBE_PERFORMANCE_LOWER.name, of_version | {"metric": metric}, value - 0.06
         yield c.PROBE_PERFORMANCE_UPPER.name, of_version | {"metric": metric}, value + 0.05
-        yield c.PROBE_BENCHMARK_MIN.name, of | {"metric": metric}, agreed
+        yield c.PROBE_BENCHMARK_MIN.name, of_version | {"metric": metric}, agreed
     passes = passed // 300
     yield c.PROBE_REQUESTS.name, of, 4.0 * passes
     yield c.PROBE_FAILURES.name, of | {"reason": "timeout"}, float(passes // 12)

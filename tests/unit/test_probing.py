@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from pydantic import ValidationError
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from mlops_exporter.collectors.probes import ProbeCollector
 from mlops_exporter.probing.prober import HEADER, Prober
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import EndpointSettings, ProbeSettings
@@ -76,7 +78,7 @@ def endpoint() -> Iterator[Endpoint]:
         yield running
 
 
-def prober(rows: object, profile: Profile, endpoint: dict[str, Any], **settings: Any) -> Prober:
+def prober(rows: object, profile: Profile | Profiles, endpoint: dict[str, Any], **settings: Any) -> Prober:
     defaults: dict[str, Any] = {"outputs": {"": "score", "predict": "score"}, "requests_per_second": 1000}
     probe = ProbeSettings.model_validate(
         {
@@ -113,7 +115,7 @@ def protocol(kind: str, url: str) -> dict[str, Any]:
 def test_every_protocol_tells_the_same(kind: str, table: Path, profile: Profile, endpoint: Endpoint) -> None:
     probe = prober(table, profile, protocol(kind, endpoint.url), pinned={"score": "p"})
     asyncio.run(probe.probe())
-    assert probe.error is None
+    assert probe.course.error is None
     rows = [json.loads(line) for line in table.read_text().splitlines()]
     (verdict,) = probe.results
     assert (verdict.version, verdict.rows, verdict.changed) == ("3", ROWS, 0.0)
@@ -145,7 +147,7 @@ def test_one_tensor_takes_all_features(table: Path, profile: Profile, tmp_path: 
         address = {"kserve_v2": f"{endpoint.url}/v2/models/credit/infer", "tensor": "input-0"}
         probe = prober(numbers, profile, address)
         asyncio.run(probe.probe())
-        assert probe.error is None
+        assert probe.course.error is None
         (tensor,) = endpoint.asked[0][2]["inputs"]
         assert (tensor["name"], tensor["shape"]) == ("input-0", [100, 3])
 
@@ -227,31 +229,31 @@ def test_failures_are_counted_by_kind_and_stop_the_pass(
     for name, value in change.items():
         setattr(endpoint, name, value)
     asyncio.run(probe.probe())
-    assert probe.error is not None
-    assert says in probe.error
+    assert probe.course.error is not None
+    assert says in probe.course.error
     assert probe.results == (), "nothing stale is shown"
-    assert {name: count for name, count in probe.failures.items() if count} == {reason: 2}
+    assert {name: count for name, count in probe.course.failures.items() if count} == {reason: 2}
     asyncio.run(probe.probe())
-    assert probe.failures[reason] == 3, "after a failed time the first failure is enough"  # type: ignore[index]
-    assert probe.failed_in_a_row == 2
+    assert probe.course.failures[reason] == 3, "after a failed time the first failure is enough"  # type: ignore[index]
+    assert probe.course.failed_in_a_row == 2
     vars(endpoint).update({"status": 200, "broken": None, "delay": 0.0})
     asyncio.run(probe.probe())
-    assert not probe.failed_in_a_row
+    assert not probe.course.failed_in_a_row
     assert len(probe.results) == 1
 
 
 def test_an_endpoint_that_is_not_there(table: Path, profile: Profile) -> None:
     probe = prober(table, profile, {"mlflow": "http://127.0.0.1:1/invocations"})
     asyncio.run(probe.probe())
-    assert probe.failures["connection"] == 3
+    assert probe.course.failures["connection"] == 3
 
 
 def test_a_class_that_the_model_does_not_have_is_a_failure(table: Path, profile: Profile, endpoint: Endpoint) -> None:
     endpoint.predict = lambda rows: ["maybe"] * len(rows)
     probe = prober(table, profile, protocol("mlflow", endpoint.url), outputs={})
     asyncio.run(probe.probe())
-    assert probe.error is not None
-    assert "'maybe' is no class; the classes are 0, 1" in probe.error
+    assert probe.course.error is not None
+    assert "'maybe' is no class; the classes are 0, 1" in probe.course.error
 
 
 def test_outputs_that_nobody_mapped_are_a_failure_that_says_what_to_do(
@@ -260,8 +262,8 @@ def test_outputs_that_nobody_mapped_are_a_failure_that_says_what_to_do(
     endpoint.predict = lambda rows: [{"a": 1, "b": 0.5}] * len(rows)
     probe = prober(table, profile, protocol("mlflow", endpoint.url), outputs={})
     asyncio.run(probe.probe())
-    assert probe.error is not None
-    assert "outputs a, b: say under `outputs` which" in probe.error
+    assert probe.course.error is not None
+    assert "outputs a, b: say under `outputs` which" in probe.course.error
 
 
 @pytest.mark.parametrize(
@@ -277,9 +279,9 @@ def test_rows_of_no_use(line: dict[str, Any], says: str, tmp_path: Path, profile
     path.write_text(json.dumps(line))
     probe = prober(path, profile, {"mlflow": "http://127.0.0.1:1/invocations"})
     asyncio.run(probe.probe())
-    assert probe.error is not None
-    assert says in probe.error
-    assert probe.failures["rows"] == 1
+    assert probe.course.error is not None
+    assert says in probe.course.error
+    assert probe.course.failures["rows"] == 1
 
 
 def test_a_golden_set_is_read_again_when_it_changes(
@@ -311,7 +313,7 @@ def test_rows_may_be_many_files_or_those_of_a_database(
         for place in (f"{tmp_path}/golden", f"{tmp_path}/golden/*.ndjson", query):
             probe = prober(place, profile, protocol("mlflow", endpoint.url), pinned={"score": "p"})
             asyncio.run(probe.probe())
-            assert probe.error is None
+            assert probe.course.error is None
             assert (probe.results[0].rows, probe.results[0].changed) == (ROWS, 0.0)
 
         probe = prober(query, profile, protocol("mlflow", endpoint.url))
@@ -326,7 +328,7 @@ def test_rows_may_be_many_files_or_those_of_a_database(
         assert probe.results[0].changed is None, "other rows: what is said of them now is the first"
         database.execute("DROP TABLE golden")
         asyncio.run(probe.probe())
-        assert "no such table" in (probe.error or "")
+        assert "no such table" in (probe.course.error or "")
 
 
 def test_a_sample_is_drawn_anew_and_evenly(table: Path, profile: Profile, endpoint: Endpoint) -> None:
@@ -362,7 +364,7 @@ def test_the_token_is_read_anew(table: Path, tmp_path: Path, profile: Profile, e
     token = tmp_path / "token"
     probe = prober(table, profile, {**protocol("mlflow", endpoint.url), "token_file": str(token)})
     asyncio.run(probe.probe())
-    assert probe.failures["credentials"] == 3
+    assert probe.course.failures["credentials"] == 3
     token.write_text("first\n")
     asyncio.run(probe.probe())
     token.write_text("second\n")
@@ -380,14 +382,80 @@ def test_series_of_probes(table: Path, profile: Profile, endpoint: Endpoint) -> 
     assert found[f'ml_probe_outputs_changed_ratio{{{who},version="3"}}'] == 0
     assert found[f"ml_probe_requests_total{{{who}}}"] == 3
     assert found[f"ml_probe_request_duration_seconds_count{{{who}}}"] == 3
-    assert found[f'ml_probe_benchmark_min{{{who},metric="accuracy"}}'] == 0.6
+    assert found[f'ml_probe_benchmark_min{{{who},version="3",metric="accuracy"}}'] == 0.6
     reference = profile.performance["roc_auc"]
-    assert found[f'ml_probe_benchmark_min{{{who},metric="roc_auc"}}'] == pytest.approx(reference - 0.03)
+    assert found[f'ml_probe_benchmark_min{{{who},version="3",metric="roc_auc"}}'] == pytest.approx(reference - 0.03)
     assert found[f'ml_probe_performance{{{who},version="3",metric="accuracy"}}'] > 0.6
     assert not [name for name in found if not name.startswith("ml_probe_")], "never among live counts"
     endpoint.status = 500
     asyncio.run(probe.probe())
     assert not [name for name in samples(ProbeCollector([probe])) if name.startswith("ml_probe_performance{")]
+
+
+def versions_of(profile: Profile) -> Profiles:
+    """Version 3, and a version 4 that was made later, which needs one feature more and is held to less."""
+    later = replace(profile.provenance, model_version="4", created="2099-01-01T00:00:00Z")
+    features = {**profile.features, "twice": profile.features["amount"]}
+    performance = {**profile.performance, "roc_auc": profile.performance["roc_auc"] - 0.1}
+    changed = replace(profile, features=features, provenance=later, performance=performance)
+    return Profiles(None, {"3": profile, "4": changed})
+
+
+def test_a_release_with_other_features_is_no_failure(
+    table: Path, tmp_path: Path, profile: Profile, endpoint: Endpoint
+) -> None:
+    def strict(rows: list[Row]) -> list[float]:
+        if set(rows[0]) != set(endpoint.features):
+            return []  # an answer that is none
+        return scores_of(rows)
+
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    path = tmp_path / "golden.ndjson"
+    path.write_text("\n".join(json.dumps(row | {"twice": row["amount"]}) for row in rows))
+    both = versions_of(profile)
+    endpoint.predict = strict
+    address = protocol("mlflow", endpoint.url)
+    first = prober(path, Profiles(None, {"3": profile}), address, pinned={"score": "p"})
+    asyncio.run(first.probe())
+    assert first.course.error is None
+
+    following = Prober(first.settings, first.model, both, lists, former=first)
+    asyncio.run(following.probe())
+    assert following.course.error is None, "the profile came before its version: what serves is asked as before"
+    assert following.course.passes == 2, "no counter goes back"
+    endpoint.features, endpoint.version = [*FEATURES, "twice"], "4"
+    failed = []
+    for _ in range(3):
+        asyncio.run(following.probe())
+        failed.append(following.course.failed_in_a_row)
+    assert failed == [1, 0, 0], "one pass finds out, where two alarm"
+    assert following.results[0].version == "4"
+    endpoint.features, endpoint.version = FEATURES, "3"
+    for _ in range(2):
+        asyncio.run(following.probe())
+    assert following.course.error is None, "rolled back"
+
+    found = samples(ProbeCollector([following]))
+    agreed = 'ml_probe_benchmark_min{probe="golden",model="credit",version="3",metric="roc_auc"}'
+    assert found[agreed] == pytest.approx(profile.performance["roc_auc"] - 0.03), "by its own reference"
+
+
+def test_a_golden_set_without_a_new_feature_still_serves_the_old_version(
+    table: Path, profile: Profile, endpoint: Endpoint
+) -> None:
+    probe = prober(table, versions_of(profile), protocol("mlflow", endpoint.url), pinned={"score": "p"})
+    asyncio.run(probe.probe())
+    assert probe.course.error is None
+    assert probe.results[0].rows == ROWS
+
+
+def test_an_outage_is_not_prolonged_by_a_release(table: Path, profile: Profile, endpoint: Endpoint) -> None:
+    probe = prober(table, versions_of(profile), protocol("mlflow", endpoint.url), pinned={"score": "p"})
+    endpoint.status = 503
+    asyncio.run(probe.probe())
+    endpoint.status = 200
+    asyncio.run(probe.probe())
+    assert probe.course.error is None
 
 
 @pytest.mark.parametrize(

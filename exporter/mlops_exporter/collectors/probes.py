@@ -46,21 +46,17 @@ class ProbeCollector:
 
 
 def _health(prober: Prober, family: Family) -> Iterator[Samples]:
-    counts, total = prober.latency.counts, prober.latency.sum
+    course = prober.course
+    counts, total = course.latency.counts, course.latency.sum
     cumulative = list(accumulate(counts))
     yield family(catalogue.PROBE_INTERVAL, [prober.settings.every])
     yield family(catalogue.PROBE_REQUEST_DURATION, [*cumulative, total, cumulative[-1]])
-    yield family(catalogue.PROBE_REQUESTS, [prober.requests])
-    yield family(catalogue.PROBE_FAILURES, prober.failures.values(), prober.failures)
-    yield family(catalogue.PROBE_PASSES, [prober.passes])
-    yield family(catalogue.PROBE_FAILED_PASSES, [prober.failed_in_a_row])
-    yield family(catalogue.PROBE_LAST_RUN, [or_absent(prober.last_run)])
-    yield family(catalogue.PROBE_LAST_SUCCESS, [or_absent(prober.last_success)])
-    agreed = bounds(prober.model.benchmarks, prober.profile.performance)
-    minima = {name: low for name, (low, _) in agreed.items() if low is not None}
-    maxima = {name: high for name, (_, high) in agreed.items() if high is not None}
-    yield family(catalogue.PROBE_BENCHMARK_MIN, minima.values(), minima)
-    yield family(catalogue.PROBE_BENCHMARK_MAX, maxima.values(), maxima)
+    yield family(catalogue.PROBE_REQUESTS, [course.requests])
+    yield family(catalogue.PROBE_FAILURES, course.failures.values(), course.failures)
+    yield family(catalogue.PROBE_PASSES, [course.passes])
+    yield family(catalogue.PROBE_FAILED_PASSES, [course.failed_in_a_row])
+    yield family(catalogue.PROBE_LAST_RUN, [or_absent(course.last_run)])
+    yield family(catalogue.PROBE_LAST_SUCCESS, [or_absent(course.last_success)])
 
 
 def _findings(prober: Prober) -> Iterator[Samples]:
@@ -74,6 +70,10 @@ def _findings(prober: Prober) -> Iterator[Samples]:
         if result.changed is not None:
             yield _samples(catalogue.PROBE_CHANGED, [info[:3]], [result.changed])
         rows = [(*info[:3], metric) for metric in result.performance]
+        agreed = bounds(prober.model.benchmarks, prober.profile_of(version).performance)
+        for metric, side in ((catalogue.PROBE_BENCHMARK_MIN, 0), (catalogue.PROBE_BENCHMARK_MAX, 1)):
+            known = {name: bound for name, both in agreed.items() if (bound := both[side]) is not None}
+            yield _samples(metric, [(*info[:3], name) for name in known], list(known.values()))
         for metric, part in _PARTS:
             yield _samples(metric, rows, [getattr(estimate, part) for estimate in result.performance.values()])
 

@@ -600,15 +600,15 @@ PROBE_BENCHMARK_MIN = _metric(
     "ml_probe_benchmark_min",
     "gauge",
     "model",
-    f"{_PROBE} metric",
-    "Lowest performance agreed on for the probed model.",
+    f"{_PROBE} version metric",
+    "Lowest performance agreed on for the version that answered, by its own reference.",
 )
 PROBE_BENCHMARK_MAX = _metric(
     "ml_probe_benchmark_max",
     "gauge",
     "model",
-    f"{_PROBE} metric",
-    "Highest performance (of an error) agreed on for the probed model.",
+    f"{_PROBE} version metric",
+    "Highest performance (of an error) agreed on for the version that answered, by its own reference.",
 )
 PROBE_CHANGED = _metric(
     "ml_probe_outputs_changed_ratio",

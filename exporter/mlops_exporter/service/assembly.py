@@ -250,14 +250,14 @@ def _probers(config: Config, profiles: Mapping[str, Profiles | Profile], former:
     models = {model.name: model for model in config.models}
     probers: dict[str, Prober] = {}
     for settings in config.probes:
-        prober = Prober(settings, models[settings.model], as_profiles(profiles[settings.model]).newest, _labelled_rows)
-        known = None if former is None else former.probers.get(settings.name)
-        same = known is not None and (known.settings, known.model, known.profile) == (
-            prober.settings,
-            prober.model,
-            prober.profile,
+        model, known = models[settings.model], None if former is None else former.probers.get(settings.name)
+        if known is not None and known.settings != settings:
+            known = None
+        now = as_profiles(profiles[settings.model])
+        same = known is not None and (known.model, known.profiles) == (model, now)
+        probers[settings.name] = (
+            known if known is not None and same else Prober(settings, model, now, _labelled_rows, former=known)
         )
-        probers[settings.name] = known if known is not None and same else prober
     return probers
 
 

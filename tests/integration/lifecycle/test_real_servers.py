@@ -128,7 +128,7 @@ def test_each_fault_is_told_and_a_healthy_model_is_left_alone(
 
     def changed() -> float | None:
         asyncio.run(subject.probe())
-        assert subject.error is None
+        assert subject.course.error is None
         return subject.results[0].changed
 
     assert [changed() for _ in range(5)] == [0.0] * 5
