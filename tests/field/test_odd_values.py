@@ -24,7 +24,11 @@ from mlops_exporter.probing.rows import RowsError, _number
 from mlops_exporter.profile import arrays
 from mlops_exporter.profile.values import canonical, text_as_number
 from mlops_exporter.profiling.build import BuildRequest, build
+from mlops_exporter.settings.tables import ColumnSettings
+from mlops_exporter.sources.lines import lines_of, ndjson
 from mlops_exporter.tables import cells
+from mlops_exporter.tables.mapping import Mapping
+from mlops_exporter.tables.readers import gathered
 from tests.field.rows import EVENTS, MODEL, write_csv, write_parquet
 from tests.models import profiles
 
@@ -119,6 +123,44 @@ def test_marks_of_byte_order() -> None:
         body = b"\n".join([EVENT] * 5).decode().encode(encoding)
         assert DECODER.decode(body, NOW).refused == [(1, "malformed_json")]
         assert next(explained([(1, "malformed_json")], body, {})).endswith("the body is in UTF-16: send UTF-8")
+
+
+def test_no_message_in_another_encoding_costs_its_neighbours() -> None:
+    mark = b"\xef\xbb\xbf"
+    messages = [EVENT.decode().encode("utf-16"), mark + b"[" + EVENT + b"," + EVENT + b"]", mark + EVENT, EVENT]
+    lines = [line for message in messages for line in lines_of(message)]
+    decoded = DECODER.decode(b"\n".join(lines), NOW)
+    assert (decoded.accepted, decoded.refused) == (4, [(1, "malformed_json")])
+    assert DECODER.decode(b"\xff\xfe{\0\n" + EVENT, NOW).accepted == 1
+    assert ndjson(mark + b"[" + EVENT + b"]\n" + EVENT).count(b"[") == 0
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([Decimal(2**70), Decimal(2**70 + 1)], pa.decimal128(38, 0)),
+        pa.array([2.0**70, None]),
+        pa.array([float("inf"), 125.0]),
+        pa.array([1.5, 125.0]),
+        pa.array(["125.0", "x"], pa.string_view()),
+        pa.RunEndEncodedArray.from_arrays([1, 2], ["a", "b"]),
+        gathered([{"id": 125.0}, {"id": "x"}]).column(0),
+        gathered([{"id": 2**70}, {"id": 1}]).column(0),
+    ],
+)
+def test_a_row_of_a_table_is_the_event_of_its_cells(column: Any) -> None:
+    """In files and databases, whichever type their column has; no cell stops the others."""
+    settings_ = ColumnSettings.model_validate({"id": "id", "score": "p"})
+    batch = pa.RecordBatch.from_arrays([column, pa.array([0.5, 0.5])], ["id", "p"])
+    decoded = DECODER.decode(Mapping("credit", settings_, "UTC", [], []).events(batch), NOW)
+    if cells.is_several(column.type):
+        texts, numbers = column.field(1).to_pylist(), column.field(0).to_pylist()
+        ids = [number if text is None else text for text, number in zip(texts, numbers, strict=True)]
+    else:
+        ids = [int(each) if isinstance(each, Decimal) else each for each in column.to_pylist()]
+    as_json = [of_json(id=each) for each in ids]
+    assert [reason for _, reason in decoded.refused] == [reason for each in as_json for _, reason in each.refused]
+    assert keys(decoded) == keys(*(each for each in as_json if each.accepted))
 
 
 def test_a_table_in_utf8_with_its_mark(tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_a_long_error_does_not_break_the_words_of_a_table(page: Page, address: s
     assert page.evaluate(broken) == []
 
 
+@pytest.mark.parametrize("width", [1280, 1440], ids=["laptop", "desktop"])
+def test_no_name_of_a_metric_is_broken(page: Page, address: str, width: int) -> None:
+    page.open(f"{address}/docs", width=width)
+    names = "[...document.querySelectorAll('tbody th code')]"
+    assert page.evaluate(f"{names}.length") > 100
+    assert page.evaluate(f"{names}.filter(e => e.getClientRects().length > 1).map(e => e.textContent)") == []
+
+
 def test_it_is_readable_on_a_phone(page: Page, address: str) -> None:
     page.open(address, width=390)
     sizes = "[...document.querySelectorAll('main *')].map(e => parseFloat(getComputedStyle(e).fontSize))"

@@ -39,7 +39,7 @@ FRAME = b"\x00"
 _UNKNOWN_FIELD = "unknown field"
 """In what the typed decoder says of a feature that no version has."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 _STEP_EVENTS = 64
@@ -169,7 +169,7 @@ class Decoder:
         if in_utf16(body):
             decoded.refused.append((1, "malformed_json"))
             return
-        body = body.removeprefix(_BYTE_ORDER_MARK)
+        body = body.removeprefix(BYTE_ORDER_MARK)
         text = body.lstrip()
         start = text[:1]
         if start == b"[":
@@ -422,7 +422,7 @@ def _parse(text: bytes) -> Any:
     So a damaged id is not taken for another one. Raises Refused.
     """
     try:
-        return json.loads(text.removeprefix(_BYTE_ORDER_MARK).decode(errors="surrogateescape"))
+        return json.loads(text.removeprefix(BYTE_ORDER_MARK).decode(errors="surrogateescape"))
     except (ValueError, RecursionError):
         raise Refused("malformed_json") from None
 

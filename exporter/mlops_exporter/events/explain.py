@@ -40,7 +40,10 @@ _UTF16: Final[dict[str, Any]] = {}
 
 def in_utf16(body: bytes) -> bool:
     """Tell whether a body begins as a text in UTF-16 or UTF-32 does, and none in UTF-8."""
-    return body.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in body[:8]
+    if not body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" not in body[:8]:
+        return False
+    line_end = b"\n\0" if body.startswith(b"\xff") else b"\0\n"
+    return body.count(b"\n") == body.count(line_end)  # of all lines, so that no good one is lost
 
 
 def explained(

@@ -6,7 +6,8 @@ import re
 import msgspec
 
 from mlops_exporter.events.arrays import Elements
-from mlops_exporter.events.decoder import FRAME
+from mlops_exporter.events.decoder import BYTE_ORDER_MARK, FRAME
+from mlops_exporter.events.explain import in_utf16
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longest event. A longer one is refused unread."""
@@ -31,8 +32,8 @@ def lines_of(value: bytes) -> list[bytes]:
         value = value[_FRAME_BYTES:]
         if not value.lstrip().startswith((b"{", b"[")):
             return [FRAME]
-    value = value.strip()
-    if not value or len(value) > MAX_LINE_BYTES:
+    value = value.removeprefix(BYTE_ORDER_MARK).strip()
+    if not value or in_utf16(value) or len(value) > MAX_LINE_BYTES:
         return [MALFORMED]
     if value.startswith(b"["):
         return _elements(value)
@@ -49,7 +50,7 @@ def lines_of(value: bytes) -> list[bytes]:
 
 def ndjson(chunk: bytes) -> bytes:
     """Return whole lines with every line that is an array laid out as one line per element."""
-    if not (chunk[:1].isspace() or chunk.startswith(b"[") or b"\n[" in chunk):
+    if not (chunk[:1].isspace() or chunk.startswith((b"[", BYTE_ORDER_MARK)) or b"\n[" in chunk):
         return chunk
     return b"\n".join(event for line in chunk.split(b"\n") if line.strip() for event in lines_of(line))
 

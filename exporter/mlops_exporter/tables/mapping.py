@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_exporter.profile.arrays import is_number, is_text
+from mlops_exporter.profile.arrays import distinct, is_number, is_text, usual
+from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.tables import ColumnSettings
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.errors import TableError
@@ -50,7 +51,7 @@ class Mapping:
         found: dict[str, Any] = {}
         for name in ("id", "version", "prediction", "label"):
             if (column := getattr(columns, name)) is not None:
-                found[name] = _name(self._of(batch, column))
+                found[name] = plain(self._of(batch, column))
         for name in ("score", "latency_seconds"):
             if (column := getattr(columns, name)) is not None:
                 found[name] = _number(self._of(batch, column))
@@ -72,7 +73,7 @@ class Mapping:
     def _of(self, batch: Any, name: str) -> Any:
         if name not in batch.schema.names:
             raise TableError(f"no column {name!r}; there are {', '.join(batch.schema.names)}")
-        return batch.column(name)
+        return usual(batch.column(name))
 
     def _feature(self, name: str, column: Any) -> Any:
         return _number(column) if name in self._numeric else plain(column)
@@ -93,23 +94,12 @@ def _number(column: Any) -> Any:
 
 
 def plain(column: Any) -> Any:
-    """Return a column in a type that events have: numbers that were several types or decimals as such."""
-    if cells.is_several(column.type):
-        return pc.coalesce(column.field(1), _name(column.field(0)))
-    if pa.types.is_decimal(column.type):
-        return column.cast(pa.float64(), safe=False)
-    if isinstance(column.type, pa.BaseExtensionType):
-        return column.storage
-    return column
-
-
-def _name(column: Any) -> Any:
-    """Return ids, versions and outcomes; whole numbers stay whole."""
-    column = plain(column)
-    if pa.types.is_floating(column.type):
-        whole = pc.all(pc.equal(column, pc.floor(column)).fill_null(True)).as_py()
-        return column.cast(pa.int64()) if whole else column
-    return column
+    """Return a column in a type that events have: what was of several types as texts."""
+    if not cells.is_several(column.type):
+        return usual(column)
+    values, which = distinct(column.field(0))
+    names = np.array([*map(canonical, values), None], np.object_)[which]
+    return pc.coalesce(column.field(1), pa.array(names, pa.string()))
 
 
 def _text(column: Any) -> Any:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from mlops_exporter.profile.arrays import usual
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File
 from mlops_exporter.tables.reading import DEFAULT, Reading
@@ -49,7 +50,7 @@ def batches(file: File, reading: Reading = DEFAULT) -> Iterator[Any]:
 
 def _without(batch: Any, missing: Any) -> Any:
     """Return a batch with null for texts that mean a missing value."""
-    columns = [_null_for(column, missing) for column in batch.columns]
+    columns = [_null_for(usual(column), missing) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
