@@ -42,7 +42,7 @@ def profile(seed: int = 0) -> Profile:
 
 
 def _numeric(sample: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> NumericVariable:
-    edges, exported = quantile_edges(sample, sample.min(), sample.max(), 10)
+    edges, exported = quantile_edges(np.sort(sample), sample.min(), sample.max(), 10)
     counts = count_numeric(np.sort(sample), np.array([*edges, np.inf, np.nan])).tolist()
     positions = ((np.array(edges[:-1]) + edges[1:]) / 2).tolist()
     return NumericVariable(edges, exported, counts, positions, float(sample.mean()), float(sample.std()))

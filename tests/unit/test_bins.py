@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 def numeric(sample: Floats, bins: int = 10) -> NumericVariable:
     """A variable with the bins of `sample`, counted."""
-    edges, exported = quantile_edges(sample, sample.min(), sample.max(), bins)
+    edges, exported = quantile_edges(np.sort(sample), sample.min(), sample.max(), bins)
     variable = NumericVariable(edges, exported, [0] * (len(edges) + 3), [0.0] * (len(edges) - 1), 0.0, 1.0)
     variable.counts = count_numeric(np.sort(sample), variable.boundaries).tolist()
     variable.validate("x")

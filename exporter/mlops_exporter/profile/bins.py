@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.profile.values import MISSING_TEXTS, Codes
@@ -136,8 +137,8 @@ def quantile_edges(
 ) -> tuple[list[float], list[int]]:
     """Return the edges of fine bins and the fine bins with which the exported bins begin.
 
-    `sample` are finite values (n >= 1), `minimum` and `maximum` the extremes of all reference values. Fine bins hold
-    about equal shares; a value that alone holds more than a fine bin's share gets a bin of its own, so that
+    `sample` are finite values, ascending (n >= 1), `minimum` and `maximum` the extremes of all reference values. Fine
+    bins hold about equal shares; a value that alone holds more than a fine bin's share gets a bin of its own, so that
     discrete features and point masses (many zeros) are told apart from what lies beside them. A constant has three
     exported bins, below, itself and above: in one alone, no statistic would ever see another value.
 
@@ -149,17 +150,17 @@ def quantile_edges(
         starts = np.array([_before(minimum, precision), minimum, above, _after(above, precision)])
         return _edges(starts, precision).tolist(), [0, 1, 2]
     fine = exported_bins * FINE_PER_EXPORTED
-    values, counts = np.unique(_rounded(sample, precision), return_counts=True)
+    values, counts = _distinct(_rounded(sample, precision))
     if len(values) <= fine:
         starts = values
     else:
         heavy = values[counts > len(sample) / fine]
-        quantiles = _rounded(np.quantile(sample, np.arange(1, fine) / fine), precision)
-        starts = np.unique(np.concatenate([[minimum], quantiles, heavy, _after(heavy, precision)]))
+        cuts = _rounded(quantiles(sample, np.arange(1, fine) / fine), precision)
+        starts = np.unique(np.concatenate([[minimum], cuts, heavy, _after(heavy, precision)]))
     lowest, highest = _rounded(np.array([minimum, maximum]), precision)
     starts = starts[(starts > lowest) & (starts <= highest)]
     edges = _edges(np.concatenate([[lowest], starts, [_after(highest, precision)]]), precision)
-    below = np.searchsorted(np.sort(sample), edges[:-1]) / len(sample)
+    below = np.searchsorted(sample, edges[:-1]) / len(sample)
     exported = [0]
     for target in np.arange(1, exported_bins) / exported_bins:
         index = int(np.argmin(np.abs(below - target)))
@@ -171,17 +172,34 @@ def quantile_edges(
 def precision_of(sample: Floats, minimum: float, maximum: float, exported_bins: int) -> Precision:
     """Return the precision at which values of a variable are told apart: single, unless that would merge bins.
 
+    `sample` are finite values, ascending.
+
     Models take single precision, tables and JSON double, and the same value may come as either: so nothing finer is
     asked for than the bins need. Numbers that need more (seconds since 1970 within one hour, long codes) keep double.
     """
-    values, counts = np.unique(sample, return_counts=True)
+    values, counts = _distinct(sample)
     fine = exported_bins * FINE_PER_EXPORTED
     if len(values) > fine:
-        quantiles = np.quantile(sample, np.arange(1, fine) / fine)
-        values = np.unique(np.concatenate([quantiles, values[counts > len(sample) / fine]]))
+        heavy = values[counts > len(sample) / fine]
+        values = np.unique(np.concatenate([quantiles(sample, np.arange(1, fine) / fine), heavy]))
     values = np.unique(np.concatenate([values, [minimum, maximum]]))
     single = _rounded(values, "single")
     return "single" if np.isfinite(single).all() and np.all(np.diff(single) > 0) else "double"
+
+
+def quantiles(ascending: NDArray[Any], shares: Floats) -> Floats:
+    """Return what np.quantile does, of values that are sorted already: that would sort them once more."""
+    places = (len(ascending) - 1) * shares
+    before = np.floor(places).astype(np.intp)
+    low, high = ascending[before], ascending[np.minimum(before + 1, len(ascending) - 1)]
+    part = places - before
+    return np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
+
+
+def _distinct(ascending: Floats) -> tuple[Floats, Ints]:
+    """Return the distinct values of sorted ones, and how many there are of each."""
+    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
+    return ascending[starts], np.diff(starts, append=len(ascending))
 
 
 def edges_at(values: Floats, precision: Precision) -> Floats:

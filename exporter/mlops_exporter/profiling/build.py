@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mlops_exporter.profile.bins import (
     edges_at,
     precision_of,
     quantile_edges,
+    quantiles,
 )
 from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, Task
 from mlops_exporter.profile.values import Codes, canonical, probabilities
@@ -313,11 +314,10 @@ def _numeric(name: str, column: Column, bins: int) -> NumericVariable:
     if column.half and precision == "single":
         precision = "half"
     edges, exported = quantile_edges(sample, column.minimum, column.maximum, bins, precision)
-    inside = np.clip(np.searchsorted(edges, sample, side="right") - 1, 0, len(edges) - 2)
-    counts = np.bincount(inside, minlength=len(edges) - 1)
-    middles = (np.array(edges[:-1]) + edges[1:]) / 2
-    sums = np.bincount(inside, sample, len(edges) - 1)
-    positions = np.where(counts > 0, sums / np.maximum(counts, 1), middles)
+    ends = np.searchsorted(sample, edges)
+    ends[0], ends[-1] = 0, len(sample)
+    means = [sample[start:stop].mean() if start < stop else np.nan for start, stop in pairwise(ends.tolist())]
+    positions = np.where(np.isnan(means), (np.array(edges[:-1]) + edges[1:]) / 2, means)
     return NumericVariable(
         edges, exported, [0] * (len(edges) + 3), positions.tolist(), column.mean, column.standard_deviation, precision
     )
@@ -335,9 +335,9 @@ def score_edges(sample: Floats) -> list[float]:
     classes and calibrated later: equal widths, and equal steps of the log-odds up to ±16, about one in ten million.
     """
     width = _SCORE_BINS // 2
-    quantiles = np.quantile(sample, np.arange(1, _SCORE_BINS) / _SCORE_BINS)
+    cuts = quantiles(np.sort(sample), np.arange(1, _SCORE_BINS) / _SCORE_BINS)
     steps = expit(np.linspace(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, width + 1))
-    edges: list[float] = edges_at(np.concatenate([quantiles, np.arange(1, width) / width, steps]), "single").tolist()
+    edges: list[float] = edges_at(np.concatenate([cuts, np.arange(1, width) / width, steps]), "single").tolist()
     return edges
 
 

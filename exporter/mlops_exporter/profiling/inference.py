@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from mlops_exporter.arrays import Floats, Ints
+from mlops_exporter.profile.bins import quantiles
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.survey import Column
 
@@ -188,9 +189,11 @@ def _foretells(values: Floats | Ints, outcome: Floats, classes: int) -> bool:
         if values.dtype.kind != "f" or np.ptp(values) == 0 or np.ptp(outcome) == 0:
             return False
         return bool(abs(np.corrcoef(values, outcome)[0, 1]) >= 0.999)
-    distinct, bins = np.unique(values, return_inverse=True)
-    if len(distinct) > 50:
-        bins = np.searchsorted(np.quantile(values, np.arange(1, 50) / 50), values, side="right")
+    ascending = np.sort(values)
+    starts = ascending[1:][ascending[1:] != ascending[:-1]]
+    if len(starts) >= 50:
+        starts = quantiles(ascending, np.arange(1, 50) / 50)
+    bins = np.searchsorted(starts, values, side="right")
     counts = np.bincount(bins * classes + outcome.astype(int), minlength=classes * (int(bins.max()) + 1))
     told = counts.reshape(-1, classes).max(axis=1).sum() / len(outcome)
     usual = np.bincount(outcome.astype(int)).max() / len(outcome)

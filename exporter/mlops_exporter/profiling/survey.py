@@ -7,6 +7,7 @@ categories after all, the table is read once more.
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class Column:
         self.rows += len(numbers)
         finite = np.isfinite(numbers)
         if finite.all():
-            values, texts = numbers, 0
+            values, texts, missing = numbers, 0, 0
             if is_text(column.type) and self.whole:
                 self._look_for_codes(column)
         else:
@@ -102,8 +103,9 @@ class Column:
                 self._look_for_codes(column)
                 self._look_for_markers(column)
             values, keys_of_numbers = numbers[finite], keys[finite]
-            texts = int(np.count_nonzero(np.isinf(numbers)))
-        self.missing += int(np.count_nonzero(np.isnan(numbers)))
+            missing = int(np.count_nonzero(np.isnan(numbers)))
+            texts = len(numbers) - len(values) - missing
+        self.missing += missing
         self.texts += texts
         by_name = named or not _mostly(len(values), texts) or not len(values)
         if by_name:
@@ -128,8 +130,8 @@ class Column:
         if len(self.categories) >= _TRACKED_CATEGORIES:
             return
         found = cells.categories(column, typed=typed)
-        chosen = found.counts(chooses(keys))
-        for name, count, candidates in zip(found.names, found.counts().tolist(), chosen.tolist(), strict=True):
+        counts = found.counts(chooses(keys))
+        for name, (count, candidates) in zip(found.names, counts.tolist(), strict=True):
             if isinstance(name, str):
                 self.categories[name] += count
                 self._candidates[name] += candidates
@@ -179,22 +181,31 @@ class Column:
     def _add_to_sample(self, values: Floats, keys: Floats) -> None:
         """Keep the values with the smallest keys: a uniform sample of all."""
         if self._largest_key < 1.0:
-            chosen = keys < self._largest_key
-            values, keys = values[chosen], keys[chosen]
+            chosen = np.flatnonzero(keys < self._largest_key)
+            values, keys = values.take(chosen), keys.take(chosen)
         self._values.append(values)
         self._keys.append(keys)
         self._sampled += len(values)
         if self._sampled > 2 * SAMPLE_ROWS:
             keys, values = np.concatenate(self._keys), np.concatenate(self._values)
-            smallest = np.argpartition(keys, SAMPLE_ROWS)[:SAMPLE_ROWS]
-            self._keys, self._values = [keys[smallest]], [values[smallest]]
-            self._sampled = SAMPLE_ROWS
-            self._largest_key = float(keys[smallest].max())
+            self._largest_key = float(np.partition(keys, SAMPLE_ROWS)[SAMPLE_ROWS])
+            chosen = np.flatnonzero(keys < self._largest_key)
+            self._keys, self._values, self._sampled = [keys.take(chosen)], [values.take(chosen)], len(chosen)
 
-    @property
+    @cached_property
     def sample(self) -> Floats:
-        """Return a uniform sample of the finite numbers, at least SAMPLE_ROWS where there are so many."""
-        return np.concatenate([np.empty(0), *self._values])
+        """A uniform sample of the finite numbers, ascending, at least SAMPLE_ROWS where there are so many.
+
+        It is for when all rows are taken in: their keys are let go.
+        """
+        found = np.sort(np.concatenate([np.empty(0), *self._values]))
+        self._values, self._keys = [found], []
+        return found
+
+    @cached_property
+    def _distinct(self) -> int:
+        """How many numbers of the sample differ from each other."""
+        return int(np.count_nonzero(np.diff(self.sample))) + bool(len(self.sample))
 
     @property
     def standard_deviation(self) -> float:
@@ -227,12 +238,12 @@ class Column:
     @property
     def all_distinct(self) -> bool:
         """Whether no two numbers are equal, in the sample."""
-        return len(np.unique(self.sample)) == len(self.sample)
+        return self._distinct == len(self.sample)
 
     @property
     def mostly_distinct(self) -> bool:
         """Whether more than half of the numbers are the first of their kind, in the sample."""
-        return 2 * len(np.unique(self.sample)) > len(self.sample)
+        return 2 * self._distinct > len(self.sample)
 
     @property
     def is_empty(self) -> bool:

@@ -23,10 +23,11 @@ class Categories(NamedTuple):
     names: list[object]
     which: Ints
 
-    def counts(self, rows: Flags | None = None) -> NDArray[np.int64]:
-        """Return how many cells have each name, of all rows or of some."""
-        which = self.which if rows is None else self.which[rows]
-        return np.bincount(which + 1, minlength=len(self.names) + 1)[1:]
+    def counts(self, rows: Flags) -> NDArray[np.int64]:
+        """Return how many cells have each name, of all rows and of some, (names, 2)."""
+        of_both = np.bincount(2 * self.which + rows + 2, minlength=2 * len(self.names) + 2).reshape(-1, 2)[1:]
+        of_both[:, 0] += of_both[:, 1]
+        return of_both
 
     def codes(self, table: Any) -> Ints:
         """Return the code of each cell by a table of codes that knows None and INVALID, too."""
