@@ -193,7 +193,8 @@ def quantiles(ascending: NDArray[Any], shares: Floats) -> Floats:
     before = np.floor(places).astype(np.intp)
     low, high = ascending[before], ascending[np.minimum(before + 1, len(ascending) - 1)]
     part = places - before
-    return np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
+    found: Floats = np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
+    return found
 
 
 def _distinct(ascending: Floats) -> tuple[Floats, Ints]:
