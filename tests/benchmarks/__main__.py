@@ -19,6 +19,7 @@ BENCHMARKS = (
     "exposition",
     "refresh",
     "profiling",
+    "tables",
     "start",
     "scrape",
     "busy",

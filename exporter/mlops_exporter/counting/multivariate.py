@@ -28,7 +28,9 @@ class Vectors(NamedTuple):
 
     def of(self, events: Ints) -> "Vectors":
         """Return those of some events."""
-        return self if len(events) == self.values.shape[1] else Vectors(self.values[:, events], self.maps[:, events])
+        if len(events) == self.values.shape[1]:
+            return self
+        return Vectors(self.values.take(events, axis=1), self.maps.take(events, axis=1))  # faster than by indexing
 
 
 class VectorMap:

@@ -132,7 +132,7 @@ class TableSource:
             progress = known[file.place] = FileProgress(mark)
         if progress.done:
             return
-        bodies = self._bodies(file, progress.rows)
+        bodies = self.bodies(file, progress.rows)
         while (made := await finish(asyncio.to_thread(next, bodies, None))) is not None:
             body, rows, last = made
             after = FileProgress(mark, progress.rows + rows, last)
@@ -142,7 +142,7 @@ class TableSource:
             self.health = Health(True, None, None)
         progress.done = True
 
-    def _bodies(self, file: File, skipped: int) -> Iterator[tuple[bytes, int, bool]]:
+    def bodies(self, file: File, skipped: int = 0) -> Iterator[tuple[bytes, int, bool]]:
         """Yield bodies, how many rows they have, and whether they are the last, from a number of rows on."""
         waiting: tuple[bytes, int] | None = None
         for batch in batches(file, self._reading):

@@ -22,6 +22,7 @@ BATCH_ROWS = 16_384
 """Rows of a batch, at most."""
 
 _CSV_BYTES = 1 * 1024 * 1024
+_BYTES_OF_A_CODE = 3
 _LINES = 16_384  # of NDJSON, at most, that are turned to columns together
 
 NUMBER, TEXT, OTHER = "\0number", "\0text", "\0other"
@@ -115,10 +116,26 @@ def _parquet(file: File) -> Iterator[Any]:
         with pq.ParquetFile(source, **options) as parquet:
             metadata = parquet.metadata
             texts = [field.name for field in parquet.schema_arrow if _is_text(field.type)]
+        texts = [name for name in texts if _repeats(metadata, name)]
         with pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, **options) as parquet:
             for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
                 columns = [_short(column) for column in batch.columns]
                 yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _repeats(metadata: Any, name: str) -> bool:
+    """Return whether a column's texts are written as codes: a dictionary of ids costs much to make, and says nothing.
+
+    Codes take two or three bytes each at most, and the dictionary little beside them.
+    """
+    if not metadata.num_row_groups:
+        return False
+    places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+    if name not in places:
+        return False
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    taken = sum(group.column(places[name]).total_uncompressed_size for group in groups)
+    return taken <= _BYTES_OF_A_CODE * metadata.num_rows
 
 
 def _short(column: Any) -> Any:
