@@ -82,6 +82,20 @@ ALERTS = [
         "5m",
     ),
     Alert(
+        "MLTableRewritten",
+        "source",
+        "warning",
+        _SOURCE,
+        "ml_exporter_source_rewritten_files > 0",
+        "Files of a table changed after they had been counted.",
+        f"{{{{ $value }}}} files of {_THIS_SOURCE} changed after they were read, and were not read again: what is "
+        "shown is of their former rows.",
+        "See the exporter's log for their names; if the new rows are to count, let the job write new files, or set "
+        "rewritten: again.",
+        "15m",
+        "5m",
+    ),
+    Alert(
         "MLSourceLagging",
         "source",
         "warning",

@@ -86,7 +86,12 @@ def _against_benchmark(performance: str) -> str:
 
 
 def _burning(*pairs: tuple[str, str, str]) -> str:
-    """Burn rate over a long window, when a short one shows that it still burns; alike for other pairs of windows."""
+    """Burn rate over a long window, when a short one shows that it still burns; alike for other pairs of windows.
+
+    Counters know when something was counted, not when it happened. So a window of the events' own time must show a
+    share of bad predictions above the budget, too: a backfill of past labels spends nothing of this month's budget.
+    """
+    worst = 'min without (instance, pod, window, metric) (ml_model_performance{metric="accuracy"})'
     ratio = "/ ignoring (version) group_left () ml:model_error_budget:ratio"
     return "\nor\n".join(
         dedent(f"""\
@@ -94,6 +99,8 @@ def _burning(*pairs: tuple[str, str, str]) -> str:
               ml:model_bad_predictions:ratio{long} {ratio} > {threshold(rate)}
               and ml:model_bad_predictions:ratio{short} {ratio} > {threshold(rate)}
               and ml:model_labels:increase{long} >= {threshold("min_labels")}
+              and 1 - (1 - ml:model_failed_predictions:ratio{long}) * {worst}
+                > ignoring (version) group_left () ml:model_error_budget:ratio
             )""")
         for long, short, rate in pairs
     )

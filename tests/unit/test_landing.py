@@ -57,6 +57,13 @@ def with_model(**changes: Any) -> Report:
     return dataclasses.replace(REPORT, models=[dataclasses.replace(MODEL, **changes)])
 
 
+def test_files_that_changed_after_they_were_read_are_told() -> None:
+    batch = dataclasses.replace(SOURCE, source="batch", up=True, rewritten_files=3)
+    assert "3 files changed after they were read" in page(dataclasses.replace(REPORT, sources=[batch]))
+    unchanged = dataclasses.replace(batch, rewritten_files=0)
+    assert "files changed" not in page(dataclasses.replace(REPORT, sources=[unchanged]))
+
+
 def test_it_tells_what_an_operator_wants() -> None:
     said = words(main())
     for words_ in (

@@ -45,6 +45,7 @@ class IntakeCollector:
         health = [self._pulling[name].health if name in self._pulling else Health(True) for name in sources]
         yield family(catalogue.SOURCE_UP, [float(source.up) for source in health], sources)
         yield family(catalogue.SOURCE_LAG, [or_absent(source.lag_events) for source in health], sources)
+        yield family(catalogue.SOURCE_REWRITTEN, [or_absent(source.rewritten) for source in health], sources)
         yield family(catalogue.SOURCE_LAST_EVENT, [or_absent(count.last_event) for count in counts], sources)
         yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])

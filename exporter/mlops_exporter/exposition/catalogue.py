@@ -1442,6 +1442,13 @@ SOURCE_LAG = _metric(
     "source",
     "Events that wait where the source pulls them from (files: an estimate); absent when unknown or pushed.",
 )
+SOURCE_REWRITTEN = _metric(
+    "ml_exporter_source_rewritten_files",
+    "gauge",
+    "exporter",
+    "source",
+    "Files that changed after they were read, and were not read again; absent for sources other than tables.",
+)
 SOURCE_LAST_EVENT = _metric(
     "ml_exporter_source_last_event_timestamp_seconds",
     "gauge",

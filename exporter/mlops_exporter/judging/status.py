@@ -79,6 +79,7 @@ class SourceState:
     """One source of events. `rejected_by_reason` has the reasons that occurred.
 
     `ignored` has the names of features that models do not know, by model: the first since the start.
+    `rewritten_files` changed after they were read, and were not read again; None where the source reads no tables.
     """
 
     source: str
@@ -91,6 +92,7 @@ class SourceState:
     late: int
     last_event: float | None
     ignored: dict[str, list[str]] = field(default_factory=dict)
+    rewritten_files: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def source_state(name: str, counts: SourceCounts, health: Health | None = None) 
         counts.late,
         counts.last_event,
         counts.ignored,
+        health.rewritten,
     )
 
 

@@ -133,11 +133,15 @@ class Sink(Protocol):
 
 
 class Health(NamedTuple):
-    """Whether a source can deliver, how many events are known to wait beyond it, and what is wrong if it is not up."""
+    """Whether a source can deliver, how many events are known to wait beyond it, and what is wrong if it is not up.
+
+    `rewritten` counts files that changed after they were read and were not read again, where the source tells.
+    """
 
     up: bool
     lag_events: float | None = None
     error: str | None = None
+    rewritten: int | None = None
 
 
 class Source(Protocol):

@@ -86,7 +86,8 @@ class TableSource:
         self._settings = settings
         self._mapping = mapping
         self._reading = reading
-        self._told: set[str] = set()
+        self._rewritten: set[str] = set()
+        """Places of files that changed after they had been read, and are not read again."""
 
     async def run(self, sink: Sink) -> None:
         """Deliver until cancelled."""
@@ -97,13 +98,15 @@ class TableSource:
             try:
                 files = await finish(asyncio.to_thread(self._files))
                 known = {file.place: known[file.place] for file in files if file.place in known}
+                self._look_for_rewritten(files, known)
                 for file in files:
-                    await self._take(file, known, sink)
+                    if file.place not in self._rewritten:
+                        await self._take(file, known, sink)
             except TableError as error:
                 fault = str(error)
                 if fault != self.health.error:
                     _log.warning("source %s: %s", self.name, fault)
-            self.health = Health(fault is None, None, fault)
+            self.health = Health(fault is None, None, fault, len(self._rewritten))
             await asyncio.sleep(self._settings.interval)
 
     def _files(self) -> list[File]:
@@ -117,15 +120,19 @@ class TableSource:
         settled = [file for file in files if not file.is_local or file.modified <= latest]
         return paired(settled, self._settings.captured)
 
+    def _look_for_rewritten(self, files: list[File], known: dict[str, FileProgress]) -> None:
+        """Note which files changed after they had been read, where they are not read again, and tell of new ones."""
+        if self._settings.rewritten == "again":
+            return
+        found = {file.place for file in files if file.place in known and known[file.place].mark != _mark(file)}
+        for place in sorted(found - self._rewritten):
+            _log.warning("%s was changed after it had been read; it is not read again", place)
+        self._rewritten = found
+
     async def _take(self, file: File, known: dict[str, FileProgress], sink: Sink) -> None:
         mark = _mark(file)
         progress = known.get(file.place)
         if progress is not None and progress.mark != mark:
-            if self._settings.rewritten == "tell":
-                if file.place not in self._told:
-                    self._told.add(file.place)
-                    _log.warning("%s was changed after it had been read; it is not read again", file.place)
-                return
             _log.info("%s was changed after it had been read; it is read again", file.place)
             progress = None
         if progress is None:
@@ -139,7 +146,7 @@ class TableSource:
             position = msgspec.json.encode({**known, file.place: after})
             await deliver(sink, self.name, body, clock.now(), position)
             progress = known[file.place] = after
-            self.health = Health(True, None, None)
+            self.health = Health(True, None, None, len(self._rewritten))
         progress.done = True
 
     def bodies(self, file: File, skipped: int = 0) -> Iterator[tuple[bytes, int, bool]]:

@@ -227,6 +227,16 @@ def _sparkline(headline: Headline) -> str:
     )
 
 
+def _state_of(source: SourceState) -> str:
+    """Return whether a source is up, and which files it read before they changed."""
+    state = '<span class="good">up</span>'
+    if not source.up:
+        state = f'<span class="bad">down</span> {shown(source.error or "")}'
+    if source.rewritten_files:
+        state += f'<br><span class="warn">{_number(source.rewritten_files)} files changed after they were read</span>'
+    return state
+
+
 def _sources(sources: Sequence[SourceState], now: float) -> str:
     return table(
         "Sources",
@@ -234,9 +244,7 @@ def _sources(sources: Sequence[SourceState], now: float) -> str:
         [
             [
                 shown(source.source),
-                '<span class="good">up</span>'
-                if source.up
-                else f'<span class="bad">down</span> {shown(source.error or "")}',
+                _state_of(source),
                 "–" if source.lag_events is None else _number(source.lag_events),
                 _number(source.accepted),
                 _number(source.rejected)

@@ -69,6 +69,7 @@ def test_environments_that_share_a_job_are_judged_apart(tmp_path: Path, label: s
             series("ml_model_predictions_total", "0+100x90", **version),
             series("ml_model_prediction_failures_total", "0x90", **version),
             series("ml_model_labels_total", "0+100x90", **version),
+            series("ml_model_performance", f"{1 - wrong / 100}x90", **version, window="1h", metric="accuracy"),
             series("ml_model_confusion_total", f"0+{100 - wrong}x90", **version, predicted="1", actual="1"),
             series("ml_model_confusion_total", f"0+{wrong}x90", **version, predicted="1", actual="0"),
         ]

@@ -18,6 +18,7 @@ from mlops_exporter.events.schema import Schema
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.sources import table as table_source
+from mlops_exporter.sources.base import Health
 from tests.sink import RecordingSink
 from tests.support.tables import COLUMNS, DECODER, PROFILE, ids, source, told
 
@@ -127,7 +128,7 @@ def test_every_row_counts_once_over_kills_in_the_middle_of_files(
             await asyncio.wait({task})
 
     asyncio.run(lives())
-    assert sink.kills >= 30
+    assert sink.kills >= 50
     assert ids(sink) == expected(1000)
 
 
@@ -139,10 +140,12 @@ def test_a_rewritten_file_is_told_or_read_again(
     path = write(tmp_path / "a.parquet", 0, 20)
     asyncio.run(told(source(path, rewritten=policy), sink, 20))
     write(path, 0, 25)
+    again = source(path, rewritten=policy)
     with caplog.at_level("INFO"):
-        asyncio.run(told(source(path, rewritten=policy), sink, count))
+        asyncio.run(told(again, sink, count))
     assert len(ids(sink)) == count
     assert f"{path} was changed after it had been read; it is" in caplog.text
+    assert again.health == Health(True, None, None, 1 if policy == "tell" else 0)
 
 
 def test_a_file_that_is_still_written_to_waits(tmp_path: Path) -> None:
