@@ -135,7 +135,7 @@ def _repeats(metadata: Any, name: str) -> bool:
         return False
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     taken = sum(group.column(places[name]).total_uncompressed_size for group in groups)
-    return taken <= _BYTES_OF_A_CODE * metadata.num_rows
+    return bool(taken <= _BYTES_OF_A_CODE * metadata.num_rows)
 
 
 def _short(column: Any) -> Any:

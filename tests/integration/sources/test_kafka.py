@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from mlops_exporter.settings.sources import KafkaSettings
+from mlops_exporter.sources.base import Health
 from mlops_exporter.sources.kafka import KafkaSource
 from tests.sink import RecordingSink, event, running, until
 from tests.support.brokers import KafkaBroker
@@ -47,7 +48,7 @@ def test_a_killed_broker_shows_and_nothing_is_lost_or_doubled(broker: KafkaBroke
 
     async def story() -> None:
         await until(lambda: len(sink.ids) == 1000)
-        await until(lambda: stream.health == (True, 0, None))
+        await until(lambda: stream.health == Health(True, 0))
         await asyncio.sleep(PERSISTED_SECONDS)
         broker.kill()
         await until(lambda: not stream.health.up)
@@ -55,7 +56,7 @@ def test_a_killed_broker_shows_and_nothing_is_lost_or_doubled(broker: KafkaBroke
         broker.start()
         await asyncio.to_thread(send, broker, *range(1000, 2000))
         await until(lambda: len(sink.ids) >= 2000, 30)
-        await until(lambda: stream.health == (True, 0, None))
+        await until(lambda: stream.health == Health(True, 0))
 
     asyncio.run(running(stream, sink, story))
     assert sorted(sink.ids) == list(range(2000))

@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from mlops_exporter.settings.sources import RedisSettings
-from mlops_exporter.sources.base import Pace
+from mlops_exporter.sources.base import Health, Pace
 from mlops_exporter.sources.redis import RedisSource
 from tests.sink import RecordingSink, event, running, until
 from tests.support.brokers import RedisServer
@@ -65,7 +65,7 @@ def test_entries_are_delivered_and_acknowledged_and_the_lag_shows(server: RedisS
         await until(lambda: len(sink.ids) == 2500)
         add(client, 2500)
         await until(lambda: len(sink.ids) == 2501)
-        await until(lambda: queue.health == (True, 0, None))
+        await until(lambda: queue.health == Health(True, 0))
         sink.refusals = 10  # a full intake for half a second
         add(client, *range(2501, 2601))
         await until(lambda: pending(client) > 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlops_exporter.sources import file as file_source
+from mlops_exporter.sources.base import Health
 from mlops_exporter.sources.file import IDLE_SECONDS, ROTATED_SECONDS, FileSource, Tail
 from mlops_exporter.sources.lines import MALFORMED
 from tests.sink import RecordingSink, event, events, running, until
@@ -72,7 +73,7 @@ def append(path: Path, data: bytes) -> None:
 
 def test_a_file_that_appears_later_is_read_and_followed(follower: Follower, log: Path) -> None:
     assert follower.poll() == []
-    assert follower.tail.health() == (True, 0, None)
+    assert follower.tail.health() == Health(True, 0)
     log.write_bytes(events(1, 2))
     assert follower.poll() == [1, 2]
     append(log, events(3))
@@ -305,7 +306,7 @@ def test_an_unreadable_file_shows_and_the_others_go_on(
     assert caplog.text.count("Permission denied") == 1
     monkeypatch.undo()
     assert all_follower.poll() == [1]
-    assert all_follower.tail.health() == (True, 0, None)
+    assert all_follower.tail.health() == Health(True, 0)
 
 
 def test_directories_and_links_to_nowhere_are_passed_by(all_follower: Follower, log: Path) -> None:
@@ -359,7 +360,7 @@ def test_the_source_delivers_waits_while_full_and_stops(log: Path) -> None:
         await until(lambda: sink.ids == [1, 2])
         append(log, events(3))
         await until(lambda: sink.ids == [1, 2, 3])
-        await until(lambda: source.health == (True, 0, None))
+        await until(lambda: source.health == Health(True, 0))
 
     asyncio.run(running(source, sink, story))
     append(log, events(4))

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from mlops_exporter.settings.sources import KafkaSettings
+from mlops_exporter.sources.base import Health
 from mlops_exporter.sources.kafka import KafkaSource, check_settings, client_settings
 from tests.sink import RecordingSink, event, running, until
 
@@ -63,7 +64,7 @@ def test_messages_are_delivered_and_committed_once_durable(cluster: Cluster) -> 
         await until(lambda: sorted(sink.ids) == [0, 1, 2, 3])
         cluster.send(*(event(number) for number in range(4, 3000)))
         await until(lambda: len(sink.ids) == 3000)
-        await until(lambda: source.health == (True, 0, None))
+        await until(lambda: source.health == Health(True, 0))
 
     asyncio.run(running(source, sink, story))
     assert sorted(sink.ids) == list(range(3000))
@@ -108,7 +109,7 @@ def test_what_comes_again_after_a_crash_counts_nothing_twice(cluster: Cluster) -
 
     async def story() -> None:
         await until(lambda: cluster.committed() == 4)  # redelivered, recognised, committed without an event
-        await until(lambda: source.health == (True, 0, None))
+        await until(lambda: source.health == Health(True, 0))
         cluster.send(event(4))
         await until(lambda: sink.ids)
 
