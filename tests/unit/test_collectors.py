@@ -82,7 +82,7 @@ NEED_MORE = {
     or metric.name in ("ml_model_owner_info", "ml_exporter_model_file_broken")  # test_models_dir.py
     or metric.name == "ml_model_batch_deadline_timestamp_seconds"  # test_cadence.py
     or metric.name in ("ml_feature_importance_ratio", "ml_model_weighted_drift")  # here nothing explains the scores
-    or metric.name == "ml_exporter_source_lag_events"
+    or metric.name in ("ml_exporter_source_lag_events", "ml_exporter_source_rewritten_files")  # test_table.py
 }
 """Metrics that this traffic does not bring about."""
 
