@@ -1,9 +1,11 @@
 """Write what of the chart is made from elsewhere: `python -m charts.source`.
 
 Rules and dashboards are links into prometheus/ and grafana/, which Helm follows. Inhibition rules have another form in
-the operator's AlertmanagerConfig than in Alertmanager's own file, and are made from that.
+the operator's AlertmanagerConfig than in Alertmanager's own file, and are made from that. values.schema.json, by which
+Helm refuses a misspelt key, follows from the defaults in values.yaml.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -38,5 +40,35 @@ def _matcher(text: str) -> dict[str, Any]:
     return {"name": name, "matchType": kind, "value": value}
 
 
+_CHOICES = {
+    "mode": ["models", "compute"],
+    "image.pullPolicy": ["Always", "IfNotPresent", "Never"],
+    "service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
+    "serviceMonitor.scheme": ["http", "https"],
+}
+_OPEN = {"resources", "dashboards.labels"}  # whose default has keys, and which may have others
+
+
+def schema() -> str:
+    """Return the JSON schema of the values: a key has its default's type; a mapping that is empty there is open."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    described = {"$schema": "http://json-schema.org/draft-07/schema#", **_described(values, "")}
+    described["properties"]["global"] = {"type": "object"}  # Helm's own, from a chart above
+    return json.dumps(described, indent=2) + "\n"
+
+
+def _described(value: Any, place: str) -> dict[str, Any]:
+    if place in _CHOICES:
+        return {"enum": _CHOICES[place]}
+    if isinstance(value, dict):
+        if not value or place in _OPEN:
+            return {"type": "object"}
+        inner = {key: _described(each, f"{place}.{key}".lstrip(".")) for key, each in value.items()}
+        return {"type": "object", "additionalProperties": False, "properties": inner}
+    kinds = {bool: "boolean", int: "integer", str: "string", list: "array"}
+    return {"type": kinds[type(value)]}
+
+
 if __name__ == "__main__":
+    (CHART / "values.schema.json").write_text(schema())
     (CHART / "files" / "inhibition.yaml").write_text(inhibition())

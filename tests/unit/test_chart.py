@@ -1,13 +1,15 @@
 """The chart without Helm: what it last rendered to is right, and is what it renders to still."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
-from charts.source import CHART, inhibition
+from charts.source import CHART, inhibition, schema
 from mlops_exporter.profile.profile import save
 from mlops_exporter.service.configuration import read
 from mlops_exporter.service.memory import most_memory
@@ -35,6 +37,21 @@ def test_rules_and_dashboards_are_those_of_the_bundle_and_stand_there_once() -> 
 
 def test_inhibition_follows_from_alertmanagers_file() -> None:
     assert (CHART / "files" / "inhibition.yaml").read_text() == inhibition()
+
+
+def test_the_values_schema_takes_every_case_and_no_misspelt_key() -> None:
+    text = (CHART / "values.schema.json").read_text()
+    assert text == schema()
+    validator = jsonschema.Draft7Validator(json.loads(text))
+    defaults = CHART / "values.yaml"
+    for path in (defaults, *(CHART / "ci" / f"{case}-values.yaml" for case in CASES)):
+        assert not list(validator.iter_errors(yaml.safe_load(path.read_text()))), path
+    wrong: list[dict[str, Any]] = [
+        {"mod": "compute"}, {"mode": "gpu"}, {"image": {"tags": "1"}}, {"serviceMonitor": {"enabled": "yes"}},
+        {"models": ["credit"]}, {"secrets": "kafka"},
+    ]  # fmt: skip
+    for values in wrong:
+        assert list(validator.iter_errors(values)), values
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
