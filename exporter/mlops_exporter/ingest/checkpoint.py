@@ -59,9 +59,9 @@ class Writer:
         self._file = os.fdopen(os.open(path, flags, 0o600), "wb")
 
     def add(self, name: str, number: int, data: bytes | memoryview) -> None:
-        """Write the next piece of a part."""
+        """Write the next piece of a part; numbers grow, from wherever they begin."""
         pieces = self._parts.setdefault(name, [])
-        if number != len(pieces):
+        if number < len(pieces):
             raise ValueError(f"piece {number} of {name} cannot follow {len(pieces)} pieces")
         self._file.write(data)
         pieces.append(Piece(self.size, len(data), xxhash.xxh3_64_digest(data)))
