@@ -1,6 +1,7 @@
 """The landing page of a machine that is watched without a model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from mlops_exporter.compute.advice import Advice, Demand
 from mlops_exporter.compute.cost import ResourceSnapshot
@@ -11,6 +12,7 @@ from mlops_exporter.compute.state import machine_state
 from mlops_exporter.compute.workloads import WorkloadSnapshot
 from mlops_exporter.judging.machine import MachineState
 from mlops_exporter.judging.status import Report
+from mlops_exporter.service.configuration import read
 from mlops_exporter.settings.compute import ComputeSettings, CostSettings, WorkloadSettings
 from mlops_exporter.web.landing import landing_page
 
@@ -75,3 +77,12 @@ def test_a_driver_that_fails_is_told_and_one_that_is_not_there_is_not() -> None:
 def test_before_the_first_sample_there_is_a_page_too() -> None:
     assert "No sample of the machine yet" in page(None)
     assert "No sample of the machine yet" in page(machine_state(_SETTINGS, None, None, None, (), None))
+
+
+def test_the_documented_configuration_of_a_training_machine_is_good(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training-machine.md").read_text()
+    path = tmp_path / "mlops-exporter.yml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    config, _ = read(path)
+    assert (config.models, config.sources) == ([], [])
+    assert [workload.name for workload in config.compute.workloads] == ["trainer"]
