@@ -49,7 +49,6 @@ GOOD = {
     "P-256": f"{TLS}, curve_preferences: [CurveP256]}}",
     "P-384": f"{TLS}, curve_preferences: [CurveP384]}}",
     "P-521": f"{TLS}, curve_preferences: [CurveP521]}}",
-    "X25519": f"{TLS}, curve_preferences: [X25519]}}",
     "no client certificate": f"{TLS}, client_auth_type: NoClientCert}}",
     "empty client_auth_type": f"{TLS}, client_auth_type: ''}}",
     "request": f"{TLS}, client_auth_type: RequestClientCert}}",
@@ -82,6 +81,17 @@ GOOD = {
 @pytest.mark.parametrize("text", GOOD.values(), ids=GOOD)
 def test_good(directory: Path, text: str) -> None:
     load(directory, text)
+
+
+def test_x25519_is_taken_wherever_python_and_openssl_can(directory: Path) -> None:
+    text = f"{TLS}, curve_preferences: [X25519]}}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve("X25519")
+    except (ssl.SSLError, ValueError):  # Debian's python3
+        with pytest.raises(ConfigError, match=r"X25519 is not supported by this OpenSSL .*; name another"):
+            load(directory, text)
+    else:
+        load(directory, text)
 
 
 BAD = {

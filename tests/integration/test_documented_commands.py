@@ -1,0 +1,281 @@
+"""The commands of docs/, run as they stand there, in a directory with the files that they name.
+
+Ports, and places that belong to a whole machine, are replaced. The README's commands are test_readme.py's, those of
+docs/release.md test_release_page.py's.
+"""
+
+import gzip
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import bcrypt
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from tests.certificates import Authority
+from tests.requirements import require_program
+from tests.support.exporter import ENVIRONMENT
+from tests.support.prometheus import eventually, free_port, running_prometheus
+
+DOCS = Path(__file__).parents[2] / "docs"
+FENCE = re.compile(r"^( *)```(?:sh|bash)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+ELSEWHERE = {
+    "pip install mlops-exporter-client": "integration/test_client_package.py",
+    "helm install": "integration/test_chart.py",
+    "systemctl enable": "integration/test_systemd.py",
+    "--log-to-run": "integration/lifecycle/test_real_servers.py",
+    "mlops-exporter retrain": "integration/lifecycle/test_loop.py",
+}
+"""Commands by what they contain, and the test of each that needs more than a directory."""
+
+
+def blocks() -> dict[str, list[str]]:
+    """The blocks of commands of each page."""
+    found = {
+        page.stem: [re.sub(f"^{indent}", "", block, flags=re.MULTILINE) for indent, block in FENCE.findall(text)]
+        for page in sorted(DOCS.glob("*.md"))
+        if page.stem != "release" and (text := page.read_text())
+    }
+    return {page: several for page, several in found.items() if several}
+
+
+class World:
+    """A directory in which the commands work, and what stands in for the machine around it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.prometheus = "http://localhost:9090"
+        self.used: set[str] = set()
+        self._shell = require_program("sh")
+        programs = directory / "bin"
+        programs.mkdir()
+        self.program(programs / "mlops-exporter", f'exec {sys.executable} -m mlops_exporter "$@"')
+        self.program(programs / "model-server", "cat events.ndjson")
+        self._environment = ENVIRONMENT | {
+            "PATH": f"{programs}:{ENVIRONMENT['PATH']}",
+            "MLOPS_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{self.port}",
+            "MLOPS_EXPORTER_URL": f"http://127.0.0.1:{self.port}",
+            "no_proxy": "*",
+        }
+
+    @staticmethod
+    def program(path: Path, script: str) -> None:
+        """Write a program."""
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def here(self, script: str) -> str:
+        """A script with the places of this world."""
+        for there, place in {
+            "localhost:10042": f"localhost:{self.port}",
+            "http://localhost:9090": self.prometheus,
+            "/var/lib/prometheus/data": f"{self.directory}/blocks",
+            "/var/lib/mlops-exporter": f"{self.directory}/state",
+            "/var/backups": f"{self.directory}",
+            "/run/secrets": f"{self.directory}",
+            "s3://bucket/": f"{self.directory}/",
+        }.items():
+            script = script.replace(there, place)
+        return script
+
+    def documented(self, page: str, containing: str) -> str:
+        """The one block, or line of one, of a page that contains something."""
+        candidates = [line for block in blocks()[page] for line in _commands(block) if containing in line]
+        assert len(candidates) == 1, candidates
+        self.used.add(candidates[0])
+        return candidates[0]
+
+    def run(self, page: str, containing: str, *, status: int = 0) -> str:
+        """Run a command of a page; returns what it said."""
+        script = self.here(self.documented(page, containing))
+        done = subprocess.run(
+            [self._shell, "-eu"], input=script, cwd=self.directory, env=self._environment,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start(self, page: str, containing: str) -> "subprocess.Popen[bytes]":
+        """Start a command of a page that runs until it is stopped."""
+        script = self.here(self.documented(page, containing))
+        if "|" not in script:
+            script = f"exec {script}"  # so that its process is the exporter's
+        with (self.directory / "exporter.log").open("ab") as log:
+            return subprocess.Popen(
+                [self._shell, "-euc", script],
+                cwd=self.directory, env=self._environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def is_there(self, scheme: str) -> bool:
+        """Whether the exporter takes events, or asks for a password."""
+        try:
+            answer = httpx.get(f"{scheme}://localhost:{self.port}/-/ready", trust_env=False, verify=False)
+        except httpx.TransportError:
+            return False
+        return answer.status_code in (200, 401)
+
+
+@contextmanager
+def running(world: World, page: str, containing: str, scheme: str = "http") -> Iterator[int]:
+    """Run an exporter by a command of a page; yields its process once it is there."""
+    shell = world.start(page, containing)
+    try:
+        eventually(lambda: world.is_there(scheme), 60)
+        yield shell.pid
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+        shell.wait(60)
+
+
+def _commands(block: str) -> list[str]:
+    """The commands of a block: what goes on after a backslash, or up to END, is one."""
+    joined = block.replace("\\\n", "")
+    return re.findall(r"^(?:[^\n]*<<'END'\n.*?^END|[^\n]+)$", joined, re.MULTILINE | re.DOTALL)
+
+
+CONFIG = """
+models:
+  - name: credit
+    task: binary
+    profile: credit.json
+state: {path: state}
+"""
+
+
+def _table(rows: int, begin: float) -> dict[str, list[object]]:
+    """Scored rows, a second apart, with what came of each."""
+    spread = random.Random(1)
+    scores = [spread.random() for _ in range(rows)]
+    table: dict[str, list[object]] = {
+        "request_id": [f"r{number}" for number in range(rows)],
+        "ts": [begin + number for number in range(rows)],
+        "amount": [spread.gauss(100, 10) for _ in range(rows)],
+        "country": [spread.choice(["DE", "FR"]) for _ in range(rows)],
+        "age": [spread.randrange(18, 90) for _ in range(rows)],
+        "sex": [spread.choice(["f", "m"]) for _ in range(rows)],
+        "p": [*scores],
+        "y": [int(spread.random() < score) for score in scores],
+    }
+    return table
+
+
+def furnish(directory: Path) -> None:
+    """Make the files that the pages name."""
+    held_out = _table(5000, 0)
+    names = [name for name in held_out if name not in ("request_id", "ts")]
+    rows = zip(*(held_out[name] for name in names), strict=True)
+    (directory / "held-out.csv").write_text("\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]))
+    past = _table(600, time.time() - 900)
+    features = {name: past[name] for name in ("amount", "country", "age")}
+    (directory / "log").mkdir()
+    (directory / "scored" / "day=2026-11-28").mkdir(parents=True)
+    table = pa.table({"request_id": past["request_id"], "ts": past["ts"], "p": past["p"], **features})
+    pq.write_table(table, directory / "scored.parquet")
+    pq.write_table(table, directory / "scored" / "part.parquet")
+    named = {"request_id": "id", "p": "score"}
+    pq.write_table(
+        table.rename_columns([named.get(name, name) for name in table.column_names]),
+        directory / "scored" / "day=2026-11-28" / "part.parquet",
+    )
+    outcomes = {"id": past["request_id"], "ts": past["ts"], "label": past["y"]}
+    pq.write_table(pa.table(outcomes | {"model": ["credit"] * 600}), directory / "outcomes.parquet")
+    lines = (",".join(map(str, row)) for row in zip(outcomes["id"], outcomes["label"], strict=True))
+    (directory / "outcomes.csv").write_text("\n".join(["id,label", *lines]))
+    events = [
+        {"model": "credit", "version": "3", "id": past["request_id"][row], "ts": past["ts"][row],
+         "score": past["p"][row], "features": {name: values[row] for name, values in features.items()}}
+        for row in range(600)
+    ]  # fmt: skip
+    with gzip.open(directory / "log" / "events.ndjson.gz", "wt") as log:
+        log.writelines(json.dumps(event) + "\n" for event in events)
+    with (directory / "labels.ndjson").open("w") as labels:
+        for row in range(600):
+            label = {"model": "credit", "id": past["request_id"][row], "ts": past["ts"][row], "label": past["y"][row]}
+            labels.write(json.dumps(label) + "\n")
+    (directory / "events.ndjson").write_text(json.dumps(events[0]) + "\n")
+    (directory / "mlops-exporter.yml").write_text(CONFIG)
+
+
+def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> None:
+    for program in ("curl", "promtool", "pidof"):
+        require_program(program)
+    furnish(tmp_path)
+    world = World(tmp_path)
+
+    world.run("prepare-reference", "profile build")
+    assert "binary, model version default, 5000 rows" in world.run("prepare-reference", "profile show")
+    for page in ("prepare-reference", "operations"):
+        assert "mlops-exporter.yml: good, 1 model" in world.run(page, "mlops-exporter check")
+
+    with running(world, "operations", "mlops-exporter run") as process:
+        world.run("operations", "mlops-exporter healthcheck")
+        assert json.loads(world.run("events", "curl"))["accepted"] == 2
+        with running_prometheus(_scrape(world.port), tmp_path) as server:
+            eventually(lambda: server.query("ml_model_predictions_total"))
+            world.prometheus = server.url
+            for page in ("operations", "no-data"):
+                assert "0 problems" in world.run(page, "mlops-exporter doctor").splitlines()[-1]
+        for containing, events in (("--table scored.parquet", 600), ("--labels outcomes.csv", 1200)):
+            assert json.loads(world.run("client", containing))["accepted"] == events
+        assert "limit" in world.run("operations", "api/v1/status")
+        world.program(tmp_path / "bin" / "pidof", f"echo {process}")  # others may run on this machine
+        world.run("operations", "kill -HUP")
+        eventually(lambda: "loaded anew" in (tmp_path / "exporter.log").read_text())
+        assert "reload" in world.run("operations", "curl -X POST")
+    world.run("operations", "cp -a")
+    assert (tmp_path / "mlops-exporter" / "state.sqlite3").exists()
+    shutil.rmtree(tmp_path / "state")
+
+    (tmp_path / "mlops-exporter.yml").write_text(CONFIG + "sources: [{name: server, stdin: {}}]\n")
+    with running(world, "sources", "model-server |"):
+        counted = 'ml_model_predictions_total{model="credit",version="3"} 1'
+        metrics = f"http://localhost:{world.port}/metrics"
+        eventually(lambda: counted in httpx.get(metrics, trust_env=False).text)
+    shutil.rmtree(tmp_path / "state")
+    (tmp_path / "mlops-exporter.yml").write_text(CONFIG)
+
+    for containing in ("'log/*.ndjson.gz'", "'scored/*.parquet'"):
+        assert "history.om: 1200 events" in world.run("replay", containing)
+    world.run("replay", "promtool tsdb")
+    assert list((tmp_path / "blocks").iterdir())
+
+    authority = Authority(tmp_path)
+    certificate = authority.server()
+    password = bcrypt.hashpw(b"secret", bcrypt.gensalt(10)).decode()
+    web = {
+        "tls_server_config": {"cert_file": certificate.certificate.name, "key_file": certificate.key.name},
+        "basic_auth_users": {"prometheus": password},
+    }
+    (tmp_path / "web.yml").write_text(yaml.safe_dump(web))
+    (tmp_path / "probe").write_text("prometheus:secret\n")
+    assert "good" in world.run("security", "mlops-exporter check")
+    with running(world, "security", "mlops-exporter run", scheme="https"):
+        world.run("security", "mlops-exporter healthcheck")
+
+    left = {
+        f"{page}: {command}"
+        for page, several in blocks().items()
+        for block in several
+        for command in _commands(block)
+        if command not in world.used and not any(part in block for part in ELSEWHERE)
+    }
+    assert not left
+
+
+def _scrape(port: int) -> dict[str, object]:
+    target = {"job_name": "mlops-exporter", "static_configs": [{"targets": [f"localhost:{port}"]}]}
+    return {"scrape_configs": [target]}
