@@ -76,11 +76,11 @@ fuzz: $(VENV)/dev
 	tests/setup-debian.sh
 	$(BIN)/python -m tests.fuzz --tries 2000000
 
-# The Helm chart with Helm and its linters, which tests/setup-chart.sh builds with Go into .chart.
+# The Helm chart and GitHub's workflows with Helm and linters, which tests/setup-chart.sh builds with Go into .chart.
 chart: $(VENV)/dev
 	tests/setup-chart.sh .chart
 	$(BIN)/python -m charts.source
-	CHART_TOOLS=.chart PATH="$(CURDIR)/.chart:$$PATH" $(BIN)/pytest tests/unit/test_chart.py tests/integration/test_chart.py
+	CHART_TOOLS=.chart PATH="$(CURDIR)/.chart:$$PATH" $(BIN)/pytest tests/unit/test_chart.py tests/integration/test_chart.py tests/integration/test_workflows.py
 
 dashboards: $(VENV)/dev
 	$(BIN)/python -m grafana.source

@@ -1,0 +1,25 @@
+"""GitHub's workflows by actionlint: `make chart`."""
+
+import subprocess
+from pathlib import Path
+
+from tests.chart import require_tool
+
+_WORKFLOWS = sorted((Path(__file__).parents[2] / ".github" / "workflows").glob("*.yml"))
+
+
+def _lint(*paths: Path) -> subprocess.CompletedProcess[str]:
+    command = [require_tool("actionlint"), "-no-color", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_workflows_are_right() -> None:
+    assert len(_WORKFLOWS) >= 2
+    done = _lint(*_WORKFLOWS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_misspelt_key_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yml"
+    path.write_text(_WORKFLOWS[0].read_text().replace("runs-on:", "run-on:"))
+    assert "run-on" in _lint(path).stdout
