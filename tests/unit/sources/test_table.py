@@ -114,7 +114,7 @@ class DyingSink(RecordingSink):
 def test_every_row_counts_once_over_kills_in_the_middle_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_source, "BODY_ROWS", 17)
+    monkeypatch.setattr(table_source, "BODY_ROWS", 11)
     chance = random.Random(3)
     sink = DyingSink(iter(chance.random, None))
     for number in range(4):
