@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import httpx
 
+from mlops_exporter.ingest.store import CHECKPOINT
 from tests.soak.subject import LOG, Subject
 from tests.soak.traffic import AHEAD, Logged, Pushed, Queued
 from tests.support.brokers import RedisServer
@@ -20,6 +23,7 @@ from tests.support.prometheus import eventually
 KEPT_LOGS = 3
 RELOAD_SECONDS = 60.0
 LARGE_BODIES = 40
+SLOW_CONNECTIONS = 40
 LEAPS = (60.0, -6 * 3600.0, -20 * 86400.0)
 """A little ahead, back within the longest window, and back beyond it."""
 
@@ -35,6 +39,7 @@ class World:
     logged: Logged
     rotations: int = 0
     floor: float = 0.5
+    damages: int = 0
     disk_was_full: bool = False
 
     @property
@@ -73,6 +78,45 @@ def rotate(world: World) -> None:
             shutil.copyfileobj(plain, compressed)
         previous.unlink()
     (directory / f"{LOG}.{world.rotations - KEPT_LOGS}.gz").unlink(missing_ok=True)
+
+
+def damage(world: World) -> None:
+    """The process is killed, its newest checkpoint loses a byte, has another, or is gone, and it is started again."""
+    state = world.subject.directory / "state"
+
+    def spoil() -> None:
+        newest = max(state.glob(f"{CHECKPOINT}*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        content = bytearray(newest.read_bytes())
+        world.damages += 1
+        if world.damages % 3 == 0:
+            newest.unlink()
+        elif world.damages % 3 == 1:
+            content[len(content) // 2] ^= 1
+            newest.write_bytes(content)
+        else:
+            newest.write_bytes(content[:-1])
+
+    reload(world)  # it leaves two checkpoints
+    world.subject.restart(signal.SIGKILL, between=spoil)
+    exporter = world.subject.exporter
+    assert exporter.value("ml_exporter_state_damaged_timestamp_seconds", file="checkpoint"), "nobody was told"
+
+
+def drip(world: World) -> None:
+    """Some send a body byte by byte, others say nothing at all: all others are served as ever."""
+    head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: 41000\r\n\r\n"
+    address = ("127.0.0.1", int(world.subject.exporter.url.rpartition(":")[2]))
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(SLOW_CONNECTIONS)]
+        for connection in slow[::2]:
+            connection.sendall(head)
+        for _ in range(6):
+            for connection in slow[::2]:
+                with suppress(OSError):  # the slowest makes room for others
+                    connection.sendall(b"{")
+            for path in ("/metrics", "/-/healthy"):
+                assert httpx.get(f"{world.subject.exporter.url}{path}", trust_env=False, timeout=10).status_code == 200
+            time.sleep(0.5)
 
 
 def burst(world: World) -> None:
@@ -141,8 +185,10 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "clock jumps": shift_clock,
     "disk full": fill_disk,
     "configuration reloaded": reload,
+    "checkpoint damaged": damage,
+    "slow connections": drip,
 }
-ENDING = ("kill -9 and start", "stop and start", "clock jumps")
+ENDING = ("kill -9 and start", "stop and start", "clock jumps", "checkpoint damaged")
 """Those after which memory begins anew."""
 
 

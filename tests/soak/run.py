@@ -79,7 +79,7 @@ def _impossible() -> dict[str, str]:
     if FAKETIME is None:
         reasons["clock jumps"] = "libfaketime is not installed"
     if not knows_reload():
-        reasons["configuration reloaded"] = "this version cannot"
+        reasons |= dict.fromkeys(("configuration reloaded", "checkpoint damaged"), "this version cannot")
     return reasons
 
 

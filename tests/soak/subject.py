@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,16 @@ class Subject:
         answer = httpx.get(f"{self.exporter.url}/api/v1/status", trust_env=False, timeout=10).json()
         return float(answer["time"]) - time.time()
 
-    def restart(self, number: signal.Signals, *, false_clock: bool = False) -> None:
-        """End the process by a signal and start it again, on the same port; a false clock needs libfaketime."""
+    def restart(
+        self, number: signal.Signals, *, false_clock: bool = False, between: Callable[[], None] = lambda: None
+    ) -> None:
+        """End the process by a signal and start it again, on the same port; a false clock needs libfaketime.
+
+        `between` is done while it is away.
+        """
         self.restarting.set()
         self.stop(number)
+        between()
         self.exporter = self._start(false_clock)
         self.restarting.clear()
 
