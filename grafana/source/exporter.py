@@ -165,7 +165,17 @@ def _sources() -> list[p.Panel]:
                 p.Query(f"sum by (source) ({series(c.CLOUD_EVENTS_WAITING, _SOURCE)}) > 0", "{{source}}: waiting"),
             ],
             empty="No CloudEvent has come.",
-            size=(12, 8),
+            size=(8, 8),
+            low=0,
+        ),
+        p.over_time(
+            "Do models get features that they do not know?",
+            "Values per second of features that no version's profile has, by model: they are ignored. A misspelt or "
+            "renamed feature is missing under its own name at the same time.",
+            "short",
+            [p.Query(f"sum by (model) ({rate(c.FEATURES_IGNORED, free='model')}) > 0", "{{model}}")],
+            empty="Every feature that came is known.",
+            size=(8, 8),
             low=0,
         ),
         p.over_time(
@@ -174,7 +184,7 @@ def _sources() -> list[p.Panel]:
             "short",
             [p.Query(f"sum by (outcome) (increase({series(c.RETRAINING_NOTIFICATIONS)}[1h]))", "{{outcome}}")],
             empty="No receiver of retraining runs here.",
-            size=(12, 8),
+            size=(8, 8),
             low=0,
         ),
     ]

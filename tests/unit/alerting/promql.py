@@ -13,7 +13,9 @@ import promql_parser as promql
 from mlops_exporter.exposition.catalogue import Metric, all_metrics
 
 TARGET_LABELS = frozenset({"job", "instance"})
-OPTIONAL_TARGET_LABELS = frozenset({"pod"})  # where Prometheus discovers pods
+OPTIONAL_TARGET_LABELS = frozenset(
+    {"cluster", "namespace", "pod"}
+)  # where Prometheus discovers pods, of one cluster or of several
 
 _OVER_TIME = {"rate", "increase"}
 _SETS = {"and", "or", "unless"}
@@ -175,7 +177,7 @@ class Lint:
         named = frozenset(matching.labels)
         on = matching.type == promql.LabelModifierType.Include
         if on:
-            if missing := (named - left) | (named - right):
+            if missing := ((named - left) | (named - right)) - OPTIONAL_TARGET_LABELS:
                 raise LintError(f"{operator} matches on labels that a side lacks: {sorted(missing)}")
         else:
             if missing := named - left - right:
