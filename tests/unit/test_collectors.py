@@ -80,6 +80,7 @@ NEED_MORE = {
     or metric.name.startswith(("ml_exporter_checkpoint_", "ml_challenger_", "ml_feature_embedding_"))
     or metric.name.startswith(("ml_probe_", "ml_retraining_", "ml_registry_"))  # test_probing.py, test_retraining.py …
     or metric.name in ("ml_model_owner_info", "ml_exporter_model_file_broken")  # test_models_dir.py
+    or metric.name == "ml_exporter_state_damaged_timestamp_seconds"  # test_store.py
     or metric.name == "ml_model_batch_deadline_timestamp_seconds"  # test_cadence.py
     or metric.name in ("ml_feature_importance_ratio", "ml_model_weighted_drift")  # here nothing explains the scores
     or metric.name in ("ml_exporter_source_lag_events", "ml_exporter_source_rewritten_files")  # test_table.py
