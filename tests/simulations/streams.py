@@ -55,8 +55,20 @@ class Events:
 class Stream:
     """The events of one model, one a second, and the profile of its reference data."""
 
-    def __init__(self, name: str, task: Task, seed: int, directory: Path, trouble: Trouble | None = None) -> None:
-        self.name, self.task = name, task
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        seed: int,
+        directory: Path,
+        trouble: Trouble | None = None,
+        *,
+        version: str = "1",
+        own: bool = False,
+    ) -> None:
+        self.name, self.task, self.version = name, task, version
+        self._schema = version if own else None
+        """The version by whose own profile its events are decoded, None where all share one."""
         self._rng = np.random.default_rng(seed)
         self._trouble = trouble
         self._table = directory / f"{name}.csv"
@@ -108,7 +120,7 @@ class Stream:
                 positive="1" if self.task == "binary" else None,
                 features=_FEATURES,
                 importances={name: 1.0 + number for number, name in enumerate(_FEATURES)},
-                model_version="1",
+                model_version=self.version,
             )
         )
         return profile
@@ -156,7 +168,8 @@ class Stream:
                 lines=range(count),
                 ids=list(nothing),
                 times=times,
-                versions=["1"] * count,
+                versions=[self.version] * count,
+                schema=self._schema,
                 groups=np.empty((count, 0), np.intp),
                 scores=self._as_decoded(np.where(failed[:, np.newaxis], np.nan, events.scores)),
                 predictions=np.where(failed, np.nan, events.predictions),
