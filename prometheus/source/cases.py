@@ -49,6 +49,11 @@ class Timeline:
         self.fires = wait + lead
         self.over = self.fires + 1 + keep + tail
 
+    def after(self, delay: int) -> "Timeline":
+        """Let it be told so many minutes later: it must have been bad for as long."""
+        self.pending, self.fires, self.over = (each + delay for each in (self.pending, self.fires, self.over))
+        return self
+
     def values(self, bad: float, good: float | None = None) -> str:
         """Bad until the alert fired, then good (the same when None), for a gauge."""
         if good is None:
@@ -127,8 +132,12 @@ def _calibration() -> Case:
 
 
 def _unjudged() -> Case:
-    t = Timeline("MLBenchmarkNotJudged")
+    t = Timeline("MLBenchmarkNotJudged").after(24 * 60)
     series: list[Series] = []
+    late = 120
+    released = model("released", metric="mape")
+    series.append(("ml_model_labels_total", model("released"), f"_x{late} 0+60x{t.over - late}"))
+    series.append(("ml_model_benchmark_judged", released, f"_x{late} 0x{t.over - late}"))
     for name, (labels, judged) in {"fires": (60, 0), "judged": (60, 1), "few": (0.01, 0)}.items():
         series.append(("ml_model_labels_total", model(name), t.counts(labels)))
         series.append(("ml_model_benchmark_judged", model(name, metric="mape"), t.values(judged, 1)))

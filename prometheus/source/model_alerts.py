@@ -206,9 +206,12 @@ def _fairness() -> str:
 
 
 def _unjudged() -> str:
-    """Labels of a day of the versions with a benchmark, of performance or fairness, that no window could judge."""
+    """Labels of a day of the versions with a benchmark, of performance or fairness, that no window could judge.
+
+    A version that has not been there for a day may be judged yet.
+    """
     never = "\n  or\n".join(
-        f"    max without ({labels}) (max_over_time({metric}[1d]) == bool 0) > 0"
+        f"    max without ({labels}) ((max_over_time({metric}[1d]) == bool 0) and {metric} offset 1d) > 0"
         for metric, labels in (("ml_model_benchmark_judged", ""), ("ml_fairness_benchmark_judged", "attribute"))
     )
     enough = f"(increase(ml_model_labels_total[1d]) >= {threshold('min_labels')})"
