@@ -16,7 +16,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow and not releases"
-	$(BIN)/pytest -m benchmark
+	$(BIN)/pytest -m "benchmark and not soak"
 
 # Linters, types and the unit tests: what to run while working, within a minute.
 quick: $(VENV)/dev

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.support import workload
 VERSIONS = 8  # of a model with 25 features and three windows: more than 10,000 series
 BODY_EVENTS = 1000
 RATE = 100_000
+SENDERS = 2  # or the exporter would wait for the one while it makes its next body
 
 
 @contextmanager
@@ -51,30 +53,36 @@ def _wait(url: str) -> None:
     raise TimeoutError(url)
 
 
-def ingest(address: str, seconds: float, rate: int) -> None:
+def ingest(address: str, seconds: float, rate: float) -> None:
     """Post bodies for so long, at most at that rate; print the rate that was reached. Ids never come twice."""
-    connection = http.client.HTTPConnection(address, timeout=60)
     stock = [
         body.replace(b'"version":"3"', b'"version":"%d"' % (number % VERSIONS))
         for number, body in enumerate(workload.bodies(16 * BODY_EVENTS, BODY_EVENTS, time.time()))
     ]
-    sent = 0
     begin = time.monotonic()
-    while (now := time.monotonic()) < begin + seconds:
-        time.sleep(max(0.0, begin + sent / rate - now))
-        run = sent // (BODY_EVENTS * len(stock))
-        body = stock[sent // BODY_EVENTS % len(stock)].replace(b'"id":"0001-', b'"id":"%04d-' % run)
-        connection.request("POST", "/v1/events", body, {"Content-Type": "application/x-ndjson"})
-        response = connection.getresponse()
-        answer = response.read()
-        if response.status == 202:
-            sent += BODY_EVENTS
-        elif response.status != 429:
-            raise RuntimeError(answer)
+
+    def send(sender: int) -> int:
+        connection = http.client.HTTPConnection(address, timeout=60)
+        sent = 0
+        while (now := time.monotonic()) < begin + seconds:
+            time.sleep(max(0.0, begin + sent * SENDERS / rate - now))
+            run = sent // (BODY_EVENTS * len(stock)) * SENDERS + sender
+            body = stock[sent // BODY_EVENTS % len(stock)].replace(b'"id":"0001-', b'"id":"%04d-' % run)
+            connection.request("POST", "/v1/events", body, {"Content-Type": "application/x-ndjson"})
+            response = connection.getresponse()
+            answer = response.read()
+            if response.status == 202:
+                sent += BODY_EVENTS
+            elif response.status != 429:
+                raise RuntimeError(answer)
+        return sent
+
+    with ThreadPoolExecutor(SENDERS) as senders:
+        sent = sum(senders.map(send, range(SENDERS)))
     print(f"{sent / (time.monotonic() - begin):.0f}", flush=True)
 
 
-def measure(rate: int, scrapers: int = 10, scrapes: int = 12) -> tuple[float, float, float, int]:
+def measure(rate: float, scrapers: int = 10, scrapes: int = 12) -> tuple[float, float, float, int]:
     """Return p50 and p99 in milliseconds, the rate of ingest that was reached, and the number of series."""
     spread = random.Random(1)
     with exporting() as address:
@@ -106,6 +114,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["ingest"]:
-        ingest(sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+        ingest(sys.argv[2], float(sys.argv[3]), float(sys.argv[4]))
     else:
         main()

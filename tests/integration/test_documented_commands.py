@@ -1,7 +1,7 @@
 """The commands of docs/, run as they stand there, in a directory with the files that they name.
 
-Ports, and places that belong to a whole machine, are replaced. The README's commands are test_readme.py's, those of
-docs/release.md test_release_page.py's.
+Ports, and places that belong to a whole machine, are replaced. The README and the pages of `TOLD` are stories of their
+own, with a test for each.
 """
 
 import gzip
@@ -41,13 +41,16 @@ ELSEWHERE = {
 }
 """Commands by what they contain, and the test of each that needs more than a directory."""
 
+TOLD = {"release": "test_release_page.py", "batch-jobs": "test_batch_jobs.py"}
+"""Pages whose commands tell one story, and its test."""
+
 
 def blocks() -> dict[str, list[str]]:
     """The blocks of commands of each page."""
     found = {
         page.stem: [re.sub(f"^{indent}", "", block, flags=re.MULTILINE) for indent, block in FENCE.findall(text)]
         for page in sorted(DOCS.glob("*.md"))
-        if page.stem != "release" and (text := page.read_text())
+        if page.stem not in TOLD and (text := page.read_text())
     }
     return {page: several for page, several in found.items() if several}
 

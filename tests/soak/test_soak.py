@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.soak.faults import FAULTS
 from tests.soak.run import soak
 
@@ -16,6 +18,7 @@ def test_every_fault_once_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None
     assert all(book.counted > 1000 for book in report.books)
 
 
+@pytest.mark.soak
 def test_without_state_a_kill_is_noticed(tmp_path: Path) -> None:
     faults = soak(tmp_path, 5, print, faults=["kill -9 and start"], durable=False).judge()
     assert any("pushed went back from" in fault for fault in faults), faults

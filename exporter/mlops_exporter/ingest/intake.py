@@ -28,7 +28,7 @@ from mlops_exporter.ingest.journal import Journal
 from mlops_exporter.settings.models import Limits
 from mlops_exporter.sources.base import IntakeResult, QueueFullError, Repeated, Translated, UnavailableError
 
-BATCH_EVENTS = 4096
+BATCH_EVENTS = 2048
 BATCH_SECONDS = 0.1
 BUSY_BATCHES = 16
 

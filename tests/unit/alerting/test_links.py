@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from functools import cache
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from grafana.source.environment import LABELS
+from mlops_exporter import cli
 from prometheus.source.alert import Alert
 from prometheus.source.render import ALERTS, DASHBOARDS, RENAMED, alert_rule
 from tests.dashboards import DIRECTORY
@@ -44,11 +43,13 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_of_runbooks_exist(command: str) -> None:
+def test_commands_of_runbooks_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = command.split()[1:]
     names = words[: next((n for n, word in enumerate(words) if not re.fullmatch("[a-z]+", word)), len(words))]
-    done = subprocess.run([sys.executable, "-m", "mlops_exporter", *names, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"mlops-exporter {' '.join(names)} " in done.stdout
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*names, "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert f"mlops-exporter {' '.join(names)} " in told
     for flag in re.findall(r"--[a-z.-]+", command):
-        assert re.search(rf"{re.escape(flag)}\b", done.stdout), f"{flag} is unknown"
+        assert re.search(rf"{re.escape(flag)}\b", told), f"{flag} is unknown"

@@ -423,7 +423,7 @@ def test_a_process_id_that_is_used_again_is_another_process() -> None:
     """The kernel's own /proc: a kept file reads nothing after its process, whoever has the number."""
     kept = procfs.Kept("/proc", "stat")
     with subprocess.Popen(["sleep", "60"]) as process:
-        assert kept.read(process.pid) == procfs.read(f"/proc/{process.pid}/stat")
+        assert kept.read(process.pid).startswith(b"%d (" % process.pid)
         process.kill()
     with pytest.raises(ProcessLookupError):
         kept.read(process.pid)

@@ -123,7 +123,7 @@ def test_every_row_counts_once_over_kills_in_the_middle_of_files(
     async def lives() -> None:
         while len(ids(sink)) < 1000:
             task = asyncio.create_task(source(tmp_path).run(sink))
-            await asyncio.wait({task}, timeout=0.5 if len(ids(sink)) < 1000 else 0.01)
+            await asyncio.wait({task}, timeout=0.2 if len(ids(sink)) < 1000 else 0.01)
             task.cancel()
             await asyncio.wait({task})
 
