@@ -71,6 +71,7 @@ EMPTY = {
     "Is it held back by its quota?": "no CPU quota holds for the tests",
     "How many cores would do for a week's use?": "no week has gone by",
     "What does the work cost?": "the demonstration has no prices",
+    "What do they really do?": "the A100 here is older than GPM",
     "Who uses the GPUs?": "the workload here does not use the GPU",
     "Does the driver tell nonsense?": "it tells none",
     "Do they make errors? [B]": "no critical event happens",
