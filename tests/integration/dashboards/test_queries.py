@@ -69,7 +69,8 @@ EMPTY = {
     "Does it fall behind?": "the demonstration's source is pushed to",
     "How is each source? [C]": "the demonstration's source is pushed to",
     "Is it held back by its quota?": "no CPU quota holds for the tests",
-    "How many cores would do for a week's use?": "no week has gone by",
+    "How many cores would do for a week's use? [A]": "no week has gone by",
+    "How many cores would do for a week's use? [E]": "no week has gone by",
     "What does the work cost?": "the demonstration has no prices",
     "What do they really do?": "the A100 here is older than GPM",
     "Who uses the GPUs?": "the workload here does not use the GPU",
@@ -79,8 +80,12 @@ EMPTY = {
     "How fair is it over time? [D]": "the demonstration agrees on no fairness benchmark",
 }
 
-# What is there only while something is wrong.
-SOMETIMES = {"Which model needs attention first? [G]": "a fairness benchmark is surely missed"}
+# What is there only at times, and when.
+SOMETIMES = {
+    "Which model needs attention first? [G]": "a fairness benchmark is surely missed",
+    "How many cores would do for a week's use? [C]": "the rules of a week, every five minutes, were evaluated",
+    "How many cores would do for a week's use? [D]": "the rules of a week, every five minutes, were evaluated",
+}
 
 
 def choices(uid: str) -> list[dict[str, str]]:
