@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,16 +11,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tests.requirements import require_program
-from tests.support.exporter import ENVIRONMENT
+from tests.support.pages import Shell, blocks
 from tests.support.prometheus import eventually, free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "batch-jobs.md").read_text()
 ROWS = 2000
-
-
-def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^ {{3}}```{language}\n(.*?)^ {{3}}```$", PAGE, re.MULTILINE | re.DOTALL)
-    return [re.sub("^ {3}", "", block, flags=re.MULTILINE) for block in found]
 
 
 def batch(seed: int) -> dict[str, object]:
@@ -42,30 +35,15 @@ def batch(seed: int) -> dict[str, object]:
 
 
 def test_the_page(tmp_path: Path) -> None:
-    shell = require_program("sh")
-    programs = tmp_path / "bin"
-    for folder in ("bin", "training", "scored", "outcomes"):
+    require_program("curl")
+    for folder in ("training", "scored", "outcomes"):
         (tmp_path / folder).mkdir()
-    (programs / "mlops-exporter").write_text(f'#!/bin/sh\nexec {sys.executable} -m mlops_exporter "$@"\n')
-    (programs / "mlops-exporter").chmod(0o755)
     address = f"127.0.0.1:{free_port()}"
-    environment = ENVIRONMENT | {
-        "PATH": f"{programs}:/usr/bin:/bin",
-        "MLOPS_EXPORTER_WEB_LISTEN_ADDRESS": address,
-        "MLOPS_EXPORTER_URL": f"http://{address}",
-        "no_proxy": "*",
-    }
+    shell = Shell(tmp_path, MLOPS_EXPORTER_WEB_LISTEN_ADDRESS=address, MLOPS_EXPORTER_URL=f"http://{address}")
+    run = shell.run
 
-    def run(script: str) -> str:
-        done = subprocess.run(
-            [shell, "-eu"], input=script, cwd=tmp_path, env=environment,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    build, check, start, push = blocks("sh")
-    (settings,) = blocks("yaml")
+    build, check, start, push = blocks(PAGE, "sh")
+    (settings,) = blocks(PAGE, "yaml")
     for number in (1, 2):
         pq.write_table(pa.table(batch(number)), tmp_path / "training" / f"{number}.parquet")
     assert f"credit.json: {2 * ROWS} rows, 2 features" in run(build)
@@ -75,10 +53,7 @@ def test_the_page(tmp_path: Path) -> None:
     pq.write_table(night.drop_columns(["defaulted", "known_at"]), tmp_path / "scored" / "night.parquet")
     pyarrow.csv.write_csv(night.select(["request_id", "known_at", "defaulted"]), tmp_path / "outcomes" / "night.csv")
     pq.write_table(pa.table(batch(4)), tmp_path / "tonight.parquet")
-    with (tmp_path / "log").open("wb") as log:
-        exporter = subprocess.Popen(
-            [shell, "-c", f"exec {start}"], cwd=tmp_path, env=environment, stdout=log, stderr=log
-        )
+    exporter = shell.start(f"exec {start}", tmp_path / "log")
     try:
 
         def value(name: str) -> float:
@@ -86,7 +61,6 @@ def test_the_page(tmp_path: Path) -> None:
             found = re.search(rf'^{name}{{model="credit",version="[^"]*"}} (\S+)$', page, re.MULTILINE)
             return float(found[1]) if found else 0.0
 
-        require_program("curl")
         eventually(lambda: value("ml_model_labels_total") == ROWS)
         for _ in range(2):  # a job that is run again
             assert json.loads(run(push))["accepted"] == ROWS

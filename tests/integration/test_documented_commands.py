@@ -11,8 +11,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,33 +24,36 @@ import yaml
 
 from tests.certificates import Authority
 from tests.requirements import require_program
-from tests.support.exporter import ENVIRONMENT
+from tests.support.pages import Shell, blocks
 from tests.support.prometheus import eventually, free_port, running_prometheus
 
 DOCS = Path(__file__).parents[2] / "docs"
-FENCE = re.compile(r"^( *)```(?:sh|bash)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 ELSEWHERE = {
-    "pip install mlops-exporter-client": "integration/test_client_package.py",
-    "helm install": "integration/test_chart.py",
-    "systemctl enable": "integration/test_systemd.py",
-    "--log-to-run": "integration/lifecycle/test_real_servers.py",
-    "mlops-exporter retrain": "integration/lifecycle/test_loop.py",
+    "pip install mlops-exporter-client": "test_client_package.py",
+    "helm install": "test_chart.py",
+    "systemctl enable": "test_systemd.py",
+    "--log-to-run": "lifecycle/test_real_servers.py",
+    "mlops-exporter retrain": "lifecycle/test_loop.py",
 }
-"""Commands by what they contain, and the test of each that needs more than a directory."""
+"""Blocks by what they contain, and the test of each that needs more than a directory."""
 
 TOLD = {"release": "test_release_page.py", "batch-jobs": "test_batch_jobs.py"}
 """Pages whose commands tell one story, and its test."""
 
 
-def blocks() -> dict[str, list[str]]:
-    """The blocks of commands of each page."""
-    found = {
-        page.stem: [re.sub(f"^{indent}", "", block, flags=re.MULTILINE) for indent, block in FENCE.findall(text)]
+def commands() -> dict[str, list[str]]:
+    """The commands of each page, but for those that are run elsewhere."""
+    return {
+        page.stem: [
+            command
+            for block in blocks(page.read_text(), "sh", "bash")
+            if not any(part in block for part in ELSEWHERE)
+            for command in _commands(block)
+        ]
         for page in sorted(DOCS.glob("*.md"))
-        if page.stem not in TOLD and (text := page.read_text())
+        if page.stem not in TOLD
     }
-    return {page: several for page, several in found.items() if several}
 
 
 class World:
@@ -63,23 +64,9 @@ class World:
         self.port = free_port()
         self.prometheus = "http://localhost:9090"
         self.used: set[str] = set()
-        self._shell = require_program("sh")
-        programs = directory / "bin"
-        programs.mkdir()
-        self.program(programs / "mlops-exporter", f'exec {sys.executable} -m mlops_exporter "$@"')
-        self.program(programs / "model-server", "cat events.ndjson")
-        self._environment = ENVIRONMENT | {
-            "PATH": f"{programs}:{ENVIRONMENT['PATH']}",
-            "MLOPS_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{self.port}",
-            "MLOPS_EXPORTER_URL": f"http://127.0.0.1:{self.port}",
-            "no_proxy": "*",
-        }
-
-    @staticmethod
-    def program(path: Path, script: str) -> None:
-        """Write a program."""
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
+        address = f"127.0.0.1:{self.port}"
+        self.shell = Shell(directory, MLOPS_EXPORTER_WEB_LISTEN_ADDRESS=address, MLOPS_EXPORTER_URL=f"http://{address}")
+        self.shell.program("bin/model-server", "cat events.ndjson")
 
     def here(self, script: str) -> str:
         """A script with the places of this world."""
@@ -96,32 +83,14 @@ class World:
         return script
 
     def documented(self, page: str, containing: str) -> str:
-        """The one block, or line of one, of a page that contains something."""
-        candidates = [line for block in blocks()[page] for line in _commands(block) if containing in line]
-        assert len(candidates) == 1, candidates
-        self.used.add(candidates[0])
-        return candidates[0]
+        """The one command of a page that contains something, for this world."""
+        (command,) = (command for command in commands()[page] if containing in command)
+        self.used.add(command)
+        return self.here(command)
 
-    def run(self, page: str, containing: str, *, status: int = 0) -> str:
+    def run(self, page: str, containing: str) -> str:
         """Run a command of a page; returns what it said."""
-        script = self.here(self.documented(page, containing))
-        done = subprocess.run(
-            [self._shell, "-eu"], input=script, cwd=self.directory, env=self._environment,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == status, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def start(self, page: str, containing: str) -> "subprocess.Popen[bytes]":
-        """Start a command of a page that runs until it is stopped."""
-        script = self.here(self.documented(page, containing))
-        if "|" not in script:
-            script = f"exec {script}"  # so that its process is the exporter's
-        with (self.directory / "exporter.log").open("ab") as log:
-            return subprocess.Popen(
-                [self._shell, "-euc", script],
-                cwd=self.directory, env=self._environment, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        return self.shell.run(self.documented(page, containing))
 
     def is_there(self, scheme: str) -> bool:
         """Whether the exporter takes events, or asks for a password."""
@@ -135,13 +104,15 @@ class World:
 @contextmanager
 def running(world: World, page: str, containing: str, scheme: str = "http") -> Iterator[int]:
     """Run an exporter by a command of a page; yields its process once it is there."""
-    shell = world.start(page, containing)
+    command = world.documented(page, containing)
+    # Without a pipe, the shell gives its place to the exporter.
+    started = world.shell.start(command if "|" in command else f"exec {command}", world.directory / "exporter.log")
     try:
         eventually(lambda: world.is_there(scheme), 60)
-        yield shell.pid
+        yield started.pid
     finally:
-        os.killpg(shell.pid, signal.SIGTERM)
-        shell.wait(60)
+        os.killpg(started.pid, signal.SIGTERM)
+        started.wait(60)
 
 
 def _commands(block: str) -> list[str]:
@@ -213,6 +184,10 @@ def furnish(directory: Path) -> None:
     (directory / "mlops-exporter.yml").write_text(CONFIG)
 
 
+def test_what_is_run_elsewhere_is() -> None:
+    assert all((Path(__file__).parent / name).exists() for name in (*ELSEWHERE.values(), *TOLD.values()))
+
+
 def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> None:
     for program in ("curl", "promtool", "pidof"):
         require_program(program)
@@ -235,7 +210,7 @@ def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> Non
         for containing, events in (("--table scored.parquet", 600), ("--labels outcomes.csv", 1200)):
             assert json.loads(world.run("client", containing))["accepted"] == events
         assert "limit" in world.run("operations", "api/v1/status")
-        world.program(tmp_path / "bin" / "pidof", f"echo {process}")  # others may run on this machine
+        world.shell.program("bin/pidof", f"echo {process}")  # others may run on this machine
         world.run("operations", "kill -HUP")
         eventually(lambda: "loaded anew" in (tmp_path / "exporter.log").read_text())
         assert "reload" in world.run("operations", "curl -X POST")
@@ -270,11 +245,7 @@ def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> Non
         world.run("security", "mlops-exporter healthcheck")
 
     left = {
-        f"{page}: {command}"
-        for page, several in blocks().items()
-        for block in several
-        for command in _commands(block)
-        if command not in world.used and not any(part in block for part in ELSEWHERE)
+        f"{page}: {command}" for page, several in commands().items() for command in several if command not in world.used
     }
     assert not left
 

@@ -1,22 +1,16 @@
 """docs/release.md, command by command: from a training job's last line to a retired version's last label."""
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.requirements import require_program
-from tests.support.exporter import ENVIRONMENT, running_exporter
+from tests.support.exporter import running_exporter
+from tests.support.pages import Shell, blocks
 from tests.support.prometheus import eventually, free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "release.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -29,28 +23,19 @@ def site(tmp_path: Path) -> Path:
     rows = (f"{a:.2f},{p:.4f},{y}\n" for a, p, y in zip(amounts, scores, labels, strict=True))
     (tmp_path / "held-out.csv").write_text("amount,p,y\n" + "".join(rows))
     (tmp_path / "profiles" / "credit").mkdir(parents=True)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "mlops-exporter").write_text(f'#!/bin/sh\nexec {sys.executable} -m mlops_exporter "$@"\n')
-    (programs / "mlops-exporter").chmod(0o755)
     return tmp_path
 
 
 def test_the_page_from_the_first_to_the_last_command(site: Path) -> None:
-    shell, _ = require_program("sh"), require_program("curl")
+    require_program("curl")
     port = free_port()
-    environment = {**ENVIRONMENT, "PATH": f"{site / 'bin'}:{ENVIRONMENT['PATH']}", "no_proxy": "*"}
+    shell = Shell(site)
 
     def run(script: str) -> str:
-        done = subprocess.run(
-            [shell, "-eu"], input=script.replace("10042", str(port)), cwd=site, env=environment,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return shell.run(script.replace("10042", str(port)))
 
-    build, check_and_reload, predict, label, retire, roll_back = blocks("sh")
-    (configuration,) = blocks("yaml")
+    build, check_and_reload, predict, label, retire, roll_back = blocks(PAGE, "sh")
+    (configuration,) = blocks(PAGE, "yaml")
     (site / "mlops-exporter.yml").write_text(configuration)
     run(build.replace("4", "3"))
     arguments = ("run", "--config.file=mlops-exporter.yml", "--web.enable-lifecycle")
