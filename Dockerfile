@@ -12,7 +12,7 @@ ARG EXTRAS
 # Nothing is installed but what has the hash that the two locks name; no time stamp goes into the result.
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-COPY constraints-build.txt constraints-product.txt pyproject.toml README.md LICENSE ./
+COPY constraints-build.txt constraints-product.txt pyproject.toml hatch_build.py README.md LICENSE ./
 COPY exporter ./exporter
 # What `mlops-exporter bundle` writes.
 COPY prometheus ./prometheus

@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
+# The tests start the product hundreds of times: it is compiled once, whatever the caller's environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: chart demo test quick releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow dashboards stack clean
+.PHONY: chart demo test quick unit releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -15,15 +17,15 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow and not releases"
+	$(BIN)/pytest -n 5 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow and not releases"
 	$(BIN)/pytest -m "benchmark and not soak"
 
 # Linters, types and the unit tests: what to run while working, within a minute.
 quick: $(VENV)/dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not simulation" tests/unit
+	$(MAKE) --jobs 3 --output-sync=target lint types unit
+
+unit: $(VENV)/dev
+	$(BIN)/pytest -n 2 -m "not simulation and not slow" tests/unit
 
 releases: $(VENV)/dev
 	tests/setup-debian.sh
@@ -70,17 +72,19 @@ mlflow: $(VENV)/dev
 
 bench: $(VENV)/dev
 	tests/setup-debian.sh
+	tests/setup-peers.sh $(PYTHON) .peers
 	$(BIN)/python -m tests.benchmarks
 
 fuzz: $(VENV)/dev
 	tests/setup-debian.sh
 	$(BIN)/python -m tests.fuzz --tries 2000000
 
-# The Helm chart and GitHub's workflows with Helm and linters, which tests/setup-chart.sh builds with Go into .chart.
+# The Helm chart and GitHub's workflows with Helm, linters and a Kubernetes without nodes, which tests/setup-chart.sh
+# builds with Go into .chart.
 chart: $(VENV)/dev
 	tests/setup-chart.sh .chart
 	$(BIN)/python -m charts.source
-	CHART_TOOLS=.chart PATH="$(CURDIR)/.chart:$$PATH" $(BIN)/pytest tests/unit/test_chart.py tests/integration/test_chart.py tests/integration/test_workflows.py
+	CHART_TOOLS=.chart PATH="$(CURDIR)/.chart:$$PATH" $(BIN)/pytest tests/unit/test_chart.py tests/integration/test_chart.py tests/integration/test_cluster.py tests/integration/test_workflows.py
 
 dashboards: $(VENV)/dev
 	$(BIN)/python -m grafana.source

@@ -15,6 +15,8 @@ need systemd-analyze systemd
 need faketime faketime
 [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || packages="$packages postgresql"
 need curl curl
+need zsh zsh
+need fish fish
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages:$packages"

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
-from mlops_exporter.sources.base import IntakeResult, QueueFullError, Source
+from mlops_exporter.sources.base import IntakeResult, Origins, QueueFullError, Source
 
 
 class RecordingSink:
@@ -16,8 +16,13 @@ class RecordingSink:
         self.positions: dict[str, bytes] = {}
         self.refusals = 0
         self.delay = 0.0
+        self.refills: float | None = 3600.0
+        self.refilled: list[bytes] = []
+        self.kept: set[str] = set()
 
-    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+    async def submit(
+        self, source: str, body: bytes, arrived: float, position: bytes | None = None, *, origins: Origins = ()
+    ) -> IntakeResult:
         if self.refusals:
             self.refusals -= 1
             raise QueueFullError(0.05)
@@ -26,6 +31,19 @@ class RecordingSink:
         if position is not None:
             self.positions[source] = position
         return IntakeResult(accepted=body.count(b"\n"))
+
+    async def forget(self, source: str, kept: Collection[str], position: bytes) -> None:
+        self.kept = set(kept)
+        self.positions[source] = position
+
+    async def refill(self, source: str, body: bytes, arrived: float, origins: Origins) -> None:
+        self.refilled.append(body)
+
+    async def hold(self, source: str, position: bytes) -> None:
+        self.positions[source] = position
+
+    async def add_up(self, shares: Mapping[str, bytes]) -> Mapping[str, str]:
+        return {}
 
     def position(self, source: str) -> bytes | None:
         return self.positions.get(source)

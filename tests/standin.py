@@ -3,6 +3,7 @@
 import asyncio
 
 from mlops_exporter.events.reasons import Reason
+from mlops_exporter.ingest.ledgers import LedgersResult
 from mlops_exporter.judging.status import Report
 from mlops_exporter.sources.base import Content, IntakeResult
 
@@ -25,6 +26,14 @@ class StandIn:
         self.bodies.append(body)
         await asyncio.sleep(0.01)
         return IntakeResult(accepted=body.count(b"\n"))
+
+    async def submit_ledgers(
+        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
+    ) -> LedgersResult:
+        return LedgersResult()
+
+    def shares(self, models: frozenset[str] | None) -> bytes:
+        return b"\x80"
 
     def status(self) -> Report:
         return Report("1.2.3", started=0.0, time=1.0)

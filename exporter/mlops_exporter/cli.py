@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Never, NoReturn, TypeVar
+from typing import Any, Never, NoReturn, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -30,10 +30,11 @@ from mlops_exporter.lifecycle import receiver
 from mlops_exporter.lifecycle.mlflow import Mlflow, RegistryError
 from mlops_exporter.logs import Notice, escaped
 from mlops_exporter.profile import show
-from mlops_exporter.profile.profile import ProfileError, load, save
+from mlops_exporter.profile.hours import HOURS
+from mlops_exporter.profile.profile import ProfileError, Task, load, save
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.replay.run import ReplayError, ReplayRequest, replay
-from mlops_exporter.service import bundle, healthcheck, service
+from mlops_exporter.service import bundle, completion, healthcheck, service
 from mlops_exporter.service import configuration as config
 from mlops_exporter.service.bundle import BundleError
 from mlops_exporter.service.healthcheck import Access
@@ -140,9 +141,8 @@ def _check(options: argparse.Namespace) -> int:
     settings, profiles = config.read(file)
     for model in settings.models:
         features = len(profiles[model.name].newest.features)
-        told = (
-            f"profile {model.profile}" if model.profile else f"profiles of {', '.join(profiles[model.name].by_version)}"
-        )
+        versions = ", ".join(profiles[model.name].by_version)
+        told = f"profile {model.profile}" if model.profile else f"profiles of {versions}" if versions else "no profile"
         print(escaped(f"{model.name}: {model.task}, {features} {'feature' if features == 1 else 'features'}, {told}"))
     if settings.broken:
         raise ConfigError([fault for faults in settings.broken.values() for fault in faults])
@@ -175,6 +175,7 @@ def _profile_build(options: argparse.Namespace) -> int:
             prediction=options.prediction,
             scores=scores,
             positive=options.positive,
+            separator=options.separator,
             threshold=options.threshold,
             features=options.features,
             exclude=options.exclude,
@@ -182,6 +183,7 @@ def _profile_build(options: argparse.Namespace) -> int:
             groups=options.groups,
             importances=options.importances,
             bins=options.bins,
+            timing=_timing(options),
             model_version=options.model_version,
             types=_column_types(options.columns),
             reading=Reading(("", *options.missing), options.delimiter, options.decimal, options.encoding),
@@ -197,6 +199,23 @@ def _profile_build(options: argparse.Namespace) -> int:
         print(f"run {options.log_to_run}: {options.artifact}")
     print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features; profile show prints it")
     return 0
+
+
+def _timing(options: argparse.Namespace) -> Any:
+    """Return how rows have a time, None where nothing is said of it. Raises BuildError."""
+    from mlops_exporter.profile.hours import zone
+    from mlops_exporter.profiling.hours import Timing
+
+    if options.time is None:
+        if options.rhythm or options.timezone:
+            raise BuildError("--rhythm and --timezone: name the column with the time of each row by --time")
+        return None
+    timezone = options.timezone or "UTC"
+    try:
+        zone(timezone)
+    except ValueError as error:
+        raise BuildError(f"--timezone: {error}") from None
+    return Timing(options.time, options.rhythm or "hour", timezone)
 
 
 def _column_types(path: Path | None) -> dict[str, Any]:
@@ -448,6 +467,11 @@ def _bundle(options: argparse.Namespace) -> int:
     return 0
 
 
+def _completion(options: argparse.Namespace) -> int:
+    print(completion.script(_parser(), options.shell), end="")
+    return 0
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\ntry {self.prog} --help\n")
@@ -520,6 +544,10 @@ def _parser() -> argparse.ArgumentParser:
         help="label of all alerts; repeatable",
     )
     files.set_defaults(command=_bundle)
+
+    completed = commands.add_parser("completion", help="print what lets a shell complete this command line")
+    completed.add_argument("shell", choices=list(completion.SHELLS))
+    completed.set_defaults(command=_completion)
 
     health = commands.add_parser("healthcheck", help="exit 0 when the exporter is ready, 1 otherwise")
     _add_access(health)
@@ -610,7 +638,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="PLACE",
         help="CSV, NDJSON (either with .gz), Parquet or Arrow: files, globs or directories, also s3://, gs://, abfs://",
     )
-    parser.add_argument("--task", choices=["binary", "multiclass", "regression"], required=True)
+    parser.add_argument("--task", choices=list(get_args(Task)), required=True)
     parser.add_argument("--label", metavar="COLUMN", help="column of the true class or number")
     parser.add_argument("--prediction", metavar="COLUMN", help="column of the predicted class or number")
     scores = parser.add_mutually_exclusive_group()
@@ -620,9 +648,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         type=_class_columns,
         default={},
         metavar="CLASS=COLUMN,…",
-        help="column of each class's probability (multiclass)",
+        help="column of each class's probability (multiclass, multilabel)",
     )
     parser.add_argument("--positive", metavar="CLASS", help="the positive class (binary)")
+    parser.add_argument(
+        "--separator",
+        type=_separator,
+        help="what stands between classes in a text such as a|b, where sets of classes are no lists (multilabel)",
+    )
     parser.add_argument(
         "--threshold", type=_probability, default=0.5, help="score from which on positive is predicted (default 0.5)"
     )
@@ -650,6 +683,15 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--bins", type=_bins, default=10, help="exported bins per numeric feature (2 to 50, default 10)"
+    )
+    parser.add_argument(
+        "--time", metavar="COLUMN", help="column with the time of each row: the reference is by hour, too"
+    )
+    parser.add_argument(
+        "--rhythm", choices=HOURS, help="hours of the day (default) or of the week, which needs rows of several weeks"
+    )
+    parser.add_argument(
+        "--timezone", metavar="ZONE", help="zone of the hours, and of times that say none, as Europe/Berlin (UTC)"
     )
     parser.add_argument("--model-version", default="default", help="version of the model that the profile is for")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
@@ -806,6 +848,12 @@ def _character(text: str) -> str:
     if len(found) != 1:
         raise argparse.ArgumentTypeError(f"{text!r}: write one character, or tab")
     return found
+
+
+def _separator(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("write what stands between two classes, such as | or ;")
+    return text
 
 
 def _class_columns(text: str) -> dict[str, str]:

@@ -124,6 +124,7 @@ class Monitor:
         scores: Any = None,
         label: Any = None,
         groups: Any = None,
+        outcomes: Mapping[str, Any] | None = None,
         latency_seconds: Any = None,
         error: Any = None,
         model: str | None = None,
@@ -134,7 +135,8 @@ class Monitor:
 
         `features` are a mapping, a Series, a frame of one row, or values in the order of the names in `features` of
         the monitor; `scores` are a mapping, or a row of `predict_proba` in the order of `classes`. Of two scores
-        without names, the second is that of the positive class.
+        without names, the second is that of the positive class. `outcomes` are numbers that say how good the answer
+        was, by the names that the exporter is configured with.
         """
         try:
             event = {
@@ -143,10 +145,11 @@ class Monitor:
                 "id": _scalar(id),
                 "ts": _scalar(ts),
                 "features": self._named("features", features, self.feature_names),
-                "prediction": self._single("prediction", prediction),
+                "prediction": self._outcome("prediction", prediction),
                 "score": self._single("score", score),
-                "label": self._single("label", label),
+                "label": self._outcome("label", label),
                 "groups": self._named("groups", groups, self._group_names),
+                "outcomes": self._named("outcomes", outcomes, None),
                 "latency_seconds": self._single("latency_seconds", latency_seconds),
                 "error": None if error is None else str(error),
             }
@@ -166,9 +169,30 @@ class Monitor:
     ) -> None:
         """Send the true outcome of the prediction with that `id`."""
         try:
-            event = {"model": model, "id": _scalar(id), "label": self._single("label", label), "ts": _scalar(ts)}
+            event = {"model": model, "id": _scalar(id), "label": self._outcome("label", label), "ts": _scalar(ts)}
         except Exception as problem:
             self._give_up(1, f"a label cannot be read: {problem!r}")
+            return
+        self._put(event)
+
+    def rate(
+        self,
+        id: Any,  # noqa: A002
+        outcomes: Mapping[str, Any],
+        *,
+        model: str | None = None,
+        ts: Any = None,
+    ) -> None:
+        """Send how good the answer with that `id` was, as a rating that comes later: numbers as in `predict`."""
+        try:
+            event = {
+                "model": model,
+                "id": _scalar(id),
+                "outcomes": self._named("outcomes", outcomes, None),
+                "ts": _scalar(ts),
+            }
+        except Exception as problem:
+            self._give_up(1, f"an outcome cannot be read: {problem!r}")
             return
         self._put(event)
 
@@ -192,11 +216,11 @@ class Monitor:
 
         `table` is a frame (pandas, Polars), a table or dataset of Arrow, or the path of a file or directory: Parquet,
         Arrow or CSV. `columns` says which columns are what of an event: `id`, `ts`, `version`, `prediction`, `score`,
-        `scores` ({class: column}), `label`, `latency_seconds`, `error`, `groups` ([column] or {attribute: column}) and
-        `features` (likewise); by default those of that name, and as features all others. `labels` are what became true:
-        one value for each row of a frame or table, or another table with `id`, `label` and perhaps `ts`. `model` and
-        `version` are those of the monitor unless given; `timezone` is that of times which name none. `untyped` says
-        that texts may be numbers, which is known of CSV.
+        `scores` ({class: column}), `label`, `latency_seconds`, `error`, `groups` ([column] or {attribute: column}),
+        `outcomes` and `features` (likewise); by default those of that name, and as features all others. `labels` are
+        what became true: one value for each row of a frame or table, or another table with `id`, `label` and perhaps
+        `ts`. `model` and `version` are those of the monitor unless given; `timezone` is that of times which name none.
+        `untyped` says that texts may be numbers, which is known of CSV.
 
         The rows go in chunks, one after the other, so that memory is bounded by one; when the exporter is full or away
         it is tried again, for up to `wait_seconds` a chunk. Each chunk has a key of the run and its number: a job that
@@ -310,6 +334,14 @@ class Monitor:
         except Exception as problem:
             self._leave_out("scores", scores, problem)
             return {}
+
+    def _outcome(self, what: str, value: Any) -> Any:
+        """Return a class or a number; of a set, or of a list of several (or of no) texts, the classes."""
+        several = isinstance(value, (list, tuple)) and len(value) != 1 and all(isinstance(m, str) for m in value)
+        if several or isinstance(value, (set, frozenset)):
+            members = [self._single(what, member) for member in value]
+            return None if None in members else members
+        return self._single(what, value)
 
     def _single(self, what: str, value: Any) -> Any:
         """Return a single value, also out of an array of one; None where there are several."""
@@ -868,7 +900,7 @@ class TableNotSentError(Exception):
 
 
 _SINGLE = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
-_NESTED = ("scores", "groups", "features")
+_NESTED = ("scores", "groups", "outcomes", "features")
 _ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -1020,7 +1052,7 @@ def _plain_column(column: Any) -> Any:
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
     if pa.types.is_decimal(column.type):
-        return column.cast(pa.float64(), safe=False)
+        return column.cast(pa.string()).cast(pa.float64())  # Arrow's own cast is off by one place now and then
     return column
 
 

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
-from grafana.source.promql import TARGET, largest, on, series
+from grafana.source.promql import ALERTS, TARGET, largest, on, series
 from mlops_exporter.exposition import catalogue as c
 
 _ONE_FEATURE = 'feature="$feature"'
@@ -20,6 +20,16 @@ _LEVELS = p.ranges(
     (None, 0.99999, "As in the reference", p.GOOD),
     (0.99999, 2, "Drift", p.WATCH),
     (2, None, "Strong drift", p.BAD),
+)
+_LAST_WEEK_LEVELS = p.ranges(
+    (None, 1.00001, "As last week", p.GOOD),
+    (1.00001, 2, "Different", p.WATCH),
+    (2, None, "Far from last week", p.BAD),
+)
+# The same from the same hours of last week, in the last hour or day: all exporters together, as counters add up.
+_LAST_WEEK = (
+    f'max by (feature) (ml:feature_last_week:psi{{{ALERTS},model="$model",version="$version"}}'
+    " / ml:feature_last_week:psi_threshold)"
 )
 # Features, the worst first: the default of the variable.
 _FEATURES = f"{_RATIO} or max by (feature) ({series(c.FEATURE_REFERENCE)}) * 0"
@@ -52,12 +62,21 @@ def _head() -> list[p.Panel]:
             alarming=p.WATCH,
         ),
         p.number(
-            "Of how many features?",
+            "Even slightly?",
+            "Features whose distance from the reference is no chance (Benjamini-Hochberg at the false-alarm rate); it "
+            "may be too small to matter.",
+            "none",
+            f"max({series(c.DRIFTED_FEATURES_SIGNIFICANT)})",
+            empty=_NO_DRIFT,
+            size=(3, 4),
+        ),
+        p.number(
+            "Of how many?",
             "Features in the reference profile.",
             "none",
             f"max({series(c.MODEL_FEATURES)})",
             empty="No profile",
-            size=(4, 4),
+            size=(3, 4),
         ),
         p.number(
             "From how many?",
@@ -65,7 +84,7 @@ def _head() -> list[p.Panel]:
             "short",
             f"sum({series(c.WINDOW_PREDICTIONS)})",
             empty="No predictions",
-            size=(4, 4),
+            size=(3, 4),
         ),
         p.number(
             "Do predictions drift?",
@@ -77,12 +96,12 @@ def _head() -> list[p.Panel]:
             mappings=_LEVELS,
         ),
         p.number(
-            "Do labels drift?",
+            "Labels drift?",
             "Distance of the labels from the reference over its threshold, in words.",
             "none",
             f"max({series(c.LABEL_DRIFT)} / {series(c.LABEL_DRIFT_THRESHOLD)})",
             empty=_NO_OUTCOME,
-            size=(4, 4),
+            size=(3, 4),
             mappings=_LEVELS,
         ),
     ]
@@ -123,6 +142,16 @@ def _features() -> list[p.Panel]:
             _LEVELS,
             empty=_NO_DRIFT,
             size=(14, 11),
+        ),
+        p.states(
+            "Which differ from the same hours of last week?",
+            "The last hour and the last day against the same hours of last week, on all exporters together: the ten "
+            "features that differed most, in words. What drifts from the reference and not from last week, the rhythm "
+            "of the day or the week may explain.",
+            [p.Query(largest(10, _LAST_WEEK, "feature"), "{{feature}}")],
+            _LAST_WEEK_LEVELS,
+            empty="The recording rules have not seen the same hours of last week, or too few predictions in them.",
+            size=(24, 7),
         ),
     ]
 

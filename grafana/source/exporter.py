@@ -126,9 +126,12 @@ def _sources() -> list[p.Panel]:
         ),
         p.over_time(
             "How many events come in?",
-            "Accepted events per second, by source.",
+            "Accepted events per second, by source, and partial ledgers, which bring many.",
             "eps",
-            [p.Query(f"sum {by} ({rate(c.EVENTS, _SOURCE)})", "{{source}}")],
+            [
+                p.Query(f"sum {by} ({rate(c.EVENTS, _SOURCE)})", "{{source}}"),
+                p.Query(f"sum {by} ({rate(c.LEDGERS, _SOURCE)}) > 0", "{{source}}: ledgers"),
+            ],
             empty=_NO_EVENTS,
             size=(8, 8),
             low=0,
@@ -148,9 +151,13 @@ def _sources() -> list[p.Panel]:
         ),
         p.over_time(
             "Does it fall behind?",
-            "Events that wait where a source pulls them from.",
+            "Events that wait where a source pulls them from, and those that are read again and not counted, since "
+            "another exporter has.",
             "short",
-            [p.Query(f"sum {by} ({series(c.SOURCE_LAG, _SOURCE)})", "{{source}}")],
+            [
+                p.Query(f"sum {by} ({series(c.SOURCE_LAG, _SOURCE)})", "{{source}}"),
+                p.Query(f"sum {by} ({series(c.SOURCE_REFILL, _SOURCE)}) > 0", "{{source}}: read again"),
+            ],
             empty="No source has a backlog to know: pushed events wait with their sender.",
             size=(8, 8),
             low=0,

@@ -191,7 +191,7 @@ def _versions() -> list[p.Panel]:
         f"{everywhere} ({series(each, _METRIC, free=free)})"
         for each in (c.PERFORMANCE, c.PERFORMANCE_LOWER, c.PERFORMANCE_UPPER)
     ]
-    challenge = "champion, challenger, metric"
+    challenge = "instance, champion, challenger, metric"
     return [
         p.table_of(
             "How do versions compare?",
@@ -232,8 +232,9 @@ def _versions() -> list[p.Panel]:
         ),
         p.table_of(
             "Does the challenger beat the champion?",
-            "Metrics of the challenger less those of the champion on the same events, with their 95 % intervals. "
-            "Above 0 the challenger has more accuracy, or a larger loss. An interval that holds 0 decides nothing.",
+            "Metrics of the challenger less those of the champion on the same events, with their 95 % intervals, for "
+            "each replica: they saw different events. Above 0 the challenger has more accuracy, or a larger loss. An "
+            "interval that holds 0 decides nothing.",
             [
                 f"max by ({challenge}) ({series(each)})"
                 for each in (
@@ -242,9 +243,10 @@ def _versions() -> list[p.Panel]:
                     c.CHALLENGER_DIFFERENCE_UPPER,
                 )
             ]
-            + [f"max by (champion, challenger) ({series(c.CHALLENGER_WINDOW_PAIRS)})"],
+            + [f"max by (instance, champion, challenger) ({series(c.CHALLENGER_WINDOW_PAIRS)})"],
             [
                 p.Column("metric", "Metric", least=100),
+                p.Column("instance", "Instance", width=110),
                 p.Column("champion", "Champion", width=90),
                 p.Column("challenger", "Challenger", width=95),
                 p.Column("A", "Difference", unit="none", decimals=4, width=90),
@@ -253,13 +255,14 @@ def _versions() -> list[p.Panel]:
                 p.Column("D", "Pairs", unit="short", width=60),
             ],
             empty="No challenger: the model's settings name none, or both have too few events in common.",
-            size=(12, 7),
+            size=(14, 7),
             sort="Metric",
             descending=False,
         ),
         p.over_time(
             "Is the challenger pulling ahead?",
-            "Difference of $metric on the same events, challenger less champion, with its 95 % interval.",
+            "Difference of $metric on the same events, challenger less champion, for each replica. The band holds the "
+            "95 % intervals of all replicas.",
             "none",
             [
                 p.Query(f"max({series(c.CHALLENGER_DIFFERENCE_UPPER, _METRIC)})", p.UPPER),
@@ -267,7 +270,7 @@ def _versions() -> list[p.Panel]:
                 p.Query(_each(c.CHALLENGER_DIFFERENCE, _METRIC), "challenger less champion {{instance}}"),
             ],
             empty="No challenger: the model's settings name none, or both have too few events in common.",
-            size=(12, 7),
+            size=(10, 7),
             overrides=p.band(),
             centered=True,
         ),
@@ -431,7 +434,8 @@ def _batches() -> list[p.Panel]:
             "Do its batches come in time?",
             "A model whose job predicts in batches: the longest time between two of them by its cadence, how long ago "
             "the newest prediction was made, and how long until the next batch is late (below 0: it is), whatever "
-            "version made them.",
+            "version made them. All windows of such a model hold batches: of a nightly job 1d is the last one, 7d are "
+            "the last seven.",
             [
                 f"{cadence} > 0",
                 f"time() - {newest} {batched}",
@@ -467,14 +471,21 @@ def _batches() -> list[p.Panel]:
     ]
 
 
-def _increase(metric: c.Metric, by: str) -> str:
-    return f"sum by ({by}) (increase({series(metric)}[$__range]))"
+_WORSE = p.Words({1: ("Surely worse", p.BAD), 0: ("Not surely worse", p.QUIET)})
+_NO_CLASS_METRIC = "Two classes or none, or $metric is not one of a single class, or too few labels."
+
+
+def _increase(metric: c.Metric, by: str, *matchers: str) -> str:
+    return f"sum by ({by}) (increase({series(metric, *matchers)}[$__range]))"
 
 
 def _classes() -> list[p.Panel]:
     counts = _increase(c.CONFUSION, "predicted, actual")
-    predicted = f'sum by (class) (label_replace({counts}, "class", "$1", "predicted", "(.*)"))'
-    actual = f'sum by (class) (label_replace({counts}, "class", "$1", "actual", "(.*)"))'
+    predicted, actual = (
+        f'sum by (class) (label_replace({counts}, "class", "$1", "{side}", "(.*)"))'
+        f" or {_increase(c.CLASS_CONFUSION, 'class', is_in)}"
+        for side, is_in in (("predicted", 'predicted="1"'), ("actual", 'actual="1"'))
+    )
     calibrated = _increase(c.CALIBRATION_PREDICTIONS, "bin")
     expected = _increase(c.EXPECTED_CONFUSION, "predicted, actual")
     return [
@@ -513,11 +524,31 @@ def _classes() -> list[p.Panel]:
         ),
         p.over_time(
             "How good is it at each class?",
-            "$metric of each class against all others over the window (multiclass), on each replica.",
+            "$metric of each class against all others over the window (multiclass, multilabel), on each replica.",
             "none",
             [p.Query(f"max by (instance, class) ({series(c.CLASS_PERFORMANCE, _METRIC)})", "{{class}} {{instance}}")],
-            empty="Not a multiclass model, or $metric is not one of a single class, or too few labels.",
+            empty=_NO_CLASS_METRIC,
             size=(12, 8),
+        ),
+        p.table_of(
+            "Which classes are worse than in the reference?",
+            "$metric of each class in this window, on each replica, beside the reference's. Surely worse is what lost "
+            "more than max_drop, with chance allowed for over all classes.",
+            [
+                f"max by (instance, class) ({series(c.CLASS_WORSE, _METRIC)})",
+                f"max by (instance, class) ({series(c.CLASS_PERFORMANCE, _METRIC)})",
+                f"max by (instance, class) ({series(c.CLASS_REFERENCE, _METRIC)})",
+            ],
+            [
+                p.Column("A", "Judged", words=_WORSE, width=120),
+                p.Column("class", "Class", least=110),
+                p.Column("instance", "Instance", width=95),
+                p.Column("B", "Now", unit="none", decimals=3, width=75),
+                p.Column("C", "Reference", unit="none", decimals=3, width=85),
+            ],
+            empty=_NO_CLASS_METRIC,
+            size=(12, 8),
+            sort="Judged",
         ),
         p.bars(
             "What is it expected to take for what?",
@@ -530,7 +561,117 @@ def _classes() -> list[p.Panel]:
             },
             by="class",
             empty=_NO_ESTIMATE,
-            size=(12, 8),
+            size=(24, 8),
+        ),
+    ]
+
+
+_NO_SLICES = "No slices: the model's settings name no segments, or $metric has no benchmark."
+
+
+def _slices() -> list[p.Panel]:
+    by = "instance, segment, slice"
+    of_metric = [c.SEGMENT_WORSE, c.SEGMENT_PERFORMANCE, c.SEGMENT_PERFORMANCE_LOWER, c.SEGMENT_PERFORMANCE_UPPER]
+    predictions = series(c.SEGMENT_WINDOW_PREDICTIONS)
+    slices, labels = series(c.SEGMENT_PERFORMANCE, _METRIC), series(c.SEGMENT_WINDOW_LABELS)
+    return [
+        p.table_of(
+            "In which slices is it worse?",
+            "$metric of every slice in this window, on each replica, beside the rest of the traffic. Surely worse is "
+            "what exceeds the tolerance, and misses the benchmark, with chance allowed for over all slices.",
+            [
+                *(f"max by ({by}) ({series(each, _METRIC)})" for each in of_metric),
+                f"max by ({by}) ({labels})",
+                f"max by ({by}) ({predictions} > 0)"
+                f" / on (instance, segment) group_left () sum by (instance, segment) ({predictions} > 0)",
+            ],
+            [
+                p.Column("A", "Judged", words=_WORSE, width=120),
+                p.Column("segment", "Segment", least=110),
+                p.Column("slice", "Slice", least=110),
+                p.Column("instance", "Instance", width=95),
+                p.Column("B", "Now", unit="none", decimals=3, width=75),
+                p.Column("C", "Low", unit="none", decimals=3, width=65),
+                p.Column("D", "High", unit="none", decimals=3, width=65),
+                p.Column("E", "Labels", unit="short", width=70),
+                p.Column("F", "Traffic", unit="percentunit", decimals=1, width=75),
+            ],
+            empty=_NO_SLICES,
+            size=(16, 9),
+            sort="Judged",
+        ),
+        p.over_time(
+            "How do the slices go?",
+            "$metric of the ten slices with the most labels in this window, on each replica.",
+            "none",
+            [
+                p.Query(
+                    f"{slices} and on (instance, segment, slice) topk by (instance) (10, {labels})",
+                    "{{segment}}={{slice}} {{instance}}",
+                )
+            ],
+            empty=_NO_SLICES,
+            size=(8, 9),
+        ),
+    ]
+
+
+_MISSED = p.Words({1: ("Misses its benchmark", p.BAD), 0: ("Keeps its benchmark", p.GOOD)})
+_NO_OUTCOMES = "No outcomes: the model's settings name none, or too few values came in this window."
+
+
+def _outcomes() -> list[p.Panel]:
+    by = "instance, outcome"
+    of_window = [c.OUTCOME_MEAN, c.OUTCOME_MEAN_LOWER, c.OUTCOME_MEAN_UPPER, c.OUTCOME_DEVIATION]
+    agreed = f"{series(c.OUTCOME_BENCHMARK_MIN)} or {series(c.OUTCOME_BENCHMARK_MAX)}"
+    return [
+        p.table_of(
+            "How are its answers rated?",
+            "Mean of every outcome in this window, on each replica, with its 95 % interval. It misses its benchmark "
+            "where the whole interval lies beyond, with chance allowed for.",
+            [
+                f"max by ({by}) ({series(c.OUTCOME_WINDOW_VALUES)})",
+                *(f"max by ({by}) ({series(each)})" for each in of_window),
+                f"max by ({by}) ({agreed})",
+                f"max by ({by}) ({series(c.OUTCOME_BENCHMARK_MISSED)})",
+            ],
+            [
+                p.Column("outcome", "Outcome", least=110),
+                p.Column("G", "Judged", words=_MISSED, width=150),
+                p.Column("instance", "Instance", width=95),
+                p.Column("B", "Mean", unit="none", decimals=3, width=75),
+                p.Column("C", "Low", unit="none", decimals=3, width=75),
+                p.Column("D", "High", unit="none", decimals=3, width=75),
+                p.Column("E", "Spread", unit="none", decimals=3, width=75),
+                p.Column("F", "Agreed", unit="none", decimals=3, width=75),
+                p.Column("A", "Values", unit="short", width=75),
+            ],
+            empty=_NO_OUTCOMES,
+            size=(16, 8),
+            sort="Outcome",
+            descending=False,
+        ),
+        p.over_time(
+            "How do its ratings go?",
+            "Mean of every outcome in this window, on each replica: choose one in the legend to see it alone.",
+            "none",
+            [p.Query(f"max by ({by}) ({series(c.OUTCOME_MEAN)})", "{{outcome}} {{instance}}")],
+            empty=_NO_OUTCOMES,
+            size=(8, 8),
+        ),
+        p.over_time(
+            "Do ratings find their answers?",
+            "Per second: values that were counted, that found no answer, and that were received twice or anew.",
+            "cps",
+            [
+                p.Query(f"sum by (outcome) ({rate(c.OUTCOME_VALUES)})", "{{outcome}} counted"),
+                p.Query(f"sum by (outcome) ({rate(c.OUTCOME_UNMATCHED)})", "{{outcome}} without an answer"),
+                p.Query(f"sum by (outcome) ({rate(c.OUTCOME_DUPLICATE)})", "{{outcome}} received twice"),
+                p.Query(f"sum by (outcome) ({rate(c.OUTCOME_CORRECTED)})", "{{outcome}} corrected"),
+            ],
+            empty=_NO_OUTCOMES,
+            size=(24, 7),
+            low=0,
         ),
     ]
 
@@ -589,7 +730,7 @@ def _labels_and_service() -> list[p.Panel]:
         p.over_time(
             "How many predictions are labelled?",
             "Share of the predictions made in the window, of those old enough, that have their label, on the replica "
-            "where it is lowest.",
+            "where it is lowest; of a model with a cadence, of its newest batches that are old enough.",
             "percentunit",
             [p.Query(f"min by (window) ({series(c.LABEL_COVERAGE, free='window')})", "{{window}}")],
             empty="No prediction is old enough to expect its label.",
@@ -650,6 +791,19 @@ def _labels_and_service() -> list[p.Panel]:
             low=0,
         ),
         p.over_time(
+            "How many independent events is the window worth?",
+            "Neighbours in time that resemble each other say less than independent events do: intervals and thresholds "
+            "are made of this many. Far below the sample, a longer window suits better.",
+            "short",
+            [
+                p.Query(f"sum({series(c.EFFECTIVE_PREDICTIONS)})", "Predictions"),
+                p.Query(f"sum({series(c.EFFECTIVE_LABELS)})", "Labels"),
+            ],
+            empty=_NO_PREDICTIONS,
+            size=(24, 6),
+            low=0,
+        ),
+        p.over_time(
             "What waits for its other half?",
             "Predictions that wait for their label, and labels that came before their prediction and wait for it.",
             "short",
@@ -677,9 +831,11 @@ def build() -> model.Dashboard:
         {
             "": _head(),
             "Is it as good as agreed?": _performance(),
+            "How are its answers rated?": _outcomes(),
             "Versions side by side": _versions(),
             "Where is it wrong? (classification)": _classes(),
             "Where is it wrong? (regression)": _errors(),
+            "Where is it wrong? (slices)": _slices(),
             "Labels, failures, latency": _labels_and_service(),
             "Probes, retraining, registry and batches": [*_life(), *_further_life(), *_batches()],
         },

@@ -5,6 +5,7 @@ ends with the first thing to do.
 """
 
 from dataclasses import dataclass
+from textwrap import dedent
 from typing import Literal
 
 from mlops_exporter.judging.judge import Verdict
@@ -26,6 +27,7 @@ Category = Literal[
     "availability",
     "source",
     "exporter",
+    "fleet",
     "watchdog",
 ]
 
@@ -58,14 +60,26 @@ MODEL = ("job", "model", "version")
 MODEL_HERE = ("job", "instance", "model", "version")
 
 ON_MODEL = "on (job, instance, model, version)"
+ON_METRIC = "on (job, instance, model, version, metric)"
 ON_FEATURE = "on (job, instance, model, version, feature)"
 ON_WINDOW = "on (job, instance, model, version, window)"
 CURRENT = f"and {ON_WINDOW} ml:model_window:current"
+FRESHEST = f"and {ON_WINDOW} ml:model_window:freshest"
 AGO = 'humanizeDuration | printf "%s ago"'
 
 WHERE = "model {{ $labels.model }} version {{ $labels.version }} ({{ $labels.instance }})"
 PERCENT = "humanizePercentage"
 TIMES = 'printf "%.1f times"'
+
+
+def widened(estimate: str, end: str) -> str:
+    """End (`lower` or `upper`) of the interval that holds for a month of windows."""
+    return dedent(f"""\
+        (
+          {estimate}
+          + ({estimate}_{end} - {estimate})
+            * {ON_WINDOW} group_left () ml:model_window:caution
+        )""")
 
 
 def _query(query: str, labels: tuple[str, ...]) -> str:
@@ -85,9 +99,9 @@ def _list(query: str, labels: tuple[str, ...], item: str, before: str = "", none
     )
 
 
-def each(query: str, labels: tuple[str, ...], name: str, show: str, *, before: str = "") -> str:
+def each(query: str, labels: tuple[str, ...], name: str, show: str, *, before: str = "", none: str = "") -> str:
     """Template text with the label `name` of a query's results, and their values through `show`: a (1), b (2)."""
-    return _list(query, labels, f'{{{{ $s | label "{name}" }}}} ({{{{ $s | value | {show} }}}})', before)
+    return _list(query, labels, f'{{{{ $s | label "{name}" }}}} ({{{{ $s | value | {show} }}}})', before, none)
 
 
 def by_window(query: str, labels: tuple[str, ...], show: str) -> str:
@@ -99,6 +113,11 @@ def by_window(query: str, labels: tuple[str, ...], show: str) -> str:
 def names(query: str, labels: tuple[str, ...], name: str, none: str) -> str:
     """Template text with the label `name` of a query's results: a, b."""
     return _list(query, labels, f'{{{{ $s | label "{name}" }}}}', none=none)
+
+
+def whether(query: str, labels: tuple[str, ...], yes: str, no: str) -> str:
+    """Template text that depends on whether a query has a result; it has one at most."""
+    return _list(query, labels, yes, none=no)
 
 
 def value(query: str, labels: tuple[str, ...], show: str, none: str = "unknown") -> str:

@@ -78,7 +78,7 @@ def model(name: str, **more: str) -> dict[str, str]:
 
 def sizes(name: str, predictions: float = 5000, labels: float = 5000, window: str = "1h") -> list[Series]:
     """Length and sample sizes of a window."""
-    values = {"seconds": minutes(window) * 60, "predictions": predictions, "labels": labels}
+    values = {"seconds": minutes(window) * 60, "predictions": predictions, "labels": labels, "filled_ratio": 1}
     return [(f"ml_model_window_{key}", model(name, window=window), f"{value}+0x10000") for key, value in values.items()]
 
 
@@ -202,7 +202,38 @@ def _feature_drift() -> Case:
         labels = model("fires", window="1h", feature=feature, statistic="psi")
         series.append(("ml_feature_drift", labels, t.values(value, 0.01)))
         series.append(("ml_feature_drift_threshold", labels, t.values(0.1)))
+    series += _against_last_week("fires", {"age": 0.32, "income": 0.02}, t.over)
     return t.case("MLFeatureDrift", model("fires"), series, extra=[model("plain")])
+
+
+def _against_last_week(name: str, distances: Mapping[str, float], until: int) -> list[Series]:
+    """Features' distances from the same hours of last week, beside a threshold of 0.1."""
+    series: list[Series] = []
+    for feature, value in distances.items():
+        labels = {"job": HERE["job"], "model": name, "version": "1", "feature": feature, "window": "1h"}
+        series.append(("ml:feature_last_week:psi", labels, f"{value}+0x{until}"))
+        series.append(("ml:feature_last_week:psi_threshold", labels, f"0.1+0x{until}"))
+    return series
+
+
+def _slight_drift() -> Case:
+    t = Timeline("MLFeatureDriftSlight")
+    series: list[Series] = []
+    for name, (differing, predictions) in {
+        "fires": (2, 5000),
+        "under": (0, 5000),
+        "few": (2, 799),
+        "missing": (None, 5000),
+    }.items():
+        series += sizes(name, predictions=predictions)
+        if differing is not None:
+            labels = model(name, window="1h")
+            series.append(("ml_model_drifted_features_significant", labels, t.values(differing, 0)))
+    for feature, value in {"age": 0.03, "income": 0.02}.items():
+        labels = model("fires", window="1h", feature=feature, statistic="psi")
+        series.append(("ml_feature_drift", labels, t.values(value, 0.01)))
+        series.append(("ml_feature_drift_threshold", labels, t.values(0.1)))
+    return t.case("MLFeatureDriftSlight", model("fires"), series)
 
 
 def _severe_drift() -> Case:
@@ -220,7 +251,34 @@ def _severe_drift() -> Case:
     series += sizes("missing")
     owned = {"owner": "anna", "team": "risk"}
     series.append(("ml_model_owner_info", {**HERE, "model": "fires", **owned, "environment": ""}, t.values(1)))
+    series += _against_last_week("fires", {"age": 0.02}, t.over)
     return t.case("MLFeatureDriftSevere", {**model("fires"), **owned}, series)
+
+
+def _harmless_drift() -> Case:
+    """One feature drifts far: it does no harm where performance is known and is not worse than the reference's."""
+    t = Timeline("MLDriftWithoutHarm")
+    series: list[Series] = []
+    for name, (accuracy, evidence) in {
+        "fires": (0.9, 1),
+        "harmed": (0.8, 1),
+        "suspect": (0.9, 9),
+        "unknown": (None, None),
+    }.items():
+        series += sizes(name)
+        labels = model(name, window="1h", feature="age", statistic="psi")
+        series.append(("ml_feature_drift", labels, t.values(0.4, 0.05)))
+        series.append(("ml_feature_drift_threshold", labels, t.values(0.1)))
+        if accuracy is None or evidence is None:
+            continue
+        series.append(("ml_model_performance_reference", model(name, metric="accuracy"), t.values(0.9)))
+        for suffix, width in (("", 0.0), ("_lower", -0.01), ("_upper", 0.01)):
+            labels = model(name, window="1h", metric="accuracy")
+            series.append((f"ml_model_performance{suffix}", labels, t.values(round(accuracy + width, 4))))
+        series.append(("ml_model_change_evidence", model(name, stream="error"), t.values(evidence)))
+        series.append(("ml_model_change_evidence_threshold", model(name, stream="error"), t.values(5)))
+    series += sizes("missing")
+    return t.case("MLDriftWithoutHarm", model("fires"), series)
 
 
 def _quality(alert: str, metrics: dict[str, str | None], bad: float, under: float, reference: float = 0.1) -> Case:
@@ -266,6 +324,50 @@ def _fairness() -> Case:
     labels = {**HERE, "model": "wide", "metric": wide["metric"]}
     series.append(("ml_fairness_benchmark_max", labels, t.values(0.1)))
     return t.case("MLFairnessOutsideBenchmark", model("fires", **by), series, extra=[model("wide", **wide)])
+
+
+def _segment() -> Case:
+    t = Timeline("MLSegmentWorse")
+    series: list[Series] = []
+    for name, slices in {"fires": {"FR": 1, "DE": 0}, "under": {"FR": 0, "DE": 0}}.items():
+        for slice_, bad in slices.items():
+            of = {"segment": "country", "slice": slice_, "metric": "accuracy"}
+            for window, worse in {"1h": 0, "24h": bad}.items():
+                series.append(("ml_segment_worse", model(name, window=window, **of), t.values(worse, 0)))
+            performance = model(name, window="24h", **of)
+            series.append(("ml_segment_performance", performance, t.values(0.81 if bad else 0.92, 0.92)))
+            predictions = model(name, window="24h", segment="country", slice=slice_)
+            series.append(("ml_segment_window_predictions", predictions, t.values(200 if slice_ == "FR" else 9800)))
+        series.append(("ml_model_performance", model(name, window="24h", metric="accuracy"), t.values(0.92)))
+        series += [*sizes(name), *sizes(name, window="24h")]
+    return t.case("MLSegmentWorse", model("fires", segment="country", slice="FR", metric="accuracy"), series)
+
+
+def _outcome() -> Case:
+    t = Timeline("MLOutcomeMissesBenchmark")
+    series: list[Series] = []
+    for name, missed in {"fires": 1, "under": 0}.items():
+        series.append(("ml_outcome_benchmark_missed", model(name, outcome="rating"), t.values(missed, 0)))
+        of = model(name, window="24h", outcome="rating")
+        series.append(("ml_outcome_mean", of, t.values(3.9 if missed else 4.4, 4.4)))
+        agreed = {key: value for key, value in model(name, outcome="rating").items() if key != "version"}
+        series.append(("ml_outcome_benchmark_min", agreed, t.values(4.2)))
+    return t.case("MLOutcomeMissesBenchmark", model("fires", outcome="rating"), series)
+
+
+def _class() -> Case:
+    t = Timeline("MLClassWorse")
+    series: list[Series] = []
+    for name, classes in {"fires": {"sports": 1, "politics": 0}, "under": {"sports": 0, "politics": 0}}.items():
+        for class_, bad in classes.items():
+            of = {"class": class_, "metric": "f1"}
+            for window, worse in {"1h": 0, "24h": bad}.items():
+                series.append(("ml_model_class_worse", model(name, window=window, **of), t.values(worse, 0)))
+            performance = model(name, window="24h", **of)
+            series.append(("ml_model_class_performance", performance, t.values(0.61 if bad else 0.82, 0.82)))
+            series.append(("ml_model_class_performance_reference", model(name, **of), t.values(0.84)))
+        series += [*sizes(name), *sizes(name, window="24h")]
+    return t.case("MLClassWorse", model("fires", metric="f1", **{"class": "sports"}), series)
 
 
 def _failures() -> Case:
@@ -534,6 +636,17 @@ def _unmatched() -> Case:
     return t.case("MLLabelsUnmatched", {"job": HERE["job"], "model": "fires"}, series)
 
 
+def _outcomes_unmatched() -> Case:
+    t = Timeline("MLOutcomesUnmatched", lead=60, tail=360)
+    series: list[Series] = []
+    for name, (unmatched, matched) in {"fires": (3, 10), "under": (2.4, 10), "few": (0.2, 0)}.items():
+        of = {**HERE, "model": name, "outcome": "rating"}
+        series.append(("ml_outcome_values_unmatched_total", of, t.counts(unmatched, 0)))
+        series.append(("ml_outcome_values_total", model(name, outcome="rating"), t.counts(matched)))
+    told = {"job": HERE["job"], "model": "fires", "outcome": "rating"}
+    return t.case("MLOutcomesUnmatched", told, series)
+
+
 def _profiles() -> Iterable[Case]:
     t = Timeline("MLProfileVersionMismatch")
     series: list[Series] = []
@@ -615,6 +728,20 @@ def _feed_down() -> Case:
         series.append(("ml_model_info", {**model(name, task="binary"), **here}, t.values(1)))
         series.append(("ml_exporter_source_up", {**here, "source": "log"}, up))
     return t.case("MLModelFeedDown", {"job": HERE["job"], "model": "fires"}, series)
+
+
+def _many(alert: str, told: str, kind: str, pending: int) -> Case:
+    """Twelve models together; too few, and twelve that are few among many, are told of one by one."""
+    series: list[Series] = []
+    for job, count, models in (("fires", 12, 20), ("few", 9, 20), ("share", 12, 130)):
+        for number in range(models):
+            labels = {**HERE, "job": job, "model": f"m{number:03d}", "version": "1"}
+            series.append(("ml_model_info", {**labels, "task": "binary"}, "1x40"))
+            if number < count:
+                labels |= {"alertname": told, "category": kind}
+                series.append(("ALERTS_FOR_STATE", labels, "0x20 stale"))
+                series.append(("ALERTS", {**labels, "alertstate": "pending"}, "1x20 stale"))
+    return Case(alert, {"job": "fires", "of": kind}, series, pending, pending + 1, 30)
 
 
 def _lagging() -> Case:
@@ -727,15 +854,21 @@ def cases() -> list[Case]:
         _budget("MLErrorBudgetBurnFast", 60, 60, 0.3, 0.11, 1),
         _budget("MLErrorBudgetBurnSlow", 300, 400, 0.08, 0.0199, 0.02),
         _fairness(),
+        _segment(),
+        _outcome(),
+        _class(),
         _failures(),
         _latency(),
         _batch_late(),
         *_silent(),
         _coverage(),
         _unmatched(),
+        _outcomes_unmatched(),
         *_profiles(),
         _feature_drift(),
+        _slight_drift(),
         _severe_drift(),
+        _harmless_drift(),
         _drift("MLPredictionDrift", "ml_prediction_drift", {"statistic": "psi"}),
         _multivariate(),
         _quality(
@@ -870,6 +1003,8 @@ def cases() -> list[Case]:
             [("ml:threshold:checkpoint_age_seconds", {}, "900+0x100")],
             {},
         ),
+        _many("MLManyModelsFailing", "MLFeatureUnusable", "data_quality", 3),
+        _many("MLManyModelsTroubled", "MLFeatureMissing", "data_quality", 8),
         Case("MLWatchdog", {}, [("up", HERE, "1+0x5")], 0, 1, None),
     ]
 
@@ -881,6 +1016,7 @@ _RECORDS = {
     "compute_alerts.yml": ["thresholds.yml"],
     "lifecycle_alerts.yml": ["thresholds.yml"],
     "exporter_alerts.yml": ["thresholds.yml", "exporters.yml"],
+    "fleet_alerts.yml": ["thresholds.yml"],
 }
 
 

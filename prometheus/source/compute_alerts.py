@@ -9,7 +9,7 @@ _GPU = ("job", "instance", "gpu", "uuid", "mig")
 _THIS_GPU = "GPU {{ $labels.gpu }} of {{ $labels.instance }}"
 _MEMORY = "ml_compute_memory_used_bytes / ml_compute_memory_total_bytes"
 _WORKLOADS = each(
-    "sort_desc(topk(3, max by (workload) (ml_workload_memory_bytes{SELECT})))",
+    "sort_desc(topk(3, sum by (workload) (ml_workload_memory_bytes{SELECT})))",
     HOST,
     "workload",
     'humanize1024 | printf "%sB"',

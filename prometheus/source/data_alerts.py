@@ -1,6 +1,7 @@
 """Alerts on data: drift of features and predictions, and the quality of values.
 
-All look at the freshest window that has enough predictions, so that they end when the data are good again.
+All look at the freshest window that has enough predictions, so that they end when the data are good again. Drift waits
+until that is full: before, it holds some hours of the day alone.
 """
 
 from textwrap import dedent
@@ -8,8 +9,11 @@ from textwrap import dedent
 from mlops_exporter.judging.judge import CAUTIOUS_STATISTICS, STANDARD_ERRORS
 from prometheus.source.alert import (
     CURRENT,
+    FRESHEST,
+    MODEL,
     MODEL_HERE,
     ON_FEATURE,
+    ON_MODEL,
     ON_WINDOW,
     PERCENT,
     TIMES,
@@ -20,11 +24,13 @@ from prometheus.source.alert import (
     indented,
     names,
     value,
+    whether,
 )
 from prometheus.source.thresholds import threshold
 
 _COUNT = '{{ $value | printf "%.0f" }} {{ if eq $value 1.0 }}feature{{ else }}features{{ end }}'
 _LATELY = f"in the last {names('ml:model_window:current{SELECT}', MODEL_HERE, 'window', 'window')}"
+_FRESHLY = _LATELY.replace("current", "freshest")
 
 
 def _excess(ratio: str, reference: str | None) -> str:
@@ -49,14 +55,14 @@ def _poor(excess: str, limit: str) -> str:
         (
             "count without (feature) (max without (window) (",
             indented(excess),
-            f"  {CURRENT}",
+            f"  {FRESHEST}",
             f") > {threshold(limit)})",
         )
     )
 
 
 def _worst(ratio: str) -> str:
-    on = f"and {ON_WINDOW} ml:model_window:current"
+    on = f"and {ON_WINDOW} ml:model_window:freshest"
     query = f"sort_desc(topk(3, max by (feature) (({ratio.replace('SELECTED', '{SELECT}')}) {on}) > 0))"
     return each(query, MODEL_HERE, "feature", PERCENT, before="; most: ")
 
@@ -71,7 +77,7 @@ def _quality(
         MODEL_HERE,
         _poor(_excess(ratio, reference), limit),
         summary,
-        f"{_COUNT} of {WHERE} had too many {kind} {_LATELY}{_worst(f'{ratio}SELECTED')}. "
+        f"{_COUNT} of {WHERE} had too many {kind} {_FRESHLY}{_worst(f'{ratio}SELECTED')}. "
         f"{constant(limit, PERCENT)} {than} is tolerated.",
         first,
         "10m",
@@ -109,10 +115,52 @@ def _far(of_threshold: str) -> str:
     return (
         f"were {{{{ $value | {TIMES} }}}} as far from the reference as is tolerated {_LATELY}"
         + each(query, MODEL_HERE, "statistic", TIMES, before="; by statistic: ")
-        + "."
+        + _MOVED
     )
 
 
+_HARMLESS = f"{ON_MODEL} (ml:model:harm == 0)"
+_MOVED = (
+    whether(
+        "ml:model:harm{SELECT}",
+        MODEL_HERE,
+        ". Performance, realised or estimated, has moved, too",
+        ". Whether performance has moved nobody can tell, as there are neither labels nor estimates",
+    )
+    + each(
+        f"sort_desc(topk(3, ml:model_performance:loss{{SELECT}} > {threshold('performance_loss')}))",
+        MODEL_HERE,
+        "metric",
+        PERCENT,
+        before=": surely worse than the reference's, by share, is ",
+    )
+    + "."
+)
+_IMPORTANT = each(
+    f"sort_desc(topk(3, ml_feature_importance_ratio{{SELECT}} and {ON_FEATURE} "
+    f"(ml_feature_drift > ml_feature_drift_threshold {CURRENT})))",
+    MODEL_HERE,
+    "feature",
+    PERCENT,
+    before=". Of these most important to the model: ",
+)
+_OF_LAST_WEEK = "max by (feature) (ml:feature_last_week:psi{SELECT} / ml:feature_last_week:psi_threshold)"
+_LAST_WEEK = (
+    each(
+        f"sort_desc(topk(3, {_OF_LAST_WEEK} > 1))",
+        MODEL,
+        "feature",
+        TIMES,
+        before=" Beyond what is tolerated against the same hours of last week, too: ",
+        none=whether(
+            f"count({_OF_LAST_WEEK})",
+            MODEL,
+            " Against the same hours of last week no feature is beyond what is tolerated: the hours may explain it",
+            " The same hours of last week are not known",
+        ),
+    )
+    + "."
+)
 _DRIFT_FIRST = "See whether a data-quality alert explains it, then ask the owner of the worst feature what changed."
 _WORST_DRIFT = each(
     f"sort_desc(topk(3, max by (feature) (ml_feature_drift{{SELECT}} / ml_feature_drift_threshold {CURRENT})))",
@@ -122,24 +170,43 @@ _WORST_DRIFT = each(
     before=". Worst, against their own thresholds: ",
 )
 
+_MANY_DRIFTED = dedent(f"""\
+    max without (window) (
+      (ml_model_drifted_features_controlled or ml_model_drifted_features) > 0
+      {CURRENT}
+    )
+    >= {ON_MODEL} group_left ()
+    ml_model_features * {threshold("drifted_features_ratio")}""")
+_MOVED_FAR = dedent(f"""\
+    count without (feature) (max without (window, statistic) (
+      ml_feature_drift{{statistic="psi"}} > ml_feature_drift_threshold
+      {CURRENT}
+    ) >= {threshold("severe_drift_psi")})""")
+
+
+def _harmful(drift: str) -> str:
+    """Drift of models whose performance has moved, too, or of which nobody can tell."""
+    return f"{drift}\nunless {_HARMLESS}"
+
+
+def _without_harm(*drifts: str) -> str:
+    """Drift of any kind of models whose performance is known not to have moved."""
+    told = "\nor\n".join(f"(\n{indented(drift)}\n)" for drift in drifts)
+    return f"(\n{indented(told)}\n)\nand {_HARMLESS}"
+
+
 ALERTS = [
     Alert(
         "MLFeatureDrift",
         "drift",
         "warning",
         MODEL_HERE,
-        dedent(f"""\
-            max without (window) (
-              (ml_model_drifted_features_controlled or ml_model_drifted_features) > 0
-              {CURRENT}
-            )
-            >= on (job, instance, model, version)
-            ml_model_features * {threshold("drifted_features_ratio")}"""),
+        _harmful(_MANY_DRIFTED),
         "Several features of a model no longer look like its training data.",
         '{{ $value | printf "%.0f" }} of the '
         + value("ml_model_features{SELECT}", MODEL_HERE, 'printf "%.0f"')
         + f" features of {WHERE} drifted {_LATELY}; less than {constant('drifted_features_ratio', PERCENT)} are "
-        f"tolerated{_WORST_DRIFT}.",
+        f"tolerated{_WORST_DRIFT}{_IMPORTANT}{_MOVED}{_LAST_WEEK}",
         _DRIFT_FIRST,
         "15m",
         "30m",
@@ -147,15 +214,27 @@ ALERTS = [
         action="consider_retraining",
     ),
     Alert(
+        "MLFeatureDriftSlight",
+        "drift",
+        "info",
+        MODEL_HERE,
+        dedent(f"""\
+            max without (window) (
+              ml_model_drifted_features_significant > 0
+              {CURRENT}
+            )"""),
+        "Features of a model differ from its training data, if only slightly.",
+        f"{_COUNT} of {WHERE} differed from the reference by more than chance {_LATELY}, however little{_WORST_DRIFT}.",
+        "Look at the feature's bins for what is new in them; where it is known and harmless, leave it.",
+        "2h",
+        "2h",
+    ),
+    Alert(
         "MLFeatureDriftSevere",
         "drift",
         "warning",
         MODEL_HERE,
-        dedent(f"""\
-            count without (feature) (max without (window, statistic) (
-              ml_feature_drift{{statistic="psi"}} > ml_feature_drift_threshold
-              {CURRENT}
-            ) >= {threshold("severe_drift_psi")})"""),
+        _harmful(_MOVED_FAR),
         "A feature has moved far from a model's training data.",
         f"{_COUNT} of {WHERE} drifted by a PSI of {constant('severe_drift_psi')} or more {_LATELY}"
         + each(
@@ -165,7 +244,9 @@ ALERTS = [
             'printf "%.2f"',
             before="; most: ",
         )
-        + ".",
+        + _IMPORTANT
+        + _MOVED
+        + _LAST_WEEK,
         "Compare the feature's bins with the reference: a shift of all of them points to a changed unit or source.",
         "15m",
         "1h",
@@ -177,7 +258,7 @@ ALERTS = [
         "drift",
         "warning",
         MODEL_HERE,
-        _drifted(_OF_THRESHOLD),
+        _harmful(_drifted(_OF_THRESHOLD)),
         "A model predicts otherwise than on its reference data.",
         f"The predictions of {WHERE} {_far(_OF_THRESHOLD)}",
         "See whether features drifted too; if none did, look for a changed model, threshold or preprocessing.",
@@ -191,7 +272,7 @@ ALERTS = [
         "drift",
         "warning",
         MODEL_HERE,
-        _drifted(_OF_THRESHOLD_JOINTLY),
+        _harmful(_drifted(_OF_THRESHOLD_JOINTLY)),
         "Features of a model occur in combinations that its training data do not have.",
         f"The features of {WHERE}, taken together, {_far(_OF_THRESHOLD_JOINTLY)}",
         "If no feature drifts by itself, look for a broken join or a new segment of users.",
@@ -199,6 +280,21 @@ ALERTS = [
         "30m",
         verdict="drifting",
         action="consider_retraining",
+    ),
+    Alert(
+        "MLDriftWithoutHarm",
+        "drift",
+        "info",
+        MODEL_HERE,
+        _without_harm(_MANY_DRIFTED, _MOVED_FAR, _drifted(_OF_THRESHOLD), _drifted(_OF_THRESHOLD_JOINTLY)),
+        "What a model gets or predicts has changed, and its performance has not.",
+        f"Features or predictions of {WHERE} no longer look like its reference {_LATELY}, while its performance, "
+        f"realised or estimated, is not worse than the reference's by {constant('performance_loss', PERCENT)} of it, "
+        f"chance allowed for{_WORST_DRIFT}{_IMPORTANT}.{_LAST_WEEK}",
+        "Nothing needs to be done now; see whether the hours or the season explain it, else make a newer profile.",
+        "15m",
+        "30m",
+        verdict="drifting",
     ),
     Alert(
         "MLFeatureUnusable",
@@ -214,7 +310,7 @@ ALERTS = [
             "unusable_excess",
         ),
         "Most values of a feature do not reach a model.",
-        f"Most values of {_COUNT} of {WHERE} were missing or invalid {_LATELY}"
+        f"Most values of {_COUNT} of {WHERE} were missing or invalid {_FRESHLY}"
         + _worst("ml_feature_missing_ratioSELECTED + ml_feature_invalid_ratio")
         + f". {constant('unusable_excess', PERCENT)} more than in the reference is the limit.",
         "Stop what feeds this feature or roll its last change back: the model is guessing without it.",

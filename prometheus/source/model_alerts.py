@@ -12,6 +12,7 @@ from mlops_exporter.judging.judge import CALIBRATION_NOISE
 from prometheus.source.alert import (
     MODEL,
     MODEL_HERE,
+    ON_METRIC,
     ON_MODEL,
     ON_WINDOW,
     PERCENT,
@@ -23,25 +24,19 @@ from prometheus.source.alert import (
     each,
     indented,
     value,
+    widened,
 )
 from prometheus.source.thresholds import threshold
 
 _JOB_MODEL = ("job", "model")
 _METRIC = (*MODEL_HERE, "metric")
 _ATTRIBUTE = (*MODEL_HERE, "attribute", "metric")
+_CLASS = (*MODEL_HERE, "class", "metric")
+_SLICE = (*MODEL_HERE, "segment", "slice", "metric")
+_OUTCOME = (*MODEL_HERE, "outcome")
+_OUTCOME_AGREED = "{job=%[1]q,instance=%[2]q,model=%[3]q,outcome=%[5]q}"
 _AGREED = "{job=%[1]q,instance=%[2]q,model=%[3]q,metric=%[6]q}"
-_ON_METRIC = "on (job, instance, model, version, metric)"
 _ON_BENCHMARK = "on (job, instance, model, version, metric) group_left ()"
-
-
-def _widened(value: str, end: str) -> str:
-    """End (`lower` or `upper`) of the interval that holds for a month of windows."""
-    return dedent(f"""\
-        (
-          {value}
-          + ({value}_{end} - {value})
-            * {ON_WINDOW} group_left () ml:model_window:caution
-        )""")
 
 
 def _below_benchmark(performance: str, size: str, minimum: str, freshest: str, steadily: str) -> str:
@@ -55,8 +50,9 @@ def _below_benchmark(performance: str, size: str, minimum: str, freshest: str, s
                 indented(indented(indented(distance))),
                 "    ) > 0",
                 f"    and {ON_WINDOW} ({size} >= {threshold(minimum)})",
+                f"    and {ON_WINDOW} ml:model_window:full",
                 "  )",
-                f"  unless {_ON_METRIC} (",
+                f"  unless {ON_METRIC} (",
                 f"    {kept}",
                 f"    and {ON_WINDOW} {freshest}",
                 "  )",
@@ -64,11 +60,11 @@ def _below_benchmark(performance: str, size: str, minimum: str, freshest: str, s
         )
 
     too_low = beyond(
-        f"ml_model_benchmark_min\n- {_ON_BENCHMARK.replace('left', 'right')}\n{_widened(performance, 'upper')}",
+        f"ml_model_benchmark_min\n- {_ON_BENCHMARK.replace('left', 'right')}\n{widened(performance, 'upper')}",
         f"min_over_time({performance}_lower[{steadily}]) > {_ON_BENCHMARK} ml_model_benchmark_min",
     )
     too_high = beyond(
-        f"{_widened(performance, 'lower')}\n- {_ON_BENCHMARK}\nml_model_benchmark_max",
+        f"{widened(performance, 'lower')}\n- {_ON_BENCHMARK}\nml_model_benchmark_max",
         f"max_over_time({performance}_upper[{steadily}]) < {_ON_BENCHMARK} ml_model_benchmark_max",
     )
     return f"(\n{too_low}\n)\nor\n(\n{too_high}\n)"
@@ -195,13 +191,14 @@ def _fairness() -> str:
                 indented(indented(distance)),
                 "  ) > 0",
                 f"  and {ON_WINDOW} (ml_model_window_predictions >= {threshold('min_predictions')})",
+                f"  and {ON_WINDOW} ml:model_window:full",
                 ")",
             )
         )
 
     low, high = (f"max by (job, instance, model, metric) (ml_fairness_benchmark_{end})" for end in ("min", "max"))
-    too_low = outside(f"{low}\n- {on} group_right ()\n{_widened('ml_fairness', 'upper')}")
-    too_high = outside(f"{_widened('ml_fairness', 'lower')}\n- {on} group_left ()\n{high}")
+    too_low = outside(f"{low}\n- {on} group_right ()\n{widened('ml_fairness', 'upper')}")
+    too_high = outside(f"{widened('ml_fairness', 'lower')}\n- {on} group_left ()\n{high}")
     return f"{too_low}\nor\n{too_high}"
 
 
@@ -280,8 +277,9 @@ ALERTS = [
                 ml_model_performance_lower{{metric="expected_calibration_error"}}
               - {ON_WINDOW} group_left ()
                 ({CALIBRATION_NOISE:g} / sqrt(ml_model_window_labels >= {threshold("min_labels")}))
-              - {_ON_METRIC} group_left ()
+              - {ON_METRIC} group_left ()
                 ml_model_performance_reference
+              and {ON_WINDOW} ml:model_window:full
             ) > {threshold("calibration_error_excess")}
             unless {ON_MODEL}
             ml_model_benchmark_max{{metric="expected_calibration_error"}}"""),
@@ -314,6 +312,78 @@ ALERTS = [
         "5m",
         "1h",
         "retrain",
+        verdict="suspect",
+    ),
+    Alert(
+        "MLSegmentWorse",
+        "performance",
+        "warning",
+        _SLICE,
+        f"max without (window) (\n  ml_segment_worse\n  and {ON_WINDOW} ml:model_window:full\n) == 1",
+        "A model is surely worse in one slice of its traffic than in the rest.",
+        f"{{{{ $labels.metric }}}} of {WHERE} where {{{{ $labels.segment }}}} is {{{{ $labels.slice }}}} is "
+        + by_window("ml_segment_performance{SELECT}", _SLICE, 'printf "%.4g"')
+        + "; of all its traffic it is "
+        + by_window(
+            "ml_model_performance{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,metric=%[7]q}",
+            _SLICE,
+            'printf "%.4g"',
+        )
+        + ". Its share of the predictions is "
+        + by_window(
+            "ml_segment_window_predictions{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,segment=%[5]q,slice=%[6]q}"
+            " / on (window) group_left () sum by (window) (ml_segment_window_predictions{job=%[1]q,instance=%[2]q,"
+            "model=%[3]q,version=%[4]q,segment=%[5]q})",
+            _SLICE,
+            PERCENT,
+        )
+        + ".",
+        "See whether the slice's inputs are missing or drifted; a share of it in the training data may be too small.",
+        "30m",
+        "1h",
+        verdict="suspect",
+    ),
+    Alert(
+        "MLOutcomeMissesBenchmark",
+        "performance",
+        "critical",
+        _OUTCOME,
+        "ml_outcome_benchmark_missed == 1",
+        "Answers are rated worse than agreed.",
+        f"The mean {{{{ $labels.outcome }}}} of {WHERE} is "
+        + by_window("ml_outcome_mean{SELECT}", _OUTCOME, 'printf "%.4g"')
+        + "; agreed is"
+        + value(f"max(ml_outcome_benchmark_min{_OUTCOME_AGREED})", _OUTCOME, 'printf " at least %.4g"', none="")
+        + value(f"max(ml_outcome_benchmark_max{_OUTCOME_AGREED})", _OUTCOME, 'printf " at most %.4g"', none="")
+        + ". Chance is allowed for.",
+        "See what changed last: the model, its prompt, its inputs, or whoever rates; if a release did, roll back.",
+        "10m",
+        "1h",
+        verdict="failing",
+    ),
+    Alert(
+        "MLClassWorse",
+        "performance",
+        "warning",
+        _CLASS,
+        f"max without (window) (\n  ml_model_class_worse\n  and {ON_WINDOW} ml:model_window:full\n) == 1",
+        "A model is surely worse at one of its classes than in the reference.",
+        f"{{{{ $labels.metric }}}} of class {{{{ $labels.class }}}} of {WHERE} is "
+        + by_window("ml_model_class_performance{SELECT}", _CLASS, 'printf "%.4g"')
+        + "; in the reference it is "
+        + value("ml_model_class_performance_reference{SELECT}", _CLASS, 'printf "%.4g"')
+        + each(
+            "bottomk(3, max by (class) (ml_model_class_performance{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,"
+            "metric=%[6]q}))",
+            _CLASS,
+            "class",
+            'printf "%.4g"',
+            before=". The worst classes are ",
+        )
+        + ".",
+        "Look at what the class is taken for, or missed with, and at what changed in events that have it.",
+        "30m",
+        "1h",
         verdict="suspect",
     ),
     Alert(
@@ -489,6 +559,25 @@ ALERTS = [
         f"{{{{ $value | {PERCENT} }}}} of the labels of model {{{{ $labels.model }}}} in the last 6h have an id that "
         f"no waiting prediction has; {constant('labels_unmatched_ratio', PERCENT)} are tolerated.",
         "Compare an id from the labels with one from the predictions; then label_ttl with the labels' delay.",
+        "30m",
+        "1h",
+    ),
+    Alert(
+        "MLOutcomesUnmatched",
+        "freshness",
+        "warning",
+        ("job", "model", "outcome"),
+        dedent(f"""\
+            sum without (instance, pod) (increase(ml_outcome_values_unmatched_total[6h]))
+            / (
+                sum without (instance, pod) (increase(ml_outcome_values_unmatched_total[6h]))
+              + sum without (instance, pod, version) (increase(ml_outcome_values_total[6h]))
+              >= {threshold("min_labels")}
+            ) > {threshold("labels_unmatched_ratio")}"""),
+        "Many values of an outcome find no answer.",
+        f"{{{{ $value | {PERCENT} }}}} of the values of {{{{ $labels.outcome }}}} of model {{{{ $labels.model }}}} in "
+        f"the last 6h have an id that no answer has; {constant('labels_unmatched_ratio', PERCENT)} are tolerated.",
+        "Compare an id from the outcomes with one from the answers; then label_ttl with the outcomes' delay.",
         "30m",
         "1h",
     ),

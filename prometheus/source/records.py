@@ -9,9 +9,11 @@ from textwrap import dedent
 from types import MappingProxyType
 from typing import NamedTuple
 
+from scipy.special import ndtri
+
 from mlops_exporter.doctor.prometheus import JOB
 from mlops_exporter.judging.judge import MONTH_SECONDS, NORMAL_QUANTILE, ONE_SIDED, VERDICTS, Verdict
-from prometheus.source.alert import Alert
+from prometheus.source.alert import ON_METRIC, ON_WINDOW, Alert, widened
 from prometheus.source.thresholds import THRESHOLDS, threshold
 
 
@@ -32,8 +34,13 @@ class Group(NamedTuple):
     interval: str | None = None
 
 
+_HIGHER, _LOWER = ("accuracy", "precision", "recall", "f1", "roc_auc"), ("mae", "rmse")
+"""Metrics that are realised and estimated, by which of two values is better."""
+
 FLEET_WINDOWS = ("1h", "1d")
 BURN_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+
+_LAST_WEEK_CHANCE = 0.01
 
 _REPLICA = "instance, pod"
 _VALID_BINS = ('{bin!~"invalid|missing"}', '{bin=~"invalid|missing",range!=""}')  # a category may be called missing
@@ -57,14 +64,37 @@ def windows() -> list[Group]:
             "ml-windows",
             [
                 Record(
+                    "ml:model_window:full",
+                    "ml_model_window_seconds\nunless on (job, instance, model, version, window)\n"
+                    "ml_model_window_filled_ratio < 1",
+                    comment="Length of the windows that are full: after a start the others hold some hours alone.",
+                ),
+                Record(
                     "ml:model_window:current",
-                    _shortest("ml_model_window_predictions", "min_predictions"),
-                    comment="Length of the shortest window with enough predictions: the freshest one to judge data by.",
+                    _shortest(
+                        "ml:model_window:current",
+                        "ml_model_window_predictions",
+                        "min_predictions",
+                        "ml:model_window:full",
+                    ),
+                    comment="Length of the shortest full window with enough predictions: the one to judge drift by.",
+                ),
+                Record(
+                    "ml:model_window:freshest",
+                    _shortest(
+                        "ml:model_window:freshest",
+                        "ml_model_window_predictions",
+                        "min_predictions",
+                        "ml_model_window_seconds",
+                    ),
+                    comment="Length of the shortest window with enough predictions, full or not: for bad values.",
                 ),
                 Record(
                     "ml:model_window:labelled",
-                    _shortest("ml_model_window_labels", "min_labels"),
-                    comment="Length of the shortest window with enough labels: what refutes an alert on performance.",
+                    _shortest(
+                        "ml:model_window:labelled", "ml_model_window_labels", "min_labels", "ml:model_window:full"
+                    ),
+                    comment="Length of the shortest full window with enough labels: it refutes alerts on performance.",
                 ),
                 Record(
                     "ml:model_window:surprise",
@@ -86,16 +116,71 @@ def windows() -> list[Group]:
                     "Hastings' approximation (Abramowitz and Stegun, 26.2.22).",
                 ),
             ],
-        )
+        ),
+        Group(
+            "ml-harm",
+            [
+                Record(
+                    "ml:model_performance:loss",
+                    _loss("ml_model_performance", "ml_model_window_labels", "min_labels")
+                    + "\nor\n"
+                    + _loss("ml_model_performance_estimated", "ml_model_window_predictions", "min_predictions"),
+                    comment="Share by which performance, realised or estimated, is surely worse than the reference's.",
+                ),
+                Record(
+                    "ml:model:harm",
+                    dedent(f"""\
+                          max without (stream) (
+                            ml_model_change_evidence{{stream="error"}} > bool ml_model_change_evidence_threshold
+                          ) > 0
+                        or
+                          max without (metric) (ml:model_performance:loss) > bool {threshold("performance_loss")}"""),
+                    comment="Whether performance has moved: 1 if so, 0 if not, absent where nobody can tell.",
+                ),
+            ],
+        ),
     ]
 
 
-def _shortest(size: str, minimum: str) -> str:
+def _loss(performance: str, size: str, minimum: str) -> str:
+    """Share by which the better end of the widened interval is worse than the reference, in the worst full window."""
+    reference = f"/ {ON_METRIC} group_left () ml_model_performance_reference"
+    higher, lower = (f'{{metric=~"{"|".join(names)}"}}' for names in (_HIGHER, _LOWER))
+    return dedent("""\
+        max without (window) (
+          (
+              1 - {best} {higher}
+            or
+              {worst} {lower} - 1
+          )
+          and {on} ({size} >= {minimum})
+          and {on} ml:model_window:full
+        )""").format(
+        best=widened(performance, "upper").replace("\n", "\n      "),
+        worst=widened(performance, "lower").replace("\n", "\n      "),
+        higher=reference + higher,
+        lower=reference + lower,
+        on=ON_WINDOW,
+        size=size,
+        minimum=threshold(minimum),
+    )
+
+
+def _shortest(record: str, size: str, minimum: str, windows: str) -> str:
+    """Return the shortest window with enough; the one that had enough stays until it clearly has not.
+
+    At the edge it would change back and forth, and what an alert waits for would begin anew with each change.
+    """
+    here = "on (job, instance, model, version, window)"
     return dedent(f"""\
         bottomk without (window) (1,
-          ml_model_window_seconds
-          and on (job, instance, model, version, window)
-          {size} >= {threshold(minimum)}
+          {windows}
+          and {here} (
+              {size} >= {threshold(minimum)}
+            or
+              {size} >= {threshold(minimum)} * {threshold("window_kept_ratio")}
+              and {here} {record}
+          )
         )""")
 
 
@@ -113,8 +198,9 @@ def states(alerts: Iterable[Alert]) -> list[Group]:
           and on (job, instance, model, version, window)
           ml_model_window_labels >= {threshold("min_labels")}
         )""")
-    good = f"{versions} * {rank('good')}\nand on (job, instance, model, version)\n{judged}"
-    told = "\nor\n".join(f"(\n{_indent_by(2, part)}\n)" for part in [*parts, good, f"{versions} * {rank('unknown')}"])
+    rated = f"(ml_outcome_window_values >= {threshold('min_labels')})"
+    good = [f"{versions} * {rank('good')}\nand on (job, instance, model, version)\n{of}" for of in (judged, rated)]
+    told = "\nor\n".join(f"(\n{_indent_by(2, part)}\n)" for part in [*parts, *good, f"{versions} * {rank('unknown')}"])
     meaning = ", ".join(f"{rank(verdict)} {verdict}" for verdict in reversed(VERDICTS))
     return [Group("ml-states", [Record("ml:model:state", told, comment=f"State of each version: {meaning}.")])]
 
@@ -189,6 +275,11 @@ def fleet() -> list[Group]:
     return [reference, *(_fleet(window) for window in FLEET_WINDOWS)]
 
 
+def last_week() -> list[Group]:
+    """Return drift from the same hours of last week: a second reference, which has the day and the week as they are."""
+    return [Group("ml-last-week", [rule for window in FLEET_WINDOWS for rule in _last_week(window)], "2m")]
+
+
 def error_budget() -> list[Group]:
     """Return labelled and bad predictions of the windows over which burn rates are taken, and the budget itself."""
     budget = Record(
@@ -203,6 +294,37 @@ def _alone(info: str) -> str:
     """Return the profile of each replica's versions, of those that have one alone: two would match nothing."""
     profiles = f"group without (task, profile_version) ({info})"
     return f"{profiles}\nunless ignoring (profile_hash)\n(count without (profile_hash) ({profiles}) > 1)"
+
+
+def _last_week(window: str) -> list[Record]:
+    values, n = f"ml:feature_values:increase{window}", f"ml:feature_sample:increase{window}"
+    share, then, enough = f"ml:feature_share:increase{window}", "offset 1w", threshold("min_predictions")
+    degrees = f"(count without (bin, range) ({values}) - 1)"
+    spread = f"2 / (9 * {degrees})"
+    return [
+        Record(
+            "ml:feature_last_week:psi",
+            dedent(f"""\
+                sum without (bin, range) (({share} - {share} {then}) * ln({share} / {share} {then}))
+                and ({n} >= {enough})
+                and ({n} {then} >= {enough})
+                and {n} offset 1w{window}"""),
+            {"window": window},
+            "Distance from the same hours of last week, which were counted from their beginning on.",
+        ),
+        Record(
+            "ml:feature_last_week:psi_threshold",
+            dedent(f"""\
+                clamp_min(
+                  {degrees} * (1 - {spread} + {ndtri(1 - _LAST_WEEK_CHANCE):.4f} * sqrt({spread})) ^ 3
+                    * (1 / ({n} >= {enough}) + 1 / ({n} {then} >= {enough})),
+                  {threshold("last_week_psi")}
+                )"""),
+            {"window": window},
+            f"What chance exceeds in {_LAST_WEEK_CHANCE:.0%} of all windows (chi-squared, by Wilson and Hilferty), "
+            "or the least distance that matters.",
+        ),
+    ]
 
 
 def _interval(window: str) -> str | None:
@@ -267,6 +389,10 @@ def _indent_by(columns: int, text: str) -> str:
 
 def _indent(text: str) -> str:
     return text.replace("\n", "\n    ")
+
+
+def _of_sets(side: str, window: str) -> str:
+    return _increase(f"ml_model_class_confusion_total{{{side}}}", window)
 
 
 def _fleet(window: str) -> Group:
@@ -365,6 +491,24 @@ def _fleet(window: str) -> Group:
                     )
                     and ignoring (metric) ({labels} >= {threshold("min_labels")})"""),
                 comment="Precision, recall and f1: a binary model's of its positive class, else the classes' mean.",
+            ),
+            Record(
+                performance,
+                f"{_increase('ml_model_exact_sets_total', window)} / {labels}\n{labelled}",
+                {"metric": "subset_accuracy"},
+            ),
+            Record(
+                performance,
+                dedent(f"""\
+                    2 * sum without (class, predicted, actual) ({_of_sets('predicted="1",actual="1"', window)})
+                    /
+                    (
+                        sum without (class, predicted, actual) ({_of_sets('predicted="1"', window)})
+                      + sum without (class, predicted, actual) ({_of_sets('actual="1"', window)})
+                      > 0
+                    )
+                    {labelled}"""),
+                {"metric": "micro_f1"},
             ),
             Record(
                 performance,

@@ -9,7 +9,8 @@ import yaml
 from grafana.source.environment import LABELS
 from prometheus.source import addresses, compute_alerts, data_alerts, exporter_alerts, lifecycle_alerts, model_alerts
 from prometheus.source.alert import Alert, since
-from prometheus.source.records import Group, error_budget, exporters, fleet, states, thresholds, windows
+from prometheus.source.fleet_alerts import many
+from prometheus.source.records import Group, error_budget, exporters, fleet, last_week, states, thresholds, windows
 
 DASHBOARDS = {
     "performance": "mlops-model",
@@ -27,6 +28,7 @@ DASHBOARDS = {
     "availability": "mlops-exporter",
     "source": "mlops-exporter",
     "exporter": "mlops-exporter",
+    "fleet": "mlops-models",
     "watchdog": "mlops-exporter",
 }
 """Dashboard of each category, by uid; its variables are named like the labels, but those in `RENAMED`."""
@@ -49,6 +51,10 @@ ALERT_GROUPS = {
     "lifecycle_alerts.yml": ("ml-lifecycle", lifecycle_alerts.ALERTS),
     "exporter_alerts.yml": ("ml-exporter", exporter_alerts.ALERTS),
 }
+ALERT_GROUPS["fleet_alerts.yml"] = (
+    "ml-many-models",
+    many(alert for _, alerts in ALERT_GROUPS.values() for alert in alerts),
+)
 ALERTS = [alert for _, alerts in ALERT_GROUPS.values() for alert in alerts]
 
 _HEADER = "# Made by `python -m prometheus.source`: change prometheus/source, not this file.\n"
@@ -64,6 +70,7 @@ RECORDS = {
     "windows.yml": (_HEADER, windows()),
     "error_budget.yml": (_HEADER, error_budget()),
     "fleet.yml": (_HEADER, fleet()),
+    "last_week.yml": (_HEADER, last_week()),
     "states.yml": (_HEADER, states(ALERTS)),
 }
 GROUPS = {name: [group.name for group in groups] for name, (_, groups) in RECORDS.items()} | {

@@ -15,7 +15,14 @@ THRESHOLDS: dict[str, Threshold] = {
     "burn_rate_6h": Threshold(6, "Error budget burn over 6h and 30m that pages: 5 % of a 30-day budget."),
     "burn_rate_1d": Threshold(3, "Error budget burn over 1d and 2h that warns: 10 % of a 30-day budget."),
     "burn_rate_3d": Threshold(1, "Error budget burn over 3d and 6h that warns: the budget will be used up."),
+    # many models at once
+    "models_together": Threshold(10, "Models with the same kind of trouble from which one message tells of all."),
+    "models_together_ratio": Threshold(0.1, "Share of all models that they must be, too."),
     # the data
+    "window_kept_ratio": Threshold(
+        0.75, "Share of enough predictions or labels down to which a window stays the one to judge by."
+    ),
+    "last_week_psi": Threshold(0.1, "Least distance (PSI) of a feature from the same hours of last week that matters."),
     "min_group_predictions": Threshold(100, "Predictions of a group below which it is left out of fairness."),
     # predictions and labels on their way
     "latency_quantile": Threshold(0.99, "Quantile of prediction latency that the objective is about."),

@@ -20,6 +20,8 @@ BENCHMARKS = (
     "refresh",
     "profiling",
     "tables",
+    "peers",
+    "ledgers",
     "start",
     "scrape",
     "busy",

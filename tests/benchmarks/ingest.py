@@ -14,12 +14,16 @@ from tests.support import workload
 
 BODY_EVENTS = 1000
 ORJSON_GOAL = 0.7
-JSON_GOAL = 3.0
+"""As a share of orjson's rate. Three times the rate of json.loads, the other goal of old, was 0.68 of it on the machine
+where both were set; orjson takes 3.1 to 4.4 times as many as json.loads, by the machine, so only one of the two can be
+a yardstick.
+"""
+
 RATE_OF_GOALS = 260_000
 """Events a second that the pipeline took on the machine for which goals in seconds were set."""
 
 
-def measure(bodies: int = 8, rounds: int = 14) -> dict[str, float]:
+def measure(bodies: int = 8, rounds: int = 20) -> dict[str, float]:
     """Return events per second of CPU, the best of many short interleaved rounds: some fall into quiet moments.
 
     The intake is warm: it goes on where the round before left off, and no id comes twice.

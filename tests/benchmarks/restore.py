@@ -50,27 +50,38 @@ def restore(directory: Path, waiting: int) -> None:
 
 def measure(waiting: int = WAITING) -> dict[str, float]:
     """Return the peaks in MB of processes that import, fill and restore."""
+    return {step: peak for step, (peak, _) in _measured(waiting).items()}
+
+
+def _measured(waiting: int) -> dict[str, tuple[float, float]]:
+    """Return peak (MB) and processor time (s) of each process."""
     with tempfile.TemporaryDirectory() as directory:
-        return {step: _peak(step, directory, waiting) for step in ("import", "fill", "restore")}
+        return {step: _cost(step, directory, waiting) for step in ("import", "fill", "restore")}
 
 
-def _peak(step: str, directory: str, waiting: int) -> float:
+def _cost(step: str, directory: str, waiting: int) -> tuple[float, float]:
     command = [sys.executable, "-m", "tests.benchmarks.restore", step, directory, str(waiting)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    peak, seconds = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return float(peak), float(seconds)
 
 
 def main() -> None:
-    """Print the table, or take the step that the command line names and print this process' peak."""
+    """Print the table, or take the step that the command line names and print this process' peak and time."""
     if len(sys.argv) == 4:
         step, directory, waiting = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
         if step != "import":
             (fill if step == "fill" else restore)(directory, waiting)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(used.ru_maxrss / 1024, used.ru_utime + used.ru_stime)
         return
-    peaks = measure()
-    for step, peak in peaks.items():
-        print(f"{step:8} {peak:7.0f} MB")
-    print(f"restoring {WAITING:,} waiting predictions: {peaks['restore'] / peaks['fill']:.2f} times running")
+    costs = _measured(WAITING)
+    for step, (peak, seconds) in costs.items():
+        print(f"{step:8} {peak:7.0f} MB {seconds:6.1f} s of processor time")
+    (_, imported), (filled, _), (restored, seconds) = costs.values()
+    print(
+        f"restoring {WAITING:,} waiting predictions: {restored / filled:.2f} times the memory of running, "
+        f"{seconds - imported:.1f} s of processor time"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from msgspec.structs import replace
 
 from mlops_exporter.judging.drift import fitted_thresholds
 from mlops_exporter.profile.bins import NumericVariable
@@ -42,9 +43,12 @@ def _profile(features: int) -> Profile:
 
 
 def seconds_to_ready(models: int, features: int, directory: Path) -> float:
-    """Return the CPU seconds that a start takes until `/-/ready` answers 200."""
-    save(_profile(features), directory / "p.json")
-    names = "".join(f"  - {{name: m{number}, task: regression, profile: p.json}}\n" for number in range(models))
+    """Return the CPU seconds that a start takes until `/-/ready` answers 200, each model with a profile of its own."""
+    profile, names = _profile(features), ""
+    for number in range(models):
+        provenance = replace(profile.provenance, model_version=str(number))
+        save(replace(profile, provenance=provenance), directory / f"{number}.json")
+        names += f"  - {{name: m{number}, task: regression, profile: {number}.json}}\n"
     file = directory / "mlops-exporter.yml"
     file.write_text(f"models:\n{names}sources: [{{name: push, http: {{}}}}]\n")
     port = free_port()

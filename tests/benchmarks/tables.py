@@ -1,9 +1,10 @@
-"""What tables cost beside reading the same file alone: `python -m tests.benchmarks.tables`.
+"""What tables cost beside reading the same file alone: `python -m tests.benchmarks.tables [ROWS]`.
 
 500,000 rows of 20 numeric and 5 categorical features, a score, a label, an id and a time. CPU times of one run, so that
 ratios hold on a slow machine, too; pandas takes exact quantiles and counts of the same file, all of it in memory.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -118,7 +119,8 @@ def rates(rows: int = ROWS, tries: int = 3) -> dict[str, float]:
             "table source": partial(counted, directory, profile),
             "replay": partial(replayed, directory, profile),
         }
-        return {name: rows / min(_seconds(work) for _ in range(tries)) for name, work in works.items()}
+        seconds = [[_seconds(work) for work in works.values()] for _ in range(tries)]  # by turns: all wait alike
+        return {name: rows / min(each) for name, each in zip(works, zip(*seconds, strict=True), strict=True)}
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -127,13 +129,13 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def main() -> None:
+def main(rows: int = ROWS) -> None:
     """Print the rates, beside that of reading the file alone."""
-    found = rates()
+    found = rates(rows)
     for name, rate in found.items():
         alone = found["pyarrow, CSV alone" if "CSV" in name else "pyarrow, Parquet alone"]
         print(f"tables: {name}: {rate / 1e3:,.0f} k rows/s, {rate / alone:.0%} of reading alone")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -105,7 +105,7 @@ def counts(profile: Profile, body: bytes) -> dict[str, list[int]]:
         layout.count_features(ledger, encoded.numeric.copy(), encoded.codes)
         predictions = np.array([np.nan if p is None else p for p in columns.predictions], np.float64)
         labels = np.array([np.nan if y is None else y for y in columns.labels], np.float64)
-        outputs = Outputs.plain(predictions, schema.score_array(columns.scores)).decided(0.5)
+        outputs = Outputs.plain(predictions, schema.score_array(columns.scores)).decided(profile.task, 0.5)
         layout.count_predictions(ledger, outputs, np.full(len(columns), np.nan), failed=0)
         known = ~np.isnan(labels)
         layout.count_labels(

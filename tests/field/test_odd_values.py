@@ -20,12 +20,14 @@ from mlops_exporter.events.columns import Columns, Decoded
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.explain import explained
 from mlops_exporter.events.schema import Schema
-from mlops_exporter.probing.rows import RowsError, _number
+from mlops_exporter.probing.protocols import ProtocolError
+from mlops_exporter.probing.rows import RowsError, _number, outcomes
+from mlops_exporter.probing.verdict import said
 from mlops_exporter.profile import arrays
 from mlops_exporter.profile.values import canonical, text_as_number
 from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.settings.tables import ColumnSettings
-from mlops_exporter.sources.lines import lines_of, ndjson
+from mlops_exporter.sources.lines import MALFORMED, lines_of, ndjson
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.mapping import Mapping
 from mlops_exporter.tables.readers import gathered
@@ -119,10 +121,24 @@ def test_marks_of_byte_order() -> None:
     mark = b"\xef\xbb\xbf"
     joined = b"\n".join(mark + EVENT for _ in range(3))  # as messages of one writer each
     assert DECODER.decode(joined, NOW).accepted == 3
-    for encoding in ("utf-16", "utf-32"):
-        body = b"\n".join([EVENT] * 5).decode().encode(encoding)
-        assert DECODER.decode(body, NOW).refused == [(1, "malformed_json")]
-        assert next(explained([(1, "malformed_json")], body, {})).endswith("the body is in UTF-16: send UTF-8")
+
+
+WIDE = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize("text", ["{0}", "{0}\n{0}\n{0}\n", "[{0},\n {0}]", "\r\n {0}\r\n{0}"])
+def test_a_body_in_utf16_is_one_refusal_that_says_so(encoding: str, text: str) -> None:
+    """With a mark of byte order and without; PowerShell and Windows services write such."""
+    body = text.format(EVENT.decode()).encode(encoding)
+    assert DECODER.decode(body, NOW).refused == [(1, "malformed_json")]
+    assert next(explained([(1, "malformed_json")], body, {})).endswith("the body is in UTF-16: send UTF-8")
+    assert lines_of(body) == [MALFORMED]
+
+
+@pytest.mark.parametrize("schema", [1, 255, 31488, 31489, 2**16, 2**24, 2**31])
+def test_the_frame_of_any_schema_is_no_utf16(schema: int) -> None:
+    assert lines_of(b"\0" + schema.to_bytes(4, "big") + EVENT) == [EVENT]
 
 
 def test_no_message_in_another_encoding_costs_its_neighbours() -> None:
@@ -204,6 +220,44 @@ def test_a_text_is_one_number_in_tables_pushes_and_probes(text: str) -> None:
     else:
         asked = _number(text, ())
         assert asked == found if asked is not None else np.isnan(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(5, 5.0), (Decimal("2.5"), 2.5), (None, np.nan), (float("nan"), np.nan), ("", np.nan)]
+    + [(bad, None) for bad in ("5", "inf", "1_000", True, float("inf"), 10**400, [5])],
+)
+def test_the_label_and_the_answer_of_a_probe_are_read_as_those_of_events(value: Any, number: float | None) -> None:
+    price = profiles()["price"]
+    if number is None:
+        with pytest.raises(RowsError, match="is no number"):
+            outcomes([value], price, "y")
+        with pytest.raises(ProtocolError, match="is no number"):
+            said({"predict": [value]}, {}, price)
+    else:
+        for found in (outcomes([value], price, "y"), said({"predict": [value]}, {}, price).prediction):
+            assert np.array_equal(found, [number], equal_nan=True)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_an_untyped_label_of_a_probe_is_read_as_any_cell(text: str) -> None:
+    found = text_as_number(text)
+    if np.isinf(found):
+        with pytest.raises(RowsError, match="is no number"):
+            outcomes([text], profiles()["price"], "y", typed=False)
+    else:
+        assert np.array_equal(outcomes([text], profiles()["price"], "y", typed=False), [found], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("score", "good"), [(1.0000001, True), (-0.004, True), (1.2, False), ("0.5", False), (1, True)]
+)
+def test_an_answered_score_has_the_tolerance_of_events(score: Any, good: bool) -> None:
+    if good:
+        assert said({"score": [[score]]}, {}, profiles()["credit"]).scores.max() <= 1
+    else:
+        with pytest.raises(ProtocolError, match=r"no probabilities|is no number"):
+            said({"score": [score]}, {}, profiles()["credit"])
 
 
 @pytest.mark.parametrize(

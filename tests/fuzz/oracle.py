@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from mlops_exporter.events.columns import Decoded
-from mlops_exporter.events.decoder import ARROW_STREAM, Decoder
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.formats import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.profile.profile import Profile

@@ -77,9 +77,11 @@ class Child:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def post(self, body: bytes, content_type: str = "application/x-ndjson") -> tuple[int, dict[str, int]]:
-        """Post events; returns status and answer. Raises OSError when the service dies meanwhile."""
-        request = urllib.request.Request(f"{self.url}/v1/events", body, {"Content-Type": content_type}, method="POST")
+    def post(
+        self, body: bytes, content_type: str = "application/x-ndjson", path: str = "/v1/events"
+    ) -> tuple[int, dict[str, int]]:
+        """Post a body; returns status and answer. Raises OSError when the service dies meanwhile."""
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": content_type}, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, msgspec.json.decode(answer.read())

@@ -1,5 +1,6 @@
 """The chart with the real tools: `make chart`."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +10,8 @@ import yaml
 
 from charts.source import CHART
 from tests.chart import CASES, GOLDEN, copied, digest, render, require_tool
+from tests.requirements import lack
+from tests.support.pages import blocks
 
 _ROOT = Path(__file__).parents[2]
 
@@ -56,6 +59,40 @@ def test_dashboards_are_byte_for_byte_those_of_the_bundle() -> None:
     assert {name: text.rstrip() for name, text in found.items()} == {
         name: text.rstrip() for name, text in files.items()
     }
+
+
+_FITS = """
+import json, sys, kserve
+
+def walk(kind, value):
+    model = getattr(kserve, kind, None)
+    if model is None:
+        return
+    kinds = {written: model.openapi_types[name] for name, written in model.attribute_map.items()}
+    for key, inner in value.items():
+        if key not in kinds:
+            sys.exit(f"{kind} has no {key}")
+        walk(kinds[key], inner)
+
+walk("V1beta1InferenceService", json.load(sys.stdin))
+"""
+
+
+def test_kserve_knows_the_logger_that_the_page_sets() -> None:
+    python = Path(require_tool("helm")).with_name("kserve") / "bin" / "kserve-python"
+    if not python.exists():
+        lack("KServe's models are not there: `make chart` installs them")
+    page = (_ROOT / "docs" / "kubernetes.md").read_text()
+    (written,) = (block for block in blocks(page, "yaml") if "predictor" in block)
+    for text, said in ((written, ""), (written.replace("mode:", "modes:"), "V1beta1LoggerSpec has no modes")):
+        done = subprocess.run(
+            [str(python), "-c", _FITS],
+            input=json.dumps(yaml.safe_load(text)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0, said in done.stderr) == (not said, True), done.stderr
 
 
 def test_kube_score_finds_nothing_that_is_not_argued() -> None:

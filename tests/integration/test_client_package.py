@@ -8,7 +8,7 @@ import pytest
 
 import mlops_exporter.client
 from mlops_exporter import __version__
-from tests.integration.test_packaging import ROOT, run
+from tests.integration.test_packaging import ROOT, check_distribution, run
 from tests.requirements import require_registry
 from tests.support.http_sink import taking_events
 
@@ -43,6 +43,14 @@ def test_it_is_the_one_file_without_dependencies(wheel: Path) -> None:
         said = archive.read(metadata).decode()
     assert "Requires-Dist" not in said
     assert f"\nVersion: {__version__}\n" in said
+
+
+def test_it_is_fit_to_be_published(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (license_,) = (name for name in archive.namelist() if name.endswith("licenses/LICENSE"))
+        assert archive.read(license_) == (ROOT / "LICENSE").read_bytes()
+    if list(wheel.parent.glob("*.tar.gz")):
+        check_distribution(wheel.parent)
 
 
 def test_it_sends_events_where_nothing_else_is_installed(wheel: Path, tmp_path: Path) -> None:

@@ -31,29 +31,34 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 ELSEWHERE = {
     "pip install mlops-exporter-client": "test_client_package.py",
-    "helm install": "test_chart.py",
+    "helm ": "test_cluster.py",
     "systemctl enable": "test_systemd.py",
     "--log-to-run": "lifecycle/test_real_servers.py",
     "mlops-exporter retrain": "lifecycle/test_loop.py",
 }
 """Blocks by what they contain, and the test of each that needs more than a directory."""
 
-TOLD = {"release": "test_release_page.py", "batch-jobs": "test_batch_jobs.py"}
+TOLD = {
+    "release": "test_release_page.py",
+    "batch-jobs": "test_batch_jobs.py",
+    "language-models": "test_language_models.py",
+}
 """Pages whose commands tell one story, and its test."""
 
 
+def commands_of(page: Path) -> list[str]:
+    """The commands of a page, but for those that are run elsewhere."""
+    return [
+        command
+        for block in blocks(page.read_text(), "sh", "bash")
+        if not any(part in block for part in ELSEWHERE)
+        for command in _commands(block)
+    ]
+
+
 def commands() -> dict[str, list[str]]:
-    """The commands of each page, but for those that are run elsewhere."""
-    return {
-        page.stem: [
-            command
-            for block in blocks(page.read_text(), "sh", "bash")
-            if not any(part in block for part in ELSEWHERE)
-            for command in _commands(block)
-        ]
-        for page in sorted(DOCS.glob("*.md"))
-        if page.stem not in TOLD
-    }
+    """The commands of each page, but for stories."""
+    return {page.stem: commands_of(page) for page in sorted(DOCS.glob("*.md")) if page.stem not in TOLD}
 
 
 class World:
@@ -77,6 +82,7 @@ class World:
             "/var/lib/mlops-exporter": f"{self.directory}/state",
             "/var/backups": f"{self.directory}",
             "/run/secrets": f"{self.directory}",
+            "~/": f"{self.directory}/",
             "s3://bucket/": f"{self.directory}/",
         }.items():
             script = script.replace(there, place)
@@ -84,7 +90,7 @@ class World:
 
     def documented(self, page: str, containing: str) -> str:
         """The one command of a page that contains something, for this world."""
-        (command,) = (command for command in commands()[page] if containing in command)
+        (command,) = (command for command in commands_of(DOCS / f"{page}.md") if containing in command)
         self.used.add(command)
         return self.here(command)
 
@@ -150,9 +156,17 @@ def _table(rows: int, begin: float) -> dict[str, list[object]]:
 def furnish(directory: Path) -> None:
     """Make the files that the pages name."""
     held_out = _table(5000, 0)
+    held_out["at"] = [f"2026-10-{1 + row % 28:02d}T{row % 24:02d}:15:00" for row in range(5000)]
     names = [name for name in held_out if name not in ("request_id", "ts")]
     rows = zip(*(held_out[name] for name in names), strict=True)
     (directory / "held-out.csv").write_text("\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]))
+    spread = random.Random(2)
+    said = [(spread.choice(["sports", "sports|politics", "|"]), spread.random()) for _ in range(1000)]
+    (directory / "topics.csv").write_text(
+        "\n".join(
+            ["words,topics,said", *(f"{len(s) * 10 + p:.2f},{s},{s if p < 0.8 else 'politics'}" for s, p in said)]
+        )
+    )
     past = _table(600, time.time() - 900)
     features = {name: past[name] for name in ("amount", "country", "age")}
     (directory / "log").mkdir()
@@ -194,10 +208,18 @@ def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> Non
     furnish(tmp_path)
     world = World(tmp_path)
 
-    world.run("prepare-reference", "profile build")
+    world.run("prepare-reference", "--time at")
+    assert "reference by hour of the day in Europe/Berlin" in world.shell.run("mlops-exporter profile show credit.json")
+    world.run("prepare-reference", "--groups sex")
     assert "binary, model version default, 5000 rows" in world.run("prepare-reference", "profile show")
     for page in ("prepare-reference", "operations"):
         assert "mlops-exporter.yml: good, 1 model" in world.run(page, "mlops-exporter check")
+
+    assert "topics.json: 1000 rows" in world.run("multilabel", "profile build")
+
+    for shell in ("bash", "zsh", "fish"):
+        world.run("operations", f"completion {shell}")
+        assert "mlops-exporter" in (tmp_path / f".mlops-exporter.{shell}").read_text()
 
     with running(world, "operations", "mlops-exporter run") as process:
         world.run("operations", "mlops-exporter healthcheck")

@@ -21,6 +21,7 @@ Ask = Callable[[str], list[Any]]
 NOT_SHOWN = {
     "ml_challenger_": "the demonstration has no challenger",
     "ml_fairness_benchmark_min": "the demonstration agrees on no ratio",
+    "ml_outcome_": "the demonstration's models have labels, and no outcomes",
     "ml_retraining_": "the demonstration retrains nothing",
     "ml_gpu_": "a machine for tests has no GPU",
     "ml_model_batch_": "the demonstration's models predict all the time",
@@ -58,8 +59,21 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
             for metric in ("ml_fairness", "ml_feature_drift", "ml_model_performance", "ml_model_performance_estimated"):
                 eventually(partial(running.query, f"count(count by (model, instance) ({metric})) == 4"), seconds=90)
             eventually(partial(running.query, "sum(increase(ml_model_confusion_total[1m])) > 0"))
-            yield partial(_at, running, time.time())
+            eventually(partial(running.query, "ml:model_profiles:1h"), seconds=90)  # rules come at their own times
+            yield partial(_at, running, _moment_without_gaps(running))
     without_gpus.undo()
+
+
+def _moment_without_gaps(prometheus: Prometheus) -> float:
+    """Return a moment at which both replicas were scraped: on a busy machine one may have been too slow just now."""
+    moments: list[float] = []
+
+    def is_whole() -> bool:
+        moments.append(time.time())
+        return bool(_at(prometheus, moments[-1], "count(up == 1) == 2"))
+
+    eventually(is_whole, seconds=30)
+    return moments[-1]
 
 
 def _at(prometheus: Prometheus, moment: float, query: str) -> list[Any]:

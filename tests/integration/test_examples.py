@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import mlflow
 from tests.support.exporter import ENVIRONMENT, command
 from tests.support.prometheus import eventually, free_port
 
@@ -99,10 +100,9 @@ def test_what_platforms_logged_is_read_where_it_lies(trained: Path, platform: st
 
 @pytest.mark.mlflow
 def test_mlflow_loop_registers_a_version_with_its_profile(trained: Path) -> None:
-    pytest.importorskip("mlflow")
     store = "sqlite:///" + str(trained / "mlflow.db")
     done = subprocess.run(
-        [sys.executable, "mlflow_loop.py"], cwd=trained, env={**ENVIRONMENT, "MLFLOW_TRACKING_URI": store},
-        capture_output=True, text=True, timeout=180, check=False,
+        [mlflow.python(), "mlflow_loop.py"], cwd=trained, env=mlflow.environment(MLFLOW_TRACKING_URI=store),
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert "version 1 is the champion" in done.stdout, done.stderr

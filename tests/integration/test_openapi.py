@@ -31,7 +31,7 @@ CASES = [
 NOT_CHECKED = [positive_data_acceptance, negative_data_rejection]
 
 
-@schemathesis.serializer("application/x-ndjson", "application/vnd.apache.arrow.stream")
+@schemathesis.serializer("application/x-ndjson", "application/vnd.apache.arrow.stream", "application/vnd.msgpack")
 def text(context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 

@@ -1,6 +1,7 @@
 """What is published: sdist and wheel, whole, and at work in an environment that has never seen the repository."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -77,6 +78,36 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(built: Path) -> None:
         "mlops_exporter/demo/data/mpg.csv",
     } <= package
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def check_distribution(directory: Path) -> None:
+    """Hold what is to be published against the checks of those who know what PyPI wants."""
+    (sdist,), (wheel,) = directory.glob("*.tar.gz"), directory.glob("*.whl")
+    for module, *arguments in (
+        ("twine", "check", "--strict", sdist, wheel),
+        ("check_wheel_contents", wheel),
+        ("pyroma", "--min=10", sdist),  # it exits with 2 below
+    ):
+        run(sys.executable, "-m", module, *arguments, directory=directory)
+
+
+def test_it_is_fit_to_be_published(built: Path) -> None:
+    check_distribution(built)
+
+
+def test_links_of_the_long_description_lead_to_the_files_of_its_version(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"mlops_exporter-{__version__}.dist-info/METADATA").decode().partition("\n\n")[2]
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    home = re.compile(
+        rf"https://github\.com/mlops-exporter/mlops-exporter/(blob|raw)/v{re.escape(__version__)}/([^#]*)"
+    )
+    ours = [match for match in map(home.match, links) if match]
+    assert len(ours) >= 20
+    assert all((ROOT / match[2]).exists() for match in ours)
+    assert {match[2] for match in ours if match[1] == "raw"} == {"docs/images/models.png"}
+    assert all(link.startswith(("https://", "#")) for link in links)
 
 
 def test_the_extras_can_be_had(built: Path) -> None:

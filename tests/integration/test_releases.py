@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,7 @@ CHANGES = 20
 SERVING = 3
 """Versions whose profile is in the directory at a time."""
 VERSIONS = 24
-BODY_EVENTS = 200
+BODY_EVENTS = 500
 
 
 def profile_of(version: int) -> Profile:
@@ -37,8 +38,9 @@ def profile_of(version: int) -> Profile:
 class Site:
     """An exporter that is killed now and then and comes back, with its directory of profiles."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, client: httpx.Client) -> None:
         self.directory = directory
+        self.client = client
         self.profiles = directory / "profiles"
         self.profiles.mkdir()
         self.port = free_port()
@@ -57,9 +59,8 @@ class Site:
         (self.profiles / f"{version - SERVING}.json").unlink(missing_ok=True)
         self._ask("/-/reload", b"", 200)
 
-    def post(self, events: list[dict[str, object]]) -> int:
+    def post(self, body: bytes) -> int:
         """Deliver events, again after a kill; returns how many are refused."""
-        body = b"\n".join(map(msgspec.json.encode, events))
         refused: int = self._ask("/v1/events", body, 202, 400).json()["rejected"]
         return refused
 
@@ -68,7 +69,7 @@ class Site:
         while True:
             try:
                 url = self.exporter.url + path
-                answer = httpx.post(url, content=body, headers=headers, timeout=30, trust_env=False)
+                answer = self.client.post(url, content=body, headers=headers)
             except httpx.TransportError:
                 assert self.exporter.process.wait(10) == -signal.SIGKILL, self.exporter.log.read_text()
                 self.kills += 1
@@ -83,64 +84,93 @@ class Site:
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+Event = dict[str, object]
+
+
+class Traffic:
+    """The whole run's events, made beforehand so that sending costs next to nothing, and what must become of them."""
+
+    def __init__(self, rng: random.Random, bodies: int) -> None:
+        self.bodies: dict[int, list[tuple[int, bytes]]] = {}
+        """By release: bodies with the number of events in them, labels of former versions among them."""
+        self.confusion = {version: np.zeros((2, 2), int) for version in range(1, CHANGES + 1)}
+        late: defaultdict[int, list[Event]] = defaultdict(list)
+        number = 0
+        for version in range(1, CHANGES + 1):
+            made: list[tuple[int, bytes]] = []
+            for labels in np.array_split(np.array(late.pop(version, []), dtype=object), bodies):
+                events: list[Event] = list(labels)
+                for _ in range(BODY_EVENTS):
+                    predicted, actual, features = number % 2, rng.randrange(2), {f"new{version}": version + 1.0}
+                    identity = {"model": "m", "id": str(number)}
+                    events.append({**identity, "version": str(version), "features": features, "prediction": predicted})
+                    self.confusion[version][predicted, actual] += 1
+                    late[version + 1 + rng.randrange(CHANGES)].append({**identity, "label": actual})
+                    number += 1
+                made.append((len(events), lines(events)))
+            self.bodies[version] = made
+        self.waiting = [label for labels in late.values() for label in labels]
+        """Labels that are due after the last release."""
+
+
+def lines(events: Iterable[Event]) -> bytes:
+    """Write events as a body."""
+    return b"\n".join(map(msgspec.json.encode, events))
+
+
 @pytest.mark.parametrize(
     ("kills", "seconds", "rate"),
     [pytest.param(2, 0.1, 2000, id="short"), pytest.param(10, 6.0, 2000, id="heavy", marks=pytest.mark.releases)],
 )
 def test_labels_come_home_over_twenty_releases(tmp_path: Path, kills: int, seconds: float, rate: int) -> None:
-    site = Site(tmp_path)
     model = {"name": "m", "task": "binary", "profiles": "profiles", "windows": ["1h"], "drift": {"statistics": ["tvd"]}}
-    write_config(tmp_path, model, state={"path": "state"}, limits={"versions": VERSIONS})
-    save(profile_of(1), site.profiles / "1.json")
-    scrape = {"scrape_configs": [{"job_name": "m", "static_configs": [{"targets": [f"127.0.0.1:{site.port}"]}]}]}
-    with running_prometheus(scrape, tmp_path) as prometheus:
-        site.start()
-        try:
-            _release_all(site, prometheus, kills, seconds, rate)
-        finally:
-            site.exporter.process.kill()
-            site.exporter.process.wait()
+    with httpx.Client(timeout=30, trust_env=False) as client:
+        site = Site(tmp_path, client)
+        write_config(tmp_path, model, state={"path": "state"}, limits={"versions": VERSIONS})
+        save(profile_of(1), site.profiles / "1.json")
+        targets = [f"127.0.0.1:{site.port}"]
+        scrape = {"scrape_configs": [{"job_name": "m", "static_configs": [{"targets": targets}]}]}
+        with running_prometheus(scrape, tmp_path) as prometheus:
+            site.start()
+            try:
+                _release_all(site, prometheus, kills, seconds, rate)
+            finally:
+                site.exporter.process.kill()
+                site.exporter.process.wait()
 
 
 def _release_all(site: Site, prometheus: Prometheus, kills: int, seconds: float, rate: int) -> None:
     rng = random.Random(5)
-    oracle = {version: np.zeros((2, 2), int) for version in range(1, CHANGES + 1)}
-    late: defaultdict[int, list[dict[str, object]]] = defaultdict(list)
-    bodies = max(2, round(seconds * rate / BODY_EVENTS / 2))
+    traffic = Traffic(rng, bodies=max(2, round(seconds * rate / BODY_EVENTS / 2)))
     deadly = set(rng.sample(range(2, CHANGES + 1), kills))
-    sent, number, started = 0, 0, time.monotonic()
+    sent, started = 0, time.monotonic()
     for version in range(1, CHANGES + 1):
         killer = None
         if version in deadly:
             killer = threading.Timer(rng.uniform(0.0, seconds), site.exporter.process.kill)
             killer.start()  # before the reload, which it may hit
         site.release(version)
-        due = late.pop(version, [])
-        for labels in np.array_split(np.array(due, dtype=object), bodies):
-            events: list[dict[str, object]] = list(labels)
-            for _ in range(BODY_EVENTS):
-                predicted, actual, features = number % 2, rng.randrange(2), {f"new{version}": version + 1.0}
-                identity = {"model": "m", "id": str(number)}
-                events.append({**identity, "version": str(version), "features": features, "prediction": predicted})
-                oracle[version][predicted, actual] += 1
-                late[version + 1 + rng.randrange(CHANGES)].append({**identity, "label": actual})
-                number += 1
-            sent += len(events)
+        for events, body in traffic.bodies[version]:
             time.sleep(max(0.0, started + sent / rate - time.monotonic()))
-            assert site.post(events) == 0
+            assert site.post(body) == 0
+            sent += events
         if killer is not None:
             killer.join()
             while site.kills < sum(each <= version for each in deadly):
-                site.post([events[-1]])  # a redelivery, which finds it dead
+                site.post(traffic.bodies[version][-1][1])  # a redelivery, which finds it dead
+    took = time.monotonic() - started
     assert site.kills == kills
-    waiting = [label for labels in late.values() for label in labels]
+    if seconds > 1:
+        assert sent / took > 0.95 * rate, f"{sent / took:.0f} events/s, kills and starts included"
     scraped = site.exporter.scrape()
-    pending = [scraped.value("ml_model_pending_predictions", model="m", version=str(each)) or 0 for each in oracle]
-    assert sum(pending) == len(waiting), "no waiting prediction is lost"
-    for first in range(0, len(waiting), 2000):
-        assert site.post(waiting[first : first + 2000]) == 0
+    pending = [
+        scraped.value("ml_model_pending_predictions", model="m", version=str(each)) or 0 for each in traffic.confusion
+    ]
+    assert sum(pending) == len(traffic.waiting), "no waiting prediction is lost"
+    for first in range(0, len(traffic.waiting), 2000):
+        assert site.post(lines(traffic.waiting[first : first + 2000])) == 0
     scraped = site.exporter.scrape()
-    for version, cells in oracle.items():
+    for version, cells in traffic.confusion.items():
         by = {"model": "m", "version": str(version)}
         found = [
             [scraped.value("ml_model_confusion_total", **by, predicted=p, actual=a) for a in ("0", "1")]
@@ -155,17 +185,19 @@ def _release_all(site: Site, prometheus: Prometheus, kills: int, seconds: float,
     def told() -> bool:
         labels = prometheus.query("sum by (version) (ml_model_labels_total)")
         return {int(each["metric"]["version"]): float(each["value"][1]) for each in labels} == {
-            version: cells.sum() for version, cells in oracle.items()
+            version: cells.sum() for version, cells in traffic.confusion.items()
         }
 
     eventually(told)
     assert prometheus.query("resets(ml_model_labels_total[1h]) > 0") == [], "no kill takes a count back"
     held = site.resident()
     refused = sum(
-        site.post([{"model": "m", "id": f"more {each}", "version": str(each), "prediction": 1, "features": {}}])
+        site.post(lines([{"model": "m", "id": f"more {each}", "version": str(each), "prediction": 1, "features": {}}]))
         for each in range(CHANGES + 1, CHANGES + 41)
     )
     assert refused == CHANGES + 40 - VERSIONS, "limits.versions bounds them"
     assert site.resident() < 1.25 * held
-    took = time.monotonic() - started
-    print(f"{took:.0f} s, {sent} events, {len(waiting)} labels at the end, {kills} kills, {held / 2**20:.0f} MiB")
+    print(
+        f"{took:.0f} s, {sent / took:.0f} events/s, {len(traffic.waiting)} labels at the end, {kills} kills, "
+        f"{held / 2**20:.0f} MiB"
+    )

@@ -16,8 +16,8 @@ import pytest
 from mlops_exporter import cli
 from mlops_exporter.client import Monitor
 from mlops_exporter.exposition.registry import Registry
-from mlops_exporter.probing.calls import CallError, call
 from mlops_exporter.settings.access import AccessSettings
+from mlops_exporter.sources.calls import CallError, call
 from mlops_exporter.web.app import App
 from mlops_exporter.web.auth import Guard
 from mlops_exporter.web.config import read
@@ -193,6 +193,12 @@ def test_allowed_sans(setup: Setup) -> None:
             assert setup.refuses(address, setup.authority.client(name, san))
         assert setup.refuses(address, setup.authority.issue("none", "extendedKeyUsage=clientAuth"))
         assert setup.refuses(address)
+    written = ["2001:0DB8:0:0::0001", "[fe80::1]", "::ffff:10.9.8.7"]
+    shown = ["IP:2001:db8::1", "IP:fe80:0:0:0:0:0:0:1", "IP:10.9.8.7"]
+    with setup.served(f"{VERIFIED}  client_allowed_sans: {written}\n") as address:
+        for number, san in enumerate(shown):
+            assert setup.get(address, setup.authority.client(f"address{number}", san)) == 200
+        assert setup.refuses(address, setup.authority.client("address9", "IP:2001:db8::2"))
     with setup.served(
         f"{TLS}  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [stranger.example]\n"
     ) as address:

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from mlops_exporter.profile.profile import middles
+from mlops_exporter.profiling.build import score_edges, tied_bins
 from mlops_exporter.statistics import classification, fairness, regression
 from mlops_exporter.statistics.intervals import Estimate
 
 F64 = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Metric = Callable[[F64], Estimate]
 
 BINARY = np.array([[0.60, 0.08], [0.07, 0.25]])  # [predicted, actual]: accuracy 0.85, base rate 0.33
@@ -79,17 +82,79 @@ def scores(rng: np.random.Generator, n: int, windows: int) -> dict[str, float]:
         cell = (np.arange(rows)[:, np.newaxis] * 512 + np.searchsorted(edges, score)) * 2 + actual
         histogram = np.bincount(cell.ravel(), minlength=rows * 1024).reshape(rows, 512, 2).astype(np.float64)
         size = np.full(rows, float(score.shape[1]))
+        of_log, of_brier = classification.expected_losses(histogram[:, np.newaxis], middles(edges.tolist()))
         loss = -np.log(np.where(actual, score, 1 - score))
         square = (score - actual) ** 2
         return {
             "roc_auc": classification.roc_auc(histogram),
             "average_precision": classification.average_precision(histogram),
-            "log_loss": classification.log_loss(size, loss.sum(1), (loss**2).sum(1)),
-            "brier_score": classification.brier_score(size, square.sum(1), (square**2).sum(1)),
+            "log_loss": classification.log_loss(size, loss.sum(1), (loss**2).sum(1), of_log),
+            "brier_score": classification.brier_score(size, square.sum(1), (square**2).sum(1), of_brier),
         }
 
     truth = {name: float(estimate.value[0]) for name, estimate in summarise(*draw((1, TRUTH_SIZE))).items()}
     return {name: covered(e, truth[name]) for name, e in summarise(*draw((windows, n))).items()}
+
+
+def _law_of_rare(law: str, rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> tuple[Flags, F64]:
+    """Labels of which a share `rate` is positive, and scores."""
+    actual = rng.random(shape) < rate
+    noise = rng.standard_normal(shape)
+    match law:
+        case "calibrated":
+            return actual, expit(2 * (noise + 2 * (actual - 0.5)) + logit(rate))
+        case "well separated":
+            return actual, expit(4 * (noise + 4 * (actual - 0.5)) + logit(rate))
+        case "balanced":  # trained on as many positives as negatives
+            return actual, expit(2 * (noise + 2 * (actual - 0.5)))
+        case "rounded":
+            return actual, np.round(rng.beta(1 + actual, np.where(actual, 3, 20)), 3)
+        case "bounded":
+            return actual, np.where(actual, 1 - 0.3 * rng.random(shape) ** 2, rng.random(shape))
+    return actual, expit(rng.standard_t(3, shape) + 3 * actual - 5)  # heavy tails
+
+
+RARE = ("calibrated", "well separated", "balanced", "rounded", "bounded", "heavy tails")
+
+
+class Rare:
+    """A law of scores with a rare positive class, and the bins of a profile built from 50 000 of its rows."""
+
+    def __init__(self, law: str, rate: float, rng: np.random.Generator) -> None:
+        self._law, self._rate, self._rng = law, rate, rng
+        reference = np.sort(self.draw((50_000,))[1])
+        self.edges = score_edges([reference])
+        self.tied = np.zeros(len(self.edges) + 1, np.bool_)
+        self.tied[tied_bins(reference, self.edges)] = True
+
+    def draw(self, shape: tuple[int, ...]) -> tuple[Flags, F64]:
+        """Return labels and scores."""
+        return _law_of_rare(self._law, self._rng, shape, self._rate)
+
+    def histogram(self, actual: Flags, score: F64) -> F64:
+        """Count windows, (..., n), into bins, (..., bins, 2)."""
+        shape, bins = actual.shape[:-1], len(self.edges) + 1
+        window = np.arange(np.prod(shape, dtype=np.intp))[:, np.newaxis]
+        flat = actual.reshape(len(window), -1)
+        cell = (window * bins + np.searchsorted(self.edges, score.reshape(flat.shape), side="right")) * 2 + flat
+        counts = np.bincount(cell.ravel(), minlength=len(window) * bins * 2)
+        return counts.reshape(*shape, bins, 2).astype(np.float64)
+
+    def estimates(self, actual: Flags, score: F64) -> dict[str, Estimate]:
+        """Return the metrics of windows, (W, n), that have a positive; predictions are those above a threshold."""
+        some = actual.any(axis=1)
+        actual, score = actual[some], score[some]
+        histogram = self.histogram(actual, score)
+        of_log, of_brier = classification.expected_losses(histogram[:, np.newaxis], middles(self.edges))
+        size = np.full(len(score), float(score.shape[1]))
+        likelihood = np.clip(np.where(actual, score, 1 - score), 2.2e-16, 1)
+        loss, square = -np.log(likelihood), (score - actual) ** 2
+        return {
+            "average_precision": classification.average_precision(histogram, self.tied),
+            "log_loss": classification.log_loss(size, loss.sum(1), (loss**2).sum(1), of_log),
+            "brier_score": classification.brier_score(size, square.sum(1), (square**2).sum(1), of_brier),
+            "roc_auc": classification.roc_auc(histogram),
+        }
 
 
 def calibration(rng: np.random.Generator, n: int, windows: int, excess: float) -> float:

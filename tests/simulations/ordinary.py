@@ -10,6 +10,8 @@ import numpy as np
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events.columns import Columns, Encoded, Features
 from mlops_exporter.profile.profile import Task
+from mlops_exporter.profiling.build import BuildRequest
+from mlops_exporter.profiling.hours import Timing
 from tests.simulations import calendar
 from tests.simulations.calendar import traffic, within
 from tests.simulations.scrapes import DAY, START
@@ -25,15 +27,25 @@ _BUSY = np.array([calendar.busy(phase) for phase in _PHASES])
 class Ordinary(Stream):
     """A stream whose events come by the calendar, at most one a second as it begins.
 
-    Its reference holds whole days. Events come in sessions of one visitor, three on average, with the same features.
+    Its reference holds whole days, which it may know `by_hour`.
+    Events come in sessions of one visitor, three on average, with the same features.
     """
 
     def __init__(
-        self, name: str, task: Task, seed: int, directory: Path, *, sleeps: bool = False, rhythm: int = RHYTHM
+        self,
+        name: str,
+        task: Task,
+        seed: int,
+        directory: Path,
+        *,
+        sleeps: bool = False,
+        rhythm: int = RHYTHM,
+        by_hour: bool = False,
     ) -> None:
         self._now: float | None = None
         self._rhythm = rhythm
         self._sleeps = sleeps
+        self._by_hour = by_hour
         self._owed: list[tuple[float, Columns]] = []
         self.fault: Callable[[dict[str, Any]], None] | None = None
         self.fault_at = np.inf
@@ -41,16 +53,28 @@ class Ordinary(Stream):
         self.profile.provenance.model_version = ""  # it is shared by all versions
 
     def _events(self, n: int, shift: float, wrong: float) -> Events:
+        self._phases = self._rng.choice(_PHASES, n, p=_BUSY / _BUSY.sum()) if self._now is None else np.empty(0)
         events = super()._events(n, shift, wrong)
         if self._now is None:
-            phases = self._rng.choice(_PHASES, n, p=_BUSY / _BUSY.sum())
-            events.numeric[: self._rhythm] += np.sin(2 * np.pi * phases)
+            events.numeric[: self._rhythm] += np.sin(2 * np.pi * self._phases)
             return events
         events.numeric[: self._rhythm] += np.sin(2 * np.pi * (self._now % DAY) / DAY)
         visitors = np.sort(self._rng.integers(0, max(1, n // _SESSION), n))
         return dataclasses.replace(
             events, numeric=events.numeric[:, visitors], categories=events.categories[:, visitors]
         )
+
+    def _request(self, columns: range) -> BuildRequest:
+        request = super()._request(columns)
+        if not self._by_hour:
+            return request
+        days = 28
+        when = START - (self._rng.integers(1, days + 1, len(self._phases)) - self._phases) * DAY
+        header, *rows = self._table.read_text().splitlines()
+        with self._table.open("w") as file:
+            for row, time in zip((header, *rows), ("at", *when.tolist()), strict=True):
+                file.write(f"{row},{time}\n")
+        return dataclasses.replace(request, timing=Timing("at", "hour", "UTC"))
 
     def live(self, model: Model, start: float, seconds: int, *, ahead: float = 0.0) -> None:
         """Let the model count what happens in a stretch of time; its clock is `ahead`."""
@@ -96,6 +120,7 @@ class Ordinary(Stream):
                 times=np.full(n, ts),
                 versions=list(versions),
                 groups=np.empty((n, 0), np.intp),
+                outcomes=np.empty((n, 0)),
                 scores=self._as_decoded(made["scores"]),
                 predictions=made["predictions"],
                 labels=made["labels"],
@@ -113,7 +138,7 @@ class Ordinary(Stream):
         empty = Encoded(np.empty((20, 0)), np.empty((5, 0), np.intp), np.empty((0, 0), np.float32))
         columns = Columns(
             features=Features([False] * n, empty), lines=range(n), ids=[ids[each] for each in known],
-            times=np.zeros(n), versions=[None] * n, groups=np.empty((n, 0), np.intp),
+            times=np.zeros(n), versions=[None] * n, groups=np.empty((n, 0), np.intp), outcomes=np.empty((n, 0)),
             scores=self._as_decoded(np.full((n, CLASSES[self.task]), np.nan)) if CLASSES[self.task] else nothing,
             predictions=nothing, labels=labels[known], latencies=nothing, errors=[None] * n,
         )  # fmt: skip

@@ -42,9 +42,15 @@ def read_by(alert: Alert) -> set[str]:
 
 
 def expression(alert: Alert) -> str:
-    """Return an alert's expression with recording rules and thresholds in their place."""
+    """Return an alert's expression with recording rules and thresholds in their place.
+
+    A rule that reads itself remembers nothing here: a query has no evaluation before it.
+    """
     records = {
-        rule.record: rule.expr for name, (_, groups) in RECORDS.items() for group in groups for rule in group.rules
+        rule.record: rule.expr.replace(rule.record, "(vector(0) > 1)")
+        for _, groups in RECORDS.values()
+        for group in groups
+        for rule in group.rules
     }
     records["ml:exporter:up"] = "up"  # which reads itself; here every target is an exporter
     text = alert.expr
@@ -60,8 +66,9 @@ def expression(alert: Alert) -> str:
 class Exporter:
     """One exporter on a simulated clock, and what Prometheus scrapes of it at `instance`."""
 
-    def __init__(self, streams: Sequence[Stream], instance: str) -> None:
+    def __init__(self, streams: Sequence[Stream], instance: str, windows: Sequence[str] | None = ("15m",)) -> None:
         self._streams = streams
+        self._windows = windows
         config = Config(models=[stream.settings for stream in streams])
         self._service = Service(config, {stream.name: stream.profile for stream in streams}, Options())
         for model in self._service.models:
@@ -99,18 +106,19 @@ class Exporter:
 
     def _as_scraped(self, prefix: str) -> str:
         """Return the series as Prometheus keeps it; empty for what no alert reads."""
-        if not _is_read(prefix):
+        if not _is_read(prefix, self._windows):
             return ""
         return prefix.replace("{", f"{{{self._target},", 1) if "{" in prefix else f"{prefix.strip()}{{{self._target}}} "
 
 
-def _is_read(prefix: str) -> bool:
-    """Whether alerts read this series: of features, PSI in the freshest full window and the special bins."""
+def _is_read(prefix: str, windows: Sequence[str] | None) -> bool:
+    """Whether alerts read this series: of features, PSI in some windows, None for all, and the special bins."""
     if not prefix.startswith("ml_feature_"):
         return True
     if prefix.startswith("ml_feature_reference_ratio"):
         return 'range=""' in prefix
-    return 'window="15m"' in prefix and ('statistic="' not in prefix or 'statistic="psi"' in prefix)
+    looked_at = windows is None or any(f'window="{window}"' in prefix for window in windows)
+    return looked_at and ('statistic="' not in prefix or 'statistic="psi"' in prefix)
 
 
 def record(exporter: Exporter, directory: Path, start: float, end: float, step: int) -> None:

@@ -110,20 +110,21 @@ class Stream:
         with self._table.open("w") as file:
             for row in (header, *zip(*numbers, *colours, *outcomes, *scores, strict=True)):
                 file.write(",".join(row) + "\n")
-        profile, _ = build(
-            BuildRequest(
-                self._table,
-                self.task,
-                label="label",
-                prediction="prediction",
-                scores={str(column): f"score{column}" for column in columns},
-                positive="1" if self.task == "binary" else None,
-                features=_FEATURES,
-                importances={name: 1.0 + number for number, name in enumerate(_FEATURES)},
-                model_version=self.version,
-            )
-        )
+        profile, _ = build(self._request(columns))
         return profile
+
+    def _request(self, columns: range) -> BuildRequest:
+        return BuildRequest(
+            self._table,
+            self.task,
+            label="label",
+            prediction="prediction",
+            scores={str(column): f"score{column}" for column in columns},
+            positive="1" if self.task == "binary" else None,
+            features=_FEATURES,
+            importances={name: 1.0 + number for number, name in enumerate(_FEATURES)},
+            model_version=self.version,
+        )
 
     def _events(self, n: int, shift: float, wrong: float) -> Events:
         rng = self._rng
@@ -171,6 +172,7 @@ class Stream:
                 versions=[self.version] * count,
                 schema=self._schema,
                 groups=np.empty((count, 0), np.intp),
+                outcomes=np.empty((count, 0)),
                 scores=self._as_decoded(np.where(failed[:, np.newaxis], np.nan, events.scores)),
                 predictions=np.where(failed, np.nan, events.predictions),
                 labels=np.where(unlabelled, np.nan, events.labels),

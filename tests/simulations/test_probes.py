@@ -92,7 +92,7 @@ def test_fresh_samples_of_a_good_model_alarm_for_nothing(probes: int, profile: P
     for _ in range(probes):
         scores, labels = drawn(rng, SAMPLE)
         outputs = Outputs.plain(np.full(SAMPLE, np.nan), scores[:, np.newaxis])
-        found = performance(outputs, labels, profile, MODEL.threshold)
+        found = performance(outputs, labels, profile, MODEL)
         margins = [(it := found[name]).value + 2 * (it.upper - it.value) - low for name, low in agreed.items()]
         alarms += min(margins) < 0
         closest = min(closest, *margins)

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 import httpx
 
 from mlops_exporter.ingest.store import CHECKPOINT
-from tests.soak.subject import LOG, Subject
+from tests.soak.subject import FLOODED, LOG, Subject
 from tests.soak.traffic import AHEAD, Logged, Pushed, Queued
 from tests.support.brokers import RedisServer
 from tests.support.prometheus import eventually
 
 KEPT_LOGS = 3
 RELOAD_SECONDS = 60.0
+REFUSED_SECONDS = 10.0  # on a loaded machine; a test beside the loader holds it to one second of processor time
 LARGE_BODIES = 40
 SLOW_CONNECTIONS = 40
+FLOOD_VERSIONS = 40
 LEAPS = (60.0, -6 * 3600.0, -20 * 86400.0)
 """A little ahead, back within the longest window, and back beyond it."""
 
@@ -40,6 +42,7 @@ class World:
     rotations: int = 0
     floor: float = 0.5
     damages: int = 0
+    floods: int = 0
     disk_was_full: bool = False
 
     @property
@@ -119,6 +122,23 @@ def drip(world: World) -> None:
             time.sleep(0.5)
 
 
+def flood(world: World) -> None:
+    """More versions than there are places wait for labels of weeks ago: a release is taken all the same."""
+    world.floods += 1
+    for number in range(FLOOD_VERSIONS):
+        version = {"model": FLOODED, "version": f"{world.floods}-{number}", "ts": time.time() - 20 * 86400}
+        events = [version | {"id": f"{world.floods}-{number}-{row}", "prediction": row % 2} for row in range(20)]
+        assert world.pushed.post(events)["rejected"] == 0, "a flood was refused"
+    release = {"model": FLOODED, "version": "release", "prediction": 1}
+    assert world.pushed.post([release])["rejected"] == 0, "a release was refused"
+    exporter = world.subject.exporter
+
+    def shown() -> float | None:
+        return exporter.value("ml_model_predictions_total", model=FLOODED, version="release")
+
+    eventually(lambda: shown() == world.floods, 10)
+
+
 def burst(world: World) -> None:
     """All labels that were held back come at once."""
     world.pushed.burst.set()
@@ -175,6 +195,21 @@ def reload(world: World) -> None:
         eventually(lambda: _floor(world) == world.floor, RELOAD_SECONDS)
 
 
+def overload_configuration(world: World) -> None:
+    """The configuration says too much, a billion times over by aliases: it is refused, and all goes on as before."""
+    levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 10)]
+    (world.subject.directory / "mlops-exporter.yml").write_text("\n".join(["l0: &l0 [x]", *levels, "models: *l9"]))
+    try:
+        begin = time.monotonic()
+        answer = httpx.post(f"{world.subject.exporter.url}/-/reload", trust_env=False, timeout=RELOAD_SECONDS)
+        assert answer.status_code == 500, answer.text
+        assert time.monotonic() - begin < REFUSED_SECONDS
+        assert world.subject.exporter.value("ml_exporter_config_last_reload_successful") == 0
+    finally:
+        world.subject.configure(world.floor)
+        _by_request(world)
+
+
 FAULTS: dict[str, Callable[[World], None]] = {
     "kill -9 and start": kill,
     "stop and start": restart,
@@ -187,6 +222,8 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "configuration reloaded": reload,
     "checkpoint damaged": damage,
     "slow connections": drip,
+    "flood of versions": flood,
+    "configuration that says too much": overload_configuration,
 }
 ENDING = ("kill -9 and start", "stop and start", "clock jumps", "checkpoint damaged")
 """Those after which memory begins anew."""

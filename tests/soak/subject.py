@@ -20,6 +20,8 @@ from tests.support.prometheus import eventually, free_port
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 READY_SECONDS = 90.0
 LOG = "events.ndjson"
+FLOODED = "flooded"
+"""A model that no sender knows: its versions come and go."""
 
 
 class Subject:
@@ -53,7 +55,7 @@ class Subject:
         settings: dict[str, Any] = {"sources": sources, "limits": {"remembered_labels": 20_000}}
         if self._durable:
             settings["state"] = {"path": str(self.directory / "state")}
-        names = (Pushed.model, Queued.model, Logged.model)
+        names = (Pushed.model, Queued.model, Logged.model, FLOODED)
         write_config(self.directory, *({"name": name, **model} for name in names), **settings)
 
     def set_clock(self, seconds: int) -> None:

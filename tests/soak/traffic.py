@@ -163,7 +163,7 @@ class Pushed(Sender):
         ahead = self.leap >= AHEAD
         predictions = [event | {"id": f"p{self._number}"} for event in self.events(self.batch)]
         if ahead:
-            answer = self._post(predictions)
+            answer = self.post(predictions)
             assert answer["rejected"] == self.batch, f"events from the future were taken: {answer}"
             self.account.refused += self.batch
             return
@@ -200,11 +200,12 @@ class Pushed(Sender):
     def _deliver(self, events: Sequence[Event]) -> None:
         """Send events of which none may be refused."""
         self.account.sent += len(events)
-        answer = self._post(events)
+        answer = self.post(events)
         assert answer["rejected"] == 0, f"good events were refused: {answer}"
         self.account.acknowledged += len(events)
 
-    def _post(self, events: Sequence[Event]) -> dict[str, int]:
+    def post(self, events: Sequence[Event]) -> dict[str, int]:
+        """Send events until they are answered; returns the answer."""
         body = ndjson(events)
         while True:
             try:

@@ -88,7 +88,8 @@ class Watch:
         if answer.status != 200:
             self.faults.append(f"a scrape was answered with {answer.status}")
             return
-        self._compare({model: int(float(count)) for model, count in _PREDICTIONS.findall(decompress(body).decode())})
+        shown = _PREDICTIONS.findall(decompress(body).decode())
+        self._compare({model: int(float(count)) for model, count in shown if model in self.accounts})
         process = psutil.Process(pid)
         with process.oneshot():
             memory, threads = process.memory_info().rss, process.num_threads()

@@ -85,7 +85,7 @@ class KafkaBroker(Broker):
         self._listener = listener
         self._settings = settings
         if self._apache:
-            self.patience = 30  # a virtual machine starts, twice
+            self.patience = 120  # a virtual machine starts, twice
             self._write_properties()
         else:
             # The program itself: the command of this name would start it as a child, which a kill does not reach.

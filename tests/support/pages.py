@@ -38,12 +38,21 @@ class Shell:
 
     def run(self, script: str) -> str:
         """Run a script, which must succeed; returns what it said."""
-        done = subprocess.run(
+        done = self._done(script)
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def refused(self, script: str) -> str:
+        """Run a script, which must fail; returns what it said."""
+        done = self._done(script)
+        assert done.returncode != 0, f"{script}\n{done.stdout}"
+        return done.stdout + done.stderr
+
+    def _done(self, script: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
             [self.path, "-eu"], input=script, cwd=self.directory, env=self.environment,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout
 
     def start(self, script: str, log: Path) -> "subprocess.Popen[bytes]":
         """Start a script that runs until it is stopped, in a session of its own; what it says goes to `log`."""

@@ -25,6 +25,7 @@ GRID = 64
 """Scores are whole multiples of 1/GRID, each of which has a bin of its own: ROC AUC then has no error of binning."""
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["cat", "dog", "emu"], "regression": []}
+CLASSES["multilabel"] = CLASSES["multiclass"]
 STATISTICS = ["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
 
 
@@ -43,6 +44,11 @@ def reference_rows(task: Task, rows: int = 4000, seed: int = 7) -> list[Event]:
     if task == "regression":
         label = random.normal(100, 20, rows)
         table |= {"y": label.tolist(), "p": (label + random.normal(0, 5, rows)).tolist()}
+    elif task == "multilabel":
+        scores = random.integers(0, GRID + 1, (rows, 3)) / GRID
+        actual = random.random((rows, 3)) < scores
+        table["y"] = ["|".join(np.array(CLASSES[task])[each]) or "|" for each in actual]
+        table |= {f"p_{name}": scores[:, k].tolist() for k, name in enumerate(CLASSES[task])}
     else:
         names = np.array(CLASSES[task])
         scores = random.multinomial(GRID, np.full(len(names), 1 / len(names)), rows) / GRID
@@ -61,7 +67,8 @@ def profile(task: Task) -> Profile:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-        scores = {"binary": {"positive": "p_yes"}, "multiclass": {name: f"p_{name}" for name in CLASSES[task]}}
+        of_each = {name: f"p_{name}" for name in CLASSES[task]}
+        scores = {"binary": {"positive": "p_yes"}, "multiclass": of_each, "multilabel": of_each}
         built, _ = build(
             BuildRequest(
                 data=path,
@@ -70,6 +77,7 @@ def profile(task: Task) -> Profile:
                 prediction="p" if task == "regression" else None,
                 scores=scores.get(task, {}),
                 positive="yes" if task == "binary" else None,
+                separator="|" if task == "multilabel" else None,
                 features=("amount", "rooms", "age", "country", "owner"),
                 model_version="7",
             )
@@ -151,6 +159,13 @@ def submit(service: Service, *bodies: bytes) -> tuple[int, list[tuple[int, str]]
         return accepted, refused
 
     return asyncio.run(run())
+
+
+def fill_windows(service: Service) -> None:
+    """Let what is counted be no beginning: its first events arrived long ago, so that every window is full."""
+    for model in service.intake.models.values():
+        for version in model.versions.values():
+            version.begun = 0.0
 
 
 def scrape(service: Service) -> Exposition:

@@ -186,6 +186,8 @@ def model_in(situation: Situation, directory: Path) -> Model:
         del event["number"]
         events.append(event)
     feed(model, events)
+    for version in model.versions.values():
+        version.begun = 0.0  # its windows are full
     return model
 
 

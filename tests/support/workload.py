@@ -50,10 +50,14 @@ def _numeric(sample: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> NumericV
 
 def model(windows: tuple[str, ...] = ("15m", "1h", "24h")) -> Model:
     """Return a model that takes W's events."""
-    settings = ModelSettings.model_validate(
+    return Model(settings(windows), profile(), Limits())
+
+
+def settings(windows: tuple[str, ...] = ("15m", "1h", "24h")) -> ModelSettings:
+    """Return the settings of W's model."""
+    return ModelSettings.model_validate(
         {"name": "credit", "task": "binary", "profile": "credit.json", "windows": list(windows)}
     )
-    return Model(settings, profile(), Limits())
 
 
 def events(count: int, now: float, seed: int = 1) -> list[bytes]:

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from mlops_exporter.events.reasons import Reason
+from mlops_exporter.events.reasons import Reason, Refused
+from mlops_exporter.ingest.ledgers import LedgersResult
 from mlops_exporter.judging.status import Report
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.sources.base import Content, IntakeResult, QueueFullError, UnavailableError
@@ -32,6 +33,7 @@ class Service:
         self.contents: list[Content] = []
         self.refused: list[Reason] = []
         self.result = IntakeResult(accepted=2)
+        self.ledgers = LedgersResult(accepted=2)
         self.full: float | None = None
         self.full_at_submit: float | None = None
         self.not_ready: str | None = None
@@ -61,6 +63,20 @@ class Service:
         self.bodies.append(body)
         self.contents.append(content)
         return self.result
+
+    async def submit_ledgers(
+        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
+    ) -> LedgersResult:
+        self.models.append(models)
+        if self.full_at_submit is not None:
+            raise QueueFullError(self.full_at_submit)
+        self.bodies.append(body)
+        return self.ledgers
+
+    def shares(self, models: frozenset[str] | None) -> bytes:
+        self.ensure_room()
+        self.models.append(models)
+        return b"shares"
 
     def status(self) -> Report:
         return self.state
@@ -340,6 +356,7 @@ def test_too_large(service: Service, content: Callable[[], Any], coding: str) ->
     assert service.refused == ["body_too_large"]
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_is_never_unpacked(service: Service) -> None:
     compressor = zlib.compressobj(9, wbits=31)
     bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(200)) + compressor.flush()
@@ -475,3 +492,62 @@ def test_what_a_request_says_of_its_body(service: Service) -> None:
         Content("", {"type": "t"}),
         Content("application/cloudevents+json", {}),
     ]
+
+
+def test_what_is_counted_is_told_to_an_exporter_that_adds_up(service: Service) -> None:
+    answer = request(make_app(service), "GET", "/v1/ledgers")
+    assert (answer.status_code, answer.content) == (200, b"shares")
+    assert answer.headers["content-type"] == "application/vnd.msgpack"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert request(App(service, None, service), "GET", "/v1/ledgers").status_code == 404
+    assert request(make_app(service), "PUT", "/v1/ledgers").headers["allow"] == "POST, GET, HEAD"
+    service.full = 2.0
+    assert request(make_app(service), "GET", "/v1/ledgers").status_code == 429
+
+
+MSGPACK = {"content-type": "application/vnd.msgpack"}
+
+
+def test_ledgers_are_answered_one_by_one(service: Service) -> None:
+    service.ledgers = LedgersResult(1, 2, 1, [(3, Refused("bad_cells", "cell 0 of 'labels' is NaN or infinite"))])
+    answer = request(make_app(service), "POST", "/v1/ledgers", content=b"\x90", headers=MSGPACK)
+    assert answer.status_code == 202
+    told = answer.json()
+    (error,) = told.pop("errors")
+    assert told == {"accepted": 1, "repeated": 2, "changed": 1, "rejected": 1, "refused": {"bad_cells": 1}}
+    assert (error["ledger"], error["reason"]) == (3, "bad_cells")
+    assert "cell 0" in error["detail"]
+    assert service.bodies == [b"\x90"]
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (LedgersResult(refused=[(1, Refused("bad_ledger"))]), 400),
+        (LedgersResult(refused=[(1, Refused("forbidden_model"))]), 403),
+        (LedgersResult(repeated=1, refused=[(1, Refused("bad_ledger"))]), 202),
+        (LedgersResult(), 202),
+    ],
+)
+def test_a_body_of_which_no_ledger_is_taken_is_an_error(service: Service, result: LedgersResult, status: int) -> None:
+    service.ledgers = result
+    assert request(make_app(service), "POST", "/v1/ledgers", content=b"x", headers=MSGPACK).status_code == status
+
+
+@pytest.mark.parametrize("type_", ["application/json", "text/plain", "", "application/vnd.apache.arrow.stream"])
+def test_ledgers_of_another_type_are_refused(service: Service, type_: str) -> None:
+    headers = {"content-type": type_, "ce-type": "org.kubeflow.serving.inference.request"}
+    assert request(make_app(service), "POST", "/v1/ledgers", content=b"x", headers=headers).status_code == 415
+    assert (service.bodies, service.refused) == ([], ["unsupported_type"])
+
+
+def test_ledgers_have_the_limits_of_events(service: Service) -> None:
+    app = make_app(service, body_limit=1000)
+    assert request(app, "POST", "/v1/ledgers", content=bytes(1001), headers=MSGPACK).status_code == 413
+    bomb = gzip.compress(bytes(100_000))
+    headers = {**MSGPACK, "content-encoding": "gzip"}
+    assert request(app, "POST", "/v1/ledgers", content=bomb, headers=headers).status_code == 413
+    service.full_at_submit = 2.0
+    answer = request(app, "POST", "/v1/ledgers", content=b"\x90", headers=MSGPACK)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert request(App(service, None, service), "POST", "/v1/ledgers", headers=MSGPACK).status_code == 404

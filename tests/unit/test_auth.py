@@ -120,6 +120,7 @@ def timed(password: str, user: str, users: dict[str, SecretStr]) -> float:
     return time.process_time() - begin
 
 
+@pytest.mark.slow
 def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     users = {"alice": SecretStr(bcrypt.hashpw(b"x", bcrypt.gensalt(8)).decode())}
     pairs = [(timed("wrong", "alice", users), timed("wrong", "nobody", users)) for _ in range(9)]
@@ -146,6 +147,7 @@ def test_verdicts_are_remembered_and_no_password_with_them() -> None:
     asyncio.run(asks())
 
 
+@pytest.mark.slow
 def test_the_cache_is_bounded() -> None:
     passwords = Passwords()
 
@@ -158,6 +160,7 @@ def test_the_cache_is_bounded() -> None:
     assert len(passwords._verdicts) == 256
 
 
+@pytest.mark.slow
 def test_guesses_neither_pile_up_nor_hold_up_who_is_known() -> None:
     users = {"alice": SecretStr(bcrypt.hashpw(b"x", bcrypt.gensalt(8)).decode())}
     passwords = Passwords()

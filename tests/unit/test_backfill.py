@@ -23,6 +23,7 @@ def _counted(model: Model, lines: list[bytes], together: int, now: float = NOW) 
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [600.0, 86_000.0, 40 * 86_400.0])
 @pytest.mark.parametrize("windows", [("15m", "1h", "24h"), ("10m", "15m"), ("7m", "24h")])
 def test_counted_together_they_are_in_the_windows_that_they_are_in_alone(

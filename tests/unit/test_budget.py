@@ -199,6 +199,7 @@ def test_the_most_drifted_are_never_hidden() -> None:
         assert len(shown) == 10
 
 
+@pytest.mark.slow
 def test_noise_does_not_make_features_come_and_go() -> None:
     version = Version("m", "1", features=200)
     budget = narrow(100)

@@ -21,6 +21,7 @@ def test_it_is_what_the_repository_has(tmp_path: Path) -> None:
         assert written
 
 
+@pytest.mark.slow
 def test_links_and_labels_are_ones_own(tmp_path: Path) -> None:
     options = ["--runbooks-url=https://wiki.example.org/ml/", "--grafana-url=https://grafana.example.org"]
     assert (

@@ -126,6 +126,7 @@ def test_pairs_of_a_release_that_compared_others_are_left_behind(tmp_path: Path)
     assert _found(again)["ml_challenger_window_pairs{}"] == 0
 
 
+@pytest.mark.slow
 def test_order_and_restarts_do_not_matter(tmp_path: Path) -> None:
     label, champion, challenger = _scores(3)
     labels = [{"id": f"e{row}", "label": int(label[row])} for row in range(N)]
@@ -140,6 +141,7 @@ def test_order_and_restarts_do_not_matter(tmp_path: Path) -> None:
     assert _found(one)["ml_challenger_window_pairs{}"] == N
 
 
+@pytest.mark.slow
 def test_regressions_compare_their_errors(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     y = rng.normal(10, 3, N)

@@ -41,6 +41,7 @@ def test_a_profile_is_built_shown_and_checked(table: Path, capsys: pytest.Captur
     )
 
 
+@pytest.mark.slow
 def test_the_flags_of_build_reach_the_profile(table: Path) -> None:
     command = [*BUILD, "--categorical", "amount", "--exclude", "kind", "--bins", "4", "--output", "p.json"]
     assert cli.main(command) == 0

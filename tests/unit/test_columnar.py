@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import uuid
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events.columns import Decoded
-from mlops_exporter.events.decoder import ARROW_STREAM, Decoder
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.formats import ARROW_STREAM
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.models import NOW, profiles
@@ -236,6 +238,7 @@ def test_a_stream_cut_short_gives_what_came_before() -> None:
     assert decoded.refused == [(101, "bad_arrow")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 def test_compressed_buffers_are_refused_unread(codec: str) -> None:
     bomb = stream({"score": np.zeros(10_000_000)}, compression=codec)
@@ -244,6 +247,7 @@ def test_compressed_buffers_are_refused_unread(codec: str) -> None:
     assert DECODER.decode(stream({"country": words}, compression=codec), NOW).refused == [(1, "bad_arrow")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [10_000, 1_000_000_000])
 def test_rows_without_data_are_bounded(rows: int) -> None:
     empty = pa.record_batch({"amount": pa.nulls(rows), "score": pa.nulls(rows)})
@@ -256,6 +260,7 @@ def test_narrow_rows_are_taken() -> None:
     assert decode(narrow).accepted == n
 
 
+@pytest.mark.slow
 def test_damaged_streams_never_raise() -> None:
     good = stream(
         {
@@ -283,6 +288,40 @@ def test_damaged_streams_never_raise() -> None:
 @pytest.mark.parametrize("make", [lambda: b"\xff\xff\xff\xff", lambda: stream({"score": [0.5]})[:100]])
 def test_streams_without_a_row(make: Callable[[], bytes]) -> None:
     assert DECODER.decode(make(), NOW).refused == [(1, "bad_arrow")]
+
+
+NAMED = [uuid.UUID(int=Random(number).getrandbits(128), version=4) for number in range(50)]
+BYTES = pa.array([*(each.bytes for each in NAMED), None], pa.binary(16))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pytest.param(BYTES, id="sixteen bytes"),
+        pytest.param(pa.concat_arrays([BYTES, BYTES]).slice(51), id="a slice"),
+        pytest.param(BYTES.dictionary_encode(), id="a dictionary"),
+        *(
+            [pytest.param(pa.ExtensionArray.from_storage(pa.uuid(), BYTES), id="the extension type")]
+            if hasattr(pa, "uuid")  # since Arrow 18
+            else []
+        ),
+    ],
+)
+def test_uuids_are_read_as_their_text(column: Any) -> None:
+    ids = decode({"id": column, "score": [0.5] * 51}).columns["credit"].ids
+    assert [*ids] == [*map(str, NAMED), None]
+
+
+def test_sixteen_bytes_that_are_text_are_one_and_a_single_uuid_never() -> None:
+    may_be_utf8 = uuid.UUID("41414141-4141-4141-8241-414141414141").bytes.replace(b"A\x82", b"\xc3\x82")
+    assert may_be_utf8.decode()
+    for cells, text in (
+        (b"order-2026-00017", "order-2026-00017"),
+        (may_be_utf8, str(uuid.UUID(bytes=may_be_utf8))),
+        (bytes(range(240, 256)), str(uuid.UUID(bytes=bytes(range(240, 256))))),
+    ):
+        decoded = decode({"id": pa.array([cells], pa.binary(16)), "score": [0.5]})
+        assert [*decoded.columns["credit"].ids] == [text]
 
 
 def test_counting_a_stream_and_its_events_in_json_gives_the_same_ledger() -> None:

@@ -178,6 +178,7 @@ def equal(left: Any, right: Any) -> None:
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flat_groups", [False, True], ids=["struct of groups", "columns of groups"])
 @pytest.mark.parametrize("vectors", [pa.list_(pa.float64()), pa.large_list(pa.float64())], ids=["list", "large_list"])
 def test_the_same_sums(reference: Profile, flat_groups: bool, vectors: Any) -> None:
@@ -193,6 +194,7 @@ def test_the_same_sums(reference: Profile, flat_groups: bool, vectors: Any) -> N
         assert any(name in place for place in section)
 
 
+@pytest.mark.slow
 def test_bodies_of_both_kinds_gather(reference: Profile) -> None:
     rows = events(reference.task)
     third = len(rows) // 3
@@ -205,6 +207,7 @@ def test_bodies_of_both_kinds_gather(reference: Profile) -> None:
     equal(mixed, state_after(reference, ndjson(rows))[0])
 
 
+@pytest.mark.slow
 def test_vectors_of_one_size(reference: Profile) -> None:
     rows = [row for row in events(reference.task) if row.get("features")]
     for number, row in enumerate(rows):

@@ -181,6 +181,17 @@ BAD = {
     "benchmarks: {demographic_parity_ratio: {max: 0.8}, equalized_odds_difference: {min: 0.1}}}}]\n",
     "fairness that nothing keeps": f"models: [{GOOD}, fairness: {{attributes: [{{name: amount, edges: [1]}}], "
     "benchmarks: {demographic_parity_ratio: {min: 0.9, max: 0.8}}}}]\n",
+    "costs of nothing": f"models: [{GOOD}, costs: {{}}}}]\n",
+    "costs of a regression for classes": f"models: [{GOOD}, costs: {{over: 1, under: 2}}}}]\n",
+    "costs of a class that is none": f"models: [{GOOD}, costs: {{matrix: {{yess: {{no: 3}}}}}}}}]\n",
+    "cost that is no number": f"models: [{GOOD}, costs: {{matrix: {{0: 3, 1: {{0: dear}}}}}}}}]\n",
+    "benchmark of costs without prices": f"models: [{GOOD}, benchmarks: {{cost: {{max: 3}}}}}}]\n",
+    "benchmark of costs in the wrong direction": (
+        f"models: [{GOOD}, costs: {{matrix: {{0: {{1: 3}}}}}}, benchmarks: {{cost: {{min: 3}}}}}}]\n"
+    ),
+    "benchmark of costs against the profile": (
+        f"models: [{GOOD}, costs: {{matrix: {{0: {{1: 3}}}}}}, benchmarks: {{cost: {{max_increase: 3}}}}}}]\n"
+    ),
     "benchmark that can never be judged": f"models: [{GOOD}, benchmarks: {{roc_auc: {{min: 0.9}}}}}}]\n",
     "max_drop without reference": "models:\n  - name: m\n    task: binary\n    profile: credit-unlabelled.json\n"
     "    benchmarks:\n      accuracy: {max_drop: 0.02}\n",

@@ -28,6 +28,7 @@ WITHOUT_INSTANCE |= dict.fromkeys(
     ),
     "a price of work is of all of a job's machines",
 )
+WITHOUT_INSTANCE["ml:feature_last_week:psi"] = "counters of all replicas add up"
 # Ranges other than $__rate_interval, and why.
 RANGES = {
     "$__range": "a sum over the time range that is shown",

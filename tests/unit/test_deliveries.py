@@ -1,6 +1,7 @@
 """Bodies with a key: counted once, also while the first of them is being taken, and after a restart."""
 
 import asyncio
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,6 +46,31 @@ def test_of_two_at_once_one_counts() -> None:
         results = await asyncio.gather(*(intake.take(_body("run/0")) for _ in range(5)))
         assert sorted(str(result.repeated) for result in results) == ["None", *["same"] * 4]
         assert {result.accepted for result in results} == {len(LINES)}
+        assert intake.sources["push"].accepted == len(LINES)
+
+    asyncio.run(story())
+
+
+class Later:
+    """A journal in which a checkpoint is being written: bodies are durable at once, and counted afterwards."""
+
+    def __init__(self) -> None:
+        self.deferred: list[Callable[[], None]] = []
+
+    async def commit(self, _body: Body, count: Callable[[], None]) -> None:
+        self.deferred.append(count)
+
+
+def test_a_body_that_comes_again_while_a_checkpoint_is_written_counts_once() -> None:
+    async def story() -> None:
+        intake, journal = _intake(), Later()
+        intake.keep_in(journal)  # type: ignore[arg-type]
+        lines = [*LINES, b"{"]
+        first, again = [await intake.take(_body("run/0", lines)) for _ in range(2)]
+        assert (first.repeated, again.repeated) == (None, "same")
+        assert (again.accepted, again.refused) == (first.accepted, first.refused)
+        for count in journal.deferred:
+            count()
         assert intake.sources["push"].accepted == len(LINES)
 
     asyncio.run(story())

@@ -38,10 +38,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_generated_file_is_bundled_and_no_other(built: Path) -> None:
     assert {path.name for path in built.iterdir()} | {"README.md"} == {path.name for path in DATA.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mpg.csv", "flights.csv.gz", "mpg_reference.csv", "flights_reference.csv.gz"])
 def test_bundled_tables_are_what_build_makes(built: Path, name: str) -> None:
     made, bundled = (read_table(folder / name, text=TEXT) for folder in (built, DATA))
@@ -70,6 +72,7 @@ def test_bundled_models_are_what_build_trains(built: Path, name: str) -> None:
         assert weights == pytest.approx(bundled.categorical[feature], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_inference_equals_scikit_learn(built: Path) -> None:
     from mlops_exporter.demo.build import FLIGHTS_CATEGORICAL as CATEGORICAL
     from mlops_exporter.demo.build import FLIGHTS_NUMERIC as NUMERIC

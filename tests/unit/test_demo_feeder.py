@@ -35,18 +35,21 @@ def labels(model: str) -> dict[str, dict[str, Any]]:
     return {event["id"]: event for event in traffic() if event["model"] == model and "label" in event}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     first, again, other = (feed(Feeder(seed), ticks(5)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
+@pytest.mark.slow
 def test_irregular_calls_lose_and_repeat_nothing() -> None:
     irregular = [0.0, 0.001, 0.4, 0.4, 7.3, 7.31, 30.0]
     regular = [json.loads(line) for line in feed(Feeder(), ticks(30)).splitlines()]
     assert [json.loads(line) for line in feed(Feeder(), irregular).splitlines()] == regular
 
 
+@pytest.mark.slow
 def test_elapsed_may_not_fall() -> None:
     feeder = Feeder()
     feeder.batch(2.0, NOW)
@@ -54,6 +57,7 @@ def test_elapsed_may_not_fall() -> None:
         feeder.batch(1.0, NOW)
 
 
+@pytest.mark.slow
 def test_times_never_fall_and_lie_within_the_call_that_gave_them() -> None:
     feeder = Feeder()
     feeder.batch(10.0, NOW)
@@ -63,6 +67,7 @@ def test_times_never_fall_and_lie_within_the_call_that_gave_them() -> None:
     assert times[-1] <= NOW + 2
 
 
+@pytest.mark.slow
 def test_every_line_is_strict_json() -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -71,6 +76,7 @@ def test_every_line_is_strict_json() -> None:
         json.loads(line, parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_ids_are_unique_over_the_loops_and_every_label_follows_its_prediction() -> None:
     kinds = Counter((event["model"], event["id"], "label" in event) for event in traffic())
     assert max(kinds.values()) == 1
@@ -100,6 +106,7 @@ def test_mpg_goes_through_the_periods_with_cars_of_the_period_only() -> None:
         assert years[tuple(event["features"][feature] for feature in names)] & expected
 
 
+@pytest.mark.slow
 def test_flights_replays_each_flight_once_a_loop_and_labels_those_that_arrived() -> None:
     flights = read_table(DATA / "flights.csv.gz", text=("departure", "carrier", "origin"))
     size = len(flights["late"])
@@ -114,6 +121,7 @@ def test_flights_replays_each_flight_once_a_loop_and_labels_those_that_arrived()
     assert not any(f"flights-{row}" in answered for row in np.flatnonzero(np.isnan(flights["late"])))
 
 
+@pytest.mark.slow
 def test_a_flights_label_takes_its_time_in_the_air() -> None:
     flights = read_table(DATA / "flights.csv.gz", text=("departure", "carrier", "origin"))
     asked, answered = predictions("flights"), labels("flights")
@@ -122,6 +130,7 @@ def test_a_flights_label_takes_its_time_in_the_air() -> None:
     assert delays == pytest.approx(flights["air_time"][rows] * FLIGHT_MINUTE, abs=0.002)
 
 
+@pytest.mark.slow
 def test_gaps_in_the_data_are_null() -> None:
     flights = read_table(DATA / "flights.csv.gz", text=("departure", "carrier", "origin"))
     size = len(flights["late"])

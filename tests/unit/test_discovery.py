@@ -34,6 +34,7 @@ def test_a_features_statistics_count_as_one_test() -> None:
     np.testing.assert_allclose(discovery.combined(p), [0.02, np.nan, 1.0])
 
 
+@pytest.mark.slow
 def test_drift_is_weighted_by_what_matters_to_the_model(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     n = 4000

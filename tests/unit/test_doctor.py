@@ -3,9 +3,21 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
+import pytest
+
+from mlops_exporter.doctor import events
 from mlops_exporter.doctor.examination import side_by_side
 from mlops_exporter.doctor.findings import Finding, as_json, as_lines, for_terminal, ok, problem, warning
+from mlops_exporter.doctor.listening import Running
+from mlops_exporter.judging.seasonality import Seasonality
+from mlops_exporter.judging.status import Report
+from mlops_exporter.profile.profiles import Profiles
+from mlops_exporter.service.healthcheck import Access
+from mlops_exporter.settings.config import Config
+from tests.models import profiles
+from tests.unit.test_landing import MODEL
 
 FINDINGS = [
     ok("state", "there is room"),
@@ -64,3 +76,31 @@ def test_a_check_that_hangs_or_fails_costs_only_itself() -> None:
     assert "no answer within 0.2 s" in found[0].what
     assert "RuntimeError: boom" in found[2].what
     never.set()
+
+
+@pytest.mark.parametrize(
+    ("windows", "even", "said"),
+    [
+        (
+            ["15m", "1d"],
+            "1d",
+            ("1d evens it out, so it is a rhythm, or began within it", "--time", "let windows be of 1d and more"),
+        ),
+        (["15m", "1h"], None, ("5000 predictions are worth 12", "--time", "add a window of a whole day, 24h")),
+        (["15m", "1d"], None, ("no longer window evens it out", "thresholds allow for it")),
+    ],
+)
+def test_a_rhythm_and_the_window_that_suits_it_are_told(
+    windows: list[str], even: str | None, said: tuple[str, ...]
+) -> None:
+    model = {"name": "credit", "task": "binary", "profile": "credit.json", "windows": windows}
+    settings = Config.model_validate({"models": [model]})
+    state = replace(MODEL, seasonality=Seasonality("1h", ["amount", "age"], 5000, 12, even))
+    running = Running(Access("localhost:1"), Report("0", 0.0, 1.0, models=[state]), {}, frozenset({"data"}))
+    (found,) = (
+        it for it in events.check(running, settings, {"credit": Profiles(profiles()["credit"])}) if "1h" in it.what
+    )
+    assert found.verdict == "warning"
+    assert "credit 3: windows of 1h differ among each other, in amount, age most" in found.what
+    for part in (*said, "ml:feature_last_week:psi"):
+        assert part in f"{found.what} {found.remedy}"

@@ -34,6 +34,7 @@ def found(model: Model, vectors: list[Any]) -> dict[str, tuple[float, float]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "seen"),
     [

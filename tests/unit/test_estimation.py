@@ -5,6 +5,8 @@ import pytest
 from sklearn import metrics as sklearn
 
 from mlops_exporter.collectors.estimation import EstimationCollector
+from mlops_exporter.statistics import estimation
+from mlops_exporter.statistics.intervals import Estimate
 from tests.support.estimation import BINARY, Table, binary, estimated, events, realised
 from tests.support.one_model import feed, make_model, samples
 
@@ -13,6 +15,7 @@ def gap(found: dict[str, float], metric: str, suffix: str = "") -> float:
     return found[f'ml_model_performance_gap{suffix}{{model="m",version="default",window="1h",metric="{metric}"}}']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, -1.5, 2.0])
 @pytest.mark.parametrize("distortion", [1.0, 3.0])
 def test_estimates_follow_the_realised_value_under_covariate_shift(
@@ -30,6 +33,7 @@ def test_estimates_follow_the_realised_value_under_covariate_shift(
         assert estimated(found, metric) == pytest.approx(value, abs=0.03), metric
 
 
+@pytest.mark.slow
 def test_concept_drift_is_not_seen_by_the_estimate_but_by_the_gap(tmp_path: Path) -> None:
     model = make_model(tmp_path, binary(20_000, 1), BINARY)
     healthy = binary(3000, 21)
@@ -113,6 +117,7 @@ def regression(n: int, seed: int, *, shift: float = 0.0, noise: float = 1.0) -> 
 REGRESSION = {"task": "regression", "label": "y", "prediction": "p", "features": ("x", "z")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_expected_errors_follow_the_realised_ones_under_covariate_shift(tmp_path: Path, shift: float) -> None:
     """On the mean of four references: which penalty their folds choose moves a single one by some per cent."""
@@ -134,6 +139,7 @@ def test_expected_errors_follow_the_realised_ones_under_covariate_shift(tmp_path
         assert np.mean(each) == pytest.approx(1, abs=0.06)
 
 
+@pytest.mark.slow
 def test_the_gap_of_errors_shows_concept_drift(tmp_path: Path) -> None:
     for noise, drifts in ((1.0, False), (1.5, True)):
         model = make_model(tmp_path, regression(20_000, 1), REGRESSION)
@@ -150,3 +156,22 @@ def test_the_family_can_be_switched_off(tmp_path: Path) -> None:
     assert model.reference.estimation is None
     feed(model, events(binary(200, 2), labelled=True))
     assert samples(EstimationCollector([model])) == {}
+
+
+def test_neighbouring_bins_are_learnt_together() -> None:
+    reference = np.array([[0.0, 1, 1, 0, 2, 6, 0, 0], [5.0, 0, 0, 0, 0, 0, 0, 5]])
+    starts = estimation.runs(reference, most=2)
+    np.testing.assert_array_equal(starts, [0, 1, 5, 8, 15])
+    probability = np.full((2, 8), 0.5)
+    histogram = np.zeros((2, 8))
+    histogram[0, 1:5] = 1  # four predictions in a run of four reference labels
+    factor = estimation.inflation(histogram, probability, reference, starts)
+    assert float(factor) == pytest.approx(1 + 4 * 4 / 4 / 4)
+
+
+def test_a_gap_within_the_tolerance_is_let_pass() -> None:
+    estimated = Estimate(np.array(0.8), np.array(0.79), np.array(0.81))
+    strict = estimation.gap(np.array(0.815), estimated, np.array(0.0))
+    assert (float(strict.lower), float(strict.upper)) == pytest.approx((0.005, 0.025))
+    lenient = estimation.gap(np.array(0.815), estimated, np.array(0.01))
+    assert (float(lenient.lower), float(lenient.upper)) == pytest.approx((-0.005, 0.035))

@@ -10,7 +10,8 @@ from mlops_exporter.counting.keys import hash_ids
 from mlops_exporter.counting.model import Model
 from mlops_exporter.events import decoder
 from mlops_exporter.events.columns import Decoded
-from mlops_exporter.events.decoder import ARROW_STREAM, CHUNK_BYTES, Decoder
+from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
+from mlops_exporter.events.formats import ARROW_STREAM
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.ingest.http import KSERVE, HttpSource
@@ -71,6 +72,7 @@ EXAMPLES: dict[Reason, tuple[str, str]] = {
     "bad_label": ("application/json", event(id="a", label={})),
     "unknown_class": ("application/json", event(prediction=2)),
     "bad_latency": ("application/json", event(score=0.5, latency_seconds=-1)),
+    "bad_outcome": ("application/json", event(score=0.5, outcomes={"rating": 6})),
     "bad_error": ("application/json", event(error=500)),
     "nothing_to_count": ("application/json", event(id="a")),
     "bad_cloud_event": (CLOUD, json.dumps({**REQUEST, "id": ""})),
@@ -88,17 +90,25 @@ EXAMPLES: dict[Reason, tuple[str, str]] = {
 
 
 OF_BODIES = {"unauthorized", "unsupported_type", "body_too_large", "too_many_events", "body_stalled", "bad_gzip"}
-OF_INSTALLATIONS = {"arrow_not_installed"}
+OF_LEDGERS = {reason for reason in REASONS if "ledger" in reason or "pane" in reason} | {
+    "other_profile",
+    "other_layout",
+    "bad_cells",
+}
+"""See test_ledgers."""
+ELSEWHERE = OF_BODIES | OF_LEDGERS | {"arrow_not_installed"}
 
 
-@pytest.mark.parametrize("reason", [reason for reason in REASONS if reason not in OF_BODIES | OF_INSTALLATIONS])
+@pytest.mark.slow
+@pytest.mark.parametrize("reason", [reason for reason in REASONS if reason not in ELSEWHERE])
 def test_every_reason(reason: Reason) -> None:
     content_type, body = EXAMPLES[reason]
 
     async def post() -> tuple[IntakeResult, Intake]:
         limits = Limits(versions=1)
+        rest = {"profile": "p", "outcomes": {"rating": {"low": 1, "high": 5}}}
         models = [
-            Model(ModelSettings.model_validate({"name": name, "task": profile.task, "profile": "p"}), profile, limits)
+            Model(ModelSettings.model_validate({"name": name, "task": profile.task, **rest}), profile, limits)
             for name, profile in PROFILES.items()
         ]
         kserve = KServe(KServeSettings(), PROFILES)
@@ -200,6 +210,7 @@ def test_a_line_is_one_event_even_where_the_numbers_of_both_agree(body: bytes) -
     assert decoded.refused.total == len(lines) - lines.count(GOOD)
 
 
+@pytest.mark.slow
 def test_chunk_boundaries() -> None:
     line = event(id="a", features={"amount": 1.5})
     for total in (CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1):

@@ -141,6 +141,7 @@ def seen(name: str) -> str:
     return "\n".join(escaped(re.sub(r"\\(?=u[0-9a-f]{4})", r"\\u005c", line)) for line in name.split("\n"))
 
 
+@pytest.mark.slow
 @FORMATS
 @given(st.dictionaries(st.tuples(hostile, hostile), numbers, max_size=12))
 def test_parsers_read_back_what_was_written(openmetrics: bool, series: dict[tuple[str, str], float]) -> None:

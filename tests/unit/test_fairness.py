@@ -79,6 +79,7 @@ def groups_of(table: dict[str, list[Any]], attribute: str) -> list[str]:
     return ["unknown" if "unknown" in pair else "*".join(pair) for pair in zip(sex, age, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attribute", ["sex", "age", "sex*age"])
 def test_differences_and_ratios_equal_fairlearn(
     window: tuple[dict[str, float], dict[str, list[Any]]], attribute: str
@@ -107,6 +108,7 @@ def test_differences_and_ratios_equal_fairlearn(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attribute", ["sex", "age", "sex*age"])
 def test_group_performance_equals_fairlearns_metric_frame(
     window: tuple[dict[str, float], dict[str, list[Any]]], attribute: str
@@ -254,6 +256,7 @@ def test_groups_of_other_shapes_are_read_or_refused(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -290,8 +293,6 @@ def test_groups_survive_a_restart_while_labels_are_awaited(
         )
         expected = Counter(groups_of(table, name)) if known else Counter({"unknown": len(table["sex"])})
         assert again.reference.group_counts is not None
-        for group in again.reference.group_counts.attributes.groups[
-            again.reference.group_counts.attributes.names.index(name)
-        ]:
+        for group in again.reference.group_counts.groups[again.reference.group_counts.names.index(name)]:
             where = f'{{model="m",version="default",attribute="{name}",window="1h",group="{group}"}}'
             assert found[f"ml_group_window_labels{where}"] == expected[group], where

@@ -15,6 +15,7 @@ from tests.models import profiles
 from tests.unit.test_reload import make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["credit", "price"])
 def test_a_profile_carries_its_thresholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     profile = profiles()[name]

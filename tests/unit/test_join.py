@@ -59,6 +59,7 @@ EVENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(EVENTS, st.integers(1, 20))
 def test_equals_the_plain_reading_for_any_order_and_any_batching(
     events: list[tuple[str, int, int, bool]], batch: int
@@ -148,6 +149,7 @@ def test_a_failed_prediction_expects_no_label() -> None:
     assert result.duplicates == 1
 
 
+@pytest.mark.slow
 def test_rows_are_used_again_and_stale_queue_entries_do_no_harm() -> None:
     join = make(limit=100, remembered=10, time_to_live=50.0)
     for step in range(3000):
@@ -160,6 +162,7 @@ def test_rows_are_used_again_and_stale_queue_entries_do_no_harm() -> None:
     assert len(join._waiting) < 70_000
 
 
+@pytest.mark.slow
 @given(EVENTS)
 def test_a_restored_join_goes_on_as_the_original(events: list[tuple[str, int, int, bool]]) -> None:
     original = make()
@@ -177,6 +180,7 @@ def test_a_restored_join_goes_on_as_the_original(events: list[tuple[str, int, in
     assert restored.expire(1000.0).labels == original.expire(1000.0).labels
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.sets(st.integers(1, 500), max_size=80)), max_size=30))
 def test_key_table_equals_a_dict(steps: list[tuple[bool, set[int]]]) -> None:
     table, plain = KeyTable(), dict[int, int]()

@@ -41,6 +41,7 @@ class Numbers:
         return {"numbers": {"values": self.values}}
 
 
+@pytest.mark.slow
 def test_the_pieces_of_a_failed_checkpoint_are_dropped(tmp_path: Path) -> None:
     async def live() -> None:
         store, numbers, faults = Store(tmp_path), Numbers(), Faults()
@@ -66,6 +67,7 @@ def test_the_pieces_of_a_failed_checkpoint_are_dropped(tmp_path: Path) -> None:
         asyncio.run(live())
 
 
+@pytest.mark.slow
 def test_a_journal_does_not_fill_the_disk_it_is_alone_on(tmp_path: Path) -> None:
     """Three times the disk goes through the journal, and neither a body nor a checkpoint lacks room."""
     disk_bytes, body = 256 << 20, os.urandom(4 << 20)

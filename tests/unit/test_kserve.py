@@ -364,6 +364,7 @@ def _kept(steps: Generator[None, None, Any], found: list[Any]) -> Iterator[None]
     found.append((yield from steps))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(len(LONG)))
 def test_long_json_is_read_in_steps_as_at_once(place: int) -> None:
     for text in (json.dumps(LONG[place]), json.dumps(LONG[place], indent=1) + "\n"):

@@ -178,3 +178,12 @@ def test_pages_use_no_other_colours() -> None:
 def test_the_reference_has_every_metric_and_reason() -> None:
     heads = [cell.text for cell in parse(reference_page()).one("main").all("th") if cell.attributes["scope"] == "row"]
     assert heads == [*(metric.name for metric in all_metrics()), *REASONS]
+
+
+@pytest.mark.parametrize(
+    ("batches", "told"), [(None, "in 7d"), (1, "in 7d (the last batch)"), (7, "(the last 7 batches)")]
+)
+def test_windows_of_a_job_say_how_many_batches_they_hold(batches: int | None, told: str) -> None:
+    headline = dataclasses.replace(HEADLINE, window="7d", batches=batches)
+    said = words(main(with_model(performance=headline)))
+    assert said.count(told) == 2  # beside the number, and the share of labels

@@ -8,12 +8,13 @@ from mlops_exporter.compute.cost import ResourceSnapshot
 from mlops_exporter.compute.cpu import CpuSnapshot
 from mlops_exporter.compute.gpu import GpuIdentity, GpuReading, GpuSnapshot
 from mlops_exporter.compute.memory import MemorySnapshot
+from mlops_exporter.compute.pods import Pod
+from mlops_exporter.compute.processes import Target, WorkloadSnapshot
 from mlops_exporter.compute.state import machine_state
-from mlops_exporter.compute.workloads import WorkloadSnapshot
 from mlops_exporter.judging.machine import MachineState
 from mlops_exporter.judging.status import Report
 from mlops_exporter.service.configuration import read
-from mlops_exporter.settings.compute import ComputeSettings, CostSettings, WorkloadSettings
+from mlops_exporter.settings.compute import ComputeSettings, CostSettings, PodSettings, WorkloadSettings
 from mlops_exporter.web.landing import landing_page
 
 _SETTINGS = ComputeSettings(
@@ -25,8 +26,8 @@ _SETTINGS = ComputeSettings(
 )
 _CPU = CpuSnapshot(8, 0.0, 0.25, (), None, (0, 0, 0))
 _MEMORY = MemorySnapshot(8 << 30, 32 << 30, ())
-_RUNNING = WorkloadSnapshot(frozenset({7}), 3, 3, 1.0, 1, 1, 1, 1, 1, 900.0)
-_NONE = WorkloadSnapshot(frozenset(), 0, 0, 0.0, None, None, None, None, None, None)
+_RUNNING = WorkloadSnapshot(Target(_SETTINGS.workloads[0]), frozenset({7}), 3, 3, 1.0, 1, 1, 1, 1, 1, 900.0)
+_NONE = WorkloadSnapshot(Target(_SETTINGS.workloads[1]), frozenset(), 0, 0, 0.0, None, None, None, None, None, None)
 _ADVICE = ResourceSnapshot("host", 1.2, 0.0, 0.0, 86_400.0, Demand(0.1, 0.2), Advice("scale_down", 0.25))
 
 
@@ -48,6 +49,19 @@ def test_it_shows_the_machine_and_nothing_of_models() -> None:
     assert "train&lt;er&gt;" in text
     assert "not running" in text
     assert "GPU" not in text, "a machine without GPUs speaks of none"
+
+
+def test_every_pod_is_a_row_and_a_workload_without_one_does_not_run() -> None:
+    served = WorkloadSettings(name="fraud", phase="serving", pod=PodSettings(name="prod/fraud-*"))
+    late = WorkloadSettings(name="late", phase="serving", pod=PodSettings(labels={"app": "late"}))
+    settings = ComputeSettings(workloads=(served, late))
+    running = [
+        replace(_RUNNING, target=Target(served, Pod("prod", name, name, f"/{name}"))) for name in ("fraud-a", "fraud-b")
+    ]
+    text = page(machine_state(settings, _CPU, _MEMORY, running, (), ()))
+    assert "fraud (prod/fraud-a)" in text
+    assert "fraud (prod/fraud-b)" in text
+    assert text.count("not running") == 1
 
 
 def test_advice_says_what_to_do_what_it_saves_and_what_it_rests_on() -> None:
@@ -72,6 +86,11 @@ def test_gpus_are_shown_as_busy_as_they_really_are() -> None:
 def test_a_driver_that_fails_is_told_and_one_that_is_not_there_is_not() -> None:
     assert "nvidia: timeout" in page(machine(GpuSnapshot("nvidia", "timeout")))
     assert "nvidia" not in page(machine(GpuSnapshot("nvidia", "library_not_found")))
+
+
+def test_why_labels_of_pods_are_unknown_is_told() -> None:
+    assert "answer 403" in page(replace(machine(), pods_fault="https://10.0.0.1: answer 403"))
+    assert "Labels of pods" not in page(machine())
 
 
 def test_before_the_first_sample_there_is_a_page_too() -> None:

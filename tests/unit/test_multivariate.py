@@ -19,6 +19,7 @@ def events_of(x: np.ndarray) -> list[dict[str, Any]]:
     return [{"features": {f"x{i}": value for i, value in enumerate(row)}, "prediction": 0} for row in x.tolist()]
 
 
+@pytest.mark.slow
 def test_a_rotation_with_unchanged_marginals_is_seen_by_both_and_by_no_single_feature(tmp_path: Path) -> None:
     statistics = ["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
     settings = {"drift": {"statistics": statistics, "min_effect": {}, "false_alarm_rate": 0.001}}
@@ -36,6 +37,7 @@ def test_a_rotation_with_unchanged_marginals_is_seen_by_both_and_by_no_single_fe
             assert found[f"ml_feature_drift{labels}"] <= found[f"ml_feature_drift_threshold{labels}"]
 
 
+@pytest.mark.slow
 def test_default_effects_let_a_small_shift_of_one_feature_pass_and_catch_a_joint_one(tmp_path: Path) -> None:
     model = make_model(tmp_path, table_of(correlated(20_000, 1, 0.5)), REQUEST)
     reference = model.reference.profile.vectors

@@ -1,6 +1,6 @@
 import pytest
 
-from mlops_exporter.web.negotiation import accepts_gzip, wants_openmetrics
+from mlops_exporter.web.negotiation import MOST_CHARACTERS, accepts_gzip, wants_openmetrics
 
 PROMETHEUS_2_42 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -101,3 +101,11 @@ def test_text(accept: str) -> None:
 )
 def test_gzip(accept_encoding: str, gzip: bool) -> None:
     assert accepts_gzip(accept_encoding) is gzip
+
+
+def test_of_an_endless_header_the_beginning_counts() -> None:
+    wanted = "application/openmetrics-text"
+    assert wants_openmetrics(wanted + "," * 60_000)
+    assert not wants_openmetrics("," * MOST_CHARACTERS + wanted)
+    assert not wants_openmetrics("a" * (MOST_CHARACTERS - 10) + "," + wanted), "the cut one is none"
+    assert accepts_gzip("gzip" + ";" * 60_000 + ",") is False

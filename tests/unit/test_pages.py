@@ -1,6 +1,5 @@
 """What the pages point to is there: links, headings, commands, flags, make targets, modules."""
 
-import argparse
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_exporter.cli import _parser
+from tests.support.command_line import commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -53,20 +52,6 @@ def anchors(path: Path) -> frozenset[str]:
         name = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
         found.append(f"{name}-{found.count(name)}" if name in found else name)
     return frozenset(found)
-
-
-@cache
-def commands() -> dict[str, frozenset[str]]:
-    """The flags of every command, by `run`, `profile build` and so on."""
-
-    def walk(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, frozenset[str]]]:
-        yield name, frozenset(flag for action in parser._actions for flag in action.option_strings)
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for word, inner in action.choices.items():
-                    yield from walk(inner, f"{name} {word}".strip())
-
-    return dict(walk(_parser(), ""))
 
 
 def broken_links(path: Path, page: str) -> list[str]:

@@ -198,6 +198,7 @@ OF_OWN = {"expected_calibration_error_by_chance", "expected_calibration_error_co
 """Metrics that no library has: see test_calibration."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 @given(size=sizes, seed=seeds)
 @streams
@@ -284,6 +285,7 @@ def expected_drift(variable: Variable, counts: list[int]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
+@pytest.mark.slow
 @given(size=sizes, seed=seeds)
 @streams
 def test_drift_is_scipys_on_the_same_bins(size: int, seed: int) -> None:
@@ -326,6 +328,7 @@ def _compare(shown: Exposition, metric: str, variable: Variable, counts: list[in
         assert all(threshold > 0 for threshold in thresholds.values())
 
 
+@pytest.mark.slow
 def test_models_and_versions_are_counted_apart() -> None:
     service = pipeline.service("binary", "regression")
     events: list[Event] = []
@@ -377,3 +380,15 @@ def test_windows_go_on_once_a_clock_that_was_ahead_is_right_again() -> None:
     assert shown.by("window", "ml_model_window_labels") == {"15m": 10, "1h": 10}
     for metric in ("ml_model_last_prediction_timestamp_seconds", "ml_model_last_label_timestamp_seconds"):
         assert shown.value(metric) == pytest.approx(now, abs=1)
+
+
+def test_without_a_drift_statistic_all_else_is_shown() -> None:
+    service = pipeline.service("binary", drift={"statistics": []})
+    events = [{"model": "binary", "prediction": "no", "label": "no", "features": {"country": "DE"}}] * 200
+    assert pipeline.submit(service, pipeline.ndjson(events)) == (200, [])
+    exposition = pipeline.scrape(service)
+    assert set(exposition.by("collector", "ml_exporter_collector_success").values()) == {1.0}
+    assert not exposition.series("ml_feature_drift")
+    assert exposition.value("ml_model_performance", window="15m", metric="accuracy") == 1.0
+    (model,) = service.status().models
+    assert model.predictions == 200

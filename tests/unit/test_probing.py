@@ -111,6 +111,7 @@ def protocol(kind: str, url: str) -> dict[str, Any]:
     return endpoints[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kserve_v2", "kserve_v1", "mlflow", "azureml", "http"])
 def test_every_protocol_tells_the_same(kind: str, table: Path, profile: Profile, endpoint: Endpoint) -> None:
     probe = prober(table, profile, protocol(kind, endpoint.url), pinned={"score": "p"})
@@ -160,6 +161,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pinned", [{"score": "p"}, {"prediction": "yhat"}, None], ids=["scores", "classes", "first"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_broken_endpoint_is_told_by_the_next_probe(
@@ -202,6 +204,7 @@ def test_two_versions_behind_one_endpoint_are_told_apart(table: Path, profile: P
     assert {verdict.changed for verdict in probe.results} == {0.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason", "says"),
     [
@@ -331,6 +334,7 @@ def test_rows_may_be_many_files_or_those_of_a_database(
         assert "no such table" in (probe.course.error or "")
 
 
+@pytest.mark.slow
 def test_a_sample_is_drawn_anew_and_evenly(table: Path, profile: Profile, endpoint: Endpoint) -> None:
     probe = prober(table, profile, protocol("mlflow", endpoint.url), sample=20, pinned={"score": "p"})
     drawn: dict[float, int] = {}

@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,7 @@ def write_parquet(path: Path, table: Table) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 def test_the_same_table_gives_the_same_profile_from_every_format(kind: str, credit: Table, tmp_path: Path) -> None:
     expected = built(write_csv(tmp_path / "reference.csv", credit), **BINARY)
@@ -161,6 +164,7 @@ def test_a_few_bad_cells_are_invalid_and_many_make_a_category(tmp_path: Path) ->
     assert isinstance(profile.features["many"], CategoricalVariable)
 
 
+@pytest.mark.slow
 def test_identifiers_are_left_out_with_a_note_unless_asked_for(tmp_path: Path) -> None:
     n = 30_000  # more than the distinct texts that are kept
     path = write_csv(tmp_path / "t.csv", {"id": [f"u{i}" for i in range(n)], "x": range(n), "y": [0.0, 1.0] * (n // 2)})
@@ -309,7 +313,10 @@ def test_what_cannot_be_built_says_what_would_be_right(
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-6], "t.csv.gz: not a compressed file, or cut short"),
         ("t.csv", b"a,b\n" + b"x" * 9_000_000 + b",1\n", "t.csv: not a readable CSV file: straddling object"),
         ("t.ndjson", b'{"a": "\xff"}\n', "t.ndjson: not UTF-8"),
-        ("t.ndjson", b'{"a": 1}\n[1]\n', "t.ndjson:2: not a JSON object, one on each line"),
+        ("t.ndjson", b'{"a": 1}\noops\n', "t.ndjson:2: not a JSON object, one on each line"),
+        ("t.ndjson", b'{"a": 1}\n"a"\n', "t.ndjson:2: not a JSON object, one on each line"),
+        ("t.ndjson", b'{"a": "\\ud800"}\n', "t.ndjson:1: not a JSON object, one on each line"),
+        ("t.ndjson", b'[{"a": 1},\n{"a": 2}]\n', r"t.ndjson:1: a JSON array: write one object on each line, as jq"),
         ("t.parquet", b"PAR1", "not a readable Parquet file"),
         ("t.xls", b"", "cannot tell its format; name it .csv or .ndjson"),
     ],
@@ -319,6 +326,34 @@ def test_tables_that_cannot_be_read(name: str, content: bytes, message: str, tmp
     path.write_bytes(content)
     with pytest.raises(TableError, match=message):
         built(path, task="regression", label="a")
+
+
+def test_nan_in_json_is_missing_as_in_events(tmp_path: Path) -> None:
+    path = tmp_path / "t.ndjson"
+    cells = [*range(50), "NaN", "Infinity"]
+    path.write_text("".join(f'{{"a": {cell}, "y": {row % 7}}}\n' for row, cell in enumerate(cells)))
+    profile = built(path, task="regression", label="y")
+    assert profile.features["a"].counts[-2:] == [1, 1]  # missing, invalid
+
+
+@pytest.mark.parametrize(
+    ("task", "cell", "message"),
+    [
+        (
+            "multiclass",
+            {"y": [1], "a": 1},
+            "the column 'y' names no class: each of its cells must be one text or number",
+        ),
+        ("regression", {"y": 1, "a": [1, math.nan]}, "a: no cell is a list of 2 finite numbers; --exclude a"),
+    ],
+)
+def test_columns_of_arrays_that_say_nothing_are_named(
+    task: str, cell: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.ndjson"
+    path.write_text(f"{json.dumps(cell)}\n" * 50)
+    with pytest.raises(BuildError, match=re.escape(message)):
+        built(path, task=task, label="y")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from mlops_exporter.profile.profile import Profile, ProfileError, load, save
 from mlops_exporter.profile.show import describe
 from mlops_exporter.profiling.build import BuildRequest, build
+from tests.models import profiles
 
 SECRET = "Grace Hopper"
 
@@ -97,7 +99,7 @@ def _document(directory: Path) -> dict[str, Any]:
         ({"rows": "many"}, "not a profile: Expected `int`"),
         ({"classes": ["no"]}, "a binary profile needs two classes"),
         ({"classes": ["yes", "no"]}, "its categories must be the classes"),
-        ({"task": "regression"}, "a regression profile has no classes and no scores"),
+        ({"task": "regression"}, "a profile of regression has no classes and no scores"),
         ({"score_edges": [0.5, 0.1]}, "score_edges must ascend"),
         ({"surplus": 1}, "not a profile: Object contains unknown field `surplus`"),
     ],
@@ -158,6 +160,7 @@ sys.exit(status)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     """150 MB, most of it one long text per row that no other row has: within what 100 million rows may take."""
     path = tmp_path / "large.csv"
@@ -187,3 +190,12 @@ def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 60
     assert load(tmp_path / "p.json").rows == rows
     path.unlink()
+
+
+def test_a_profile_from_before_ties_were_looked_for_has_its_digest_and_ties_in_all_bins() -> None:
+    former = profiles()["credit"]
+    assert former.digest == "f28b59ad0535"
+    assert former.tied.all()
+    renewed = msgspec.structs.replace(former, tied_scores=[1])
+    assert renewed.tied.tolist() == [False, True, False, False]
+    assert renewed.digest != former.digest

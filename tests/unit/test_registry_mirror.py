@@ -237,6 +237,7 @@ def test_configurations_that_the_registry_cannot_serve(
         read(write(tmp_path, configured(tmp_path, server, **settings)))
 
 
+@pytest.mark.slow
 def test_a_moved_alias_is_watched_within_seconds(server: Registry, tmp_path: Path) -> None:
     log(server, tmp_path, "1")
     server.aliases, server.metrics = {"champion": "1"}, {"val_auc": 0.91}

@@ -1,5 +1,7 @@
 """Versions with profiles of their own: labels come home, whatever has been released since."""
 
+import asyncio
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,13 +12,16 @@ from msgspec.structs import replace
 
 from mlops_exporter.collectors.performance import ModelCollector
 from mlops_exporter.counting.model import Model
+from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.ingest.trees import pack, unpack
 from mlops_exporter.profile.profile import Profile, save
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service import configuration
+from mlops_exporter.service.service import Service
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.models import Limits, ModelSettings
 from tests.models import numeric, profiles
+from tests.support import pipeline
 from tests.support.one_model import feed, samples
 
 NOW = time.time()
@@ -57,6 +62,7 @@ def predicted(version: str, n: int) -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_labels_come_home_over_twenty_releases(killed: bool) -> None:
     rng = np.random.default_rng(1)
@@ -133,6 +139,7 @@ def test_each_version_has_its_own_benchmark_and_one_without_profile_none() -> No
     assert model.versions["9"].lifetime[bare.layout.confusion].tolist() == [0, 1, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_class_that_only_a_later_version_knows() -> None:
     iris = profiles()["iris"]
     fewer = replace(iris, provenance=replace(iris.provenance, model_version="1"))
@@ -245,3 +252,58 @@ def test_a_version_that_a_window_shows_stays() -> None:
     feed(model, [*predicted("1", 2), *predicted("2", 2)])
     assert model.admit({"3"}, NOW) == {"3"}
     assert model.waiting == 4
+
+
+def flood(service: Service, events: list[dict[str, object]], at: float) -> list[tuple[int, str]]:
+    """Post events as one body that arrives `at`; returns what was refused."""
+    return list(asyncio.run(service.intake.submit("push", pipeline.ndjson(events), at)).errors)
+
+
+def weeks_old(version: str, count: int = 3) -> list[dict[str, object]]:
+    return [
+        {"model": "binary", "version": version, "id": f"{version}-{i}", "ts": NOW - 20 * 86400, "prediction": "yes"}
+        for i in range(count)
+    ]
+
+
+def test_a_flood_of_versions_that_no_window_shows_refuses_no_release() -> None:
+    service = pipeline.service("binary", windows=["1h", "1d"])
+    (model,) = service.models
+    for number in range(16):
+        assert flood(service, weeks_old(f"junk{number:02}"), NOW + number / 100) == []
+    service.intake.flush()
+    assert model.waiting == 48
+    release = {"model": "binary", "version": "real", "ts": NOW, "prediction": "yes"}
+    assert flood(service, [release], NOW + 1) == []
+    assert flood(service, [event for v in range(40) for event in weeks_old(f"more{v:02}", 1)], NOW + 2)[0][1] == (
+        "too_many_versions"
+    ), "one body takes the place of all that nothing shows, not of its own"
+    service.intake.flush()
+    assert "real" in model.versions
+    assert len(model.versions) == 16
+    assert sum(model.given_up.values()) + model.waiting == 48 + 15
+    shown = pipeline.scrape(service)
+    assert shown.value("ml_model_predictions_total", version="real") == 1
+    assert sum(shown.by("version", "ml_model_predictions_unlabelled_total").values()) == sum(model.given_up.values())
+
+
+def test_in_one_body_the_versions_of_late_events_come_first() -> None:
+    service = pipeline.service("binary", limits={"versions": 2}, windows=["1h"])
+    late = {"model": "binary", "version": "z", "ts": NOW, "prediction": "yes"}
+    refused = flood(service, [*weeks_old("a", 1), *weeks_old("b", 1), late], NOW)
+    assert refused == [(2, "too_many_versions")]
+
+
+def test_a_version_that_made_room_before_its_events_were_counted() -> None:
+    """Between admission and count lies the journal: another body may have made room meanwhile."""
+    model = model_of(own("1"), versions=1)
+    old = {"model": "m", "ts": NOW - 90_000, "version": "old"}
+    events = [old | {"id": f"old-{i}", "score": 0.5} for i in range(3)]
+    events += [old | {"id": "failed", "error": "no"}, old | {"score": 0.5}]
+    events += [{"model": "m", "id": "nobody", "ts": NOW, "label": 1}]
+    columns = Decoder(model.schemas).decode("\n".join(map(json.dumps, events)).encode(), NOW).columns["m"]
+    assert not model.admit({"old": NOW - 90_000}, NOW)
+    assert not model.admit({"new"}, NOW + 1)
+    model.count(columns, NOW)
+    assert (model.given_up, model.waiting, model.joins.main.waiting_labels) == ({"old": 3}, 0, 1)
+    assert list(model.versions) == ["new"]

@@ -76,6 +76,7 @@ KEEPING: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", KEEPING, ids=lambda settings: "-".join(settings))
 def test_a_reload_keeps_what_a_restart_keeps(settings: dict[str, Any]) -> None:
     profile = profiles()["credit"]
@@ -225,6 +226,7 @@ def predictions(name: str, ids: Sequence[int]) -> bytes:
     return pipeline.ndjson({"model": name, "id": n, **said} for n in ids)
 
 
+@pytest.mark.slow
 def test_unchanged_models_are_the_same_objects(site: Site) -> None:
     site.write(credit={}, price={})
     service = site.service()
@@ -243,6 +245,7 @@ def test_unchanged_models_are_the_same_objects(site: Site) -> None:
     assert service.assembly.comparisons.of(credit) is former.comparisons.of(credit)
 
 
+@pytest.mark.slow
 def test_the_former_assembly_leaves_no_trace(site: Site) -> None:
     site.write(credit={}, price={})
     service = site.service()
@@ -260,6 +263,7 @@ def test_the_former_assembly_leaves_no_trace(site: Site) -> None:
     assert pipeline.scrape(service).value("ml_model_predictions_total", model="credit") == 3
 
 
+@pytest.mark.slow
 def test_labels_that_come_during_a_reload_are_no_loss(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +287,7 @@ def test_labels_that_come_during_a_reload_are_no_loss(
     assert shown.value("ml_model_pending_predictions", model="credit", version="default") == 30
 
 
+@pytest.mark.slow
 def test_a_failure_anywhere_leaves_all_as_it_was(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.write(credit={})
     service = site.service()
@@ -308,6 +313,7 @@ PUSH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(FILE, PUSH), (PUSH, FILE)], ids=["more", "less"])
 def test_what_was_prepared_in_vain_leaves_no_trace(
     site: Site,
@@ -338,6 +344,7 @@ def test_what_was_prepared_in_vain_leaves_no_trace(
     assert not [line for line in caplog.messages if line.startswith("sampling of")]
 
 
+@pytest.mark.slow
 def test_a_reload_that_cannot_be_made_durable_is_none(site: Site) -> None:
     site.write(credit={}, price={})
     service = site.service()
@@ -363,6 +370,7 @@ def test_a_reload_that_cannot_be_made_durable_is_none(site: Site) -> None:
     assert set(shown.by("model", "ml_model_labels_unmatched_total")) == {"credit", "price"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.0, 0.001, 0.005, 0.02, 0.05])
 def test_after_a_crash_all_is_as_it_was_in_memory(site: Site, pause: float) -> None:
     site.write(credit={}, price={})
@@ -406,6 +414,7 @@ def test_after_a_crash_all_is_as_it_was_in_memory(site: Site, pause: float) -> N
     assert counts(restarted) == counts(service)
 
 
+@pytest.mark.slow
 def test_a_source_of_another_kind_knows_no_position(site: Site) -> None:
     site.write(credit={})
     service = site.service()

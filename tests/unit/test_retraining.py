@@ -1,6 +1,7 @@
 """The receiver for Alertmanager's webhook: reasons, quorum, once, cool-down, tries, dead letters, restarts."""
 
 import asyncio
+import errno
 import json
 import re
 import sys
@@ -230,6 +231,7 @@ def test_tries_are_spaced_and_then_given_up(tmp_path: Path, clock: Clock) -> Non
     assert found['ml_retraining_triggered_total{model="credit"}'] == 1
 
 
+@pytest.mark.slow
 def test_a_command_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path, clock: Clock) -> None:
     proof = tmp_path / "proof"
     command = ["sh", "-c", f"(sleep 2; touch {proof}) & sleep 60"]
@@ -250,6 +252,7 @@ def test_a_program_that_is_not_there(tmp_path: Path, clock: Clock) -> None:
     assert "cannot be started" in (tmp_path / "dead-letters.ndjson").read_text()
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_middle_counts_as_a_failed_try(tmp_path: Path, clock: Clock) -> None:
     subject = retrainer(tmp_path, clock, command=["sleep", "60"])
     subject.notify(notification(alert(PERFORMANCE)))
@@ -337,7 +340,93 @@ def test_what_is_no_notification_is_refused(body: bytes, tmp_path: Path, clock: 
 
 def test_names_that_could_be_options_are_left_out(tmp_path: Path, clock: Clock) -> None:
     subject = retrainer(tmp_path, clock, model="*")
-    assert subject.notify(notification(alert(PERFORMANCE, model="--help"), alert(PERFORMANCE, model=""))) == 0
+    odd = [{"model": "--help"}, {"model": ""}, {"version": "--delete"}, {"version": "3\n4"}]
+    assert subject.notify(notification(*(alert(PERFORMANCE, **labels) for labels in odd))) == 0
+
+
+def test_a_label_that_is_no_reason_takes_none_away(tmp_path: Path, clock: Clock) -> None:
+    subject = retrainer(tmp_path, clock)
+    subject.notify(notification(alert(PERFORMANCE, reason="Because I say so")))
+    assert audit(tmp_path)[0]["reasons"] == ["performance"]
+
+
+def test_evidence_of_hundreds_of_features_does_not_keep_a_command_from_starting(tmp_path: Path, clock: Clock) -> None:
+    script = "import json, os, sys; json.loads(sys.argv[1]); print(len(json.load(sys.stdin)['evidence']))"
+    command = [sys.executable, "-c", script, "$evidence"]
+    subject = retrainer(tmp_path, clock, command=command, when=["drift"], tries=1)
+    alerts = [alert(f"MLFeatureDrift{number}", feature="x" * 100) for number in range(1000)]
+    subject.notify(notification(*alerts))
+    settle(subject)
+    assert decisions(tmp_path) == ["started", "done"]
+    assert [file.read_text() for file in (tmp_path / "output").iterdir()] == ["1000\n"], "standard input has it all"
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_clock_that_was_wrong_once_blocks_nothing_for_ever(years: int, tmp_path: Path, clock: Clock) -> None:
+    right = clock.time
+    clock.time += years * 365 * 86400.0
+    subject = retrainer(tmp_path, clock, command=["false"], tries=2)
+    subject.notify(notification(alert(PERFORMANCE)))
+    settle(subject)
+    clock.time = right
+    settle(subject)
+    assert decisions(tmp_path) == ["started", "failed", "given_up"]
+    subject.notify(notification(alert(PERFORMANCE, version="4")))
+    assert decisions(tmp_path)[-1] == "started"
+
+
+def test_a_full_disk_starts_nothing_and_forgets_nothing(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Record, state: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    proof = tmp_path / "proof"
+    subject = retrainer(tmp_path / "state", clock, command=["touch", str(proof)], tries=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Record, "save", full)
+        answer = asyncio.run(_post(Receiver(subject, None), notification(alert(PERFORMANCE))))
+        assert answer == 503, "Alertmanager tries again"
+        settle_once(subject)
+        assert not proof.exists()
+    settle(subject)
+    assert proof.exists()
+    assert decisions(tmp_path / "state") == ["started", "done"]
+
+
+def settle_once(subject: Retrainer) -> None:
+    """Let what is due be tried."""
+
+    async def work() -> None:
+        subject.look()
+        await asyncio.gather(*subject._tasks.values())
+
+    asyncio.run(work())
+
+
+async def _post(receiver: Receiver, body: bytes) -> int:
+    transport = httpx.ASGITransport(app=receiver)
+    async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
+        return (await client.post("/v1/alerts", content=body)).status_code
+
+
+def test_two_receivers_do_not_share_a_state(tmp_path: Path) -> None:
+    first = Record(tmp_path)
+    first.lock()
+    with pytest.raises(ConfigError, match="another receiver uses it"):
+        Record(tmp_path).lock()
+
+
+def test_what_is_remembered_is_bounded(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlops_exporter.lifecycle.evidence.MOST_ALERTS", 5)
+    monkeypatch.setattr("mlops_exporter.lifecycle.record.LONGEST_LOG", 2000)
+    subject = retrainer(tmp_path, clock, model="*", when=["concept_drift"])
+    for version in range(20):
+        clock.time += 1
+        subject.notify(notification(alert(PERFORMANCE, version=str(version))))
+        subject.look()
+    assert [version for _, version in subject.evidence.alerts] == ["15", "16", "17", "18", "19"]
+    assert (tmp_path / "audit.ndjson.1").stat().st_size < 3000
 
 
 def test_http(tmp_path: Path, clock: Clock) -> None:
@@ -405,6 +494,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", CALLS, ids=lambda entry: urlsplit(entry["call"]["url"]).hostname)
 def test_documented_pipelines_are_called_as_documented(entry: dict[str, Any], tmp_path: Path, clock: Clock) -> None:
     call = entry["call"]

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from mlops_exporter.collectors.change import ChangeCollector
+from mlops_exporter.counting.change import StreamMonitor
+from mlops_exporter.profile.fitted import StreamReference
+from mlops_exporter.settings.models import ChangeSettings
 from mlops_exporter.statistics.sequential import ChangeEvidence
 from tests.support.one_model import feed, make_model, samples
 
@@ -20,11 +23,11 @@ def stream(seed: int, *parts: tuple[int, float]) -> np.ndarray:
 @pytest.mark.parametrize("rate", [0.2, 0.13])
 def test_evidence_rises_soon_after_a_change_that_follows_a_long_calm(rate: float) -> None:
     information = rate * math.log(rate / 0.1) + (1 - rate) * math.log((1 - rate) / 0.9)  # nats per error
-    spent = math.log(100) + math.log(2500 * math.log(2500) ** 2 / math.log(2)) + math.log(4)
-    within = round(1.5 * spent / information)
+    spent = math.log(100) + math.log(4) + math.log(5000 * (1 + math.log(2)) ** 2 / 0.8)
+    within = round(spent / information)
     delays = []
     for seed in range(20):
-        evidence = ChangeEvidence(0.1)
+        evidence = ChangeEvidence(0.1, binary=True)
         evidence.update(stream(seed, (20_000, 0.1)))
         values = stream(100 + seed, (4 * within, rate))
         for start in range(0, len(values), 50):
@@ -62,6 +65,36 @@ def test_state_survives_a_restart() -> None:
     unbroken.update(values[1500:])
     for name, value in unbroken.state().items():
         np.testing.assert_allclose(after.state()[name], value)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_evidence_of_an_older_rule_is_kept(binary: bool) -> None:
+    older = {"steps": 2500, "log_wealth": np.array([-30.0, 2.0, 3.0, -1.0]), "partial": np.array([0.0, 1.0])}
+    evidence = ChangeEvidence(0.1, binary=binary)
+    evidence.restore(older)
+    spent = np.mean(np.exp([-30.0, 2.0, 3.0, -1.0]))
+    assert evidence.log_evidence == pytest.approx(math.log(spent + math.log(2) / math.log(2502)))
+    evidence.update(stream(7, (2000, 0.05)))
+    again = ChangeEvidence(0.1, binary=binary)
+    again.restore(evidence.state())
+    assert again.log_evidence == evidence.log_evidence < math.log(spent)
+
+
+def test_zeros_and_ones_tell_more_one_by_one() -> None:
+    values = stream(8, (5_000, 0.1), (400, 0.25))
+    one_by_one, in_blocks = ChangeEvidence(0.1, binary=True), ChangeEvidence(0.1)
+    for evidence in (one_by_one, in_blocks):
+        evidence.update(values)
+    assert one_by_one.log_evidence > in_blocks.log_evidence + 1
+
+
+def test_a_change_is_one_by_more_than_the_tolerance_and_than_the_reference_is_uncertain() -> None:
+    settings = ChangeSettings(tolerance=0.01)
+    errors = stream(9, (60_000, 0.12))
+    for rows, told in ((1_000, False), (1_000_000, True)):
+        monitor = StreamMonitor(StreamReference(rows, 0.1), settings, both=False, binary=True)
+        monitor.update(errors, 0.0)
+        assert (monitor.log_evidence > math.log(100)) is told
 
 
 def _model(directory: Path, **settings: Any) -> Any:
@@ -114,6 +147,7 @@ def _evidence(model: Any, stream: str = "error") -> float:
     return samples(collector)[f'ml_model_change_evidence{{model="m",version="default",stream="{stream}"}}']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("windows", "lively"),
     [(["15m", "1h", "24h"], False), (["15m", "1h", "24h"], True), (["1h", "30d"], True)],
@@ -133,6 +167,7 @@ def test_a_batch_of_history_is_no_change(tmp_path: Path, windows: list[str], liv
     assert _evidence(model) < math.log(100)
 
 
+@pytest.mark.slow
 def test_a_change_is_seen_in_order_of_its_own_time_however_late_it_came(tmp_path: Path) -> None:
     model = _model(tmp_path, windows=["1d", "30d"])
     events = _dated(_events(6000, 2), np.linspace(6, 3, 6000) * DAY)

@@ -92,6 +92,7 @@ def _read(directory: Path) -> Any:
         store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("polite", [False, True], ids=["after kill -9", "after a stop"])
 def test_a_flipped_byte_is_refused_or_does_no_harm(tmp_path: Path, polite: bool) -> None:
     """Bytes of every file and every kind of page: what is read is right, or nothing is, and the files stay."""
@@ -252,6 +253,7 @@ def test_a_directory_that_was_made_again_is_taken_up(tmp_path: Path) -> None:
     asyncio.run(live())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", ["1-without-models", *map(str, range(1, SCHEMA + 1))])
 def test_the_state_of_every_schema_is_read(tmp_path: Path, schema: str) -> None:
     async def start(directory: Path) -> Intake:
@@ -386,6 +388,7 @@ def _swap(path: Path) -> None:
 DAMAGES = [_cut, _halve, _flip, _lengthen, _zero, _empty, Path.unlink, _make_unreadable, _swap]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [1, 3])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda it: it.__name__.strip("_"))
 def test_a_damaged_checkpoint_loses_nothing(tmp_path: Path, damage: Any, checkpoints: int) -> None:
@@ -441,6 +444,7 @@ def _kept_content(directory: Path) -> dict[str, bytes | None]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [_cut, _halve, _zero, _empty, Path.unlink, _make_unreadable])
 @pytest.mark.parametrize("checkpoints", [0, 2])
 @pytest.mark.parametrize("polite", [False, True], ids=["after kill -9", "after a stop"])

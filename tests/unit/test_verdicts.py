@@ -11,6 +11,7 @@ from prometheus.source.thresholds import THRESHOLDS
 from tests.support.situations import SITUATIONS, model_in, observer_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_situation(name: str, tmp_path: Path) -> None:
     situation = SITUATIONS[name]
@@ -18,6 +19,7 @@ def test_situation(name: str, tmp_path: Path) -> None:
     assert (state.state, bool(state.reasons)) == (situation.verdict, situation.verdict != "good"), state.reasons
 
 
+@pytest.mark.slow
 def test_a_reason_says_how_much_against_what(tmp_path: Path) -> None:
     (state,) = observer_of(model_in(SITUATIONS["worse than agreed"], tmp_path)).states(time.time())
     assert state.reasons[0].startswith("accuracy 0.75 (0.7")

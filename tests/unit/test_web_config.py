@@ -78,6 +78,7 @@ GOOD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", GOOD.values(), ids=GOOD)
 def test_good(directory: Path, text: str) -> None:
     load(directory, text)

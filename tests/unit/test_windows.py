@@ -158,3 +158,15 @@ def test_a_huge_number_is_gone_with_its_pane(huge: float) -> None:
         window.add(np.array([huge if second == 10 else 0.1]), START + second)
         window.total(START + second)  # which keeps the sum
     assert window.total(START + 179)[0] == pytest.approx(6.0)
+
+
+def test_a_stray_old_event_fills_no_window() -> None:
+    window = Window(900.0, 3)
+    assert window.begins(START) == np.inf
+    for age in range(0, 300, 15):
+        window.add(np.array([10.0, 0.0, 0.0]), START - age)
+    assert START - 300 <= window.begins(START) <= START - 270
+    window.add(np.array([1.0, 0.0, 0.0]), START - 880)
+    assert START - 300 <= window.begins(START) <= START - 270, "one of two hundred"
+    window.add(np.array([5.0, 0.0, 0.0]), START - 880)
+    assert window.begins(START) <= START - 870, "six of two hundred are no accident"

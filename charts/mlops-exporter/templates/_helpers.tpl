@@ -98,3 +98,24 @@ readinessProbe:
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
+
+{{/* "yes" where nodes are watched and a workload is given by labels of pods, which only the API server tells. */}}
+{{- define "mlops-exporter.asksForLabels" -}}
+{{- if eq .Values.mode "compute" -}}
+{{- $config := include "mlops-exporter.config" . | fromYaml -}}
+{{- $asks := "" -}}
+{{- range $config.compute.workloads -}}
+{{- if kindIs "map" .pod -}}
+{{- if .pod.labels -}}
+{{- $asks = "yes" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $asks -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of the whole cluster, so that two releases of one name do not share it. */}}
+{{- define "mlops-exporter.role" -}}
+{{ .Release.Namespace }}-{{ include "mlops-exporter.fullname" . }}-pods
+{{- end -}}

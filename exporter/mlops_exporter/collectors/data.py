@@ -12,7 +12,7 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
-from mlops_exporter.judging.drift import Comparison, Comparisons
+from mlops_exporter.judging.drift import Comparison, Comparisons, Traffic
 from mlops_exporter.judging.quality import Quality
 from mlops_exporter.profile.bins import INVALID, MISSING, CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
@@ -70,7 +70,7 @@ class _DataView:
     def collect(self, now: float) -> Iterator[Samples]:
         if count := self._versions.update():
             yield from self._counters(count, self._versions.lifetimes())
-            yield from self._rolling(self._versions.family, self._versions.totals(now))
+            yield from self._rolling(self._versions.family, self._versions.totals(now), self._traffic(now))
 
     def _counters(self, count: int, ledgers: Floats) -> Iterator[Samples]:
         layout, family = self._reference.layout, self._versions.family
@@ -85,21 +85,27 @@ class _DataView:
             yield family(catalogue.FEATURE_IMPORTANCE, np.tile(self._importances, count), layout.feature_names)
         yield family(catalogue.FEATURE_OUT_OF_RANGE, self._quality.outside_range(ledgers), layout.numeric)
 
-    def _rolling(self, family: Family, totals: Floats) -> Iterator[Samples]:
+    def _traffic(self, now: float) -> Traffic:
+        return Traffic.joined([self.comparison.traffic(version, now) for version in self._versions])
+
+    def _rolling(self, family: Family, totals: Floats, traffic: Traffic) -> Iterator[Samples]:
         windows, names, count = self._windows, self._reference.layout.feature_names, self.comparison.features
         with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self.comparison.compare(totals)
+            drift = self.comparison.compare(totals, traffic)
             yield from self._shares(family, totals)
         statistics = list(drift.values)
-        values, thresholds = (np.stack(list(part.values()), axis=-1) for part in (drift.values, drift.thresholds))
+        values, thresholds = drift.by_statistic
         if names:
             yield family(catalogue.FEATURE_DRIFT, values[:, :count], windows, names, statistics)
             yield family(catalogue.FEATURE_DRIFT_THRESHOLD, thresholds[:, :count], windows, names, statistics)
             comparable = drift.comparable[:, :count].any(axis=1)
             drifted = drift.beyond[:, :count].sum(axis=1)
             yield family(catalogue.DRIFTED_FEATURES, np.where(comparable, drifted, np.nan), windows)
-            controlled = self.comparison.surely_drifted(drift).sum(axis=1)
+            significant = self.comparison.significantly_drifted(drift)
+            controlled = (significant & drift.beyond[:, :count]).sum(axis=1)
             yield family(catalogue.DRIFTED_FEATURES_CONTROLLED, np.where(comparable, controlled, np.nan), windows)
+            any_size = np.where(comparable, significant.sum(axis=1), np.nan)
+            yield family(catalogue.DRIFTED_FEATURES_SIGNIFICANT, any_size, windows)
             if self._importances is not None:
                 weighted = weighted_mean(np.moveaxis(values[:, :count], 1, -1), self._importances)
                 yield family(catalogue.WEIGHTED_DRIFT, weighted, windows, statistics)

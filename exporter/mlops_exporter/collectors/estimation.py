@@ -13,10 +13,10 @@ from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
-from mlops_exporter.judging.estimation import estimate
+from mlops_exporter.judging.dependence import effects_of
+from mlops_exporter.judging.estimation import estimate, gap_of
 from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.settings.durations import format_duration
-from mlops_exporter.statistics.estimation import gap
 from mlops_exporter.statistics.intervals import Estimate
 
 
@@ -71,8 +71,9 @@ def _rolling(
     realised = PerformanceSums(layout, totals)
     metrics = metrics_of(layout)
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimates = estimate(estimation, totals[:, layout.cells_of(estimation)], realised.confusion)
-        gaps = [gap(metrics[name](realised).value, estimate) for name, estimate in estimates.labelled.items()]
+        effects = effects_of(reference, version, now)
+        estimates = estimate(estimation, totals[:, layout.cells_of(estimation)], realised.confusion, effects)
+        gaps = [gap_of(reference, metrics[name](realised).value, found) for name, found in estimates.labelled.items()]
     for names, found, n in (
         (_ESTIMATED, list(estimates.predictions.values()), totals[:, layout.predictions.start]),
         (_GAP, gaps, realised.labels),

@@ -13,6 +13,7 @@ from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging import judge
+from mlops_exporter.judging.dependence import Effects, effects_of
 from mlops_exporter.judging.fairness import evaluate, favourable_code, metrics_of
 from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import metrics_of as performance_metrics_of
@@ -64,7 +65,7 @@ class _ReferenceView:
             predictions = totals[:, reference.layout.predictions.start]
             for view in self._views[version.name]:
                 yield from view.counters(lifetime)
-                yield from view.rolling(totals[:, cells], predictions)
+                yield from view.rolling(totals[:, cells], predictions, effects_of(reference, version, now))
 
 
 def _benchmarks(model: Model) -> Iterator[Samples]:
@@ -82,7 +83,7 @@ def _views(reference: Reference, counts: GroupCounts, version: Version) -> "list
     windows = [format_duration(length) for length in settings.windows]
     return [
         _AttributeView(counts, index, settings.fairness, Family(settings.name, version.name, name), windows)
-        for index, name in enumerate(counts.attributes.names)
+        for index, name in enumerate(counts.names)
     ]
 
 
@@ -94,7 +95,7 @@ class _AttributeView:
         self._index = index
         self._family = family
         self._windows = windows
-        self._groups = counts.attributes.groups[index]
+        self._groups = counts.groups[index]
         self._minimum = settings.min_group_size
         self._benchmarks = settings.benchmarks
         profile = counts.layout.profile
@@ -119,9 +120,9 @@ class _AttributeView:
         yield family(catalogue.GROUP_OVERPREDICTION_SUM, regression.overprediction_sum(moments), groups)
         yield family(catalogue.GROUP_UNDERPREDICTION_SUM, regression.underprediction_sum(moments), groups)
 
-    def rolling(self, totals: Floats, predictions: Floats) -> Iterator[Samples]:
+    def rolling(self, totals: Floats, predictions: Floats, effects: Effects) -> Iterator[Samples]:
         family, windows, groups = self._family, self._windows, self._groups
-        found = evaluate(self.counts, totals, self._index, self._favourable, self._minimum)
+        found = evaluate(self.counts, totals, self._index, self._favourable, self._minimum, effects)
         yield family(catalogue.GROUP_WINDOW_PREDICTIONS, found.predictions, windows, groups)
         yield family(catalogue.GROUP_WINDOW_LABELS, found.labels, windows, groups)
         if self._favourable is not None:

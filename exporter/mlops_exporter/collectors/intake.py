@@ -39,6 +39,7 @@ class IntakeCollector:
         yield family(catalogue.EVENTS, [count.accepted for count in counts], sources)
         rejected = [number for count in counts for number in count.rejected.values()]
         yield family(catalogue.EVENTS_REJECTED, rejected, sources, REASONS)
+        yield family(catalogue.LEDGERS, [count.ledgers for count in counts], sources)
         yield family(catalogue.EVENTS_LATE, [count.late for count in counts], sources)
         models = self._intake.models
         yield family(catalogue.FEATURES_IGNORED, [self._intake.features_ignored[name] for name in models], models)
@@ -46,6 +47,7 @@ class IntakeCollector:
         yield family(catalogue.SOURCE_UP, [float(source.up) for source in health], sources)
         yield family(catalogue.SOURCE_LAG, [or_absent(source.lag_events) for source in health], sources)
         yield family(catalogue.SOURCE_REWRITTEN, [or_absent(source.rewritten) for source in health], sources)
+        yield family(catalogue.SOURCE_REFILL, [or_absent(source.refill) for source in health], sources)
         yield family(catalogue.SOURCE_LAST_EVENT, [or_absent(count.last_event) for count in counts], sources)
         yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])

@@ -55,7 +55,9 @@ class _ReferenceView:
             if vectors is not None and self._drift is not None:
                 family = self._family(version.name)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    values, thresholds = self._drift.compare(vectors.sums(totals[:, cells_of(vectors)]))
+                    cells = cells_of(vectors)
+                    effects = self._drift.effects(version, now, vectors, cells)
+                    values, thresholds = self._drift.compare(vectors.sums(totals[:, cells]), effects)
                 yield family(catalogue.DATA_DRIFT, values, self._windows, STATISTICS)
                 yield family(catalogue.DATA_DRIFT_THRESHOLD, thresholds, self._windows, STATISTICS)
             for name, embedding in self._embeddings.items():

@@ -17,10 +17,12 @@ from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
 from mlops_exporter.judging.cadence import deadline, longest_pause
+from mlops_exporter.judging.classes import classes_of
+from mlops_exporter.judging.dependence import Effects, effects_of
 from mlops_exporter.judging.judge import limit
-from mlops_exporter.judging.performance import PerformanceSums, class_metrics_of, metrics_of
+from mlops_exporter.judging.performance import PerformanceSums, class_metrics_of, estimates, metrics_of
 from mlops_exporter.settings.durations import format_duration
-from mlops_exporter.statistics import regression
+from mlops_exporter.statistics import multilabel, regression
 from mlops_exporter.statistics.intervals import Estimate
 
 
@@ -87,8 +89,9 @@ class _ReferenceView:
         self._reference = reference
         self._versions = Versions(model, reference)
         self._windows = [format_duration(length) for length in model.settings.windows]
-        self._metrics = metrics_of(reference.layout)
+        self._metrics = metrics_of(reference.layout, model.settings.costs)
         self._class_metrics = class_metrics_of(reference.layout)
+        self._classes = classes_of(reference)
         bounds = benchmark_bounds(reference)
         self._minima = {name: low for name, (low, _) in bounds.items() if low is not None}
         self._maxima = {name: high for name, (_, high) in bounds.items() if high is not None}
@@ -99,14 +102,15 @@ class _ReferenceView:
             yield from self._lifetimes(count)
             coverage = [version.label_coverage(now, model.settings.label_delay) for version in self._versions]
             yield self._versions.family(catalogue.LABEL_COVERAGE, np.array(coverage), self._windows)
-            yield from self._rolling(count, self._versions.totals(now))
+            yield from self._rolling(count, now, self._versions.totals(now), self._effects(now))
 
     def _lifetimes(self, count: int) -> Iterator[Samples]:
         versions, layout, profile = self._versions, self._reference.layout, self._reference.profile
         family, provenance = versions.family, profile.provenance
         always = np.ones(count)
         yield family(catalogue.MODEL_INFO, always, [profile.task], [self._reference.digest], [provenance.model_version])
-        yield family(catalogue.VERSION_PROFILE, always, [_kind(self._reference)])
+        if self._model.settings.has_profile:
+            yield family(catalogue.VERSION_PROFILE, always, [_kind(self._reference)])
         yield family(catalogue.PROFILE_TIMESTAMP, always * _timestamp(provenance.created))
         if profile.task == "binary":
             yield family(catalogue.POSITIVE_CLASS, always, [profile.positive])
@@ -125,14 +129,25 @@ class _ReferenceView:
         yield family(catalogue.LABEL_DELAY, _histogram(ledgers[:, layout.label_delay]))
         reference = profile.performance
         yield family(catalogue.PERFORMANCE_REFERENCE, [*reference.values()] * count, reference)
+        of_classes = [profile.class_performance.get(name, {}) for name in profile.classes]
+        if any(of_classes):
+            values = [[found.get(metric, np.nan) for metric in self._class_metrics] for found in of_classes]
+            tiled = np.tile(np.ravel(values), count)
+            yield family(catalogue.CLASS_REFERENCE, tiled, profile.classes, self._class_metrics)
         if profile.task == "regression":
             yield from self._errors(ledgers[:, layout.moments])
             yield family(catalogue.ZERO_LABELS, regression.split(ledgers[:, layout.moments]).zeros)
+        elif profile.task == "multilabel":
+            decisions = multilabel.split(ledgers[:, layout.decisions], len(profile.classes))
+            yield family(catalogue.EXACT_SETS, decisions.exact)
+            confusion = multilabel.confusion(decisions)
+            yield family(catalogue.CLASS_CONFUSION, confusion, profile.classes, ["0", "1"], ["0", "1"])
         else:
             yield family(catalogue.CONFUSION, ledgers[:, layout.confusion], profile.classes, profile.classes)
         if layout.score_columns:
             bins = [f"{edge / CALIBRATION_BINS:g}" for edge in range(1, CALIBRATION_BINS + 1)]
-            counts, positives, scores = np.split(ledgers[:, layout.calibration], 3, axis=1)
+            kept = ledgers[:, layout.calibration].reshape(count, -1, 3, CALIBRATION_BINS).sum(axis=1)
+            counts, positives, scores = np.moveaxis(kept, 1, 0)
             yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
             yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
             yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
@@ -144,37 +159,48 @@ class _ReferenceView:
         yield family(catalogue.OVERPREDICTION_SUM, regression.overprediction_sum(moments))
         yield family(catalogue.UNDERPREDICTION_SUM, regression.underprediction_sum(moments))
 
-    def _rolling(self, count: int, totals: Floats) -> Iterator[Samples]:
+    def _effects(self, now: float) -> Effects:
+        found = [effects_of(self._reference, version, now) for version in self._versions]
+        return Effects(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+    def _rolling(self, count: int, now: float, totals: Floats, effects: Effects) -> Iterator[Samples]:
         family, layout, windows = self._versions.family, self._reference.layout, self._windows
-        sums = PerformanceSums(layout, totals)
+        predictions, labels = totals[:, layout.predictions.start], totals[:, layout.labels.start]
         yield family(catalogue.WINDOW_SECONDS, self._model.settings.windows * count, windows)
-        yield family(catalogue.WINDOW_PREDICTIONS, totals[:, layout.predictions], windows)
-        yield family(catalogue.WINDOW_LABELS, sums.labels, windows)
-        enough = sums.labels >= self._model.settings.min_samples.performance
+        yield family(catalogue.WINDOW_PREDICTIONS, predictions, windows)
+        yield family(catalogue.WINDOW_LABELS, labels, windows)
+        yield family(catalogue.WINDOW_FILLED, np.array([version.filled(now) for version in self._versions]), windows)
+        yield family(catalogue.EFFECTIVE_PREDICTIONS, predictions / effects.outputs, windows)
+        yield family(catalogue.EFFECTIVE_LABELS, labels / effects.labels, windows)
+        enough = labels >= self._model.settings.min_samples.performance
         with np.errstate(divide="ignore", invalid="ignore"):
-            estimates = [metric(sums) for metric in self._metrics.values()]
+            found = estimates(self._metrics, layout, totals, effects.labels)
+            sums = PerformanceSums(layout, totals)
             by_class = [metric(sums).value for metric in self._class_metrics.values()]
-        for metric, parts in zip(
-            (catalogue.PERFORMANCE, catalogue.PERFORMANCE_LOWER, catalogue.PERFORMANCE_UPPER),
-            zip(*estimates, strict=True),
-            strict=True,
-        ):
-            values = np.where(enough[:, None], np.stack(parts, axis=-1), np.nan)
-            yield family(metric, values, windows, self._metrics)
-        yield from self._judged(count, sums, dict(zip(self._metrics, estimates, strict=True)))
+        if found:  # a model of outcomes has no performance
+            for metric, parts in zip(
+                (catalogue.PERFORMANCE, catalogue.PERFORMANCE_LOWER, catalogue.PERFORMANCE_UPPER),
+                zip(*found.values(), strict=True),
+                strict=True,
+            ):
+                values = np.where(enough[:, None], np.stack(parts, axis=-1), np.nan)
+                yield family(metric, values, windows, self._metrics)
+        yield from self._judged(count, labels, found)
         if by_class:
             values = np.where(enough[:, None, None], np.stack(by_class, axis=-1), np.nan)
-            yield family(
-                catalogue.CLASS_PERFORMANCE, values, windows, self._reference.profile.classes, self._class_metrics
-            )
+            classes = self._reference.profile.classes
+            yield family(catalogue.CLASS_PERFORMANCE, values, windows, classes, self._class_metrics)
+        if self._classes is not None:
+            worse = self._classes.worse(totals, effects).astype(np.float64)
+            yield family(catalogue.CLASS_WORSE, worse, windows, self._classes.names, self._classes.metrics)
 
-    def _judged(self, count: int, sums: PerformanceSums, estimates: dict[str, Estimate]) -> Iterator[Samples]:
+    def _judged(self, count: int, labels: Floats, found: dict[str, Estimate]) -> Iterator[Samples]:
         """Tell of every version which of its benchmarks a window can be held against."""
-        agreed = [name for name in self._model.settings.benchmarks if name in estimates]
+        agreed = [name for name in self._model.settings.benchmarks if name in found]
         least = max(self._model.settings.min_samples.performance, limit("min_labels"))
         windows = len(self._windows)
         judged = [
-            judge.judged(Estimate(*(part[rows] for part in estimates[name])), sums.labels[rows], least)
+            judge.judged(Estimate(*(part[rows] for part in found[name])), labels[rows], least)
             for rows in (slice(version * windows, (version + 1) * windows) for version in range(count))
             for name in agreed
         ]

@@ -11,11 +11,13 @@ from mlops_exporter.compute.cgroup import find_scope
 from mlops_exporter.compute.cost import CostCollector, CostSampler, ResourceSnapshot
 from mlops_exporter.compute.cpu import CpuCollector, CpuSampler, CpuSnapshot
 from mlops_exporter.compute.gpu import Driver, GpuCollector, GpuSampler, GpuSnapshot
+from mlops_exporter.compute.kubernetes import ApiServer, PodCollector
 from mlops_exporter.compute.memory import MemoryCollector, MemorySampler, MemorySnapshot, PressureCollector
 from mlops_exporter.compute.nvidia import NvidiaDriver
+from mlops_exporter.compute.processes import WorkloadSnapshot, boot_clock
 from mlops_exporter.compute.snapshots import NoSnapshotError, Published
 from mlops_exporter.compute.state import machine_state
-from mlops_exporter.compute.workloads import WorkloadCollector, WorkloadSampler, WorkloadSnapshot, boot_clock
+from mlops_exporter.compute.workloads import WorkloadCollector, WorkloadSampler
 from mlops_exporter.exposition.samples import Collector
 from mlops_exporter.judging.machine import MachineState
 from mlops_exporter.settings.compute import ComputeSettings
@@ -40,7 +42,7 @@ class Watch:
     collectors: tuple[Collector, ...] = ()
 
 
-LASTING = ("interval", "scope", "root", "gpm")
+LASTING = ("interval", "scope", "root", "gpm", "kubernetes")
 """Settings with which sampling began, and which it keeps."""
 
 
@@ -64,16 +66,18 @@ class Compute:
             (driver, Published[GpuSnapshot](max_age))
             for driver in (drivers if drivers is not None else (make(settings.gpm) for make in DRIVERS))
         ]
+        self._api_server = ApiServer(settings.kubernetes)
         self._host_collectors: tuple[Collector, ...] = (
             CpuCollector(self._cpu, "host" if scope is None else "cgroup"),
             MemoryCollector(self._memory),
             PressureCollector(root, scope),
+            PodCollector(self._api_server),
         )
         self._gpu_collector = GpuCollector([(driver.vendor, published) for driver, published in self._gpus])
         self._watch = self._collected(
             Watch(
                 settings,
-                WorkloadSampler(root, settings.workloads, boot_clock),
+                WorkloadSampler(root, settings.workloads, boot_clock, self._api_server.describe),
                 Published(max_age),
                 CostSampler(settings.cost, settings.advice, settings.interval),
                 Published(max_age),
@@ -123,9 +127,7 @@ class Compute:
     def _collected(self, watch: Watch) -> Watch:
         """Return it with its collectors."""
         cost = watch.settings.cost
-        workloads = WorkloadCollector(
-            watch.settings.workloads, watch.workloads, [published for _, published in self._gpus]
-        )
+        workloads = WorkloadCollector(watch.workloads, [published for _, published in self._gpus])
         costs = CostCollector(watch.cost, cost.currency if cost else "")
         return replace(watch, collectors=(*self._host_collectors, workloads, self._gpu_collector, costs))
 
@@ -140,6 +142,7 @@ class Compute:
             _latest(watch.workloads),
             drivers,
             _latest(watch.cost),
+            self._api_server.fault,
         )
 
     @property
@@ -162,6 +165,7 @@ class Compute:
     def stop(self) -> None:
         """Stop within two seconds. A thread that hangs in a driver is left behind, and ends with the process."""
         self._stopping.set()
+        self._api_server.stop()
         deadline = time.monotonic() + 1.5
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.0))

@@ -6,7 +6,7 @@ from mlops_exporter.compute.cost import ResourceSnapshot
 from mlops_exporter.compute.cpu import CpuSnapshot
 from mlops_exporter.compute.gpu import GpuSnapshot
 from mlops_exporter.compute.memory import MemorySnapshot
-from mlops_exporter.compute.workloads import WorkloadSnapshot
+from mlops_exporter.compute.processes import WorkloadSnapshot
 from mlops_exporter.judging.machine import AdviceState, GpuState, MachineState, WorkloadState
 from mlops_exporter.settings.compute import ComputeSettings
 
@@ -20,6 +20,7 @@ def machine_state(
     workloads: Sequence[WorkloadSnapshot] | None,
     drivers: Sequence[GpuSnapshot],
     resources: Sequence[ResourceSnapshot] | None,
+    pods_fault: str | None = None,
 ) -> MachineState:
     """Return how the machine is by the latest samples; None is a sample that could not be taken."""
     gpus = [
@@ -55,12 +56,28 @@ def machine_state(
         None if cpu is None else cpu.utilization,
         None if memory is None else memory.used,
         None if memory is None else memory.total,
-        [
-            WorkloadState(workload.name, workload.phase, snapshot.processes, snapshot.start_time)
-            for workload, snapshot in zip(settings.workloads, workloads or (), strict=False)
-        ],
+        [] if workloads is None else _workloads(settings, workloads),
         gpus,
         failing,
         advised,
         None if settings.cost is None else settings.cost.currency,
+        pods_fault,
     )
+
+
+def _workloads(settings: ComputeSettings, snapshots: Sequence[WorkloadSnapshot]) -> list[WorkloadState]:
+    """Return the workloads in the order of the settings, each pod by itself; one without a pod here has no process."""
+    states = []
+    for workload in settings.workloads:
+        of_it = [snapshot for snapshot in snapshots if snapshot.target.workload == workload]
+        states += [
+            WorkloadState(
+                workload.name,
+                workload.phase,
+                None if snapshot.target.pod is None else f"{snapshot.target.pod.namespace}/{snapshot.target.pod.name}",
+                snapshot.processes,
+                snapshot.start_time,
+            )
+            for snapshot in of_it
+        ] or [WorkloadState(workload.name, workload.phase, None, 0, None)]
+    return states

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.keys import Keys, KeyTable
 from mlops_exporter.counting.ledger import Outputs
+from mlops_exporter.counting.rhythm import Rhythm
 from mlops_exporter.counting.windows import PANES, Window
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.statistics import comparison
@@ -32,7 +33,13 @@ class Challenge:
     """
 
     def __init__(
-        self, champion: str, challenger: str, profiles: Sequence[Profile], windows: Sequence[float], limit: int
+        self,
+        champion: str,
+        challenger: str,
+        profiles: Sequence[Profile],
+        windows: Sequence[float],
+        limit: int,
+        rhythm: Rhythm | None = None,
     ) -> None:
         self.champion, self.challenger = champion, challenger
         profile, *_ = profiles
@@ -41,7 +48,7 @@ class Challenge:
         self.ranking = Ranking(profile.score_edges) if profile.task == "binary" and scored else None
         self._ranks_start = 1 + comparison.CELLS * len(self.means)
         cells = self._ranks_start + (self.ranking.cells if self.ranking else 0)
-        self._windows = [Window(length, cells) for length in windows]
+        self._windows = [Window.of(length, cells, rhythm) for length in windows]
         self._pane_width = min(windows) / PANES
         self._limit = limit
         self._clear()
@@ -118,7 +125,7 @@ class Challenge:
         return {
             "versions": f"{self.champion} {self.challenger}",
             "metrics": self.metrics,
-            "windows": {f"{window.length:g}": window.state() for window in self._windows},
+            "windows": {window.name: window.state() for window in self._windows},
             "keys": self._keys[self._keys != 0],
             "values": self._values[self._keys != 0],
         }
@@ -130,8 +137,9 @@ class Challenge:
         if state.get("metrics") != self.metrics:  # as of a release or of profiles that compared others
             return
         for window in self._windows:
-            if f"{window.length:g}" in state["windows"]:
-                window.restore(state["windows"][f"{window.length:g}"])
+            for name in (window.name, f"{window.length:g}"):  # the latter is what releases before 0.2 wrote
+                if name in state["windows"]:
+                    window.restore(state["windows"][name])
         self._clear()
         keys, values = state["keys"][-self._limit :], state["values"][-self._limit :]
         rows = np.arange(len(keys))

@@ -24,14 +24,20 @@ _SLACK = 3.0  # how far evidence may rise above its threshold, so that it can fa
 
 
 class StreamMonitor:
-    """Evidence of change in one stream. Errors are watched for a rise, scores both ways."""
+    """Evidence of change in one stream. Errors are watched for a rise, scores both ways.
 
-    def __init__(self, reference: StreamReference, settings: ChangeSettings, *, both: bool) -> None:
+    `binary` tells that its numbers are zeros and ones. A change is one by more than the tolerance, and beyond where the
+    mean of the reference's population may lie.
+    """
+
+    def __init__(self, reference: StreamReference, settings: ChangeSettings, *, both: bool, binary: bool) -> None:
         low, high = _reference_range(reference)
+        high = min(max(high, reference.mean + settings.tolerance), 1.0)
+        low = max(min(low, reference.mean - settings.tolerance), 0.0)
         most = math.log(1 / settings.false_alarm_probability) + _SLACK
-        self._evidence = [ChangeEvidence(min(high + settings.tolerance, 1.0), "up", most=most)]
+        self._evidence = [ChangeEvidence(high, "up", most=most, binary=binary)]
         if both:
-            self._evidence.append(ChangeEvidence(max(low - settings.tolerance, 0.0), "down", most=most))
+            self._evidence.append(ChangeEvidence(low, "down", most=most, binary=binary))
         self._parts = {f"evidence {number}": part for number, part in enumerate(self._evidence)}
         self.latest = -math.inf
         """Time of the latest numbers."""
@@ -61,14 +67,16 @@ class StreamMonitor:
 
 
 class ChangeMonitor:
-    """The monitors of all streams of a model version, whose windows are so long (seconds, ascending)."""
+    """The monitors of all streams of a model version; its windows go back so far by the clock (seconds, ascending)."""
 
-    def __init__(self, profile: Profile, settings: ChangeSettings, windows: Sequence[float]) -> None:
+    def __init__(self, profile: Profile, settings: ChangeSettings, reaches: Sequence[float]) -> None:
         self._profile = profile
-        self._lateness, self._horizon = windows[0], windows[-1]
+        self._lateness, self._horizon = reaches[0], reaches[-1]
         self._rule = [settings.false_alarm_probability, settings.tolerance]
         self.streams: dict[Stream, StreamMonitor] = {
-            name: StreamMonitor(reference, settings, both=name == "score")
+            name: StreamMonitor(
+                reference, settings, both=name == "score", binary=name == "error" and bool(profile.classes)
+            )
             for name, reference in profile.streams.items()
         }
 

@@ -3,6 +3,8 @@
 import numpy as np
 
 from mlops_exporter.arrays import Floats, Singles
+from mlops_exporter.counting import bounds
+from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.multivariate import VectorMap
 from mlops_exporter.profile.fitted import EmbeddingReference
 from mlops_exporter.statistics import multivariate
@@ -25,6 +27,14 @@ class EmbeddingCounts:
         )
         self._maps = len(reference.fourier.mean)
         self.cells = 2 + self._maps + len(reference.means)
+
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to the cells."""
+        numbers = self.cells - 2 - self._maps
+        most = float(np.finfo(np.float32).max)
+        return bounds.joined(
+            [bounds.counts(1), bounds.sums(1, most), bounds.signed(self._maps, 1.0), bounds.signed(numbers, most)]
+        )
 
     def count(self, cells: Floats, vectors: Singles) -> None:
         """Add vectors (dimensions, n) to the section's cells; those that are NaN count nowhere."""

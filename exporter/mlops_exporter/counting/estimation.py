@@ -1,14 +1,18 @@
 """What is summed of predictions whose label is unknown, so that performance can be estimated."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mlops_exporter.arrays import Floats, Ints
+from mlops_exporter.counting import bounds
+from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.ledger import Outputs, Terms
 from mlops_exporter.counting.multivariate import Vectors
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.statistics import estimation
 
 CLASS_METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc")
 ERROR_METRICS = ("mae", "rmse")
@@ -39,6 +43,7 @@ class ClassEstimation:
         assert calibrator is not None
         self.probabilities = np.array(calibrator.probabilities)
         self.reference = np.array(calibrator.counts, np.float64)
+        self.runs = estimation.runs(self.reference)
         self._edges = np.array(profile.score_edges)
         self._k = len(profile.classes)
         self._columns, self._bins = self.probabilities.shape
@@ -47,6 +52,11 @@ class ClassEstimation:
             self._by_bin = np.stack([of_bins, of_bins * (1 - of_bins)])  # (2, bins, K)
         self.half = 2 * self._k**2 + self._columns * self._bins
         self.cells = 2 * self.half
+
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to the cells."""
+        half = [bounds.sums(2 * self._k**2, 1.0), bounds.counts(self._columns * self._bins)]
+        return bounds.joined(2 * half)
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
@@ -116,6 +126,10 @@ class LossEstimation:
                 (of_maps * np.sqrt(maps / 2)).astype(np.float32),
             )
 
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to the cells; how large a fitted error may become nothing tells."""
+        return bounds.joined(2 * [bounds.counts(1), bounds.sums(2, math.inf)])
+
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
         self._count(cells[: self.half], outputs)
@@ -170,6 +184,6 @@ def design(prediction: Floats, mean: float, scale: float, vectors: Vectors | Non
 
 def estimation_of(profile: Profile) -> ClassEstimation | LossEstimation | None:
     """Return how performance can be estimated with that profile, if it can."""
-    if profile.calibrator is not None:
+    if profile.calibrator is not None and profile.task != "multilabel":
         return ClassEstimation(profile)
     return LossEstimation(profile) if profile.losses is not None else None

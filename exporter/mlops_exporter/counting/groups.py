@@ -1,4 +1,4 @@
-"""Fairness of a model: what is counted of each group, and how the groups compare.
+"""What is counted of each group of events: of people for fairness, of slices of the traffic for segments.
 
 A group's part of the ledger is laid out like the whole model's without features, so that a group has every metric that
 its task has.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlops_exporter.arrays import Floats, Ints
+from mlops_exporter.counting.bounds import Bounds, joined
 from mlops_exporter.counting.ledger import Layout, Outputs, Terms
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
@@ -19,20 +20,22 @@ _SCORE_BINS_SKIPPED = 4  # of the model's score bins per bin of a group: groups 
 
 
 class GroupCounts:
-    """The part of the ledger that holds what is counted of each group of each attribute."""
+    """The part of the ledger that holds what is counted of each group of some attributes, for one `purpose`."""
 
-    def __init__(self, attributes: Attributes, profile: Profile) -> None:
-        self.attributes = attributes
+    def __init__(self, attributes: Attributes, profile: Profile, names: Sequence[str], purpose: str = "groups") -> None:
+        self.names = [*names]
+        self._columns = [attributes.names.index(name) for name in names]
+        self.groups = [attributes.groups[column] for column in self._columns]
         self.layout = Layout(_of_a_group(profile))
-        self.name = f"groups {_digest((attributes.names, attributes.groups))}"
-        self.columns = [
-            f"group {_digest((name, groups))}" for name, groups in zip(attributes.names, attributes.groups, strict=True)
-        ]
-        """Names of the group codes in a table of outputs, one for each attribute."""
-        sizes = [len(groups) for groups in attributes.groups]
+        self.name = f"{purpose} {_digest((self.names, self.groups))}"
+        sizes = [len(groups) for groups in self.groups]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self.cells = int(self._starts[-1]) * self.layout.size
         self._within = _cells_of_a_group(Layout(profile), self.layout)
+
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to the cells."""
+        return joined([self.layout.bounds(largest)] * int(self._starts[-1]))
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions to the cells of their groups."""
@@ -70,7 +73,7 @@ class GroupCounts:
 
     def _codes(self, groups: Floats) -> Ints:
         """Return the groups of events, (n, A), as places among those of all attributes, (A, n)."""
-        unknown = np.diff(self._starts) - 1
+        groups, unknown = groups[:, self._columns], np.diff(self._starts) - 1
         known = np.where(np.isnan(groups), unknown, np.minimum(groups, unknown))
         return np.transpose(known.astype(np.intp) + self._starts[:-1])
 
@@ -78,6 +81,12 @@ class GroupCounts:
         """Return the ledgers of an attribute's groups, (..., G, group cells), from the section's cells (..., cells)."""
         ledgers = cells.reshape(*cells.shape[:-1], -1, self.layout.size)
         return ledgers[..., self._starts[attribute] : self._starts[attribute + 1], :]
+
+
+def columns(attributes: Attributes) -> list[str]:
+    """Return the names of group codes in a table of outputs, one for each attribute."""
+    named = zip(attributes.names, attributes.groups, strict=True)
+    return [f"group {_digest((name, groups))}" for name, groups in named]
 
 
 def _cells_of_a_group(model: Layout, group: Layout) -> Ints:
@@ -107,7 +116,7 @@ def _of_a_group(profile: Profile) -> Profile:
     if isinstance(label, NumericVariable):  # its mean alone is of use: the point about which sums are taken
         low, high = label.mean - 1.0, label.mean + 1.0
         label = NumericVariable([low, high], [0], [0] * 5, [label.mean], label.mean, label.standard_deviation)
-    classes, merged = profile.classes, _score_bins_merged(profile)
+    classes, merged, tied = profile.classes, _score_bins_merged(profile), profile.tied_scores
     return Profile(
         schema=profile.schema,
         task=profile.task,
@@ -116,6 +125,7 @@ def _of_a_group(profile: Profile) -> Profile:
         features={},
         classes=classes,
         score_edges=profile.score_edges[merged - 1 :: merged],
+        tied_scores=tied if tied is None else sorted({place // merged for place in tied}),
         prediction=CategoricalVariable(classes, [0] * (len(classes) + 3)) if classes else None,
         label=label if profile.task == "regression" else None,
     )

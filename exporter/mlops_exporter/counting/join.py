@@ -5,7 +5,8 @@ a pair that is remembered so that a repeated event is recognised and a corrected
 work is on batches, in NumPy columns: see `keys` for the look-up by id.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.keys import Keys, KeyTable, lengthened
+from mlops_exporter.events.columns import NO_ORIGINS, Origins
 
 Rows = NDArray[np.int32] | Ints
 Entries = NDArray[np.void]
@@ -30,6 +32,9 @@ _FIRST_ROWS = 1 << 20
 
 _RESTORED_ROWS = 1 << 16
 """Rows whose keys are put into the table at a time."""
+
+_FORGOTTEN_ROWS = 1 << 16
+"""Rows that are looked at in one step."""
 
 _ENTRY = np.dtype([("row", np.int32), ("stamp", np.uint32)])
 
@@ -105,6 +110,11 @@ class Transfer:
     begun: Collection[int] = ()
 
     @property
+    def of_outcomes(self) -> "Transfer":
+        """How records that keep no outputs, and numbers in place of labels, are to be read."""
+        return Transfer({}, begun=self.begun)
+
+    @property
     def changes_nothing(self) -> bool:
         """Whether all records stay as they are, so that they can be shared."""
         same = all(list(columns) == list(range(len(columns))) for columns in self.outputs.values())
@@ -112,10 +122,15 @@ class Transfer:
 
 
 _KEPT = ("keys", "states", "stamps", "versions", "prediction_times", "label_times", "labels", "outputs")
+_KEPT_SINCE = ("origins", "refilled")
+"""What older states lack, and is then zero."""
 
 
 class _Records:
-    """Columns of records; a row belongs to one id until it is freed. `stamps` count a row's tenants."""
+    """Columns of records; a row belongs to one id until it is freed. `stamps` count a row's tenants.
+
+    `origins` say from where the record came, 0 where that does not matter. What is `refilled` was counted elsewhere.
+    """
 
     def __init__(self, width: int) -> None:
         self.keys = np.zeros(0, np.uint64)
@@ -126,6 +141,8 @@ class _Records:
         self.label_times = np.zeros(0)
         self.labels = np.zeros(0)
         self.outputs = np.zeros((0, width))
+        self.origins = np.zeros(0, np.int16)
+        self.refilled = np.zeros(0, np.bool_)
         self.free = np.zeros(0, np.int32)  # a stack of the rows that have become free, `free_count` high
         self.free_count = 0
         self.used = 0
@@ -146,7 +163,7 @@ class _Records:
         """Return the columns up to the last row with a tenant."""
         tenants = np.flatnonzero(self.states[: self.used])
         end = int(tenants[-1]) + 1 if len(tenants) else 0
-        return {name: getattr(self, name)[:end] for name in _KEPT}
+        return {name: getattr(self, name)[:end] for name in (*_KEPT, *_KEPT_SINCE)}
 
     def restore(self, state: dict[str, Any], transfer: Transfer) -> None:
         """Take columns over, as they are: what is restored is the largest thing there is, and no copy is made."""
@@ -154,6 +171,9 @@ class _Records:
         for name in _KEPT:
             setattr(self, name, state[name])
         self.used = len(self.keys)
+        for name in _KEPT_SINCE:
+            stored = state.get(name)
+            setattr(self, name, np.zeros(self.used, getattr(self, name).dtype) if stored is None else stored)
         self.free = np.zeros(self.used, np.int32)
         if not transfer.changes_nothing or self.outputs.shape[1] != width:
             self._translate(transfer, width)
@@ -273,11 +293,22 @@ class Join:
         self.waiting_predictions = self._by_version(np.flatnonzero(records.states == PREDICTED))
         self.waiting_labels = int(np.count_nonzero(records.states == LABELLED))
 
-    def predict(self, keys: Keys, times: Floats, versions: Ints, outputs: Floats, labels: Floats) -> Predicted:
+    def predict(
+        self,
+        keys: Keys,
+        times: Floats,
+        versions: Ints,
+        outputs: Floats,
+        labels: Floats,
+        origins: Origins = NO_ORIGINS,
+        *,
+        refilled: bool = False,
+    ) -> Predicted:
         """Take predictions in.
 
         `labels` are NaN where the label is to come, CLOSED where none is expected. A prediction that comes with its
         label is remembered and not among the returned pairs, unless another label was waiting for it.
+        What is `refilled` was counted elsewhere: of such, a pair is returned only if its label was not.
         """
         records = self._records
         rows = self._table.find(keys)
@@ -289,10 +320,10 @@ class Join:
             waited[waited] = records.states[rows[waited]] == LABELLED
 
         at = np.flatnonzero(absent)
-        new = self._allocate(keys[at])
+        new = self._allocate(keys[at], some(origins, at), refilled=refilled)
         paired = ~np.isnan(labels[at])
         self._write_prediction(new, times[at], versions[at], outputs.take(at, axis=0))
-        records.labels[new] = labels[at]
+        records.labels[new] = np.where(paired, CLOSED, np.nan) if refilled else labels[at]
         records.label_times[new] = times[at]
         records.states[new] = np.where(paired, PAIRED, PREDICTED)
         self._pairs.push(new[paired], records.stamps)
@@ -302,29 +333,38 @@ class Join:
         met = np.flatnonzero(waited)
         self._write_prediction(rows[met], times[met], versions[met], outputs.take(met, axis=0))
         self.waiting_labels -= len(met)
-        pairs = self._pair(rows[met])
+        pairs = self._pair(rows[met], refilled=refilled)
         return Predicted(absent | waited, met, pairs, self._shrink())
 
-    def label(self, keys: Keys, times: Floats, labels: Floats) -> Labelled:
-        """Take labels in that came without their prediction."""
+    def label(
+        self, keys: Keys, times: Floats, labels: Floats, origins: Origins = NO_ORIGINS, *, refilled: bool = False
+    ) -> Labelled:
+        """Take labels in that came without their prediction.
+
+        What is `refilled` was counted elsewhere: of such, a pair is returned only if its prediction was not, and no
+        correction.
+        """
         parts = [self._read(np.zeros(0, np.intp), np.zeros(0))]
         duplicates = 0
         while len(keys):
             first = _first_of_each(keys)
-            pairs, repeated = self._label_once(keys[first], times[first], labels[first])
+            came = some(origins, first)
+            pairs, repeated = self._label_once(keys[first], times[first], labels[first], came, refilled=refilled)
             parts.append(pairs)
             duplicates += repeated
             later = np.ones(len(keys), np.bool_)
             later[first] = False
-            keys, times, labels = keys[later], times[later], labels[later]
+            keys, times, labels, origins = keys[later], times[later], labels[later], some(origins, later)
         return Labelled(_concatenate(parts), duplicates, self._shrink())
 
-    def _label_once(self, keys: Keys, times: Floats, labels: Floats) -> tuple[Pairs, int]:
+    def _label_once(
+        self, keys: Keys, times: Floats, labels: Floats, origins: Origins, *, refilled: bool
+    ) -> tuple[Pairs, int]:
         """Take labels in whose keys differ from each other."""
         records = self._records
         rows = self._table.find(keys)
         at = np.flatnonzero(rows < 0)
-        new = self._allocate(keys[at])
+        new = self._allocate(keys[at], some(origins, at), refilled=refilled)
         records.states[new] = LABELLED
         records.labels[new] = labels[at]
         records.label_times[new] = times[at]
@@ -341,23 +381,55 @@ class Join:
         records.labels[old[waits | changed]] = labels[at[waits | changed]]
         records.label_times[old[waits]] = times[at[waits]]
         self.waiting_predictions -= self._by_version(old[waits])
-        corrected = changed & (states == PAIRED)
-        pairs = [self._pair(old[waits]), self._read(old[corrected], before[corrected])]
+        corrected = changed & (states == PAIRED) & (not refilled)
+        pairs = [self._pair(old[waits], refilled=refilled), self._read(old[corrected], before[corrected])]
         return _concatenate(pairs), int(np.count_nonzero(~waits & ~changed))
+
+    def forget(self, origins: Origins) -> Iterator[None]:
+        """Forget step by step all that came from some origins, which somebody else sees to now.
+
+        It is no loss: what waits is not given up.
+        """
+        records = self._records
+        for start in range(0, records.used, _FORGOTTEN_ROWS):
+            chunk = slice(start, start + _FORGOTTEN_ROWS)
+            theirs = np.isin(records.origins[chunk], origins) & (records.states[chunk] != FREE)
+            rows = start + np.flatnonzero(theirs)
+            states = records.states[rows]
+            self.waiting_predictions -= self._by_version(rows[states == PREDICTED])
+            self.waiting_labels -= int(np.count_nonzero(states == LABELLED))
+            self._release(rows)
+            yield
+        self._waiting.keep(self._still_waits)
+        self._pairs.keep(self._is_remembered)
+
+    def put_in_order(self) -> None:
+        """Let what waits be given up by age, after older things were taken in: to within a 65,536th of all ages."""
+        self._waiting.keep(self._still_waits)
+        entries = self._waiting.entries
+        born = self._born(entries["row"])
+        first, last = born.min(initial=math.inf), born.max(initial=-math.inf)
+        if first < last:
+            coarse = ((born - first) * (65535 / (last - first))).astype(np.uint16)  # such are sorted many times as fast
+            entries[:] = entries[np.argsort(coarse, kind="stable")]
 
     def expire(self, now: float) -> GivenUp:
         """Give up what has waited longer than the time to live."""
         return self._give_up(self._waiting.take_while(lambda entries: self._is_stale(entries, now)))
 
     def _is_stale(self, entries: Entries, now: float) -> Flags:
-        rows = entries["row"]
-        born = np.where(
-            self._records.states[rows] == LABELLED,
-            self._records.label_times[rows],
-            self._records.prediction_times[rows],
-        )
-        stale: Flags = ~self._still_waits(entries) | (born + self._time_to_live < now)
+        stale: Flags = ~self._still_waits(entries) | (self._born(entries["row"]) + self._time_to_live < now)
         return stale
+
+    def _born(self, rows: Rows) -> Floats:
+        """Return the times of what waits."""
+        records = self._records
+        return np.where(records.states[rows] == LABELLED, records.label_times[rows], records.prediction_times[rows])
+
+    def _is_remembered(self, entries: Entries) -> Flags:
+        rows = entries["row"]
+        remembered: Flags = (self._records.stamps[rows] == entries["stamp"]) & (self._records.states[rows] == PAIRED)
+        return remembered
 
     def _still_waits(self, entries: Entries) -> Flags:
         states = self._records.states[entries["row"]]
@@ -367,8 +439,8 @@ class Join:
 
     def _shrink(self) -> GivenUp:
         """Forget the oldest pairs and give up the oldest waiting records beyond the limits."""
-        forgotten = self._pairs.take(len(self._pairs) - self._remembered)["row"]
-        self._release(forgotten)
+        forgotten = self._pairs.take(len(self._pairs) - self._remembered)
+        self._release(forgotten["row"][self._is_remembered(forgotten)])
         if len(self._waiting) > 2 * self._waiting_now() + 65536:
             self._waiting.keep(self._still_waits)
         given_up = GivenUp(np.zeros(0, np.intp), 0)
@@ -386,16 +458,25 @@ class Join:
         rows = entries["row"][self._still_waits(entries)]
         predicted = self._records.states[rows] == PREDICTED
         versions = self._records.versions[rows[predicted]].astype(np.intp)
-        labels = len(rows) - len(versions)
+        labels = int(np.count_nonzero(~predicted))
+        counted = int(np.count_nonzero(~predicted & ~self._records.refilled[rows]))
         self.waiting_predictions -= self._by_version(rows[predicted])
         self.waiting_labels -= labels
         self._release(rows)
-        return GivenUp(versions, labels)
+        return GivenUp(versions, counted)
 
-    def _pair(self, rows: Rows) -> Pairs:
-        """Mark records as paired and return them."""
-        self._records.states[rows] = PAIRED
-        self._pairs.push(rows, self._records.stamps)
+    def _pair(self, rows: Rows, *, refilled: bool) -> Pairs:
+        """Mark records as paired, and return those that were not counted elsewhere, as both of their parts were.
+
+        Of these no label is corrected any more: what it would take back was counted elsewhere.
+        """
+        records = self._records
+        records.states[rows] = PAIRED
+        self._pairs.push(rows, records.stamps)
+        if refilled:
+            counted = records.refilled[rows]
+            records.labels[rows[counted]] = CLOSED
+            rows = rows[~counted]
         return self._read(rows, np.full(len(rows), np.nan))
 
     def _read(self, rows: Rows, old_labels: Floats) -> Pairs:
@@ -415,7 +496,7 @@ class Join:
         self._records.versions[rows] = versions
         self._records.outputs[rows] = outputs
 
-    def _allocate(self, keys: Keys) -> NDArray[np.int32]:
+    def _allocate(self, keys: Keys, origins: Origins, *, refilled: bool) -> NDArray[np.int32]:
         """Take free rows for new keys, each with a stamp that tells it from the row's earlier tenants."""
         records = self._records
         if records.room < len(keys):
@@ -424,6 +505,8 @@ class Join:
             records.grow(min(max(4 * size, size + len(keys), _FIRST_ROWS), most))
         rows = records.take(len(keys))
         records.keys[rows] = keys
+        records.origins[rows] = origins if len(origins) else 0
+        records.refilled[rows] = refilled
         records.stamps[rows] += np.uint32(1)
         self._table.insert(keys, rows)
         return rows
@@ -495,6 +578,11 @@ def _translated(codes: Floats, table: Floats) -> Floats:
 def _first_of_each(keys: Keys) -> Ints:
     """Return the index of the first occurrence of each key."""
     return np.unique(keys, return_index=True)[1]
+
+
+def some(origins: Origins, chosen: Flags | Ints) -> Origins:
+    """Return some of the origins, none where none are told."""
+    return origins[chosen] if len(origins) else origins
 
 
 def _concatenate(parts: list[Pairs]) -> Pairs:

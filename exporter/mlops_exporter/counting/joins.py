@@ -8,6 +8,7 @@ import numpy as np
 from mlops_exporter.arrays import Flags, Ints
 from mlops_exporter.counting.join import GivenUp, Join, Transfer
 from mlops_exporter.counting.version import Version
+from mlops_exporter.events.columns import Origins
 
 MAIN, CHALLENGER = "main", "challenger"
 
@@ -40,6 +41,16 @@ class Joins:
         """Yield what each join has given up, having waited too long."""
         for join in self._joins.values():
             yield join, join.expire(now)
+
+    def forget(self, origins: Origins) -> Iterator[None]:
+        """Forget step by step all that came from some origins."""
+        for join in self._joins.values():
+            yield from join.forget(origins)
+
+    def put_in_order(self) -> None:
+        """Let what waits be given up in the order in which it was born: old things were taken in."""
+        for join in self._joins.values():
+            join.put_in_order()
 
     def close(self, place: int) -> int:
         """See to it that no label of a version's pairs is corrected any more, and give up what waits for one.

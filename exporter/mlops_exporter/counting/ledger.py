@@ -9,14 +9,23 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mlops_exporter.arrays import Floats, Ints
-from mlops_exporter.counting import buckets
+from mlops_exporter.arrays import Flags, Floats, Ints
+from mlops_exporter.counting import bounds, buckets
+from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.windows import Cells
+from mlops_exporter.events.reasons import LONGEST_LATENCY
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
-from mlops_exporter.profile.profile import Profile
-from mlops_exporter.statistics import regression
+from mlops_exporter.profile.profile import Profile, Task
+from mlops_exporter.profile.sets import as_numbers, members_of
+from mlops_exporter.statistics import multilabel, regression
 
 CALIBRATION_BINS = 10
+
+LONGEST_DELAY = 1e10
+"""Seconds from a prediction to its label: times are Unix seconds."""
+
+_DEAREST = -float(np.log(np.finfo(np.float64).eps))
+"""The largest log loss of a prediction."""
 
 _SORTED_AT_ONCE = 2048
 """Values of a feature sorted together: more would leave the fastest cache, fewer would make more calls."""
@@ -25,8 +34,9 @@ _SORTED_AT_ONCE = 2048
 class Outputs(NamedTuple):
     """What a model said, one row per event, and what else must be known of a prediction when its label comes.
 
-    `prediction` is the class code, or the number of a regression; NaN where there was none. `scores` has a column
-    per probability: none (regression), the positive class's (binary), one per class (multiclass); NaN where absent.
+    `prediction` is the class code, the number of a regression or of a set of classes; NaN where there was none.
+    `scores` has a column per probability: none (regression), the positive class's (binary), one per class; NaN where
+    absent.
     `groups` has the group code of each sensitive attribute, `losses` the losses to be expected (columns of the
     estimation, NaN where unknown); both may have no column.
     """
@@ -50,8 +60,8 @@ class Outputs(NamedTuple):
         """Return one row per event, as `Layout.outputs` takes them back."""
         return np.column_stack(self)
 
-    def decided(self, threshold: float) -> "Outputs":
-        """Let the scores decide where there is no prediction: binary by the threshold, multiclass by the highest."""
+    def decided(self, task: Task, threshold: float) -> "Outputs":
+        """Let the scores decide where there is no prediction: multiclass by the highest, else by the threshold."""
         if not self.scores.shape[1]:
             return self
         undecided = np.isnan(self.prediction) & ~np.isnan(self.scores[:, 0])
@@ -59,7 +69,10 @@ class Outputs(NamedTuple):
             return self
         scores = self.scores[undecided]
         prediction = self.prediction.copy()
-        prediction[undecided] = scores[:, 0] >= threshold if scores.shape[1] == 1 else scores.argmax(axis=1)
+        if task == "multilabel":
+            prediction[undecided] = as_numbers(scores >= threshold)
+        else:
+            prediction[undecided] = scores[:, 0] >= threshold if task == "binary" else scores.argmax(axis=1)
         return self._replace(prediction=prediction)
 
 
@@ -79,6 +92,10 @@ class Section(Protocol):
 
     name: str
     cells: int
+
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to the cells; `largest` is that of a regression's predictions and labels."""
+        ...
 
 
 class OutcomeSection(Section, Protocol):
@@ -147,10 +164,13 @@ class Layout:
         self.score_columns = 0 if not profile.has_scores else 1 if profile.task == "binary" else k
         bins = len(profile.score_edges) + 1
         self._score_edges = np.array(profile.score_edges)
-        self.confusion = self._section("confusion", k * k)
+        of_sets = profile.task == "multilabel"
+        self.confusion = self._section("confusion", 0 if of_sets else k * k)
+        self.decisions = self._section("decisions", multilabel.cells(k) if of_sets else 0)
         self.score_by_class = self._section("score_by_class", self.score_columns * bins * 2)
-        self.calibration = self._section("calibration", 3 * CALIBRATION_BINS if self.score_columns else 0)
-        self.probability_losses = self._section("probability_losses", 4 if self.score_columns else 0)
+        calibrated = self.score_columns if of_sets else min(self.score_columns, 1)
+        self.calibration = self._section("calibration", calibrated * 3 * CALIBRATION_BINS)
+        self.probability_losses = self._section("probability_losses", 4 if self.score_columns and not of_sets else 0)
         self.moments = self._section("moments", regression.CELLS if profile.task == "regression" else 0)
         self._shift = profile.label.mean if isinstance(profile.label, NumericVariable) else 0.0
         self._outcomes = {
@@ -168,6 +188,19 @@ class Layout:
         self.output_names = ["prediction", *scores, *groups, *losses]
         """Columns of a table of outputs, to be kept beside stored ones."""
         self._splits = np.cumsum([self.score_columns, len(groups)])
+
+    @property
+    def of_predictions(self) -> dict[str, slice]:
+        """Cells of which each prediction adds to one at most, by what they count."""
+        buckets_of_latency = slice(self.latency.start, self.latency.stop - 1)
+        known = {"failures": self.failures, "latency": buckets_of_latency, "score": self.score}
+        return known | {"prediction": self.prediction} | {f"feature {name}": at for name, at in self.features.items()}
+
+    @property
+    def of_labels(self) -> dict[str, slice]:
+        """Cells of which each labelled prediction adds to one at most, by what they count."""
+        buckets_of_delay = slice(self.label_delay.start, self.label_delay.stop - 1)
+        return {"label_delay": buckets_of_delay, "label": self.label, "confusion": self.confusion}
 
     def cells_of(self, section: Section) -> slice:
         """Return where a section given at the start lies."""
@@ -190,6 +223,28 @@ class Layout:
             for name, here in self.sections.items()
             if name in places and places[name][1] - places[name][0] == here.stop - here.start
         ]
+
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to each cell; `largest` is that of a regression's predictions and labels."""
+        known = {
+            "latency": [bounds.counts(len(buckets.LATENCY) + 1), bounds.sums(1, LONGEST_LATENCY)],
+            "label_delay": [bounds.counts(len(buckets.LABEL_DELAY) + 1), bounds.sums(1, LONGEST_DELAY)],
+        }
+        if self.score_columns:
+            each = [bounds.counts(2 * CALIBRATION_BINS), bounds.sums(CALIBRATION_BINS, 1.0)]
+            known["calibration"] = each * ((self.calibration.stop - self.calibration.start) // (3 * CALIBRATION_BINS))
+        if self.probability_losses.start < self.probability_losses.stop:
+            known["probability_losses"] = [bounds.sums(1, most) for most in (_DEAREST, _DEAREST**2, 3.0, 9.0)]
+        if self.profile.task == "regression":
+            known["moments"] = [_moment_bounds(largest)]
+        known |= {section.name: [section.bounds(largest)] for _, section in [*self._inputs, *self._extras]}
+        return bounds.joined(
+            [
+                part
+                for name, place in self.sections.items()
+                for part in known.get(name) or [bounds.counts(place.stop - place.start)]
+            ]
+        )
 
     @property
     def output_width(self) -> int:
@@ -249,7 +304,11 @@ class Layout:
         """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""
         ledger[self.labels] += len(labels)
         _count_histogram(ledger[self.label_delay], delays[~np.isnan(delays)], buckets.LABEL_DELAY)
-        terms = list(self.label_terms(outputs, labels)) if self.profile.classes else []
+        if self.profile.task == "multilabel":
+            terms = []
+            self._count_sets(ledger, outputs, labels)
+        else:
+            terms = list(self.label_terms(outputs, labels)) if self.profile.classes else []
         for place, section in self._extras:
             section.count_labels(ledger[place], outputs, labels, terms)
         self._count_outcome(ledger, "label", labels)
@@ -259,6 +318,32 @@ class Layout:
             return
         for term in terms:
             ledger += np.bincount(term.cells.ravel(), term.weights.ravel(), minlength=self.size)
+
+    def _count_sets(self, ledger: Floats, outputs: Outputs, labels: Floats) -> None:
+        """Add labelled predictions of sets of classes, but for label counts."""
+        actual = members_of(labels, len(self.profile.classes))
+        known = ~np.isnan(outputs.prediction)
+        predicted = members_of(outputs.prediction[known], len(self.profile.classes))
+        ledger[self.decisions] += multilabel.sums(predicted, actual[known])
+        if self.score_columns and len(scored := np.flatnonzero(~np.isnan(outputs.scores[:, 0]))):
+            scores, of_scored = outputs.scores[scored], actual[scored]
+            cells = self._score_cells(scores, of_scored)
+            ledger[self.score_by_class] += np.bincount(
+                cells.ravel(), minlength=self.score_by_class.stop - self.score_by_class.start
+            )
+            columns = np.arange(self.score_columns)
+            cells = (_calibration_bins(scores) + 3 * CALIBRATION_BINS * columns).ravel()
+            ledger[self.calibration] += np.bincount(
+                np.concatenate([cells + part * CALIBRATION_BINS for part in range(3)]),
+                np.concatenate([np.ones(cells.size), of_scored.ravel(), scores.ravel()]),
+                self.calibration.stop - self.calibration.start,
+            )
+
+    def _score_cells(self, scores: Floats, actual: Flags) -> Ints:
+        """Return the cell of `score_by_class` that each score falls into, from its start, (n, columns)."""
+        bins = np.searchsorted(self._score_edges, scores, side="right")
+        found: Ints = (np.arange(self.score_columns) * (len(self._score_edges) + 1) + bins) * 2 + actual
+        return found
 
     def label_terms(self, outputs: Outputs, labels: Floats) -> Iterator[Terms]:
         """Yield what labelled predictions of classes add, row by row, but for label counts and distributions."""
@@ -276,8 +361,7 @@ class Layout:
         n, columns = scores.shape
         classes = np.arange(columns) if columns > 1 else np.array([1])
         actual = labels[:, None] == classes
-        bins = np.searchsorted(self._score_edges, scores, side="right")
-        by_class = (np.arange(columns) * (len(self._score_edges) + 1) + bins) * 2 + actual + self.score_by_class.start
+        by_class = self._score_cells(scores, actual) + self.score_by_class.start
 
         if columns == 1:
             confidence, correct = scores[:, 0], actual[:, 0]
@@ -289,7 +373,7 @@ class Layout:
             confidence, correct = scores[each, top], top == labels
             likelihood = scores[each, labels]
             squared_error = np.square(scores - actual).sum(axis=1)
-        bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+        bins = _calibration_bins(confidence)
         # The same floor as scikit-learn's, so that a certain and wrong prediction costs a finite 36.04.
         loss = -np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0 - np.finfo(np.float64).eps))
         ones = np.ones(n)
@@ -303,6 +387,32 @@ class Layout:
                  loss, np.square(loss), squared_error, np.square(squared_error)]
             ),
         )  # fmt: skip
+
+
+def _calibration_bins(scores: Floats) -> Ints:
+    return np.minimum((scores * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+
+
+def _moment_bounds(largest: float) -> Bounds:
+    """Return the bounds of the sums of a regression, whose predictions and labels are no larger than that."""
+    far = 2 * largest  # from a prediction to its label, and from a label to the reference's mean
+    of = {
+        "n": bounds.counts(1),
+        "absolute": bounds.sums(1, far),
+        "error": bounds.signed(1, far),
+        "error2": bounds.sums(1, far**2),
+        "error4": bounds.sums(1, far**4),
+        "relative": bounds.sums(1, far / regression.SMALLEST_LABEL),
+        "relative2": bounds.sums(1, (far / regression.SMALLEST_LABEL) ** 2),
+        "zeros": bounds.counts(1),
+        "label": bounds.signed(1, far),
+        "label2": bounds.sums(1, far**2),
+        "label3": bounds.signed(1, far**3),
+        "label4": bounds.sums(1, far**4),
+        "error2_label": bounds.signed(1, far**3),
+        "error2_label2": bounds.sums(1, far**4),
+    }
+    return bounds.joined([of[name] for name in regression.Moments._fields])
 
 
 def _count_histogram(cells: Floats, values: Floats, bounds: Sequence[float]) -> None:

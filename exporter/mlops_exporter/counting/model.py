@@ -2,26 +2,31 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence, Set
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
 
 from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.challenge import Challenge
-from mlops_exporter.counting.join import CLOSED, GivenUp, Join, Pairs, Transfer
+from mlops_exporter.counting.join import CLOSED, GivenUp, Join, Pairs, Transfer, some
 from mlops_exporter.counting.joins import Joins
-from mlops_exporter.counting.keys import hash_ids
+from mlops_exporter.counting.keys import Keys, hash_ids
+from mlops_exporter.counting.late import LateOutcomes, Rated
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.counting.multivariate import Vectors
+from mlops_exporter.counting.partial import PartialLedger, narrowest
 from mlops_exporter.counting.reference import Reference
+from mlops_exporter.counting.rhythm import Rhythm, reaches
 from mlops_exporter.counting.stored import StoredModel, StoredVersion, codes_of, columns_of, read_state
 from mlops_exporter.counting.version import Version
 from mlops_exporter.counting.versions import Versions
 from mlops_exporter.counting.windows import PANES
 from mlops_exporter.events import clock
-from mlops_exporter.events.columns import Columns, Encoded
+from mlops_exporter.events.columns import Columns, Encoded, Origins
 from mlops_exporter.events.schema import DEFAULT_VERSION, Outcomes, Schema
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles, decoded, unreferenced
@@ -31,7 +36,7 @@ from mlops_exporter.settings.models import Limits, ModelSettings
 CHALLENGE_EVENTS = 100_000
 """Labelled events of one version that wait for the other version's."""
 
-_COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
+COUNTS = ("labels_unmatched", "labels_duplicate", "labels_corrected", "predictions_duplicate")
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +61,13 @@ class Model:
         self.versions = Versions(
             settings.name,
             limits.versions,
-            lambda name, place, seen: self.reference_of(name).begin(name, place, seen),
+            self._begin,
             self._shows,
             lambda version: self.joins.waiting(version) > 0,
             (challenge.champion, challenge.challenger) if challenge else (),
         )
         self.joins = self._joins()
+        self.late = self._late()
         self.challenge = (
             Challenge(
                 challenge.champion,
@@ -69,6 +75,7 @@ class Model:
                 [self.reference_of(name).profile for name in (challenge.champion, challenge.challenger)],
                 settings.windows,
                 min(limits.remembered_labels, CHALLENGE_EVENTS),
+                Rhythm.of(settings),
             )
             if challenge
             else None
@@ -79,9 +86,12 @@ class Model:
         self.predictions_duplicate = 0
         self.given_up: dict[str, int] = {}
         """Predictions without label of the last versions that are gone, by name: a counter must not vanish."""
+        self.waiting_elsewhere: dict[str, int] = {}
+        """Predictions that wait for their label in exporters that are added up here, by version."""
         self.seed = 0
         """Seed of the hash of ids: kept with the state, and unknown to whoever chooses ids."""
-        self._pane_width = min(settings.windows) / PANES
+        self._reaches = reaches(settings)
+        self._pane_width = min(self._reaches) / PANES
         self._now = -math.inf
 
     def _refer(self, former: Sequence[tuple[str, Profile]]) -> None:
@@ -116,6 +126,20 @@ class Model:
             settings.challenge.challenger if settings.challenge else None,
         )
 
+    def _late(self) -> LateOutcomes:
+        limits, counts = self._limits, self.reference.outcome_counts
+        several = max(len(counts), 1)
+        return LateOutcomes(
+            {each.outcome: each for each in counts},
+            lambda: Join(
+                0,
+                limits.versions,
+                self.settings.label_ttl,
+                max(limits.pending_predictions // several, 1),
+                limits.remembered_labels // several,
+            ),
+        )
+
     @property
     def name(self) -> str:
         """The model's name in events and labels."""
@@ -143,29 +167,42 @@ class Model:
     @property
     def horizon(self) -> float:
         """Age in seconds beyond which an event is in no window."""
-        return max(self.settings.windows)
+        return max(self._reaches)
 
     def expect(self) -> None:
         """Let the version that the newest profile was made for be there, at zero, before its first event."""
         self.versions.expect(self.reference.version or self.profiles.newest.provenance.model_version or DEFAULT_VERSION)
 
-    def admit(self, names: Set[str | None], now: float | None = None) -> Set[str | None]:
-        """Begin the versions that are new `now`, and return those for which there is no place left."""
-        refused = self.versions.admit(names, clock.now() if now is None else now)
+    def admit(
+        self, versions: Mapping[str | None, float] | Collection[str | None], now: float | None = None
+    ) -> Set[str | None]:
+        """Begin the versions of a body that are new `now`, and return those for which there is no place left.
+
+        Given as a mapping, they come with the times of their newest events, which tell what windows will show once
+        they are counted.
+        """
+        now = clock.now() if now is None else now
+        newest = versions if isinstance(versions, Mapping) else dict.fromkeys(versions, -math.inf)
+        refused = self.versions.admit(newest, now)
         self._let_go()
-        for name in self.given_up.keys() & self.versions.keys():  # it is there again, and goes on
-            self.versions[name].unlabelled += self.given_up.pop(name)
+        if self.given_up:
+            for name in self.given_up.keys() & self.versions.keys():  # it is there again, and goes on
+                self.versions[name].unlabelled += self.given_up.pop(name)
         return refused
 
     def need_room(self, names: Set[str | None]) -> bool:
         """Whether to admit these would change what waits."""
         return self.versions.need_room(names)
 
+    def _begin(self, name: str, place: int, seen: float) -> Version:
+        """Return a version that has counted nothing."""
+        return self.reference_of(name).begin(name, place, seen)
+
     def _shows(self, version: Version, now: float) -> bool:
-        """Whether a window shows anything of a version."""
+        """Whether a window shows anything of a version, or will once all that was admitted is counted."""
         layout = self.reference_of(version.name).layout
         return bool(
-            version.seen >= now - self.horizon
+            version.newest >= now - self.horizon
             or version.totals(now)[:, [layout.predictions.start, layout.labels.start]].any()
         )
 
@@ -173,12 +210,15 @@ class Model:
         """Forget what belonged to versions that are gone."""
         while self.versions.gone:
             version = self.versions.gone.pop()
-            version.unlabelled += self.joins.close(version.place)
-            if version.unlabelled:
-                self.given_up = dict(
-                    [*self.given_up.items(), (version.name, version.unlabelled)][-self._limits.versions :]
-                )
+            self._note_given_up(version.name, version.unlabelled + self.joins.close(version.place))
+            self.late.close(version.place)
             del self.reference_of(version.name).versions[version.name]
+
+    def _note_given_up(self, version: str, predictions: int) -> None:
+        """Remember what was given up of a version that is gone: of the last such, since names come from outside."""
+        if predictions:
+            known = self.given_up.pop(version, 0)
+            self.given_up = dict([*self.given_up.items(), (version, known + predictions)][-self._limits.versions :])
 
     def _retire(self, now: float) -> bool:
         """Let go of versions whose profile is gone from the configuration, once nothing refers to them any more."""
@@ -211,9 +251,10 @@ class Model:
             "classes": self.outcomes.classes,
             "versions": {version.name: self._state_of(version) for version in counted},
             "joins": self.joins.state(),
+            "late": self.late.state(),
             "challenge": self.challenge.state() if self.challenge else {},
             "given_up": self.given_up,
-            **{name: getattr(self, name) for name in _COUNTS},
+            **{name: getattr(self, name) for name in COUNTS},
         }
 
     def _state_of(self, version: Version) -> dict[str, Any]:
@@ -235,7 +276,8 @@ class Model:
         profiles = {digest: decoded(data) for digest, data in stored.profiles.items()}
         transfer = self._adopt(stored, profiles)
         self.joins.restore(stored.joins, transfer)
-        self.joins.hold_versions(len(self.versions.places))
+        self.late.restore(stored.late, transfer.of_outcomes)
+        self._hold_versions(len(self.versions.places))
 
     def take_over(self, former: "Model") -> None:
         """Go on, before the first event, from a model of the same task, which takes no events any more.
@@ -246,7 +288,12 @@ class Model:
         self.seed = former.seed
         transfer = self._adopt(stored, {reference.digest: reference.profile for reference in former.references})
         self.joins.take_over(former.joins, transfer)
-        self.joins.hold_versions(len(self.versions.places))
+        self.late.take_over(former.late, transfer.of_outcomes)
+        self._hold_versions(len(self.versions.places))
+
+    def _hold_versions(self, count: int) -> None:
+        self.joins.hold_versions(count)
+        self.late.hold_versions(count)
 
     def _adopt(self, stored: StoredModel, profiles: dict[str, Profile]) -> Transfer:
         """Take over versions with their counts; returns how what the joins hold of them is to be read."""
@@ -258,7 +305,8 @@ class Model:
         if former:
             self._refer(former)
             self.joins = self._joins()
-        self.joins.hold_versions(max((version.place + 1 for version in stored.versions), default=0))
+            self.late = self._late()
+        self._hold_versions(max((version.place + 1 for version in stored.versions), default=0))
         outputs: dict[int, list[int]] = {}
         predictions: dict[int, Floats] = {}
         begun: list[int] = []
@@ -282,7 +330,7 @@ class Model:
                     version.basis,
                     reference.basis,
                 )
-        for name in _COUNTS:
+        for name in COUNTS:
             setattr(self, name, stored.counts[name])
         self.given_up = dict(stored.given_up)
         if self.challenge is not None:
@@ -319,9 +367,19 @@ class Model:
                 predictions += version.totals(now)[:, reference.layout.predictions.start]
         return predictions
 
+    def forget(self, origins: Origins) -> Iterator[None]:
+        """Forget step by step what waits of some origins, which another exporter sees to now."""
+        yield from self.joins.forget(origins)
+        yield from self.late.forget(origins)
+
+    def put_in_order(self) -> None:
+        """Let what waits be given up by age, after older things were taken in."""
+        self.joins.put_in_order()
+        self.late.put_in_order()
+
     def waiting_predictions(self, version: str) -> int:
         """Return how many predictions of a version wait for their label."""
-        return self.joins.waiting(self.versions[version])
+        return self.joins.waiting(self.versions[version]) + self.waiting_elsewhere.get(version, 0)
 
     def count(self, columns: Columns, now: float = -math.inf) -> None:
         """Count events of one schema whose versions are admitted, each prediction and each label once.
@@ -329,12 +387,15 @@ class Model:
         `now` is when the last of them arrived; unknown, they are as late as the newest of them.
         """
         self._now = now
+        columns = self._of_those_here(columns)
+        if not len(columns):
+            return
         reference = self._by_version[columns.schema]
         features, vectors, outputs = reference.encode(columns)
         table = self._padded(outputs.table())
         times = floats(columns.times)
         labels = floats(columns.labels)
-        versions = self._places(columns.versions)
+        versions = self._places(columns)
         failed = _given(columns.errors)
         predicts = versions >= 0
         fresh = predicts.copy()
@@ -349,8 +410,9 @@ class Model:
             if not len(rows):
                 relabelled.append(rows)
                 continue
-            expected = np.where(failed[rows] & np.isnan(labels[rows]), CLOSED, labels[rows])
-            result = join.predict(keys[rows], times[rows], versions[rows], table.take(rows, axis=0), expected)
+            expected = _expected(reference, labels[rows], failed[rows])
+            came = some(columns.origins, rows)
+            result = join.predict(keys[rows], times[rows], versions[rows], table.take(rows, axis=0), expected, came)
             fresh[rows] = result.fresh
             again = rows[~result.fresh]
             self.predictions_duplicate += len(again)
@@ -359,6 +421,8 @@ class Model:
             relabelled.append(np.concatenate([again, rows[result.met]]))
             labelled[relabelled[-1]] = False
 
+        own, rated = self._rate(columns, keys, times, versions, fresh, joins[0][1])
+        columns = replace(columns, outcomes=own)
         self._count_predictions(
             reference, columns, features, vectors, times, outputs, versions, failed, np.flatnonzero(fresh)
         )
@@ -377,12 +441,122 @@ class Model:
                 delayed=False,
             )
         for (join, _), again in zip(joins, relabelled, strict=True):
-            alone = np.concatenate([np.flatnonzero(~predicts), again[~np.isnan(labels[again])]])
+            alone = np.concatenate([np.flatnonzero(~predicts & ~np.isnan(labels)), again[~np.isnan(labels[again])]])
             if len(alone):
-                joined = join.label(keys[alone], times[alone], labels[alone])
+                joined = join.label(keys[alone], times[alone], labels[alone], some(columns.origins, alone))
                 self.labels_duplicate += joined.duplicates if self.joins.is_main(join) else 0
                 self._give_up(joined.given_up, join)
                 self._count_pairs(joined.pairs)
+        self._count_rated(rated)
+
+    def _rate(
+        self,
+        columns: Columns,
+        keys: Keys,
+        times: Floats,
+        versions: Ints,
+        fresh: Flags,
+        mine: Flags,
+        *,
+        refilled: bool = False,
+    ) -> tuple[Floats, list[Rated]]:
+        """Return which outcomes are to be counted with their fresh predictions, and those that came apart from theirs.
+
+        `mine` are not the challenger's: what becomes of an answer tells of the one that was given.
+        """
+        outcomes, known = columns.outcomes, mine & (keys != 0)
+        if not self.late.tallies or not known.any():
+            return outcomes, []
+        own = outcomes.copy()
+        here, apart = np.flatnonzero(known & fresh), np.flatnonzero(known & ~fresh)
+        own[here], rated = self.late.predict(
+            keys[here], times[here], versions[here], outcomes[here], some(columns.origins, here), refilled=refilled
+        )
+        came = some(columns.origins, apart)
+        return own, [*rated, *self.late.rate(keys[apart], times[apart], outcomes[apart], came, refilled=refilled)]
+
+    def _count_rated(self, rated: Iterable[Rated]) -> None:
+        """Count outcomes that came apart from their predictions, each in its own pane or in its prediction's."""
+        for outcome, everyones in rated:
+            for reference, pairs in self._by_reference(everyones):
+                by_label = self.settings.performance_time == "label"
+                times = pairs.label_times if by_label else pairs.prediction_times
+                first = np.isnan(pairs.old_labels)
+                for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(first)):
+                    version.add(reference.outcome_sums(outcome, pairs.labels[group]), time, self._now)
+                for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~first)):
+                    before, after = (
+                        reference.outcome_sums(outcome, values[group]) for values in (pairs.old_labels, pairs.labels)
+                    )
+                    version.move(before, after, time)
+
+    def refill(self, columns: Columns) -> None:
+        """Take events that were counted elsewhere into the joins, so that what is to come finds them.
+
+        Counted is only what nobody can have counted: a pair of which one part came here. What has waited too long is
+        left out, since it was given up there.
+        """
+        columns = self._of_those_here(columns)
+        if not len(columns):
+            return
+        reference = self._by_version[columns.schema]
+        _, _, outputs = reference.encode(columns)
+        table = self._padded(outputs.table())
+        times, labels, versions = floats(columns.times), floats(columns.labels), self._places(columns)
+        keys = hash_ids(columns.ids, self.seed)
+        predicts = versions >= 0
+        fresh = (keys != 0) & (times + self.settings.label_ttl >= clock.now())
+        expected = _expected(reference, labels, _given(columns.errors))
+        challenger = self.versions.place(self.challenge.challenger) if self.challenge else -2
+        joins = self.joins.of(versions, challenger)
+        answers = joins[0][1] & fresh
+        self._count_rated(self._rate(columns, keys, times, versions, predicts, answers, refilled=True)[1])
+        for join, mine in joins:
+            rows = np.flatnonzero(predicts & fresh & mine)
+            came = some(columns.origins, rows)
+            result = join.predict(
+                keys[rows], times[rows], versions[rows], table[rows], expected[rows], came, refilled=True
+            )
+            again = np.concatenate([rows[~result.fresh], rows[result.met]])
+            alone = ~predicts & fresh & ~np.isnan(labels)  # not an outcome by itself
+            rows = np.concatenate([np.flatnonzero(alone), again[~np.isnan(labels[again])]])
+            came = some(columns.origins, rows)
+            joined = join.label(keys[rows], times[rows], labels[rows], came, refilled=True)
+            for found in (result, joined):
+                self._give_up(found.given_up, join)
+                self._count_pairs(found.pairs)
+
+    def add(self, ledger: PartialLedger, arrived: float) -> int:
+        """Add the sums of events that were counted elsewhere, of a version that is admitted; returns how many they are.
+
+        Whoever counted them joined their labels and told repeated events apart, so those are of no event here.
+        """
+        version, reference = self.versions[ledger.version], self.reference_of(ledger.version)
+        layout = reference.layout
+        cells, pane = ledger.numbers(), ledger.pane
+        narrow = math.isclose(pane.width, narrowest(self.settings.windows), rel_tol=1e-9)
+        # A wide one is counted just behind where it begins, which the shorter windows have passed, as in `_panes`.
+        time = min(pane.start + (0.5 if narrow else 1e-3) * pane.width, arrived)
+        version.add(cells, time, arrived)
+        predictions, failures = cells[layout.predictions.start], cells[layout.failures.start]
+        labels = cells[layout.labels.start]
+        version.cover_pane(time, (predictions - failures) * reference.expects_labels, labels)
+        for name in ("last_prediction", "last_label"):
+            if (newest := getattr(ledger, name)) is not None:
+                setattr(version, name, max(getattr(version, name) or 0.0, min(newest, arrived)))
+        return int(max(predictions, labels))
+
+    def _of_those_here(self, columns: Columns) -> Columns:
+        """Return the events but those of versions that made room before they were counted: these are given up."""
+        gone = columns.version_names - self.versions.keys() - {None}
+        if not gone:
+            return columns
+        waiting = ~_given(columns.errors) & np.isnan(floats(columns.labels)) & (hash_ids(columns.ids, self.seed) != 0)
+        waiting &= self._by_version[columns.schema].expects_labels
+        for version, count in Counter(compress(columns.versions, waiting.tolist())).items():
+            if version in gone:
+                self._note_given_up(str(version), count)
+        return columns.keep([version not in gone for version in columns.versions], self.schema_of(columns))
 
     def _padded(self, table: Floats) -> Floats:
         """Return outputs of one reference in a table that is wide enough for any."""
@@ -396,6 +570,7 @@ class Model:
             changed |= version.forget_after(now)
         if self.challenge:
             changed |= self.challenge.forget_after(now)
+        changed |= self.late.expire(now)
         for join, given_up in self.joins.expire(now):
             self._give_up(given_up, join)
             changed |= bool(len(given_up.versions) or given_up.labels)
@@ -403,9 +578,9 @@ class Model:
             changed |= self._retire(now)
         return changed
 
-    def _places(self, versions: Sequence[str | None]) -> Ints:
+    def _places(self, columns: Columns) -> Ints:
         """Return each event's place among the versions, -1 for a label alone."""
-        names = set(versions)
+        versions, names = columns.versions, columns.version_names
         places: dict[str | None, int] = {None: -1, **{name: v.place for name, v in self.versions.items()}}
         if len(names) == 1:
             return np.full(len(versions), places[names.pop()], np.intp)
@@ -428,7 +603,7 @@ class Model:
         featured = columns.features.flags
         place = np.cumsum(featured) - 1
         latency = floats(columns.latencies)
-        expecting = rows[~failed[rows]]
+        expecting = rows[~failed[rows] & reference.expects_labels]
         self._cover(versions[expecting], times[expecting], labelled=False)
         newest = float(times[rows].max())
         for version, time, group in self._groups(versions, times, rows):
@@ -437,23 +612,29 @@ class Model:
             failures = int(np.count_nonzero(failed[group]))
             mine = outputs.rows(group)
             reference.layout.count_predictions(delta, mine, latency[group], failures)
-            version.add(delta, time)
+            reference.count_outcomes(delta, columns.outcomes[group])
+            version.add(delta, time, self._now)
             if version.changes is not None:
                 version.changes.observe("score", mine, _NO_LABELS, time, max(self._now, newest))
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
     def _count_pairs(self, pairs: Pairs, *, delayed: bool = True) -> None:
         """Count predictions with their labels, each by the reference of the prediction's version."""
+        for reference, mine in self._by_reference(pairs):
+            self._count_pairs_of(reference, mine, delayed=delayed)
+
+    def _by_reference(self, pairs: Pairs) -> Iterator[tuple[Reference, Pairs]]:
+        """Yield each reference that counts the versions of some pairs, and these."""
         if not len(pairs.versions):
             return
         for reference in self.references:
             places = [version.place for version in reference.versions.values()]
             mine = np.isin(pairs.versions, places)
             if mine.all():
-                self._count_pairs_of(reference, pairs, delayed=delayed)
+                yield reference, pairs
                 return
             if mine.any():
-                self._count_pairs_of(reference, pairs.rows(mine), delayed=delayed)
+                yield reference, pairs.rows(mine)
 
     def _count_pairs_of(self, reference: Reference, pairs: Pairs, *, delayed: bool) -> None:
         """Count pairs of one reference, in the pane of the label or of the prediction, as configured."""
@@ -475,7 +656,7 @@ class Model:
             delta = layout.zeros()
             mine = outputs.rows(group)
             layout.count_labels(delta, mine, own[group], delays[group])
-            version.add(delta, time)
+            version.add(delta, time, self._now)
             if version.changes is not None:
                 version.changes.observe("error", mine, own[group], time, max(self._now, newest))
             version.last_label = max(version.last_label or 0.0, float(pairs.label_times[group].max()))
@@ -547,7 +728,7 @@ class Model:
         if first == float(times.max()) // width > newest // width - PANES:
             return np.array([(first + 0.5) * width]), np.zeros(len(times), np.intp)
         centres = (np.floor(times / width) + 0.5) * width
-        for window, wider in pairwise([*self.settings.windows, math.inf]):
+        for window, wider in pairwise([*self._reaches, math.inf]):
             old = np.floor(times / (window / PANES)) <= newest // (window / PANES) - PANES
             if not old.any():
                 break
@@ -565,6 +746,11 @@ class Model:
             version = self.versions.places[place] if count else None
             if version is not None:
                 version.unlabelled += count
+
+
+def _expected(reference: Reference, labels: Floats, failed: Flags) -> Floats:
+    """Return labels, CLOSED in place of those that are not there and will not come."""
+    return np.where((failed | (not reference.expects_labels)) & np.isnan(labels), CLOSED, labels)
 
 
 def _given(values: Sequence[object]) -> Flags:

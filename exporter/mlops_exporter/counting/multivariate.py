@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlops_exporter.arrays import Floats, Ints, Singles
+from mlops_exporter.arrays import Floats, Ints, Singles, columns_of
+from mlops_exporter.counting import bounds
+from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.profile.fitted import VectorReference
 from mlops_exporter.statistics import multivariate
 
@@ -28,9 +30,7 @@ class Vectors(NamedTuple):
 
     def of(self, events: Ints) -> "Vectors":
         """Return those of some events."""
-        if len(events) == self.values.shape[1]:
-            return self
-        return Vectors(self.values.take(events, axis=1), self.maps.take(events, axis=1))  # faster than by indexing
+        return Vectors(columns_of(self.values, events), columns_of(self.maps, events))
 
 
 class VectorMap:
@@ -82,6 +82,12 @@ class VectorCounts:
         self._features = len(reference.features)
         self._triangle = np.triu_indices(self._features)
         self.cells = 1 + self._maps + len(self._triangle[0])
+
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to the cells."""
+        return bounds.joined(
+            [bounds.counts(1), bounds.signed(self._maps, 1.0), bounds.signed(len(self._triangle[0]), _CLIP**2)]
+        )
 
     def count(self, cells: Floats, vectors: Vectors) -> None:
         """Add vectors to the section's cells."""

@@ -1,6 +1,7 @@
 """The versions of a model: who is there, who may come, and who goes when nothing refers to them any more."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 
 from mlops_exporter.counting.version import Version
@@ -69,21 +70,26 @@ class Versions(Mapping[str, Version]):
             self._expected = name
             self.put(name)
 
-    def admit(self, names: Set[str | None], now: float) -> Set[str | None]:
-        """Begin the versions that are new `now`, and return those for which there is no place left."""
+    def admit(self, newest: Mapping[str | None, float], now: float) -> Set[str | None]:
+        """Begin the versions of a body that are new `now`, and return those for which there is no place left.
+
+        `newest` has the time of each version's newest event. Where places are few, those of late events come first.
+        """
+        names = newest.keys()
         if self._expected is not None and names != {None}:
             if self._expected not in names:
                 self._remove(self._by_name[self._expected])
             self._expected = None
         for name in names & self._by_name.keys():
             self._by_name[str(name)].seen = now
-        refused: set[str | None] = set()
-        for name in sorted(name for name in names - self._by_name.keys() if name is not None):
-            if len(self) < self._limit or self._make_room(name, now):
-                self.put(name, now)
-            else:
-                refused.add(name)
-        return refused
+        new = {name: time for name, time in newest.items() if name is not None and name not in self._by_name}
+        waiting = deque(sorted(new, key=lambda name: (-new[name], name)))
+        while waiting and (len(self) < self._limit or self._make_room(waiting[0], now)):
+            self.put(waiting.popleft(), now)
+        for name, time in newest.items():
+            if (version := self._by_name.get(str(name))) is not None and name is not None:
+                version.newest = max(version.newest, time)
+        return frozenset(waiting)  # where one finds no place, no later one does
 
     def need_room(self, names: Set[str | None]) -> bool:
         """Whether one of these would take the place of another."""
@@ -108,7 +114,7 @@ class Versions(Mapping[str, Version]):
         return bool(gone)
 
     def _make_room(self, name: str, now: float) -> bool:
-        """Let go of the version unseen for longest of those that nothing shows of; False if there is none.
+        """Let go of the version unseen for longest of those that nothing shows; False if there is none.
 
         One for which nothing waits goes first.
         """
@@ -127,7 +133,8 @@ class Versions(Mapping[str, Version]):
         return True
 
     def _is_hidden(self, version: Version, now: float) -> bool:
-        return version.name not in self._kept and not self._shows(version, now)
+        """Whether nothing shows a version of which no event is in the body at hand, which arrived `now`."""
+        return version.name not in self._kept and version.seen != now and not self._shows(version, now)
 
     def _is_unused(self, version: Version, now: float) -> bool:
         return self._is_hidden(version, now) and not self._waits(version)

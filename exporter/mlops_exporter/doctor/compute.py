@@ -1,11 +1,14 @@
 """GPUs and workloads: whether the driver answers, which GPUs it shows, and whether the processes to watch are there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlops_exporter.compute.gpu import Driver, DriverError, GpuReading
+from mlops_exporter.compute.kubernetes import UnknownError, ask
+from mlops_exporter.compute.pods import LINKS, Metadata
+from mlops_exporter.compute.processes import boot_clock
 from mlops_exporter.compute.sampler import DRIVERS
-from mlops_exporter.compute.workloads import WorkloadSampler, boot_clock
+from mlops_exporter.compute.workloads import WorkloadSampler
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
 from mlops_exporter.settings.compute import ComputeSettings
 
@@ -65,17 +68,40 @@ def _gpus(driver: Driver, version: str, readings: Sequence[GpuReading]) -> Itera
             yield warning(AREA, what, "run the exporter as a user with that right, or do without these series")
 
 
+_PODS_REMEDIES = {
+    401: "give a token that this API server takes: compute.kubernetes.token_file",
+    403: "let the service account list pods: the chart makes the role (compute.rbac.create), or kubectl create "
+    "clusterrole mlops-exporter-pods --verb=list --resource=pods, with a clusterrolebinding",
+}
+_NO_ANSWER = (
+    "compute.kubernetes says where the API server is and what it is asked with; network policies must let it out"
+)
+
+
 def check_workloads(settings: ComputeSettings) -> Iterator[Finding]:
     """Yield whether each workload has processes now."""
     if not settings.workloads:
         return
-    snapshots = WorkloadSampler(settings.root, settings.workloads, boot_clock).sample()
-    for workload, snapshot in zip(settings.workloads, snapshots, strict=True):
-        way = next(
-            f"{way} {getattr(workload, way)}" for way in ("match", "pid_file", "cgroup") if getattr(workload, way)
-        )
-        if snapshot.processes:
-            yield ok(AREA, f"workload {workload.name} ({way}): {snapshot.processes} processes")
+    described: Mapping[str, Metadata] = {}
+    if any(workload.pod is not None and workload.pod.labels for workload in settings.workloads):
+        try:
+            described = ask(settings.kubernetes)
+        except UnknownError as error:
+            remedy = _PODS_REMEDIES.get(error.status or 0, _NO_ANSWER)
+            yield problem(AREA, f"the API server does not tell the labels of pods: {error}", remedy)
+        else:
+            yield ok(AREA, f"the API server tells the labels of {len(described)} pods of this node")
+    snapshots = WorkloadSampler(settings.root, settings.workloads, boot_clock, lambda _: described).sample()
+    for workload in settings.workloads:
+        of_it = [snapshot for snapshot in snapshots if snapshot.target.workload == workload]
+        processes = sum(snapshot.processes for snapshot in of_it)
+        what = f"workload {workload.name} ({workload.way})"
+        if processes:
+            pods = f" in {len(of_it)} pods" if workload.pod else ""
+            yield ok(AREA, f"{what}: {processes} processes{pods}")
+        elif workload.pod and not workload.pod.labels and not (settings.root / LINKS).is_dir():
+            remedy = f"mount the node's /{LINKS}, which names its pods, at {settings.root / LINKS}"
+            yield problem(AREA, f"{what}: {settings.root / LINKS} is not there", remedy)
         else:
             remedy = "start it, or correct how it is found; in a container the exporter needs pid: host to see others"
-            yield warning(AREA, f"workload {workload.name} ({way}): no process now", remedy)
+            yield warning(AREA, f"{what}: no process now", remedy)

@@ -16,14 +16,17 @@ from mlops_exporter.events.schema import DEFAULT_VERSION
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import needs_scores
+from mlops_exporter.judging.seasonality import Seasonality
 from mlops_exporter.judging.status import ModelState, SourceState
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles
+from mlops_exporter.settings.cadence import CONTINUOUS
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.durations import format_duration, parse_duration
 from mlops_exporter.settings.models import ModelSettings
 
 AREA = "events"
+_DAY = 86400.0
 FEW_PREDICTIONS = 10
 """In fewer, a feature may well be absent."""
 
@@ -135,6 +138,11 @@ def _version(state: ModelState, model: ModelSettings, profiles: Profiles, runnin
             yield warning(AREA, what, "wait, send more, lengthen windows, or lower min_samples.drift")
         if "data" not in running.switched_off:
             yield from _features(state, running)
+        if state.seasonality is not None:
+            yield _seasonality(state, state.seasonality, model)
+        if state.hours is not None and model.cadence != CONTINUOUS:
+            what = f"{name}: its profile is by hour, and its windows hold the batches of a job ({model.cadence})"
+            yield warning(AREA, what, "they are compared with the whole reference: a profile without --time is enough")
     yield from _labels(state, model, profile or profiles.newest, recent, running)
 
 
@@ -168,6 +176,31 @@ def _features(state: ModelState, running: Running) -> Iterator[Finding]:
         if all_so:
             shown = f"{', '.join(all_so[:5])}{', …' if len(all_so) > 5 else ''}"
             yield found(AREA, f"{name}: {len(all_so)} of {len(counts)} features are {what}: {shown}", remedy)
+
+
+def _seasonality(state: ModelState, seasonality: Seasonality, model: ModelSettings) -> Finding:
+    """Say which window or reference suits features that differ from one window to the next without a change."""
+    what = (
+        f"{state.model} {state.version}: windows of {seasonality.window} differ among each other, in "
+        f"{', '.join(seasonality.features)} most: {seasonality.predictions} predictions are worth {seasonality.worth}"
+    )
+    weekly = "rules of ml:feature_last_week:psi compare with the same hours of last week"
+    by_hour = {
+        None: "build the profile with --time, which keeps what is usual at each hour",
+        "hour": "build the profile with --rhythm weekday-hour, or from more recent rows: hours alone do not explain it",
+        "weekday-hour": "build the profile from more recent rows: what it knows of the hours does not explain it",
+    }[state.hours]
+    if seasonality.even is not None:
+        what = f"{what}; {seasonality.even} evens it out, so it is a rhythm, or began within it"
+        remedy = f"{by_hour}, or let windows be of {seasonality.even} and more: small changes show in these; {weekly}"
+    elif max(model.windows) < _DAY:
+        remedy = (
+            f"if the time of the day may be why, {by_hour}, or add a window of a whole day, 24h, or week, 7d; {weekly}"
+        )
+    else:
+        what = f"{what}; no longer window evens it out"
+        remedy = f"thresholds allow for it: neighbours in time are alike, or something has just changed; {weekly}"
+    return warning(AREA, what, remedy)
 
 
 def _labels(

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlops_exporter import __version__
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
 from mlops_exporter.judging.status import Report
+from mlops_exporter.profile.parsing import JsonError, parsed
 from mlops_exporter.service.healthcheck import PATH, Access
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.durations import format_duration
@@ -67,8 +67,8 @@ def find(access: Access, telemetry_path: str, config_file: str) -> tuple[list[Fi
         remedy = "give a file with USER:PASSWORD to --credentials.file"
         return [problem(AREA, f"what listens at {access.url} asks for a password", remedy)], None
     try:
-        report = msgspec.json.decode(body, type=Report)
-    except msgspec.MsgspecError:
+        report = parsed(body, Report)
+    except JsonError:
         what = f"{access.url} is no mlops-exporter of this version: /api/v1/status answers {status}"
         return [problem(AREA, what, elsewhere)], None
     running = Running(access, report, *_samples(access, telemetry_path))

@@ -33,6 +33,8 @@ def example(model: str, profile: Profile) -> str:
     event["features"] = features
     if profile.task == "binary" and profile.has_scores:
         event["score"] = 0.5
+    elif profile.task == "multilabel":
+        event["prediction"] = profile.classes[-1:]
     elif profile.classes:
         event["prediction"] = profile.classes[-1]
     else:

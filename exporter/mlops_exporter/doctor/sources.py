@@ -10,7 +10,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,14 @@ def check(source: SourceSettings, settings: Config, profiles: dict[str, Profiles
     elif source.redis is not None:
         yield from _redis(source.name, source.redis, attempt)
     elif source.kafka is not None:
-        yield from _kafka(source.name, source.kafka)
+        yield from _kafka(source.name, source.kafka, _label_ttl(settings))
     elif source.table is not None:
         yield from _table(source.name, source.table)
     elif source.sql is not None:
         yield ok(AREA, f"{source.name}: rows of a query every {format_duration(source.sql.interval)}")
+    elif source.replicas is not None:
+        every = format_duration(source.replicas.interval)
+        yield ok(AREA, f"{source.name}: {len(source.replicas.urls)} exporters are added up every {every}")
     elif source.stdin is not None:
         yield ok(AREA, f"{source.name}: standard input, which ends when what feeds it ends")
     elif source.http is not None:
@@ -213,7 +216,14 @@ def _stream(name: str, settings: RedisSettings, client: Any, attempt: Try) -> It
         yield from attempt(b"\n".join(line for value in values for line in lines_of(value)))
 
 
-def _kafka(name: str, settings: KafkaSettings) -> Iterator[Finding]:
+def _label_ttl(settings: Config) -> float:
+    """Return for how many seconds a topic is read again when partitions move, 0 where it is not."""
+    if settings.state is None:
+        return 0.0
+    return max((model.label_ttl for model in settings.models), default=0.0)
+
+
+def _kafka(name: str, settings: KafkaSettings, label_ttl: float) -> Iterator[Finding]:
     from confluent_kafka import Consumer, KafkaException
 
     from mlops_exporter.sources.kafka import client_settings
@@ -230,6 +240,8 @@ def _kafka(name: str, settings: KafkaSettings) -> Iterator[Finding]:
         topics = consumer.list_topics(timeout=TIMEOUT_SECONDS).topics
         for topic in settings.topics:
             yield from _topic(name, settings, topic, topics, consumer)
+        if settings.refill and label_ttl:
+            yield from _retention(name, settings, topics.keys() & set(settings.topics), label_ttl)
     except KafkaException as error:
         consumer.poll(0)  # brings what went wrong beneath
         said = f"{error.args[0].str()}{f' ({faults[-1]})' if faults else ''}"
@@ -238,6 +250,32 @@ def _kafka(name: str, settings: KafkaSettings) -> Iterator[Finding]:
         yield problem(AREA, f"{name}: {settings.bootstrap_servers} does not answer: {said}", remedy)
     finally:
         consumer.close()
+
+
+def _retention(name: str, settings: KafkaSettings, topics: Collection[str], label_ttl: float) -> Iterator[Finding]:
+    """Yield which topics forget messages sooner than anything waits for its label."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin._config import ConfigResource  # `admin` has it, too, and does not export it in its types
+
+    from mlops_exporter.sources.kafka import broker_settings
+
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in sorted(topics)]
+    client = AdminClient(broker_settings(settings) | {"logger": _log})
+    for resource, answer in client.describe_configs(asked, request_timeout=TIMEOUT_SECONDS).items() if asked else ():
+        try:
+            found = answer.result(TIMEOUT_SECONDS)
+            kept = float(found["retention.ms"].value) / 1000
+        except (KafkaException, TimeoutError, KeyError) as error:
+            said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            remedy = f"allow the user to describe it, or see for yourself that it keeps {format_duration(label_ttl)}"
+            yield warning(AREA, f"{name}: how long topic {resource.name} keeps messages is not told: {said}", remedy)
+            continue
+        if 0 <= kept < label_ttl:
+            what = f"{name}: topic {resource.name} keeps messages for {format_duration(kept)}, and predictions wait "
+            what += f"{format_duration(label_ttl)} for their label: when a partition moves, those before are lost to it"
+            remedy = f"set its retention.ms to {round(label_ttl * 1000)} or more, or a shorter label_ttl; a single "
+            yield warning(AREA, what, f"{remedy}exporter that never loses its state may go without: refill: false")
 
 
 def _topic(name: str, settings: KafkaSettings, topic: str, topics: dict[str, Any], consumer: Any) -> Iterator[Finding]:

@@ -2,9 +2,9 @@
 
 Columns are named like the members of the event: `model`, `version`, `id`, `ts`, `prediction`, `score` (binary) or the
 struct `scores` (multiclass), `label`, `latency_seconds`, `error`; groups are the members of the struct `groups`, or
-columns like `groups.sex`; features are the members of the struct `features`, or the columns of any other name. `model`
-and `version` may instead be metadata of the schema, for all rows. With the metadata `untyped`, texts may be numbers, as
-they are in CSV.
+columns like `groups.sex`, and outcomes those of `outcomes`, or like `outcomes.rating`; features are the members of the
+struct `features`, or the columns of any other name. `model` and `version` may instead be metadata of the schema, for
+all rows. With the metadata `untyped`, texts may be numbers, as they are in CSV.
 """
 
 import struct
@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlops_exporter.arrays import Flags, Floats, Ints, Singles
-from mlops_exporter.events.columns import Columns, Decoded, Encoded, Features, Ignored
+from mlops_exporter.events.columns import EXPLAINED_REFUSALS, Columns, Decoded, Encoded, Evidence, Features, Ignored
+from mlops_exporter.events.explain import LONGEST_SHOWN
 from mlops_exporter.events.reasons import (
     CLOCK_SKEW_SECONDS,
     LONGEST_LATENCY,
@@ -37,9 +38,10 @@ from mlops_exporter.events.schema import (
     version_of,
 )
 from mlops_exporter.profile import arrays
-from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, usual, valid
+from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, usual, valid, viewed_bytes
 from mlops_exporter.profile.bins import CategoricalVariable
-from mlops_exporter.profile.values import as_category, canonical, probabilities
+from mlops_exporter.profile.sets import from_codes
+from mlops_exporter.profile.values import Codes, as_category, canonical, probabilities
 
 _ENVELOPE = frozenset(
     {
@@ -54,10 +56,16 @@ _ROWS_AT_ONCE = 4096
 
 _BYTES_PER_ROW = 4
 _FEATURES_PER_BYTE = 4
+_LONGEST_WORDS = 200
+MOST_VIEWED = 16 * 1024 * 1024
+"""Bytes of the cells of a batch that are views: many may be of the same text, and each is looked at."""
+
+MOST_COLUMNS = 10_000
+"""Of a stream, where no model has a quarter of as many features: each is cut to parts of some thousand rows."""
 
 
 class _WrongTypeError(Exception):
-    """A column has a type that its name does not allow, or the stream is not what it must be."""
+    """A column has a type that its name does not allow, or the stream is not what it must be; the message says what."""
 
 
 _UNREADABLE = (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error)
@@ -84,14 +92,23 @@ def decode_steps(
     try:
         _refuse_compression(body)
         with pa.ipc.open_stream(body) as reader:
+            if len(reader.schema.names) > (widest := max(MOST_COLUMNS, 4 * features)):
+                raise _WrongTypeError(f"it has {len(reader.schema.names)} columns, more than {widest}")
             for batch in reader:
+                yield
+                batch.validate()
+                if (viewed := sum(map(viewed_bytes, batch.columns))) > max(MOST_VIEWED, len(body)):
+                    raise _WrongTypeError(
+                        f"its cells are views that take {viewed} bytes: send texts that are their own"
+                    )
                 batch.validate(full=True)
                 if rows + batch.num_rows > most:
-                    raise _WrongTypeError
+                    raise _WrongTypeError(f"it claims {rows + batch.num_rows} rows, more than its bytes can hold")
                 rows += batch.num_rows
                 batches.append(batch)
-    except _UNREADABLE:
+    except _UNREADABLE as error:
         decoded.refused.append((rows + 1, "bad_arrow"))
+        decoded.evidence[rows + 1] = _words(error)
     if limit is not None and rows > limit:
         raise TooManyEventsError(limit)
     if rows:
@@ -104,8 +121,9 @@ def decode_steps(
                 part = {name: usual(column.slice(start, stop - start)) for name, column in columns.items()}
                 _take(part, constants, np.arange(start + 1, stop + 1), schemas, now, decoded)
                 yield
-        except _UNREADABLE:
+        except _UNREADABLE as error:
             decoded.refused.append((1, "bad_arrow"))
+            decoded.evidence[1] = _words(error)
 
 
 def _take(
@@ -117,11 +135,14 @@ def _take(
     decoded: Decoded,
 ) -> None:
     """Sort rows by model and schema, and turn them to columns."""
+    for column in ("model", "version"):
+        if column in columns and pa.types.is_nested(kind := columns[column].type):
+            raise _WrongTypeError(f"the column `{column}` is of type {kind}")
     if "model" in columns:
         models, which = distinct(columns["model"])
     else:
         models, which = [constants.get(b"model")], np.zeros(len(lines), np.intp)
-    taken = Decoded()
+    taken = Decoded(evidence=decoded.evidence)
     for code in np.unique(which).tolist():
         name = models[code] if code >= 0 else None
         several = schemas.get(name) if isinstance(name, str) else None
@@ -129,6 +150,7 @@ def _take(
         if several is None:
             reason: Reason = "missing_model" if name is None else "unknown_model"
             taken.refused += ((line, reason) for line in lines[mine].tolist())
+            _note(columns, constants, lines, mine, taken.evidence)
             continue
         for schema, rows in _by_schema(several, columns, constants.get(b"version"), mine):
             ours = columns
@@ -178,6 +200,7 @@ class _Rows:
         self._schema = schema
         self._columns = columns
         self._lines = lines
+        self._constants = constants
         self._version = constants.get(b"version")
         self._untyped = b"untyped" in constants
         self._now = now
@@ -194,17 +217,20 @@ class _Rows:
         latencies = self._numbers("latency_seconds")
         self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & (latencies <= LONGEST_LATENCY)))
         ids, errors, groups = self._ids(), self._texts("error", "bad_error"), self._groups()
+        outcomes = self._rated()
         predicts = present | ~np.isnan(predictions)
+        if self._schema.only_rated:
+            anonymous = np.ones(n, np.bool_) if ids is None else ids == None  # noqa: E711 - of each element
+            predicts |= ~np.isnan(latencies) | (anonymous & ~np.isnan(outcomes).all(axis=1))
         if scores.shape[1]:
             predicts |= ~np.isnan(scores[:, 0])
         if errors is not None:
             predicts |= errors != None  # noqa: E711 - of each element
         if not predicts.all():
             versions[~predicts] = None
-            self._refuse("nothing_to_count", ~predicts & np.isnan(labels))
+            self._refuse("nothing_to_count", ~predicts & np.isnan(labels) & np.isnan(outcomes).all(axis=1))
             self._refuse("missing_id", ~predicts if ids is None else ~predicts & (ids == None))  # noqa: E711
-        if foreign := self._schema.foreign_labels:
-            self._refuse("unknown_class", predicts & np.isin(labels, list(foreign)))
+        self._refuse("unknown_class", predicts & self._schema.foreign(labels))
         good = self._good(decoded)
         kept: Any = slice(None) if good is None else good
         count = n if good is None else int(np.count_nonzero(good))
@@ -222,6 +248,7 @@ class _Rows:
                 times=times[kept],
                 versions=versions[kept].tolist(),
                 groups=groups[kept],
+                outcomes=outcomes[kept],
                 scores=self._scores_column(scores[kept]),
                 predictions=predictions[kept],
                 labels=labels[kept],
@@ -243,6 +270,7 @@ class _Rows:
         for reason, rows in self._faults:
             decoded.refused += ((line, reason) for line in self._lines[rows & good].tolist())
             good &= ~rows
+        _note(self._columns, self._constants, self._lines, ~good, decoded.evidence)
         return good
 
     def _features(self, decoded: Decoded) -> tuple[Flags, Encoded]:
@@ -251,10 +279,11 @@ class _Rows:
         nested = self._columns.get("features")
         if nested is None:
             known = self._schema.known
+            rated = {"outcomes", *(f"outcomes.{name}" for name in self._schema.rated)} if self._schema.rated else set()
             columns = {
                 name: column
                 for name, column in self._columns.items()
-                if name not in _ENVELOPE and (name in known or not name.startswith("groups."))
+                if name not in _ENVELOPE and name not in rated and (name in known or not name.startswith("groups."))
             }
             features = self._schema.profile.features
             present = np.full(n, any(name in features or name in self._schema.profile.embeddings for name in columns))
@@ -314,6 +343,25 @@ class _Rows:
                 codes.append(np.minimum(arrays.codes(column, table), attribute.unknown))
         return np.stack(codes, axis=1) if codes else np.empty((len(self._lines), 0), np.intp)
 
+    def _rated(self) -> Floats:
+        """Return the numbers by which answers are rated, (n, outcomes), NaN where absent."""
+        rated = self._schema.rated
+        found = np.full((len(self._lines), len(rated)), np.nan)
+        nested = self._columns.get("outcomes")
+        members: dict[str, Any] = {}
+        if rated and nested is not None and pa.types.is_struct(nested.type):
+            members = _members(nested)
+            for name in members.keys() - rated.keys():
+                self._refuse("bad_outcome", valid(members[name]))
+        elif rated and nested is not None:
+            self._refuse("bad_outcome", valid(nested))
+        for values, (name, (low, high)) in zip(found.T, rated.items(), strict=True):
+            column = members.get(name, self._columns.get(f"outcomes.{name}"))
+            if column is not None and not pa.types.is_null(column.type):
+                values[:] = self._as_numbers(column)
+                self._refuse("bad_outcome", ~np.isnan(values) & ~((values >= low) & (values <= high)))
+        return found
+
     def _times(self) -> Floats:
         n = len(self._lines)
         column = self._columns.get("ts")
@@ -365,11 +413,13 @@ class _Rows:
             reason: Reason = "bad_label" if name == "label" else "bad_prediction"
             self._refuse(reason, abs(numbers) > self._schema.largest_outcome)
             return numbers
+        table = self._schema.labels if name == "label" else self._schema.classes
+        if self._schema.profile.task == "multilabel":
+            return self._sets(column, table, "bad_label" if name == "label" else "bad_prediction")
         if not arrays.is_category(column.type):
             self._refuse("bad_label" if name == "label" else "bad_prediction", valid(column))
             return np.full(len(self._lines), np.nan)
         values, which = distinct(column)
-        table = self._schema.labels if name == "label" else self._schema.classes
         names = (
             value if isinstance(value, str) else as_category(value) for value in values
         )  # the table knows its texts
@@ -377,11 +427,28 @@ class _Rows:
         self._refuse("unknown_class", (codes == table.other)[which])
         return np.where(codes == table[None], np.nan, codes)[which]
 
+    def _sets(self, column: Any, table: Codes, reason: Reason) -> Floats:
+        """Return lists of classes, or one alone, as the numbers of sets; NaN where null."""
+        given = valid(column)
+        if _is_list(column.type):
+            lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+            members = column.flatten()
+        else:
+            lengths = given.astype(np.intp)
+            members = column.drop_null()
+        if len(members) and not arrays.is_category(members.type):
+            self._refuse(reason, given)
+            return np.full(len(column), np.nan)
+        rows = np.repeat(np.arange(len(column)), lengths)
+        numbers, unknown = from_codes(rows, arrays.codes(members, table), len(column), len(table.names))
+        self._refuse("unknown_class", unknown)
+        return np.where(given, numbers, np.nan)
+
     def _scores(self) -> Floats:
         """Return probabilities (n, columns), NaN where absent."""
         profile = self._schema.profile
         n = len(self._lines)
-        if profile.task == "regression":
+        if not profile.classes:
             return np.empty((n, 0))
         if profile.task == "binary":
             scores = self._binary_scores()[:, None]
@@ -402,7 +469,7 @@ class _Rows:
         else:
             scores = np.full((n, 1), np.nan)
             self._refuse("bad_score", valid(column))
-        scores, wrong = probabilities(scores)
+        scores, wrong = probabilities(scores, exclusive=self._schema.exclusive)
         self._refuse("bad_score", wrong)
         return scores
 
@@ -430,7 +497,7 @@ class _Rows:
         """Return scores as the schema takes them: probabilities, or (multiclass) None or a tuple of them."""
         if self._schema.profile.task == "binary":
             return scores[:, 0]
-        if self._schema.profile.task == "regression" or scores.shape[1] == 1:
+        if not self._schema.profile.classes or scores.shape[1] == 1:
             return [None] * len(scores)
         absent = np.isnan(scores[:, 0]).tolist()
         return [None if lacking else tuple(row) for lacking, row in zip(absent, scores.tolist(), strict=True)]
@@ -454,7 +521,11 @@ class _Rows:
             column = pa.array(texts[which], pa.string())
         ids = self._texts("id", "bad_id", column)
         if ids is not None and column is not None and is_text(column.type):
-            lengths = pc.utf8_length(plain(column)).fill_null(1).to_numpy(zero_copy_only=False)
+            if pa.types.is_dictionary(column.type):
+                values, which = distinct(column)
+                lengths = np.array([*map(len, values), 1])[which]
+            else:
+                lengths = pc.utf8_length(column).fill_null(1).to_numpy(zero_copy_only=False)
             self._refuse("bad_id", (lengths < 1) | (lengths > MAX_ID_LENGTH))
         return ids
 
@@ -466,12 +537,52 @@ class _Rows:
         column = self._columns.get(name) if column is None else column
         if column is None or pa.types.is_null(column.type):
             return None
-        column = plain(column)
         if not is_text(column.type):
             self._refuse(reason, valid(column))
             return np.full(len(column), None, np.object_)
-        texts: NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
+        texts: NDArray[np.object_]
+        if pa.types.is_dictionary(column.type):  # decoded, each cell would take as much as the longest text
+            values, which = distinct(column)
+            texts = np.array([*values, None], np.object_)[which]
+        else:
+            texts = column.to_numpy(zero_copy_only=False)
         return texts
+
+
+def _note(
+    columns: Mapping[str, Any],
+    constants: Mapping[bytes, str],
+    lines: NDArray[np.int_],
+    refused: Flags,
+    evidence: dict[int, Evidence],
+) -> None:
+    """Note what refused rows say beside their features, of the first rows of a body."""
+    room = EXPLAINED_REFUSALS - len(evidence)
+    if room <= 0:
+        return
+    said: dict[str, Any] = {key.decode(): value for key, value in constants.items() if key in (b"model", b"version")}
+    members = [name for name in columns if name in _ENVELOPE - {"features", "groups"}]
+    for row in np.flatnonzero(refused)[:room].tolist():
+        evidence[int(lines[row])] = said | {name: _value(columns[name].slice(row, 1)) for name in members}
+
+
+def _value(cell: Any) -> Any:
+    """Return the value of a column of one in words, None for null; what is no single value, by its type alone."""
+    if not cell[0].is_valid:
+        return None
+    if pa.types.is_struct(cell.type) and cell.type.num_fields <= EXPLAINED_REFUSALS:
+        return {name: _value(member) for name, member in _members(cell).items()}
+    if is_text(cell.type):
+        return pc.utf8_slice_codeunits(plain(cell), 0, LONGEST_SHOWN + 1)[0].as_py()
+    if is_number(cell.type) or pa.types.is_boolean(cell.type):
+        return cell[0].as_py()
+    return f"{cell[0]} ({cell.type})" if pa.types.is_temporal(cell.type) else f"({cell.type})"
+
+
+def _words(error: Exception) -> str:
+    """Return why a stream cannot be read on, on one line."""
+    text = "it is cut short" if isinstance(error, struct.error) else str(error).partition("\n")[0]
+    return text if len(text) <= _LONGEST_WORDS else text[:_LONGEST_WORDS] + " …"
 
 
 def _id(value: Any) -> str | None:
@@ -523,7 +634,7 @@ def _refuse_compression(body: bytes) -> None:
     while position + 8 <= len(body):
         marker, size = struct.unpack_from("<Ii", body, position)
         if marker != 0xFFFFFFFF or size < 0:
-            raise _WrongTypeError
+            raise _WrongTypeError("it is cut short, or no stream")
         if size == 0:
             return
         header = body[position + 8 : position + 8 + size]
@@ -534,10 +645,10 @@ def _refuse_compression(body: bytes) -> None:
             if kind == _DICTIONARY_BATCH:
                 table = _table(header, table, 1)
             if _field(header, table, 3, "<I") is not None:
-                raise _WrongTypeError
+                raise _WrongTypeError("its buffers are compressed: send them as they are, and gzip the body")
         (length,) = _field(header, message, 3, "<q") or (0,)
         if length < 0:
-            raise _WrongTypeError
+            raise _WrongTypeError("a message has a negative length")
         position += 8 + size + length
 
 
@@ -551,7 +662,7 @@ def _table(buffer: bytes, table: int, number: int) -> int:
     """Return the position of the table that a field refers to."""
     place = _place(buffer, table, number)
     if place is None:
-        raise _WrongTypeError
+        raise _WrongTypeError("a message lacks its header")
     offset: int = struct.unpack_from("<I", buffer, place)[0]
     return place + offset
 
@@ -559,7 +670,7 @@ def _table(buffer: bytes, table: int, number: int) -> int:
 def _place(buffer: bytes, table: int, number: int) -> int | None:
     virtual = table - struct.unpack_from("<i", buffer, table)[0]
     if virtual < 0:
-        raise _WrongTypeError
+        raise _WrongTypeError("a message has a damaged header")
     size = struct.unpack_from("<H", buffer, virtual)[0]
     slot = 4 + 2 * number
     if slot + 2 > size:

@@ -1,7 +1,7 @@
-"""Sensitive attributes: the groups that people belong to, and how events tell."""
+"""What tells groups of events apart: sensitive attributes of people, features that cut the traffic into slices."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -39,14 +39,19 @@ class Attributes:
     """The configured attributes of a model: those that events carry, and intersections of them.
 
     `edges` are those of each attribute by name, none for a categorical one; a name like `sex*age` is an intersection.
+    A number without edges is cut where the reference's exported bins begin if it is `binned`, else it is an error.
     No attribute may have more than `limit` groups. Raises ValueError, which says what would be right.
     """
 
-    def __init__(self, edges: Mapping[str, Sequence[float]], profile: Profile, limit: int) -> None:
+    def __init__(
+        self, edges: Mapping[str, Sequence[float]], profile: Profile, limit: int, binned: Collection[str] = ()
+    ) -> None:
         self.names = list(edges)
         self._parts = [name.split("*") for name in self.names]
         self.carried = {
-            part: _attribute(part, tuple(edges.get(part, ())), profile)
+            part: _attribute(
+                part, tuple(edges.get(part) or (_bins_of(part, profile) if part in binned else ())), profile
+            )
             for part in dict.fromkeys(part for parts in self._parts for part in parts)
         }
         for name, parts in zip(self.names, self._parts, strict=True):
@@ -71,6 +76,13 @@ class Attributes:
             unknown = np.any([carried[part] == k for part, k in zip(parts, known, strict=True)], axis=0)
             column[unknown] = math.prod(known)
         return table
+
+
+def _bins_of(name: str, profile: Profile) -> Sequence[float]:
+    variable = profile.features.get(name)
+    if not isinstance(variable, NumericVariable):
+        return ()
+    return [variable.edges[first] for first in variable.exported[1:]]
 
 
 def _attribute(name: str, edges: tuple[float, ...], profile: Profile) -> Attribute:

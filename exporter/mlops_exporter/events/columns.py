@@ -1,12 +1,16 @@
 """Events as columns: one list or array per field, for many events of one model at once."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import chain, compress
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.events.reasons import Reason
@@ -15,10 +19,18 @@ from mlops_exporter.profile.values import floats
 NAMED_REFUSALS = 100
 """Refused events of a body that are told one by one; all are counted."""
 
+EXPLAINED_REFUSALS = 10
+"""Refused events of a body of which more is told than the reason."""
+
 NAMED_IGNORED = 10
 """Features that no version of a model knows which are told by name; all of their values are counted."""
 
 _LONGEST_NAME = 100
+
+Origins = NDArray[np.int16]
+
+NO_ORIGINS: Origins = np.empty(0, np.int16)
+"""Of events that come from nowhere in particular."""
 
 
 class Encoded(NamedTuple):
@@ -96,9 +108,11 @@ class Columns:
     """Valid events of one schema, one list (or array of numbers, NaN for absent) per field, all of one length.
 
     `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` the codes of what events
-    say, (n, attributes), `scores` a probability (binary) or a decoded struct of them (multiclass); `predictions` and
-    `labels` are class codes or numbers. None is absent; `versions` is None for a label alone, which belongs to the
-    version of its prediction. `schema` is the version that the schema is for, None for that of all others.
+    say, (n, attributes), `outcomes` what answers are rated by, (n, outcomes), NaN for absent, `scores` a probability
+    (binary) or a decoded struct of them; `predictions` and `labels` are class codes, or numbers (of sets, of a
+    regression). None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    `schema` is the version that the schema is for, None for that of all others. `origins` are codes of where the
+    events came from, none where that does not matter.
     """
 
     features: Features
@@ -107,26 +121,30 @@ class Columns:
     times: "list[float] | Floats"
     versions: list[str | None]
     groups: Ints
+    outcomes: Floats
     scores: "list[Any] | Floats"
     predictions: "list[float | None] | Floats"
     labels: "list[float | None] | Floats"
     latencies: "list[float | None] | Floats"
     errors: list[str | None]
     schema: str | None = None
+    origins: Origins = field(default_factory=lambda: NO_ORIGINS)
 
     def __len__(self) -> int:
         return len(self.times)
 
     def take_in(self, other: "Columns") -> bool:
         """Append the events of `other` if both are few; False when they are not."""
-        if self.schema != other.schema or not isinstance(self.times, list) or not isinstance(other.times, list):
+        if self.schema != other.schema or len(self.origins) or len(other.origins):
+            return False
+        if not isinstance(self.times, list) or not isinstance(other.times, list):
             return False
         if not self.features.take_in(other.features):
             return False
         self.groups = np.concatenate([self.groups, other.groups])
-        for name in self.__slots__:
-            if name not in _NOT_LISTS:
-                getattr(self, name).extend(getattr(other, name))
+        self.outcomes = np.concatenate([self.outcomes, other.outcomes])
+        for ours, theirs in zip(_lists_of(self), _lists_of(other), strict=True):
+            ours += theirs
         return True
 
     @classmethod
@@ -135,10 +153,18 @@ class Columns:
         if len(parts) == 1:
             return parts[0]
         features = Features.joined([part.features for part in parts])
-        names = [name for name in cls.__slots__ if name not in _NOT_LISTS]
-        lists = {name: _chained([getattr(part, name) for part in parts]) for name in names}
+        columns = zip(*map(_lists_of, parts), strict=True)
+        lists = dict(zip(_LISTS, map(_chained, columns), strict=True))
         groups = np.concatenate([part.groups for part in parts])
-        return cls(features=features, groups=groups, schema=parts[0].schema, **lists)
+        outcomes = np.concatenate([part.outcomes for part in parts])
+        schema, origins = parts[0].schema, _origins_of(parts)
+        return cls(features=features, groups=groups, outcomes=outcomes, schema=schema, origins=origins, **lists)
+
+    @property
+    def version_names(self) -> set[str | None]:
+        """The versions that there are; where all are one, as in most batches, they are only compared."""
+        versions = self.versions
+        return {versions[0]} if versions and versions.count(versions[0]) == len(versions) else set(versions)
 
     def older_than(self, time: float) -> int:
         """Return how many events are older."""
@@ -148,13 +174,16 @@ class Columns:
 
     def keep(self, kept: list[bool], encoder: Encoder) -> "Columns":
         """Return the events whose flag is set."""
-        names = [name for name in self.__slots__ if name not in _NOT_LISTS]
-        lists = {name: list(compress(getattr(self, name), kept)) for name in names}
+        lists = {name: list(compress(values, kept)) for name, values in zip(_LISTS, _lists_of(self), strict=True)}
         features = self.features.keep(kept, encoder)
-        return Columns(features=features, groups=self.groups[kept], schema=self.schema, **lists)
+        groups, outcomes = self.groups[kept], self.outcomes[kept]
+        origins = self.origins[kept] if len(self.origins) else self.origins
+        schema = self.schema
+        return Columns(features=features, groups=groups, outcomes=outcomes, schema=schema, origins=origins, **lists)
 
 
-_NOT_LISTS = frozenset({"features", "groups", "schema"})
+_LISTS = [name for name in Columns.__slots__ if name not in {"features", "groups", "outcomes", "schema", "origins"}]
+_lists_of = attrgetter(*_LISTS)
 
 
 def _chained(several: Sequence[Any]) -> Any:
@@ -164,10 +193,36 @@ def _chained(several: Sequence[Any]) -> Any:
     return list(chain.from_iterable(several))
 
 
+def _origins_of(parts: Sequence[Columns]) -> Origins:
+    """Return the origins of all events, none if no part tells any; 0 for those of a part that does not."""
+    if not any(len(part.origins) for part in parts):
+        return NO_ORIGINS
+    origins = [part.origins if len(part.origins) else np.zeros(len(part), np.int16) for part in parts]
+    return np.concatenate(origins)
+
+
 def by_schema(parts: Sequence[Columns]) -> Iterator[Columns]:
     """Yield the events of a model's parts, those of each schema joined."""
     for schema in dict.fromkeys(part.schema for part in parts):
         yield Columns.joined([part for part in parts if part.schema == schema])
+
+
+def newest_by_version(parts: Iterable[Columns]) -> dict[str | None, float]:
+    """Return the time of the newest event of each version."""
+    newest: dict[str | None, float] = {}
+    for columns in parts:
+        times = columns.times if isinstance(columns.times, list) else columns.times.tolist()
+        versions: Sequence[str | None] = columns.versions
+        if len(names := columns.version_names) == 1:  # most batches
+            versions, times = [*names], [max(times)]
+        for version, time in zip(versions, times, strict=True):
+            if newest.get(version, -math.inf) < time:
+                newest[version] = time
+    return newest
+
+
+Evidence = Mapping[str, Any] | str
+"""Members of a refused event, or words about it."""
 
 
 class Refusals(list[tuple[int, Reason]]):
@@ -229,12 +284,14 @@ class Ignored:
 class Decoded:
     """The outcome of one body: valid events per model, in parts as they were decoded; (line, reason) of the others.
 
-    Lines count from 1. `ignored` is by model, and empty where every feature is known.
+    Lines count from 1. `ignored` is by model, and empty where every feature is known. `evidence` is what was found in
+    the first refused rows of a body that cannot be read a second time by lines.
     """
 
     parts: dict[str, list[Columns]] = field(default_factory=dict)
     refused: Refusals = field(default_factory=Refusals)
     ignored: dict[str, Ignored] = field(default_factory=dict)
+    evidence: dict[int, Evidence] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, Columns]:
@@ -252,6 +309,9 @@ class Decoded:
 
     def ignore(self, model: str, names: Mapping[str, int]) -> None:
         """Take in how many values came of each of some features that the model does not know."""
-        for name, values in names.items():
-            if values:
-                self.ignored.setdefault(model, Ignored()).add(name, values)
+        told = {name: values for name, values in names.items() if values}
+        if told:
+            ignored = self.ignored.setdefault(model, Ignored())
+            for name in nsmallest(NAMED_IGNORED, told):
+                ignored.add(name, 0)
+            ignored.values += sum(told.values())

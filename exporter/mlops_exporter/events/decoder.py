@@ -23,29 +23,18 @@ import numpy as np
 
 from mlops_exporter.events.arrays import Elements
 from mlops_exporter.events.columns import Decoded
-from mlops_exporter.events.explain import in_utf16
+from mlops_exporter.events.formats import ARROW_STREAM, BYTE_ORDER_MARK, FRAME, in_utf16
 from mlops_exporter.events.reasons import MAX_EVENT_BYTES, Refused, TooManyEventsError
 from mlops_exporter.events.schema import Schema, version_of
 
 CHUNK_BYTES = 256 * 1024
 """Text decoded at a time: less makes more calls, more leaves the cache."""
 
-ARROW_STREAM = b"\xff\xff\xff\xff"
-"""How an Arrow IPC stream begins, and no JSON does."""
-
-FRAME = b"\x00"
-"""How a message begins that a client of a schema registry has framed; alone, it stands for one that holds no JSON."""
-
 _UNKNOWN_FIELD = "unknown field"
 """In what the typed decoder says of a feature that no version has."""
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-_STEP_EVENTS = 64
-"""Events decoded one by one between two pauses."""
 _TAKEN_EVENTS = 1024
-"""Such events that are turned to columns together."""
+"""Events decoded one by one that are turned to columns together."""
 
 
 class _Nobody(msgspec.Struct, tag_field="model", tag="\0nobody"):
@@ -146,7 +135,7 @@ class Decoder:
             names = Counter(chain.from_iterable(features))
             if unknown := names.keys() - self._known[model]:
                 self._meets_unknown = True
-                decoded.ignore(model, {name: names[name] for name in sorted(unknown)})
+                decoded.ignore(model, {name: names[name] for name in unknown})
 
     def decode(self, body: bytes, now: float) -> Decoded:
         """Decode a body: NDJSON, one JSON array, one JSON object over several lines, or an Arrow IPC stream.
@@ -250,7 +239,7 @@ class Decoder:
         """Decode numbered events one by one."""
         gathered: list[tuple[Any, int, bytes]] = []
         usual = True
-        for tried, (number, text) in enumerate(texts, 1):
+        for number, text in texts:
             event, as_usual = self._event(text, number, decoded)
             if event is not None:
                 if usual != as_usual or len(gathered) == _TAKEN_EVENTS:
@@ -258,8 +247,7 @@ class Decoder:
                     gathered = []
                 usual = as_usual
                 gathered.append((event, number, text))
-            if tried % _STEP_EVENTS == 0:
-                yield
+            yield  # one of a megabyte takes as long as hundreds
         self._take_gathered(gathered, usual, now, decoded)
 
     def _take_gathered(
@@ -284,8 +272,8 @@ class Decoder:
                 return event, True
             parsed = _parse(text)
             event = self._repair(parsed)
-            names = dict.fromkeys(parsed.get("features") or (), 1)
-            decoded.ignore(parsed["model"], {n: 1 for n in names if n not in self._known[parsed["model"]]})
+            known = self._known[parsed["model"]]
+            decoded.ignore(parsed["model"], {name: 1 for name in parsed.get("features") or () if name not in known})
             return event, False
         except Refused as refused:
             framed = refused.reason == "malformed_json" and text.startswith(FRAME)
@@ -337,7 +325,7 @@ class Decoder:
         """Whether a decoded event is of a version with another schema; a label alone is of any."""
         schema = self._by_type[type(event)]
         several = self._schemas[schema.model]
-        return len(several) > 1 and _schema_of(several, event.version) is not schema and _predicts(event)
+        return len(several) > 1 and _schema_of(several, event.version) is not schema and _predicts(event, schema)
 
     def _decode_again(
         self, schema: Schema, texts: Sequence[bytes], lines: Sequence[int], now: float, decoded: Decoded
@@ -376,8 +364,10 @@ class Decoder:
                 decoded.add(schema.model, columns)
 
 
-def _predicts(event: Any) -> bool:
+def _predicts(event: Any, schema: Schema) -> bool:
     if not event.features is event.prediction is event.scores is event.error is None:
+        return True
+    if schema.only_rated and (event.latency_seconds is not None or event.id is None):
         return True
     return getattr(event, "by_class", None) is not None
 
@@ -395,11 +385,10 @@ def _are_json(text: bytes, elements: Elements) -> Generator[None, None, bool]:
         msgspec.json.decode(text, type=msgspec.Raw)  # makes nothing of it
         return True
     for _, places in elements.chunks(CHUNK_BYTES):
-        for number, place in enumerate(places):
+        for place in places:
             if place.stop - place.start <= MAX_EVENT_BYTES and not _is_json(text[place]):
                 return False
-            if number % _STEP_EVENTS == 0:
-                yield
+            yield
     return True
 
 

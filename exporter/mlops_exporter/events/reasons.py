@@ -40,6 +40,7 @@ Reason = Literal[
     "bad_label",
     "unknown_class",
     "bad_latency",
+    "bad_outcome",
     "bad_error",
     "nothing_to_count",
     "bad_cloud_event",
@@ -57,6 +58,14 @@ Reason = Literal[
     "too_many_events",
     "body_stalled",
     "bad_gzip",
+    "bad_ledger",
+    "other_profile",
+    "other_layout",
+    "bad_pane",
+    "future_pane",
+    "pane_too_old",
+    "bad_cells",
+    "too_many_ledgers",
 ]
 
 REASONS: Final[dict[Reason, str]] = {
@@ -84,8 +93,10 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a class",
     "unknown_class": "`prediction` or `label` is a class that the profile lacks",
     "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
+    "bad_outcome": "`outcomes` is not an object of numbers, or one of them is not among the model's `outcomes` in the "
+    "configuration, or not between its `low` and `high`",
     "bad_error": "`error` is not a string",
-    "nothing_to_count": "there are no features, no prediction, no score, no error and no label",
+    "nothing_to_count": "there are no features, no prediction, no score, no error, no label and no outcome",
     "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
     "unknown_cloud_event_type": "the CloudEvent's `type` is not org.kubeflow.serving.inference.request or .response, "
     "nor io.seldon.serving.inference.request or .response",
@@ -106,15 +117,29 @@ REASONS: Final[dict[Reason, str]] = {
     "too_many_events": "the body holds more events than `limits.body_events`",
     "body_stalled": "the body stopped coming",
     "bad_gzip": "the body is damaged gzip, or cut short",
+    "bad_ledger": "the body is not a msgpack array of partial ledgers, or one of them lacks a field, has one too many "
+    "or is of another format",
+    "other_profile": "the ledger was counted by another profile than the version has here",
+    "other_layout": "the cells of the ledger mean something else than those of the version here: settings of the model "
+    "differ, or the versions of mlops-exporter",
+    "bad_pane": "the pane is not as wide as one of the model's windows has them, does not start at a multiple of its "
+    "width, or is wider than those of a window that shows it",
+    "future_pane": f"the pane starts more than {CLOCK_SKEW_SECONDS:.0f} s ahead of the exporter's clock",
+    "pane_too_old": "the pane ended longer than `limits.ledger_age` ago",
+    "bad_cells": "no events add up to these cells: there are too few or too many, or one is NaN, negative, no whole "
+    "number or too large",
+    "too_many_ledgers": "the exporter remembers as many ledgers as `limits.remembered_ledgers` allows",
 }
 
 
 class Refused(Exception):  # noqa: N818 - it is the verdict on one event, not a failure
     """One event is refused."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, told: str = "") -> None:
         super().__init__(reason)
         self.reason: Reason = reason
+        self.told = told
+        """What was found, where that is known here."""
 
 
 class TooManyEventsError(Exception):

@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain, compress
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -15,12 +16,13 @@ import numpy as np
 from msgspec import Meta
 from msgspec.structs import astuple
 
-from mlops_exporter.arrays import Floats, Ints
+from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.events.attributes import Attribute, Attributes
 from mlops_exporter.events.columns import Columns, Encoded, Features
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, encode
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.sets import MAX_CLASSES, from_codes, members_of
 from mlops_exporter.profile.values import (
     PROBABILITY_TOLERANCE,
     Category,
@@ -68,8 +70,10 @@ class Outcomes(NamedTuple):
     def of(cls, profiles: Iterable[Profile]) -> "Outcomes":
         """Return what the labels of models with any of these profiles may be; the first one's classes come first."""
         several = list(profiles)
-        classes = dict.fromkeys(chain.from_iterable(profile.classes for profile in several))
-        return cls(list(classes), max(map(_largest_outcome, several)))
+        classes = list(dict.fromkeys(chain.from_iterable(profile.classes for profile in several)))
+        if several[0].task == "multilabel":
+            classes = classes[:MAX_CLASSES]  # those of former profiles come last
+        return cls(classes, max(map(_largest_outcome, several)))
 
 
 class Schema:
@@ -77,7 +81,7 @@ class Schema:
 
     Predictions have the codes of the profile's classes, labels those of the model's `outcomes`. `version` is the
     version whose events these are, None for every version that has no schema of its own. Features that other versions
-    have are `known`, too, and not read.
+    have are `known`, too, and not read. `rated` has the lowest and the highest value of each number in `outcomes`.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Schema:
         version: str | None = None,
         outcomes: Outcomes | None = None,
         known: Collection[str] = (),
+        rated: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self.model = model
         self.version = version
@@ -152,16 +157,26 @@ class Schema:
             group_names,
         )
 
+        self.rated = rated
+        self.only_rated = profile.task == "outcomes"
+        """Whether nothing is predicted: an answer is then known by its latency, or by outcomes without an id."""
+        bounded = [Annotated[float, Meta(ge=low, le=high)] for low, high in rated.values()]
+        self._rated = _struct(
+            "Rated",
+            [(f"r{number}", type_ | None, math.nan) for number, type_ in enumerate(bounded)],
+            {f"r{number}": name for number, name in enumerate(rated)},
+            forbid_unknown_fields=True,
+        )
+
         k = len(profile.classes)
         outcomes = outcomes or Outcomes.of([profile])
         self.classes = Codes(profile.classes, other=k, invalid=k, missing=-1, missing_texts=profile.missing)
         total = len(outcomes.classes)
         self.labels = Codes(outcomes.classes, other=total, invalid=total, missing=-1, missing_texts=profile.missing)
-        self.foreign_labels = {self.labels[name] for name in outcomes.classes if name not in profile.classes}
-        """Codes of labels that no prediction of this schema can have."""
+        self._foreign_classes = {self.labels[name] for name in outcomes.classes if name not in profile.classes}
         self._scores: type[msgspec.Struct] | None = None
         score_type: Any = _PROBABILITY | None if profile.task == "binary" else None
-        if profile.task == "multiclass":
+        if profile.task in ("multiclass", "multilabel"):
             class_names = {f"p{number}": name for number, name in enumerate(profile.classes)}
             self._scores = _struct(
                 "Scores",
@@ -172,8 +187,11 @@ class Schema:
             score_type = _as_decoded(self._scores, class_names)
         self.largest_outcome = max(_largest_outcome(profile), outcomes.largest)
         number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
-        outcome_type: Any = number_type | None if profile.task == "regression" else _category_type(self.classes)
-        label_type: Any = number_type | None if profile.task == "regression" else _category_type(self.labels)
+        outcome_type, label_type = _category_type(self.classes), _category_type(self.labels)
+        if profile.task == "regression":
+            outcome_type = label_type = number_type | None
+        elif profile.task == "multilabel":
+            outcome_type, label_type = (_list_type(each) for each in (outcome_type, label_type))
         self._members: list[tuple[str, Any, None]] = [
             ("id", _ID | None, None),
             ("ts", _TIME | None, None),
@@ -185,7 +203,7 @@ class Schema:
             ("label", label_type, None),
             ("latency_seconds", Annotated[float, Meta(ge=0, le=LONGEST_LATENCY)] | None, None),
             ("error", str | None, None),
-            *self._by_class(),
+            *self._optional(),
         ]
         self.event = self._event_type(self._members)
 
@@ -215,21 +233,24 @@ class Schema:
         names = [("features", dict[str, msgspec.Raw] | None, None)]
         return msgspec.defstruct("Named", names, tag_field="model", tag=self.model, gc=False)
 
-    def _by_class(self) -> list[tuple[str, Any, None]]:
-        """Return the last member of a binary model's events: `scores` by class may stand in place of `score`."""
-        return [("by_class", dict[str, Any] | None, None)] if self.profile.task == "binary" else []
+    def _optional(self) -> list[tuple[str, Any, None]]:
+        """Return the last members of events: `outcomes` if there are any, and `scores` by class in place of `score`."""
+        return [
+            *([("outcomes", self._rated | None, None)] if self.rated else []),
+            *([("by_class", dict[str, Any] | None, None)] if self.profile.task == "binary" else []),
+        ]
 
     def columns(
         self, events: Sequence[Any], lines: Sequence[int], now: float
     ) -> tuple[Columns, list[tuple[int, Reason]]]:
         """Return decoded events as columns, and those refused that typing alone could not tell."""
-        ids, times, versions, features, groups, scores, predictions, labels, latencies, errors, *by_class = map(
+        ids, times, versions, features, groups, scores, predictions, labels, latencies, errors, *optional = map(
             list, zip(*map(astuple, events), strict=True)
         )
-        for given in by_class:
-            if given.count(None) == len(given):
-                continue
-            scores[:] = [score if named is None else named for score, named in zip(scores, given, strict=True)]
+        given = {name: values for (name, *_), values in zip(self._optional(), optional, strict=True)}
+        by_class = given.get("by_class", [])
+        if by_class.count(None) < len(by_class):
+            scores[:] = [score if named is None else named for score, named in zip(scores, by_class, strict=True)]
         reasons = self._settle(features, groups, scores)
         columns = Columns(
             self._features_of(features),
@@ -238,6 +259,7 @@ class Schema:
             times,
             _versions(versions),
             self._group_codes(groups),
+            self._rated_array(given.get("outcomes", ()), len(ids)),
             scores,
             predictions,
             labels,
@@ -259,7 +281,7 @@ class Schema:
         for values, settle, typed in (
             (features, self._repaired_features, self.tells_unknown),
             (groups, self.read_groups, self._groups_are_typed),
-            (scores, self._scores_of_classes, self.profile.task == "regression"),
+            (scores, self._scores_of_classes, not self.profile.classes),
         ):
             if not typed and dict in set(map(type, values)):  # without Python per event
                 for row, value in enumerate(values):
@@ -283,7 +305,11 @@ class Schema:
                     reasons[row] = "future_timestamp"
                 elif time > now:
                     columns.times[row] = now
-        if self.profile.task != "regression":
+        if self.profile.task == "multilabel":
+            columns.predictions, no_class = _sets(columns.predictions, self.classes)
+            columns.labels, no_label = _sets(columns.labels, self.labels)
+            reasons.update((row, "unknown_class") for row in np.flatnonzero(no_class | no_label).tolist())
+        elif self.profile.task != "regression":
             for outcomes, table in ((columns.predictions, self.classes), (columns.labels, self.labels)):
                 unknown, missing = table.other, table[None]
                 codes: list[int | None] = list(map(table.__getitem__, outcomes))
@@ -292,35 +318,50 @@ class Schema:
                     reasons.update((row, "unknown_class") for row, code in enumerate(codes) if code == unknown)
                 outcomes[:] = [None if code == missing else code for code in codes] if missing in which else codes
         if not columns.features.flags.all():
+            rated = (~np.isnan(columns.outcomes)).sum(axis=1) > 0
             for row in range(len(columns)):
                 predicts = (
                     columns.features.present[row]
                     or columns.predictions[row] is not None
                     or columns.scores[row] is not None
                     or columns.errors[row] is not None
+                    or (self.only_rated and columns.latencies[row] is not None)
+                    or (self.only_rated and columns.ids[row] is None and rated[row])
                 )
                 if predicts:
                     continue
                 columns.versions[row] = None
-                if columns.labels[row] is None:
+                if columns.labels[row] is None and not rated[row]:
                     reasons.setdefault(row, "nothing_to_count")
                 elif columns.ids[row] is None:
                     reasons.setdefault(row, "missing_id")
-        if self.foreign_labels and not self.foreign_labels.isdisjoint(columns.labels):
-            labelled = enumerate(zip(columns.versions, columns.labels, strict=True))
-            for row in [
-                row for row, (version, label) in labelled if version is not None and label in self.foreign_labels
-            ]:
-                reasons.setdefault(row, "unknown_class")
+        if self._foreign_classes:
+            foreign = self.foreign(floats(columns.labels))
+            for row in np.flatnonzero(foreign).tolist():
+                if columns.versions[row] is not None:
+                    reasons.setdefault(row, "unknown_class")
         if self._scores is not None:
             given = [row for row, scores in enumerate(columns.scores) if scores is not None]
             if given:
-                _, wrong = probabilities(np.array([astuple(columns.scores[row]) for row in given]))
+                rows = np.array([astuple(columns.scores[row]) for row in given])
+                _, wrong = probabilities(rows, exclusive=self.exclusive)
                 reasons.update({row: "bad_score" for row in np.array(given)[wrong].tolist() if row not in reasons})
         if not reasons:
             return columns, []
         refused = [(columns.lines[row], reason) for row, reason in sorted(reasons.items())]
         return columns.keep([row not in reasons for row in range(len(columns))], self), refused
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether an event is of one class alone, so that the probabilities of all add up to 1."""
+        return self.profile.task != "multilabel"
+
+    def foreign(self, labels: Floats) -> Flags:
+        """Return which labels no prediction of this schema can have."""
+        codes = list(self._foreign_classes)
+        if self.profile.task != "multilabel":
+            return np.isin(labels, codes)
+        return np.asarray(members_of(labels, len(self.labels.names))[:, codes].any(axis=1), np.bool_)
 
     def _features_of(self, features: list[Any]) -> Features:
         """Return the features of events, None where an event has none."""
@@ -416,6 +457,29 @@ class Schema:
         ]
         return (np.concatenate([codes, numbers]) if numbers else codes).T
 
+    def _rated_array(self, outcomes: Sequence[Any], events: int) -> Floats:
+        """Return the numbers in decoded `outcomes` of events, (n, outcomes); NaN where absent."""
+        absent = (math.nan,) * len(self.rated)
+        rows = [absent if each is None else astuple(each) for each in outcomes]
+        return np.array(rows, np.float64).reshape(events, len(self.rated))
+
+    def _read_rated(self, outcomes: object) -> Any:
+        """Return the typed outcomes of an object; raises Refused."""
+        if outcomes is None:
+            return None
+        if not isinstance(outcomes, dict) or not outcomes.keys() <= self.rated.keys():
+            raise Refused("bad_outcome")
+        values: dict[str, float | None] = {}
+        for number, (name, (low, high)) in enumerate(self.rated.items()):
+            value = outcomes.get(name)
+            if value is not None and not _is_number(value):
+                raise Refused("bad_outcome")
+            found = _finite_or(value, math.inf)
+            if found is not None and not low <= found <= high:
+                raise Refused("bad_outcome")
+            values[f"r{number}"] = found
+        return self._rated(**values)
+
     def score_array(self, scores: Sequence[Any] | Floats) -> Floats:
         """Return probabilities (n, columns), NaN where absent. A row of a multiclass model may also be a tuple."""
         if self._scores is None:
@@ -440,6 +504,7 @@ class Schema:
             label=self._outcome(event.get("label"), "bad_label"),
             latency_seconds=_latency(event.get("latency_seconds")),
             error=_error(event.get("error")),
+            **({"outcomes": self._read_rated(event.get("outcomes"))} if self.rated else {}),
         )
 
     def _repaired_features(self, features: dict[str, Any]) -> Any:
@@ -477,7 +542,7 @@ class Schema:
         scores = event.get("scores")
         if self.profile.task == "binary" and scores is None:
             return _probability(event.get("score"))
-        if self.profile.task == "regression" or scores is None:
+        if not self.profile.classes or scores is None:
             return None
         if not isinstance(scores, dict):
             raise Refused("bad_score")
@@ -507,7 +572,14 @@ class Schema:
         positive = known.get(self.profile.positive)
         return positive if positive is not None or not known else 1.0 - next(iter(known.values()))
 
-    def _outcome(self, value: Any, reason: Reason) -> float | str | None:
+    def _outcome(self, value: Any, reason: Reason) -> float | str | list[str | None] | None:
+        if self.profile.task == "multilabel":
+            if value is None:
+                return None
+            try:
+                return list(map(canonical, value if isinstance(value, list) else [value]))
+            except TypeError:
+                raise Refused(reason) from None
         if self.profile.task != "regression":
             try:
                 return canonical(value)
@@ -517,6 +589,18 @@ class Schema:
         if abs(found) > self.largest_outcome:
             raise Refused(reason)
         return None if math.isnan(found) else found
+
+
+def _sets(values: Any, table: Codes) -> tuple[list[float | None], Flags]:
+    """Return lists of classes as the numbers of sets, and which rows name what is no class.
+
+    One class alone is a set of one, None is no set.
+    """
+    members = [() if each is None else each if isinstance(each, list) else (each,) for each in values]
+    rows = np.repeat(np.arange(len(members)), list(map(len, members)))
+    codes = np.fromiter(map(table.__getitem__, chain.from_iterable(members)), np.intp, len(rows))
+    numbers, unknown = from_codes(rows, codes, len(members), len(table.names))
+    return [None if each is None else n for each, n in zip(values, numbers.tolist(), strict=True)], unknown
 
 
 def _struct(
@@ -566,6 +650,11 @@ def _largest_outcome(profile: Profile) -> float:
 def _category_type(codes: Codes) -> Any:
     """Return what the typed decoder takes as is. Booleans and numbers exclude each other: Python holds True == 1."""
     return bool | str | None if codes.holds_booleans else str | int | float | None
+
+
+def _list_type(members: Any) -> Any:
+    """Return the type of a list of these, or of one alone, or None."""
+    return list[members] | members
 
 
 def numeric_groups(values: Floats, attribute: Attribute) -> Ints:

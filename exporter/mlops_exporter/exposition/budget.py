@@ -67,7 +67,9 @@ def detail_of(metric: Metric) -> Detail | None:
     """Return the detail that a metric is, None for one that is never left out."""
     if "bin" in metric.labels or metric in _WITH_BINS:
         return "bins"
-    if "group" in metric.labels:
+    if metric in (catalogue.SEGMENT_WORSE, catalogue.CLASS_WORSE):  # alerts read them
+        return None
+    if "group" in metric.labels or "slice" in metric.labels:
         return "groups"
     if "feature" in metric.labels:
         return "features"
@@ -381,7 +383,7 @@ def _parts(rows: Rows, detail: Detail) -> Iterable[_Part]:
     if detail == "bins":
         of = ["features" if "feature" in labels else "scores"] * len(rows)
     else:
-        of = rows.label_values("attribute") if "attribute" in labels else [""] * len(rows)
+        of = next((rows.label_values(name) for name in ("attribute", "segment") if name in labels), [""] * len(rows))
     details: list[Detail] = [detail] * len(rows)
     if rows.metric.name == _REFERENCE:
         for row, (name, range_) in enumerate(zip(rows.label_values("bin"), rows.label_values("range"), strict=True)):

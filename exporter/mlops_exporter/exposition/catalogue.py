@@ -53,6 +53,7 @@ def _metric(
 
 _MODEL = "model version"
 _WINDOW = "model version window"
+_WORKLOAD = "workload phase pod_namespace pod_name"  # the last two of a workload given by pods alone
 
 # --- the model -------------------------------------------------------------------------------------------------------
 MODEL_INFO = _metric(
@@ -180,8 +181,8 @@ LABEL_COVERAGE = _metric(
     "gauge",
     "model",
     f"{_MODEL} window",
-    "Share of predictions that have their label, among those made in the window that ended label_delay ago; "
-    "absent when there are none.",
+    "Share of predictions that have their label, among those made in the window that ended label_delay ago (with a "
+    "cadence: in the newest batches that are so old); absent when there are none.",
 )
 PREDICTIONS_UNLABELLED = _metric(
     "ml_model_predictions_unlabelled_total",
@@ -219,6 +220,27 @@ WINDOW_LABELS = _metric(
     _WINDOW,
     "Labels in the window: the sample size of the performance over it.",
 )
+WINDOW_FILLED = _metric(
+    "ml_model_window_filled_ratio",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Share of the window since the version's first event here; alerts on drift and performance wait until it is 1.",
+)
+EFFECTIVE_PREDICTIONS = _metric(
+    "ml_model_window_effective_predictions",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Independent predictions that those in the window are worth: fewer where neighbours in time resemble each other.",
+)
+EFFECTIVE_LABELS = _metric(
+    "ml_model_window_effective_labels",
+    "gauge",
+    "model",
+    _WINDOW,
+    "Independent labels that those in the window are worth: what the intervals of performance are made of.",
+)
 PERFORMANCE = _metric(
     "ml_model_performance",
     "gauge",
@@ -245,7 +267,22 @@ CLASS_PERFORMANCE = _metric(
     "gauge",
     "model",
     f"{_WINDOW} class metric",
-    "Performance of one class against all others over the window's labels (multiclass).",
+    "Performance of one class against all others over the window's labels (multiclass, multilabel).",
+)
+CLASS_REFERENCE = _metric(
+    "ml_model_class_performance_reference",
+    "gauge",
+    "model",
+    f"{_MODEL} class metric",
+    "Performance of one class in the reference (multiclass, multilabel).",
+)
+CLASS_WORSE = _metric(
+    "ml_model_class_worse",
+    "gauge",
+    "model",
+    f"{_WINDOW} class metric",
+    "1 where the class is surely worse than in the reference by more than the metric's max_drop, with false "
+    "discoveries controlled over all classes; else 0.",
 )
 PERFORMANCE_REFERENCE = _metric(
     "ml_model_performance_reference",
@@ -302,6 +339,20 @@ CONFUSION = _metric(
     "model",
     f"{_MODEL} predicted actual",
     "Labelled predictions by predicted and actual class.",
+)
+CLASS_CONFUSION = _metric(
+    "ml_model_class_confusion_total",
+    "counter",
+    "model",
+    f"{_MODEL} class predicted actual",
+    "Labelled predictions by whether a class is in the predicted and in the actual set, 1 or 0 (multilabel).",
+)
+EXACT_SETS = _metric(
+    "ml_model_exact_sets_total",
+    "counter",
+    "model",
+    _MODEL,
+    "Labelled predictions whose set of classes is exactly the actual one (multilabel).",
 )
 CALIBRATION_PREDICTIONS = _metric(
     "ml_model_calibration_predictions_total",
@@ -449,6 +500,14 @@ DRIFTED_FEATURES_CONTROLLED = _metric(
     "Those of ml_model_drifted_features that stand out among all features: with no drift anywhere it exceeds 0 at the "
     "false_alarm_rate at most, however many features there are (Benjamini-Hochberg).",
 )
+DRIFTED_FEATURES_SIGNIFICANT = _metric(
+    "ml_model_drifted_features_significant",
+    "gauge",
+    "data",
+    _WINDOW,
+    "Features whose distance from the reference is no chance, however small: Benjamini-Hochberg over all features at "
+    "the false_alarm_rate, without min_effect.",
+)
 FEATURE_IMPORTANCE = _metric(
     "ml_feature_importance_ratio",
     "gauge",
@@ -527,14 +586,14 @@ PERFORMANCE_GAP_LOWER = _metric(
     "gauge",
     "model",
     f"{_WINDOW} metric",
-    "Lower end of the 95 % interval of ml_model_performance_gap.",
+    "Lower end of the 95 % interval of ml_model_performance_gap, less estimation.tolerance; above 0, it is no chance.",
 )
 PERFORMANCE_GAP_UPPER = _metric(
     "ml_model_performance_gap_upper",
     "gauge",
     "model",
     f"{_WINDOW} metric",
-    "Upper end of the 95 % interval of ml_model_performance_gap.",
+    "Upper end of the 95 % interval of ml_model_performance_gap, plus estimation.tolerance; below 0, it is no chance.",
 )
 EXPECTED_CONFUSION = _metric(
     "ml_model_expected_confusion_total",
@@ -942,6 +1001,156 @@ FAIRNESS_BENCHMARK_JUDGED = _metric(
     "1 where a window has a value and an interval to hold against the benchmark, else 0: nobody watches it then.",
 )
 
+# --- slices of the traffic ------------------------------------------------------------------------------------------
+_SLICE = f"{_WINDOW} segment slice"
+
+SEGMENT_WINDOW_PREDICTIONS = _metric(
+    "ml_segment_window_predictions",
+    "gauge",
+    "model",
+    _SLICE,
+    "Predictions of the slice in the window.",
+)
+SEGMENT_WINDOW_LABELS = _metric(
+    "ml_segment_window_labels",
+    "gauge",
+    "model",
+    _SLICE,
+    "Labels of the slice in the window: the sample size of its performance.",
+)
+SEGMENT_PERFORMANCE = _metric(
+    "ml_segment_performance",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "Performance over the slice's labels in the window, of metrics with a benchmark; absent below "
+    "min_samples.performance labels.",
+)
+SEGMENT_PERFORMANCE_LOWER = _metric(
+    "ml_segment_performance_lower",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "Lower end of the 95 % confidence interval of ml_segment_performance.",
+)
+SEGMENT_PERFORMANCE_UPPER = _metric(
+    "ml_segment_performance_upper",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "Upper end of the 95 % confidence interval of ml_segment_performance.",
+)
+SEGMENT_WORSE = _metric(
+    "ml_segment_worse",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "1 where the slice is surely worse than the rest by more than segments.tolerance, and than a benchmark, with false "
+    "discoveries controlled over all slices; else 0.",
+)
+
+# --- numbers by which answers are rated ------------------------------------------------------------------------------
+OUTCOME_VALUES = _metric(
+    "ml_outcome_values_total",
+    "counter",
+    "model",
+    "model version outcome",
+    "Values of the outcome that were counted.",
+)
+OUTCOME_SUM = _metric(
+    "ml_outcome_above_low_total",
+    "counter",
+    "model",
+    "model version outcome",
+    "Sum of the outcome's values, each less ml_outcome_low: by ml_outcome_values_total and plus ml_outcome_low it is "
+    "the mean.",
+)
+OUTCOME_UNMATCHED = _metric(
+    "ml_outcome_values_unmatched_total",
+    "counter",
+    "model",
+    "model outcome",
+    "Values of the outcome with the id of no waiting answer, which were given up at label_ttl.",
+)
+OUTCOME_DUPLICATE = _metric(
+    "ml_outcome_values_duplicate_total",
+    "counter",
+    "model",
+    "model outcome",
+    "Values of the outcome that repeat the one that is known of their answer.",
+)
+OUTCOME_CORRECTED = _metric(
+    "ml_outcome_values_corrected_total",
+    "counter",
+    "model",
+    "model outcome",
+    "Values of the outcome that replace another one in the windows; counters keep the first.",
+)
+OUTCOME_LOW = _metric(
+    "ml_outcome_low",
+    "gauge",
+    "model",
+    "model outcome",
+    "Lowest value that the outcome may have (outcomes.low).",
+)
+OUTCOME_WINDOW_VALUES = _metric(
+    "ml_outcome_window_values",
+    "gauge",
+    "model",
+    f"{_WINDOW} outcome",
+    "Values of the outcome in the window: the sample size of its mean.",
+)
+OUTCOME_MEAN = _metric(
+    "ml_outcome_mean",
+    "gauge",
+    "model",
+    f"{_WINDOW} outcome",
+    "Mean of the outcome's values in the window; absent below min_samples.performance values.",
+)
+OUTCOME_MEAN_LOWER = _metric(
+    "ml_outcome_mean_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} outcome",
+    "Lower end of the 95 % confidence interval of ml_outcome_mean.",
+)
+OUTCOME_MEAN_UPPER = _metric(
+    "ml_outcome_mean_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} outcome",
+    "Upper end of the 95 % confidence interval of ml_outcome_mean.",
+)
+OUTCOME_DEVIATION = _metric(
+    "ml_outcome_standard_deviation",
+    "gauge",
+    "model",
+    f"{_WINDOW} outcome",
+    "Standard deviation of the outcome's values in the window; absent below min_samples.performance values.",
+)
+OUTCOME_BENCHMARK_MIN = _metric(
+    "ml_outcome_benchmark_min",
+    "gauge",
+    "model",
+    "model outcome",
+    "Lowest mean agreed on.",
+)
+OUTCOME_BENCHMARK_MAX = _metric(
+    "ml_outcome_benchmark_max",
+    "gauge",
+    "model",
+    "model outcome",
+    "Highest mean agreed on.",
+)
+OUTCOME_BENCHMARK_MISSED = _metric(
+    "ml_outcome_benchmark_missed",
+    "gauge",
+    "model",
+    "model version outcome",
+    "1 where the mean in a full window surely misses its benchmark, unless the freshest surely keeps it; else 0. "
+    "Absent until a window holds values enough to judge by.",
+)
+
 # --- the joint distribution ------------------------------------------------------------------------------------------
 DATA_DRIFT = _metric(
     "ml_data_drift",
@@ -1083,77 +1292,77 @@ WORKLOAD_PROCESSES = _metric(
     "ml_workload_processes",
     "gauge",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Running processes of the workload.",
 )
 WORKLOAD_PROCESSES_STARTED = _metric(
     "ml_workload_processes_started_total",
     "counter",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Processes of the workload seen to start since the exporter watches it.",
 )
 WORKLOAD_START_TIME_SECONDS = _metric(
     "ml_workload_start_time_seconds",
     "gauge",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Unix time at which the oldest running process of the workload started.",
 )
 WORKLOAD_CPU_SECONDS = _metric(
     "ml_workload_cpu_seconds_total",
     "counter",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "CPU seconds used by the workload's processes, ended ones included, since the exporter watches it.",
 )
 WORKLOAD_MEMORY_BYTES = _metric(
     "ml_workload_memory_bytes",
     "gauge",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Resident memory summed over the workload's processes, so that shared pages count once per process.",
 )
 WORKLOAD_THREADS = _metric(
     "ml_workload_threads",
     "gauge",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Threads of the workload's processes.",
 )
 WORKLOAD_OPEN_FILES = _metric(
     "ml_workload_open_files",
     "gauge",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Open file descriptors of the workload's processes; absent where the exporter may not see them.",
 )
 WORKLOAD_READ_BYTES = _metric(
     "ml_workload_read_bytes_total",
     "counter",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Bytes that the workload's processes made storage read; absent where the exporter may not read it.",
 )
 WORKLOAD_WRITTEN_BYTES = _metric(
     "ml_workload_written_bytes_total",
     "counter",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Bytes that the workload's processes made storage write; absent where the exporter may not read it.",
 )
 WORKLOAD_GPU_MEMORY_BYTES = _metric(
     "ml_workload_gpu_memory_bytes",
     "gauge",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "GPU memory held by the workload's processes, summed over GPUs.",
 )
 WORKLOAD_GPU_UTILIZATION_RATIO = _metric(
     "ml_workload_gpu_utilization_ratio",
     "gauge",
     "compute",
-    "workload phase",
+    _WORKLOAD,
     "Share of the compute time of the GPUs that the workload's processes run on, used by them.",
 )
 GPU_DRIVER_UP = _metric(
@@ -1449,12 +1658,26 @@ SOURCE_REWRITTEN = _metric(
     "source",
     "Files that changed after they were read, and were not read again; absent for sources other than tables.",
 )
+SOURCE_REFILL = _metric(
+    "ml_exporter_source_refill_events",
+    "gauge",
+    "exporter",
+    "source",
+    "Events left to be read again and not counted, since another exporter has; absent for sources other than Kafka.",
+)
 SOURCE_LAST_EVENT = _metric(
     "ml_exporter_source_last_event_timestamp_seconds",
     "gauge",
     "exporter",
     "source",
     "Arrival time of the source's newest accepted event; absent before the first.",
+)
+LEDGERS = _metric(
+    "ml_exporter_ledgers_total",
+    "counter",
+    "exporter",
+    "source",
+    "Partial ledgers added; ml_exporter_events_total has their events, ml_exporter_events_rejected_total the refused.",
 )
 CLOUD_EVENTS = _metric(
     "ml_exporter_cloud_events_total",

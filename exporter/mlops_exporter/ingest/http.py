@@ -1,4 +1,4 @@
-"""The source behind `POST /v1/events`: tells formats apart and hands every one to the intake as events."""
+"""The source behind `POST /v1/events` and `POST /v1/ledgers`: tells formats apart and hands every one to the intake."""
 
 import asyncio
 from collections import Counter
@@ -8,19 +8,25 @@ from contextlib import suppress
 import msgspec
 
 from mlops_exporter.events.columns import NAMED_REFUSALS, Ignored
-from mlops_exporter.events.decoder import ARROW_STREAM
+from mlops_exporter.events.explain import with_words
+from mlops_exporter.events.formats import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.deliveries import position_of
 from mlops_exporter.ingest.intake import Intake, let_others_run
+from mlops_exporter.ingest.ledgers import LEDGERS, LedgersResult
 from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
 from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
 
 KSERVE = "kserve"
 """Name of KServe's format in the journal, and of what waits in the checkpoint."""
 
-EXPLAINED_REFUSALS = 10
-"""Refused events of a body of which the answer says more than the reason."""
+
+_NO_STREAMS = {
+    b"ARROW1": "it is an Arrow file: write an IPC stream",
+    b"PAR1": "it is Parquet: send it with `mlops-exporter push`",
+}
+"""What a body that says it is Arrow may be, by its beginning."""
 
 
 class HttpSource:
@@ -52,16 +58,30 @@ class HttpSource:
             return await self._take_parts(reading, arrived)
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             self._intake.refuse(self.name, ["bad_arrow"])
-            return IntakeResult(0, 1, [(1, "bad_arrow")], {"bad_arrow": 1})
+            found = next((words for begin, words in _NO_STREAMS.items() if body.startswith(begin)), "")
+            details = [with_words("bad_arrow", found)]
+            return IntakeResult(0, 1, [(1, "bad_arrow")], {"bad_arrow": 1}, details=details)
         position = position_of(self.name, models, content.key, body) if content.key else None
         result = await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
-        if result.errors and not body.startswith(ARROW_STREAM):
-            return result._replace(details=self._intake.explain(body, result.errors[:EXPLAINED_REFUSALS], models))
-        return result
+        return result._replace(details=self._intake.explain(body, result, models)) if result.errors else result
+
+    async def submit_ledgers(
+        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
+    ) -> LedgersResult:
+        """Take the partial ledgers of `body`, which arrived at `arrived` (Unix seconds). Raises QueueFullError.
+
+        Ledgers of models other than `models` are refused; None allows all.
+        """
+        return await self._intake.take_ledgers(Body(self.name, body, arrived, None, models, LEDGERS))
+
+    def shares(self, models: frozenset[str] | None = None) -> bytes:
+        """Return what is counted of `models`, None for all, as `GET /v1/ledgers` answers."""
+        self.ensure_room()
+        return self._intake.shares(models)
 
     async def _take_parts(self, reading: Reading, arrived: float) -> IntakeResult:
         """Take what was read, in parts, so that others have their turn. Once one is taken, the others wait for room."""
-        taken, refused, errors = 0, Counter[Reason](), list[tuple[int, Reason]]()
+        taken, refused, told = 0, Counter[Reason](), list[tuple[tuple[int, Reason], str]]()
         ignored: dict[str, Ignored] = {}
         for number, part in enumerate(reading.parts()):
             body = Body(self.name, msgspec.msgpack.encode(part), arrived, format=KSERVE)
@@ -74,10 +94,12 @@ class HttpSource:
                         raise
                     await asyncio.sleep(full.retry_after / 10)
             taken, refused = taken + result.accepted, refused + Counter(result.refused)
-            errors += result.errors
+            told += zip(result.errors, result.details, strict=True)
             for model, found in result.ignored.items():
                 ignored.setdefault(model, Ignored()).take_in(found)
-        return IntakeResult(taken, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused, ignored=ignored)
+        told = sorted(told)[:NAMED_REFUSALS]
+        errors, details = [error for error, _ in told], [words for _, words in told]
+        return IntakeResult(taken, refused.total(), errors, refused, ignored=ignored, details=details)
 
     def refuse(self, reason: Reason) -> None:
         """Account for a body that was refused unread, as one event."""

@@ -10,23 +10,47 @@ import math
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from itertools import chain, repeat
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from mlops_exporter.counting.fleet import FORMAT as SHARES
+from mlops_exporter.counting.fleet import Fleet, Shares, check, share_of
 from mlops_exporter.counting.model import Model
-from mlops_exporter.events.columns import NAMED_IGNORED, NAMED_REFUSALS, Columns, Decoded, Ignored, Refusals, by_schema
+from mlops_exporter.counting.partial import PartialLedger, decode
+from mlops_exporter.events import clock
+from mlops_exporter.events.columns import (
+    EXPLAINED_REFUSALS,
+    NAMED_IGNORED,
+    NAMED_REFUSALS,
+    Columns,
+    Decoded,
+    Ignored,
+    by_schema,
+    newest_by_version,
+)
 from mlops_exporter.events.decoder import Decoder
-from mlops_exporter.events.explain import explained
-from mlops_exporter.events.reasons import REASONS, Reason
-from mlops_exporter.ingest.body import Body
+from mlops_exporter.events.explain import explained, with_words
+from mlops_exporter.events.reasons import REASONS, Reason, Refused
+from mlops_exporter.ingest.body import ORIGINS, Body, origins_told, with_origins
 from mlops_exporter.ingest.deliveries import Deliveries, is_key
 from mlops_exporter.ingest.journal import Journal
+from mlops_exporter.ingest.ledgers import LEDGERS, Ledgers, LedgersResult
+from mlops_exporter.ingest.origins import OriginCodes
+from mlops_exporter.ingest.store import StoreError
 from mlops_exporter.settings.models import Limits
-from mlops_exporter.sources.base import IntakeResult, QueueFullError, Repeated, Translated, UnavailableError
+from mlops_exporter.sources.base import (
+    IntakeResult,
+    Origins,
+    QueueFullError,
+    Repeated,
+    Translated,
+    UnavailableError,
+)
 
 BATCH_EVENTS = 2048
 BATCH_SECONDS = 0.1
@@ -49,6 +73,7 @@ IGNORED_TOLD_SECONDS = 3600.0
 """How long after ignored features of a source and model were logged others are not."""
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -56,6 +81,7 @@ class SourceCounts:
     """What one source has delivered. `last_event` is an arrival time, None before the first accepted event."""
 
     accepted: int = 0
+    ledgers: int = 0
     late: int = 0
     ignored: dict[str, list[str]] = field(default_factory=dict)
     """Features that models do not know, by model: the first names since the start."""
@@ -104,7 +130,7 @@ class Intake:
     ) -> None:
         self.models = {model.name: model for model in models}
         self.sources = {name: SourceCounts() for name in sources}
-        self.capacity = limits.queue_events
+        self._limits = limits
         self.closed: str | None = None
         """Why no body is taken now."""
         self.translators = dict(translators or {})
@@ -125,6 +151,9 @@ class Intake:
         self._frozen = False
         self._positions: dict[str, bytes] = {}
         self._deliveries = Deliveries()
+        self._ledgers = Ledgers()
+        self._origins = OriginCodes()
+        self._fleet = Fleet()
         self._seed = secrets.randbits(63) if seed is None else seed
         for model in self.models.values():
             model.seed = self._seed
@@ -148,6 +177,8 @@ class Intake:
         """
         following.sources = {name: self.sources.get(name, counts) for name, counts in following.sources.items()}
         following._deliveries = self._deliveries
+        following._ledgers = self._ledgers
+        following._fleet = self._fleet
         following._positions = {name: at for name, at in self._positions.items() if name not in renamed}
 
     def become(self, following: "Intake") -> None:
@@ -156,10 +187,16 @@ class Intake:
         Bodies that were decoded for the former models and are not yet counted are decoded again.
         """
         self.models, self.sources, self.translators = following.models, following.sources, following.translators
-        self.capacity = following.capacity
+        self._limits = following._limits
         self._decoder = self._make_decoder()
         self._positions = following._positions
+        self._fleet = following._fleet
         self._changes += 1
+
+    @property
+    def capacity(self) -> int:
+        """How many events may wait."""
+        return self._limits.queue_events
 
     @property
     def waiting(self) -> int:
@@ -182,6 +219,10 @@ class Intake:
         """Return the position that came with the last counted body of a source."""
         return self._positions.get(source)
 
+    def stand(self, source: str, position: bytes) -> None:
+        """Let a source go on at `position`."""
+        self._positions[source] = position
+
     def ensure_room(self) -> None:
         """Raise QueueFullError when no further body can be taken now."""
         if self.closed is not None:
@@ -197,13 +238,67 @@ class Intake:
         position: bytes | None = None,
         *,
         models: frozenset[str] | None = None,
+        origins: Origins = (),
     ) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds); returns once they are durable.
 
         Events of models other than `models` are refused; None allows all.
         Raises QueueFullError, having taken nothing. A body larger than the whole queue is taken when it is alone.
         """
-        return await self.take(Body(source, body, arrived, position, models))
+        return await self.take(Body(source, body, arrived, position, models, origins=origins))
+
+    @property
+    def refills(self) -> float | None:
+        """How long anything waits for its label, in seconds; None where what waits is not kept over a restart."""
+        if self._journal is None:
+            return None
+        return max((model.settings.label_ttl for model in self.models.values()), default=0.0)
+
+    async def forget(self, source: str, kept: Collection[str], position: bytes) -> None:
+        """Forget what waits for its label of all origins of a source but those `kept`; it goes on at `position`."""
+        await self._thawed()
+        self.flush()
+        self._positions[source] = position
+        codes = self._origins.others(source, kept)
+        for model in list(self.models.values()) if len(codes) else ():
+            for _ in model.forget(codes):
+                await asyncio.sleep(0)
+                await self._thawed()
+        self._changes += 1
+
+    async def refill(self, source: str, body: bytes, arrived: float, origins: Origins) -> None:
+        """Let what others have counted wait for its label here, or for its prediction; it is durable with `hold`."""
+        decoder, decoded = self._decoder, Decoded()
+        await let_others_run(decoder.decode_steps(body, arrived, decoded, None))
+        await self._thawed()
+        if decoder is not self._decoder:
+            decoded = self._decoder.decode(body, arrived)
+        whole = Body(source, body, arrived, origins=origins)
+        self._admit(decoded, whole)
+        self._origins.mark(decoded, whole)
+        self.flush()
+        for name, parts in decoded.parts.items():
+            for columns in by_schema(parts):
+                self.models[name].refill(columns)
+        self._changes += 1
+
+    async def hold(self, source: str, position: bytes) -> None:
+        """Make durable what was refilled, and that the source goes on at `position`; raises UnavailableError."""
+        await self._thawed()
+        for model in self.models.values():
+            model.put_in_order()
+        if self._journal is None:
+            self._positions[source] = position
+            return
+        try:
+            await self._journal.change(_GoingOn(self, source, position))
+        except StoreError as error:
+            raise UnavailableError(f"not durable: {error}") from error
+
+    async def _thawed(self) -> None:
+        """Wait until counts may change."""
+        while self._frozen:
+            await asyncio.sleep(SLICE_SECONDS)
 
     async def take(self, body: Body, limit: int | None = None) -> IntakeResult:
         """Take the events of a body that holds events, as `submit` does; one whose key is known, not again.
@@ -220,7 +315,10 @@ class Intake:
                 outcome.accepted, sum(outcome.refused.values()), refused=outcome.refused, repeated=repeated
             )
         try:
-            return await self._take_new(body, limit)
+            result = await self._take_new(body, limit)
+            # It is durable, and while a checkpoint is written not counted yet: who sends it again now must be told.
+            self._deliveries.note(body.position, result.accepted, dict(result.refused))
+            return result
         finally:
             self._deliveries.end(body.position)
 
@@ -229,53 +327,56 @@ class Intake:
         try:
             decoder, decoded = self._decoder, Decoded()
             await let_others_run(decoder.decode_steps(body.data, body.arrived, decoded, limit))
-            while self._frozen and self._needs_room(decoded):
+            while (self._frozen or self._gathered_events >= BATCH_EVENTS) and self._needs_room(decoded):
                 await asyncio.sleep(SLICE_SECONDS)  # what is written now must not change
             if decoder is not self._decoder:
                 decoder, decoded = self._decoder, self._decoder.decode(body.data, body.arrived)
             self._admit(decoded, body)
-            refusals = decoded.refused
-            self._tell_refusals(body, refusals)
+            accepted, refusals = decoded.accepted, decoded.refused
+            if refusals:
+                self._tell_refusals(body, decoded)
             result = IntakeResult(
-                decoded.accepted,
+                accepted,
                 refusals.total,
                 sorted(refusals),
                 dict(refusals.counts),
-                ignored=decoded.ignored if decoded.accepted else {},
+                ignored=decoded.ignored if accepted else {},
+                evidence=decoded.evidence,
             )
             if self._journal is None:
                 self._take(decoded, body)
-            elif decoded.accepted:
-                await self._journal.commit(body, partial(self._take_durable, body, decoder, decoded))
-            else:  # nothing of it is needed but how many were refused, and why
-                refused = body._replace(data=msgspec.json.encode(decoded.refused.counts), models=None, format=REFUSED)
-                await self._journal.commit(refused, partial(self._take, decoded, body))
+            elif accepted:
+                kept = with_origins(body) if body.origins else body
+                await self._journal.commit(kept, partial(self._take_durable, body, decoder, decoded))
+            else:
+                await self._journal.commit(_refusals_of(body, decoded), partial(self._take, decoded, body))
             await self.settle()
             return result
         finally:
             self._queued -= events
 
-    def _tell_refusals(self, body: Body, refusals: Refusals) -> None:
+    def _tell_refusals(self, body: Body, decoded: Decoded) -> None:
         """Log the first event that was refused for each reason, if none was of this source in the last minute."""
-        seen: set[str] = set()
-        for line, reason in sorted(refusals) if refusals.total else ():
-            key = (body.source, reason)
-            if reason in seen or body.arrived - self._told_refusals.get(key, -math.inf) < REFUSALS_TOLD_SECONDS:
-                continue
-            seen.add(reason)
-            self._told_refusals[key] = body.arrived
-            (why,) = explained([(line, reason)], body.data, self._decoder.classes)
+        refusals = decoded.refused
+        for line, reason in self._untold(body, refusals):
+            (why,) = explained([(line, reason)], body.data, self._decoder.classes, decoded.evidence)
             count = refusals.counts[reason]
             _log.warning("%s refused %d as %s, as in line %d: %s", body.source, count, reason, line, why)
 
-    def explain(
-        self, body: bytes, errors: Sequence[tuple[int, Reason]], models: frozenset[str] | None = None
-    ) -> list[str]:
-        """Return why events of a body of JSON were refused; only of `models` their sender hears, None means all."""
+    def _untold(self, body: Body, refusals: Iterable[tuple[int, Reason]]) -> Iterator[tuple[int, Reason]]:
+        """Yield the first event of each reason that was not told of in the last minute, of this source."""
+        for line, reason in sorted(refusals):
+            key = (body.source, reason)
+            if body.arrived - self._told_refusals.get(key, -math.inf) >= REFUSALS_TOLD_SECONDS:
+                self._told_refusals[key] = body.arrived
+                yield line, reason
+
+    def explain(self, body: bytes, result: IntakeResult, models: frozenset[str] | None = None) -> list[str]:
+        """Return why the first events of a body were refused; only of `models` their sender hears, None means all."""
         classes = self._decoder.classes
         if models is not None:
             classes = {name: known for name, known in classes.items() if name in models}
-        return list(explained(errors, body, classes))
+        return list(explained(result.errors[:EXPLAINED_REFUSALS], body, classes, result.evidence))
 
     def _take_durable(self, body: Body, decoder: Decoder, decoded: Decoded) -> None:
         """Count a body that became durable; if `decoder` is a former one, as a restart would."""
@@ -293,20 +394,156 @@ class Intake:
         translator = self.translators[body.format]
         events = self._reserve(body)
         try:
-            done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
 
-            def count() -> None:
+            def count() -> IntakeResult:
                 result = self._take_translated(body, translator)
-                if not done.done():  # its sender may have gone
-                    done.set_result(result)
+                for number, reason in self._untold(body, result.errors):
+                    why = result.details[result.errors.index((number, reason))]
+                    times = result.refused[reason]
+                    _log.warning("%s refused %d as %s, as number %d: %s", body.source, times, reason, number, why)
+                return result
 
-            if self._journal is None:
-                count()
-            else:
-                await self._journal.commit(body, count)
-            return await done
+            return await self._counted(body, count)
         finally:
             self._queued -= events
+
+    async def take_ledgers(self, body: Body) -> LedgersResult:
+        """Add the ledgers of a body that were not added before; returns once they are durable and counted.
+
+        Raises QueueFullError, having taken nothing.
+        """
+        events = self._reserve(body)
+        try:
+            parts, found = decode(body.data), LedgersResult()
+            await let_others_run(self._screen(parts, body, found))
+            if found.refused:
+                self._tell_refused_ledgers(body, found)
+            if not found.accepted:
+                await self._refuse_durably(body, found)
+                return found
+            return await self._counted(body, partial(self._count_ledgers, parts, body))
+        finally:
+            self._queued -= events
+
+    async def _counted(self, body: Body, count: Callable[[], _Result]) -> _Result:
+        """Return what `count` finds of a body, which counts it once it is durable."""
+        if self._journal is None:
+            return count()
+        done: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+
+        def count_durable() -> None:
+            result = count()
+            if not done.done():  # its sender may have gone
+                done.set_result(result)
+
+        await self._journal.commit(body, count_durable)
+        return await done
+
+    def shares(self, models: frozenset[str] | None) -> bytes:
+        """Return what is counted, for an exporter that adds up several; only of `models`, None means all."""
+        self.flush()
+        wanted = {name: model for name, model in self.models.items() if models is None or name in models}
+        return msgspec.msgpack.encode(Shares(SHARES, {name: share_of(model) for name, model in wanted.items()}))
+
+    async def add_up(self, shares: Mapping[str, bytes]) -> Mapping[str, str]:
+        """Take what other exporters have counted, by who they are; returns why those that cannot be taken cannot.
+
+        Nothing is added up before each of them has been taken once: what is missing would look like a loss.
+        """
+        faults: dict[str, str] = {}
+        self._fleet.keep(list(shares))
+        for exporter, data in shares.items():
+            if not data:
+                continue
+            try:
+                found = msgspec.msgpack.decode(data, type=Shares)
+                if found.format != SHARES:
+                    raise ValueError(f"its sums are of format {found.format}, here of {SHARES}")
+                for name, share in found.models.items():
+                    if name in self.models:
+                        check(self.models[name], share)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                faults[exporter] = str(error)
+            else:
+                self._fleet.put(exporter, found)
+            await asyncio.sleep(0)
+        if not all(exporter in self._fleet for exporter in shares):
+            return faults
+        for model in list(self.models.values()):
+            while self._frozen:
+                await asyncio.sleep(SLICE_SECONDS)
+            if self.models.get(model.name) is model:
+                self._fleet.add_up(model, clock.now())
+                self._changes += 1
+            await asyncio.sleep(0)
+        return faults
+
+    def _screen(self, parts: list[PartialLedger | Refused], body: Body, found: LedgersResult) -> Iterator[None]:
+        """Note step by step what would become of the ledgers of a body."""
+        for number, part in self._ledgers.screen(parts, body, self.models, self._limits):
+            self._note_ledger(found, number, part, parts)
+            found.accepted += isinstance(part, PartialLedger)
+            yield
+
+    def _note_ledger(
+        self,
+        found: LedgersResult,
+        number: int,
+        part: PartialLedger | Refused | None,
+        parts: list[PartialLedger | Refused],
+    ) -> None:
+        """Note a ledger that is not counted."""
+        if isinstance(part, Refused):
+            found.refused.append((number, part))
+        elif part is None:
+            ledger = parts[number - 1]
+            assert isinstance(ledger, PartialLedger)
+            found.repeated += 1
+            found.changed += self._ledgers.is_changed(ledger)
+
+    async def _refuse_durably(self, body: Body, found: LedgersResult) -> None:
+        """Account for ledgers of which none is to be counted."""
+        if not found.refused:
+            return
+        decoded = Decoded()
+        decoded.refused.counts.update(found.reasons)
+        if self._journal is None:
+            self._take(decoded, body)
+        else:
+            await self._journal.commit(_refusals_of(body, decoded), partial(self._take, decoded, body))
+
+    def _count_ledgers(self, parts: list[PartialLedger | Refused], body: Body) -> LedgersResult:
+        """Add those of the ledgers of a body to which nothing is opposed, as they are in the journal."""
+        self.flush()  # what is shown of versions must not depend on when they were counted
+        self._ledgers.forget(body.arrived, self._limits.ledger_age)
+        counts, found = self._counts_of(body.source), LedgersResult()
+        for number, part in self._ledgers.screen(parts, body, self.models, self._limits):
+            if not isinstance(part, PartialLedger):
+                self._note_ledger(found, number, part, parts)
+                continue
+            model = self.models[part.model]
+            if model.admit({part.version: min(part.pane.end, body.arrived)}, body.arrived):
+                found.refused.append((number, Refused("too_many_versions")))
+                continue
+            added = model.add(part, body.arrived)
+            self._ledgers.note(part)
+            found.accepted += 1
+            counts.accepted += added
+            counts.late += added if part.pane.end <= body.arrived - model.horizon else 0
+        for reason in found.reasons:
+            counts.rejected[reason] += 1
+        if found.accepted:
+            counts.ledgers += found.accepted
+            counts.last_event = body.arrived
+        self._changes += 1
+        return found
+
+    def _tell_refused_ledgers(self, body: Body, found: LedgersResult) -> None:
+        """Log the first ledger that was refused for each reason, if none was of this source in the last minute."""
+        refused = dict(found.refused)
+        for number, reason in self._untold(body, ((number, each.reason) for number, each in found.refused)):
+            why = with_words(reason, refused[number].told)
+            _log.warning("%s refused a ledger as %s, number %d: %s", body.source, reason, number, why)
 
     def _reserve(self, body: Body) -> int:
         """Return the room in the queue that a body takes, having taken it; raises QueueFullError."""
@@ -320,10 +557,15 @@ class Intake:
 
     def replay(self, body: Body) -> None:
         """Count a body that is in the journal already."""
+        if body.format == ORIGINS:
+            body = origins_told(body)
         if body.format == REFUSED:
             decoded = Decoded()
             decoded.refused.counts.update(msgspec.json.decode(body.data, type=dict[Reason, int]))
             self._take(decoded, body)
+            return
+        if body.format == LEDGERS:
+            self._count_ledgers(decode(body.data), body)
             return
         if body.format is not None:
             translator = self.translators.get(body.format)
@@ -375,14 +617,22 @@ class Intake:
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, by name of the part: trees of live arrays, to be written while frozen."""
         sources = {
-            name: {"accepted": c.accepted, "late": c.late, "rejected": c.rejected, "last_event": c.last_event}
+            name: {
+                "accepted": c.accepted,
+                "ledgers": c.ledgers,
+                "late": c.late,
+                "rejected": c.rejected,
+                "last_event": c.last_event,
+            }
             for name, c in self.sources.items()
         }
         intake = {
             "sources": sources,
             "positions": self._positions,
+            "origins": self._origins.state(),
             "seed": self._seed,
             "deliveries": self._deliveries.state(),
+            "ledgers": self._ledgers.state(),
             "features_ignored": dict(self.features_ignored),
         }
         return {
@@ -397,14 +647,18 @@ class Intake:
         if intake is not None:
             self._seed = intake["seed"]
             self._positions = intake["positions"]
+            self._origins.restore(intake.get("origins", []))
             if "deliveries" in intake:
                 self._deliveries.restore(intake["deliveries"])
+            if "ledgers" in intake:
+                self._ledgers.restore(intake["ledgers"])
             self.features_ignored.update(intake.get("features_ignored", {}))
             for name, stored in intake["sources"].items():
                 counts = self._counts_of(name)
                 counts.accepted, counts.late, counts.last_event = (
                     stored["accepted"], stored["late"], stored["last_event"]
                 )  # fmt: skip
+                counts.ledgers = stored.get("ledgers", 0)
                 counts.rejected.update(stored["rejected"])
         for model in self.models.values():
             model.seed = self._seed
@@ -419,13 +673,17 @@ class Intake:
 
     def _admit(self, decoded: Decoded, body: Body) -> None:
         """Refuse events of models that the sender may not write, and of more versions than a model may have."""
+        if self._needs_room(decoded):
+            self.flush()  # what is shown of the others must not depend on when they were counted
         for name in () if body.models is None else decoded.parts.keys() - body.models:
             for columns in decoded.parts.pop(name):
                 decoded.refused += ((line, "forbidden_model") for line in columns.lines)
         for name, parts in decoded.parts.items():
             model = self.models[name]
+            newest = newest_by_version(parts)
+            overflow = model.admit(newest, body.arrived)
             for place, columns in enumerate(parts):
-                if overflow := model.admit(set(columns.versions), body.arrived):
+                if not overflow.isdisjoint(columns.versions):
                     fits = [version not in overflow for version in columns.versions]
                     decoded.refused += (
                         (line, "too_many_versions") for line, kept in zip(columns.lines, fits, strict=True) if not kept
@@ -434,12 +692,11 @@ class Intake:
 
     def _needs_room(self, decoded: Decoded) -> bool:
         """Whether a version of these events would take the place of another."""
-        return any(
-            self.models[name].need_room(set(columns.versions))
-            for name, parts in decoded.parts.items()
-            if name in self.models
-            for columns in parts
-        )
+        for name, parts in decoded.parts.items():
+            model = self.models.get(name)
+            if model is not None and any(model.need_room(columns.version_names) for columns in parts):
+                return True
+        return False
 
     def _counts_of(self, source: str) -> SourceCounts:
         """Return the counts of a source; those of one that is not configured any more are shown nowhere."""
@@ -449,6 +706,7 @@ class Intake:
         """Account for the decoded events of a body and gather them."""
         counts = self._counts_of(body.source)
         accepted = decoded.accepted
+        self._origins.mark(decoded, body)
         self._arrived = body.arrived
         for name, parts in decoded.parts.items():
             horizon = body.arrived - self.models[name].horizon
@@ -515,8 +773,12 @@ class Intake:
             await asyncio.sleep(0)
 
     def _time_is_up(self) -> None:
-        self._timer = None
-        self.flush()
+        if self._gathered_events >= BATCH_EVENTS:  # some at a time, so that nobody waits
+            self._count_some()
+            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._time_is_up)
+        else:
+            self._timer = None
+            self.flush()
 
     def _take_translated(self, body: Body, translator: Translator) -> IntakeResult:
         """Account for a body in another format and gather its events."""
@@ -526,8 +788,45 @@ class Intake:
         self._admit(decoded, events)
         self.refuse(body.source, (reason for _, reason in translated.refused))
         self._take(decoded, events)
-        errors = [*translated.refused, *((translated.origins[line - 1], reason) for line, reason in decoded.refused)]
+        told = [
+            (number, reason, with_words(reason, translated.told.get(number, "")))
+            for number, reason in translated.refused
+        ]
+        why = chain(explained(decoded.refused[:EXPLAINED_REFUSALS], events.data, self._decoder.classes), repeat(""))
+        for (line, reason), words in zip(decoded.refused, why, strict=False):
+            told.append((translated.origins[line - 1], reason, words or REASONS[reason]))
+        told = sorted(told)[:NAMED_REFUSALS]
         refused = Counter(reason for _, reason in translated.refused) + Counter(decoded.refused.counts)
         return IntakeResult(
-            decoded.accepted, refused.total(), sorted(errors)[:NAMED_REFUSALS], refused, ignored=decoded.ignored
+            decoded.accepted,
+            refused.total(),
+            [(number, reason) for number, reason, _ in told],
+            refused,
+            ignored=decoded.ignored,
+            details=[words for _, _, words in told],
         )
+
+
+def _refusals_of(body: Body, decoded: Decoded) -> Body:
+    """Return what is journalled of a body of which nothing was accepted: how many were refused, and why."""
+    return body._replace(data=msgspec.json.encode(decoded.refused.counts), models=None, format=REFUSED, origins=())
+
+
+class _GoingOn:
+    """The change after which a source goes on at another position, with all that waits by then."""
+
+    def __init__(self, intake: Intake, source: str, position: bytes) -> None:
+        self._intake = intake
+        self._source = source
+        self._position = position
+
+    def state(self) -> dict[str, Any]:
+        """Return all there is, with the position to be."""
+        state = self._intake.state()
+        intake = state[INTAKE_STATE]
+        positions = intake["positions"] | {self._source: self._position}
+        return state | {INTAKE_STATE: intake | {"positions": positions}}
+
+    def apply(self) -> None:
+        """Take the position for the source's own."""
+        self._intake.stand(self._source, self._position)

@@ -8,6 +8,7 @@ writes the counts of such a moment without copying them: they are left as they a
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -140,8 +141,12 @@ class Journal:
         await done
 
     async def run(self) -> None:
-        """Commit and checkpoint until `stop`, which must not be replaced by cancelling: a commit would lose its end."""
-        checkpointed = time.monotonic()
+        """Commit and checkpoint until `stop`, which must not be replaced by cancelling: a commit would lose its end.
+
+        What a process left that was killed is checkpointed first. Else those that are killed time and again would start
+        ever more slowly.
+        """
+        checkpointed = -math.inf if self._store.holds_bodies else time.monotonic()
         while not self._stopping:
             if self._store.was_removed:
                 await self._renew()

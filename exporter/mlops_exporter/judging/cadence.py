@@ -1,28 +1,18 @@
 """When the next batch of a model is expected: its job has a rhythm, and one that never stops has none."""
 
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from itertools import pairwise
 
 from cronsim import CronSim
 
+from mlops_exporter.settings.cadence import CONTINUOUS, pauses
 from mlops_exporter.settings.models import ModelSettings
-
-_LOOKED_AT = 50  # times of a cron expression, among which its longest pause is
 
 
 def longest_pause(settings: ModelSettings) -> float:
     """Return the seconds that may lie between two batches; 0 for a model without a rhythm."""
     if settings.period is not None:
         return settings.period
-    return 0.0 if settings.cadence == "continuous" else _pause(settings.cadence)
-
-
-@cache
-def _pause(expression: str) -> float:
-    times = CronSim(expression, datetime(2024, 1, 1, tzinfo=UTC))
-    moments = [next(times) for _ in range(_LOOKED_AT)]
-    return max((after - before).total_seconds() for before, after in pairwise(moments))
+    return 0.0 if settings.cadence == CONTINUOUS else max(pauses(settings.cadence))
 
 
 def deadline(settings: ModelSettings, last: float) -> float:

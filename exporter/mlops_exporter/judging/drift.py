@@ -8,11 +8,17 @@ import numpy as np
 from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.reference import Reference
+from mlops_exporter.counting.version import Version
+from mlops_exporter.counting.windows import Window
+from mlops_exporter.judging.dependence import Dependence, Measure
+from mlops_exporter.judging.hours import Clock, HourlyShares
 from mlops_exporter.profile.bins import INVALID, NumericVariable, Variable
 from mlops_exporter.profile.fitted import DriftThresholds
+from mlops_exporter.profile.hours import HourlyReference
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.models import DriftSettings, MinSamples
-from mlops_exporter.statistics import discovery, drift, thresholds
+from mlops_exporter.statistics import dependence, discovery, drift, thresholds
+from mlops_exporter.statistics.dependence import PaneSums
 from mlops_exporter.statistics.drift import Statistic, traits
 
 
@@ -34,12 +40,42 @@ class Bins(NamedTuple):
         return np.add.reduceat(totals, self.cells, axis=-1)[..., self.kept]
 
 
+class Traffic(NamedTuple):
+    """How the events of windows came: design effects of all variables, (W, variables), and in which hours, (W, slots).
+
+    `hours` is None where the reference knows no hours, or the windows go by the time of a job.
+    """
+
+    effects: Floats
+    hours: Floats | None
+
+    def rows(self, rows: Sequence[int]) -> "Traffic":
+        """Return that of some windows."""
+        return Traffic(self.effects[rows], None if self.hours is None else self.hours[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Traffic"]) -> "Traffic":
+        """Join windows of several versions of one reference."""
+        hours = [part.hours for part in parts if part.hours is not None]
+        return cls(np.concatenate([part.effects for part in parts]), np.concatenate(hours) if hours else None)
+
+
 class Drift(NamedTuple):
     """Value and threshold by statistic, (W, variables) each, and one p-value of all statistics; NaN for none."""
 
     values: dict[str, Floats]
     thresholds: dict[str, Floats]
     p_values: Floats
+
+    @property
+    def by_statistic(self) -> tuple[Floats, Floats]:
+        """Values and thresholds, (W, variables, statistics) each."""
+        none = [np.empty((*self.p_values.shape, 0))]
+        values, thresholds = (
+            np.concatenate([*none, *(part[..., np.newaxis] for part in parts.values())], axis=-1)
+            for parts in (self.values, self.thresholds)
+        )
+        return values, thresholds
 
     @property
     def beyond(self) -> Flags:
@@ -61,6 +97,7 @@ class Comparison:
         self, layout: Layout, settings: DriftSettings, min_samples: int, known: DriftThresholds | None = None
     ) -> None:
         profile = layout.profile
+        self.layout = layout
         self._settings = settings
         self._min_samples = min_samples
         variables: dict[str, tuple[slice, Variable]] = {
@@ -80,6 +117,11 @@ class Comparison:
         self._numeric = np.array([isinstance(v, NumericVariable) for _, v in variables.values()], np.bool_)
         self._fine = _bins(numeric, fine=True) if numeric else None
         self._names = list(variables)
+        self._predictions = layout.predictions
+        self._clock = None if not isinstance(profile.hours, HourlyReference) else Clock(profile.hours)
+        self._hourly = _hourly(profile, [*variables.values()], self._exported, fine=False)
+        self._hourly_fine = _hourly(profile, numeric, self._fine, fine=True) if self._fine else None
+        self._dependence = Dependence(Measure(slice(0, layout.label.stop), self._of_panes, self._evened))
         stored = known or profile.thresholds
         coefficients: dict[Statistic, Floats] = {}
         for bins in (self._exported, self._fine):
@@ -100,6 +142,15 @@ class Comparison:
             return self._names
         return [name for name, numeric in zip(self._names, self._numeric, strict=True) if numeric]
 
+    def _of_panes(self, panes: Floats) -> list[PaneSums]:
+        return [dependence.counts(self._exported.counts(panes), self._exported.starts)]
+
+    def _evened(self, panes: Sequence[PaneSums], window: Window, now: float) -> Sequence[PaneSums]:
+        if self._clock is None or self._hourly is None or not window.by_clock:
+            return panes
+        weights = self._clock.of_panes(window, now)
+        return [self._hourly.evened(part, weights) for part in panes]
+
     def fitted(self) -> DriftThresholds:
         """Return what was simulated, to be kept; a homogeneous statistic has one coefficient for any n."""
         found: dict[str, dict[str, list[float | None]]] = {}
@@ -114,8 +165,18 @@ class Comparison:
     def _bins_of(self, statistic: str) -> Bins | None:
         return self._fine if traits(statistic).fine else self._exported
 
-    def compare(self, totals: Floats) -> Drift:
-        """Compare sums of ledgers, (W, cells), with the reference."""
+    def traffic(self, version: Version, now: float) -> Traffic:
+        """Return how the events of a version's windows came."""
+        effects, clock = self._dependence.effects(version, now), self._clock
+        if clock is None or not all(window.by_clock for window in version.windows):
+            return Traffic(effects, None)
+        return Traffic(effects, np.stack([clock.of_window(w, now, self._predictions) for w in version.windows]))
+
+    def compare(self, totals: Floats, traffic: Traffic | None = None) -> Drift:
+        """Compare sums of ledgers, (W, cells), with the reference, with that of their hours where it knows such.
+
+        Thresholds are those of as many independent values as a window is worth by its `traffic`.
+        """
         values: dict[str, Floats] = {}
         limits: dict[str, Floats] = {}
         p_values: list[Floats] = []
@@ -126,21 +187,43 @@ class Comparison:
             counts = bins.counts(totals)
             n = drift.totals(counts, bins.starts)
             enough = n >= self._min_samples
-            value = np.where(
-                enough, traits(statistic).function(counts, bins.reference, bins.starts, bins.positions), np.nan
-            )
-            critical = thresholds.critical_value(statistic, coefficients, n, drift.totals(bins.reference, bins.starts))
+            usual, known = self._usual(bins, n, None if traffic is None else traffic.hours)
+            value = np.where(enough, traits(statistic).function(counts, usual, bins.starts, bins.positions), np.nan)
+            worth = n if traffic is None else n / self._concentrated(traffic.effects, bins)
+            critical = thresholds.critical_value(statistic, coefficients, worth, known)
             limit = np.where(enough, np.maximum(critical, self._settings.min_effect.get(statistic, 0.0)), np.nan)
             values[statistic] = self._among_all(value, bins)
             limits[statistic] = self._among_all(limit, bins)
             p = discovery.p_values(statistic, value / critical, drift.sizes(bins.starts, len(bins.reference)), alpha)
             p_values.append(self._among_all(p, bins))
-        return Drift(values, limits, discovery.combined(np.stack(p_values, axis=-1)))
+        tests = np.stack(p_values, axis=-1) if p_values else np.empty((len(totals), len(self._exported.starts), 0))
+        return Drift(values, limits, discovery.combined(tests))
+
+    def _usual(self, bins: Bins, n: Floats, hours: Floats | None) -> tuple[Floats, Floats]:
+        """Return reference counts for windows of n values, (W, S), and how many values these are known by.
+
+        Those of hours, (W, C), are as many as the window's: a bin that stays empty then is as empty on both sides.
+        """
+        hourly = self._hourly if bins is self._exported else self._hourly_fine
+        if hours is None or hourly is None:
+            return bins.reference, drift.totals(bins.reference, bins.starts)
+        mixture = hourly.mixed(hours)
+        return mixture.shares * np.repeat(n, drift.sizes(bins.starts, len(bins.reference)), axis=-1), mixture.n
+
+    def _concentrated(self, effects: Floats, bins: Bins) -> Floats:
+        """Return the design effects for a test of variables that have these bins."""
+        mine = effects if bins is self._exported else effects[..., self._numeric]
+        exported = drift.sizes(self._exported.starts, len(self._exported.reference))
+        dimensions = (exported if bins is self._exported else exported[self._numeric]) - 1
+        return dependence.concentrated(mine, dimensions.astype(np.float64), self._settings.false_alarm_rate)
+
+    def significantly_drifted(self, drift: Drift) -> Flags:
+        """Tell which features' distance is no false discovery among so many, however small, (W, features)."""
+        return discovery.discoveries(drift.p_values[:, : self.features], self._settings.false_alarm_rate)
 
     def surely_drifted(self, drift: Drift) -> Flags:
         """Tell which features are above a threshold and no false discovery among so many, (W, features)."""
-        found = discovery.discoveries(drift.p_values[:, : self.features], self._settings.false_alarm_rate)
-        return drift.beyond[:, : self.features] & found
+        return drift.beyond[:, : self.features] & self.significantly_drifted(drift)
 
     def _among_all(self, values: Floats, bins: Bins) -> Floats:
         """Spread what only numeric variables have over all variables."""
@@ -193,6 +276,23 @@ def _stored(
         for statistic in statistics
         if (of := known.coefficients.get(statistic)) is not None and of.keys() == set(variables) and variables
     }
+
+
+def _hourly(
+    profile: Profile, variables: Sequence[tuple[slice, Variable]], bins: Bins, *, fine: bool
+) -> HourlyShares | None:
+    """Return the shares of bins by hour; of what is known by no hour, labels for one, those of the whole reference."""
+    hours = profile.hours
+    if not isinstance(hours, HourlyReference):
+        return None
+    known = {id(profile.features[name]): counts for name, counts in hours.features.items()}
+    known |= {id(getattr(profile, name)): counts for name, counts in hours.outcomes.items()}
+    parts = []
+    for _, variable in variables:
+        counts = np.array(known.get(id(variable), [variable.counts] * hours.slots), np.float64)
+        begins = variable.fine_starts if fine and isinstance(variable, NumericVariable) else variable.exported_starts
+        parts.append(np.add.reduceat(counts[:, :INVALID], begins, axis=1))
+    return HourlyShares.of(np.concatenate(parts, axis=1), bins.reference, bins.starts) if parts else None
 
 
 def _bins(variables: Sequence[tuple[slice, Variable]], *, fine: bool) -> Bins:

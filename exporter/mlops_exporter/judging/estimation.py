@@ -7,6 +7,8 @@ import numpy as np
 
 from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.counting.estimation import ClassEstimation, LossEstimation
+from mlops_exporter.counting.reference import Reference
+from mlops_exporter.judging.dependence import Effects, worth
 from mlops_exporter.profile.fitted import LossModel
 from mlops_exporter.statistics import classification, estimation
 from mlops_exporter.statistics.intervals import Estimate
@@ -19,13 +21,18 @@ class Estimates(NamedTuple):
     labelled: dict[str, Estimate]
 
 
-def estimate(counts: ClassEstimation | LossEstimation, cells: Floats, confusion: Floats) -> Estimates:
+def estimate(
+    counts: ClassEstimation | LossEstimation, cells: Floats, confusion: Floats, effects: Effects | None = None
+) -> Estimates:
     """Estimate every metric from the section's cells, (W, cells).
 
     `confusion` is the realised one, (W, K, K): macro averages of labelled predictions leave out the classes that the
     realised averages leave out, since a rare class without a label would make a gap by its absence alone.
+    With `effects` of the windows ranges are those of as many predictions as they are worth.
     """
     predictions, labelled = np.split(cells, [counts.half], axis=-1)
+    if effects is not None:
+        predictions, labelled = worth(predictions, effects.outputs), worth(labelled, effects.labels)
     if isinstance(counts, LossEstimation):
         return Estimates(_of_losses(counts.reference, predictions), _of_losses(counts.reference, labelled))
     occurred = confusion.sum(-2) > 0
@@ -35,17 +42,29 @@ def estimate(counts: ClassEstimation | LossEstimation, cells: Floats, confusion:
     )
 
 
+def gap_of(reference: Reference, realised: Floats, estimated: Estimate) -> Estimate:
+    """Return realised less estimated performance of the same predictions, beside what the settings let pass."""
+    tolerance, value = reference.settings.estimation.tolerance, estimated.value
+    if isinstance(reference.estimation, LossEstimation):
+        return estimation.gap(realised, estimated, tolerance * value)
+    return estimation.gap(realised, estimated, np.minimum(tolerance, np.minimum(value, 1 - value) / 10))
+
+
 def _of_classes(counts: ClassEstimation, half: Floats, averaged: Mapping[str, Flags]) -> dict[str, Estimate]:
     """Return confidence-based estimates (CBPE); `averaged` are the classes, (W, K), of a metric's macro average."""
     expected = counts.parts(half)
-    inflation = estimation.inflation(expected.histogram, counts.probabilities, counts.reference).mean(-1)
+    inflation = estimation.inflation(expected.histogram, counts.probabilities, counts.reference, counts.runs)
     variance = expected.spread * inflation[..., np.newaxis, np.newaxis]
     positives = expected.histogram * counts.probabilities
     by_class = {
         "precision": estimation.precision(expected.confusion, variance),
         "recall": estimation.recall(expected.confusion, variance),
         "f1": estimation.f1(expected.confusion, variance),
-        "roc_auc": classification.roc_auc(np.stack([expected.histogram - positives, positives], axis=-1)),
+        # So many predictions fewer would be known as roughly.
+        "roc_auc": classification.roc_auc(
+            np.stack([expected.histogram - positives, positives], axis=-1)
+            / inflation[..., np.newaxis, np.newaxis, np.newaxis]
+        ),
     }
     binary = expected.confusion.shape[-1] == 2
     reduced = {

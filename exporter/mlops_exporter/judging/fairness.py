@@ -12,7 +12,8 @@ import numpy as np
 from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.counting.groups import GroupCounts
 from mlops_exporter.counting.ledger import Layout
-from mlops_exporter.judging.performance import PerformanceSums
+from mlops_exporter.judging.dependence import Effects
+from mlops_exporter.judging.performance import PerformanceSums, estimates
 from mlops_exporter.judging.performance import metrics_of as performance_metrics_of
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.statistics import fairness, regression
@@ -24,20 +25,32 @@ FairnessMetric = Callable[["GroupSums"], Estimate]
 class GroupSums:
     """What fairness is made of, for one attribute: `totals` are the ledgers of its groups, (..., G, group cells).
 
-    `favourable` is the code of the favourable class, None where none is agreed on (regression).
+    `favourable` is the code of the favourable class, None where none is agreed on (regression). With `effects` of the
+    windows everything that is compared counts as many events as it is worth; sizes stay what they are.
     """
 
-    def __init__(self, layout: Layout, totals: Floats, favourable: int | None, min_group_size: int) -> None:
-        self.performance = PerformanceSums(layout, totals)
+    def __init__(
+        self,
+        layout: Layout,
+        totals: Floats,
+        favourable: int | None,
+        min_group_size: int,
+        effects: Effects | None = None,
+    ) -> None:
+        of_labels, of_outputs = (
+            (np.ones(1), np.ones(1)) if effects is None else (part[:, np.newaxis] for part in effects)
+        )
+        worth = PerformanceSums(layout, totals / of_labels[..., np.newaxis])
         self.predictions = totals[..., layout.predictions.start]
         self.labels = totals[..., layout.labels.start]
-        self.least = min_group_size
+        self.least = min_group_size / of_labels
+        self.compared = self.predictions / of_outputs
         self.enough_predictions = self.predictions >= min_group_size
         self.enough_labels = self.labels >= min_group_size
-        self.moments = regression.split(self.performance.moments) if layout.profile.task == "regression" else None
+        self.moments = regression.split(worth.moments) if layout.profile.task == "regression" else None
         if favourable is not None:
-            self.selected = totals[..., layout.prediction.start + favourable]
-            self.confusion = _one_against_rest(self.performance.confusion, favourable)
+            self.selected = totals[..., layout.prediction.start + favourable] / of_outputs
+            self.confusion = _one_against_rest(worth.confusion, favourable)
 
 
 def _one_against_rest(confusion: Floats, chosen: int) -> Floats:
@@ -50,10 +63,10 @@ def _one_against_rest(confusion: Floats, chosen: int) -> Floats:
 
 _OF_CLASSES: dict[str, FairnessMetric] = {
     "demographic_parity_difference": lambda s: fairness.demographic_parity_difference(
-        s.selected, s.predictions, s.enough_predictions
+        s.selected, s.compared, s.enough_predictions
     ),
     "demographic_parity_ratio": lambda s: fairness.demographic_parity_ratio(
-        s.selected, s.predictions, s.enough_predictions
+        s.selected, s.compared, s.enough_predictions
     ),
     "equalized_odds_difference": lambda s: fairness.equalized_odds_difference(s.confusion, s.least),
     "equal_opportunity_difference": lambda s: fairness.equal_opportunity_difference(s.confusion, s.least),
@@ -107,17 +120,25 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    counts: GroupCounts, cells: Floats, attribute: int, favourable: int | None, min_group_size: int
+    counts: GroupCounts,
+    cells: Floats,
+    attribute: int,
+    favourable: int | None,
+    min_group_size: int,
+    effects: Effects | None = None,
 ) -> Evaluation:
     """Compare the groups of an attribute; `cells`, (W, cells), are the sums of the section of the ledger."""
     layout = counts.layout
-    sums = GroupSums(layout, counts.sums(cells, attribute), favourable, min_group_size)
+    totals = counts.sums(cells, attribute)
+    sums = GroupSums(layout, totals, favourable, min_group_size, effects)
+    of_labels = np.ones(1) if effects is None else effects.labels[:, np.newaxis]
     none = np.full(sums.predictions.shape, np.nan)
     selection = Estimate(none, none, none)
     with np.errstate(divide="ignore", invalid="ignore"):
         if favourable is not None:
-            selection = _where(sums.enough_predictions, wilson(sums.selected, sums.predictions))
-        performance = _stack([metric(sums.performance) for metric in performance_metrics_of(layout).values()])
+            selection = _where(sums.enough_predictions, wilson(sums.selected, sums.compared))
+        found = estimates(performance_metrics_of(layout), layout, totals, of_labels)
+        performance = _stack([*found.values()])
         measures = metrics_of(layout.profile, favourable)
         fair = _stack([metric(sums) for metric in measures.values()]) if measures else Estimate(*[none[:, :0]] * 3)
     return Evaluation(

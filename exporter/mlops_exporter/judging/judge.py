@@ -55,6 +55,9 @@ LIMITS: dict[str, Threshold] = {
     "calibration_error_excess": Threshold(0.03, "Expected calibration error above the reference's own."),
     "drifted_features_ratio": Threshold(0.1, "Share of a model's features that must drift together."),
     "severe_drift_psi": Threshold(0.25, "PSI from which a single drifted feature is worth an alert."),
+    "performance_loss": Threshold(
+        0.02, "Share by which performance must surely be worse than the reference's to count."
+    ),
     "missing_excess": Threshold(0.05, "Share of missing values above the reference's."),
     "invalid_excess": Threshold(0.01, "Share of invalid values above the reference's."),
     "out_of_range": Threshold(0.01, "Share of values outside the reference's range."),
@@ -94,8 +97,17 @@ def caution(seconds: Floats) -> Floats:
     So that a model at its benchmark looks worse by chance `benchmark_chance` times in a month of such windows: a short
     one has many chances.
     """
-    chance = np.minimum(seconds * limit("benchmark_chance") / MONTH_SECONDS, ONE_SIDED)
-    return np.asarray(-ndtri(chance) / NORMAL_QUANTILE, np.float64)
+    return np.asarray(-ndtri(chance(seconds)) / NORMAL_QUANTILE, np.float64)
+
+
+def chance(seconds: Floats) -> Floats:
+    """Return how probable a false alarm of one window of that length may be, (W,), by `benchmark_chance` a month."""
+    return np.minimum(seconds * limit("benchmark_chance") / MONTH_SECONDS, ONE_SIDED)
+
+
+def of_full(sizes: Floats, filled: Floats) -> Floats:
+    """Return sample sizes, (W,), 0 for windows that are not `filled` yet: they hold some hours of the day alone."""
+    return np.where(filled >= 1, sizes, 0.0)
 
 
 def freshest(sizes: Floats, least: float) -> int | None:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WorkloadState:
-    """Processes that are watched under one name; `since` is when the oldest started, None while none runs."""
+    """Processes that are watched under one name; `since` is when the oldest started, None while none runs.
+
+    `pod` is NAMESPACE/NAME, None where the workload is not given by pods or has none on this node.
+    """
 
     workload: str
     phase: str
+    pod: str | None
     processes: int
     since: float | None
 
@@ -42,7 +46,10 @@ class AdviceState:
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """CPU, memory, workloads and GPUs at the last sample; None is what could not be sampled."""
+    """CPU, memory, workloads and GPUs at the last sample; None is what could not be sampled.
+
+    `pods_fault` is why the labels of pods are not known anew.
+    """
 
     cores: float | None
     cpu: float | None
@@ -53,3 +60,4 @@ class MachineState:
     failing_drivers: list[str]
     advice: list[AdviceState]
     currency: str | None
+    pods_fault: str | None = None

@@ -1,6 +1,7 @@
 """Performance of a model over any sums of its ledger: each metric's name, and the statistic behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy as np
 from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import CALIBRATION_BINS, Layout
 from mlops_exporter.profile.profile import Task
-from mlops_exporter.statistics import calibration, classification, regression
-from mlops_exporter.statistics.intervals import Estimate
+from mlops_exporter.settings.models import CostSettings
+from mlops_exporter.statistics import calibration, classification, cost, multilabel, regression
+from mlops_exporter.statistics.intervals import Estimate, Spread
 
 PerformanceMetric = Callable[["PerformanceSums"], Estimate]
 
@@ -22,20 +24,36 @@ class PerformanceSums:
         leading = totals.shape[:-1]
         self.labels = totals[..., layout.labels.start]
         self.moments = totals[..., layout.moments]
-        self.confusion = totals[..., layout.confusion].reshape(*leading, k, k)
+        self.of_sets = layout.profile.task == "multilabel"
+        if self.of_sets:
+            self.decisions = multilabel.split(totals[..., layout.decisions], k)
+        else:
+            self.confusion = totals[..., layout.confusion].reshape(*leading, k, k)
         self.columns = layout.score_columns
         if self.columns:
             self.scores = totals[..., layout.score_by_class].reshape(*leading, layout.score_columns, -1, 2)
-            calibrated = totals[..., layout.calibration].reshape(*leading, 3, CALIBRATION_BINS)
+            of_each = (k,) if self.of_sets else ()
+            calibrated = totals[..., layout.calibration].reshape(*leading, *of_each, 3, CALIBRATION_BINS)
             self.calibration, self.calibration_positives, self.calibration_scores = np.moveaxis(calibrated, -2, 0)
+        if self.columns and not self.of_sets:
             self.scored = self.calibration.sum(-1)
+            self.tied = layout.profile.tied
+            self._probabilities = layout.profile.score_middles
             self.loss, self.loss_squares, self.brier, self.brier_squares = np.moveaxis(
                 totals[..., layout.probability_losses], -1, 0
             )
 
+    @cached_property
+    def expected_losses(self) -> tuple[Spread, Spread]:
+        """How log_loss and brier_score vary by the model's own account."""
+        return classification.expected_losses(self.scores, self._probabilities)
+
 
 def _calibration_error(sums: PerformanceSums) -> Estimate:
-    """Return the expected calibration error of the positive class, of more classes that of the top one."""
+    """Return the expected calibration error of the positive class, of more classes that of the top one.
+
+    Of sets of classes it is each class's own, (..., K).
+    """
     counts = sums.calibration, sums.calibration_positives, sums.calibration_scores
     if sums.columns == 1:
         return classification.expected_calibration_error(*counts, sums.brier / sums.scored)
@@ -48,14 +66,20 @@ def _if_calibrated(sums: PerformanceSums) -> Estimate:
 
 
 _PROBABILITY: dict[str, PerformanceMetric] = {
-    "log_loss": lambda s: classification.log_loss(s.scored, s.loss, s.loss_squares),
-    "brier_score": lambda s: classification.brier_score(s.scored, s.brier, s.brier_squares),
+    "log_loss": lambda s: classification.log_loss(s.scored, s.loss, s.loss_squares, s.expected_losses[0]),
+    "brier_score": lambda s: classification.brier_score(s.scored, s.brier, s.brier_squares, s.expected_losses[1]),
     "expected_calibration_error": _calibration_error,
     "expected_calibration_error_by_chance": _if_calibrated,
     "expected_calibration_error_corrected": lambda s: calibration.without_bias(
         _calibration_error(s), _if_calibrated(s).value
     ),
 }
+
+
+def _macro(of_classes: PerformanceMetric) -> PerformanceMetric:
+    """Return the mean over the classes, as if what they are off by were the same chance: so it covers 95 % or more."""
+    return lambda s: Estimate(*(part.mean(-1) for part in of_classes(s)))
+
 
 METRICS: dict[Task, dict[str, PerformanceMetric]] = {
     "binary": {
@@ -67,7 +91,7 @@ METRICS: dict[Task, dict[str, PerformanceMetric]] = {
         "f1": lambda s: classification.f1(s.confusion),
         "mcc": lambda s: classification.mcc(s.confusion),
         "roc_auc": lambda s: classification.roc_auc(s.scores[..., 0, :, :]),
-        "average_precision": lambda s: classification.average_precision(s.scores[..., 0, :, :]),
+        "average_precision": lambda s: classification.average_precision(s.scores[..., 0, :, :], s.tied),
         **_PROBABILITY,
     },
     "multiclass": {
@@ -81,6 +105,18 @@ METRICS: dict[Task, dict[str, PerformanceMetric]] = {
         "roc_auc": lambda s: classification.macro_roc_auc(s.scores),
         **_PROBABILITY,
     },
+    "multilabel": {
+        "subset_accuracy": lambda s: multilabel.subset_accuracy(s.decisions),
+        "hamming_loss": lambda s: multilabel.hamming_loss(s.decisions),
+        "precision": lambda s: multilabel.macro_precision(s.decisions),
+        "recall": lambda s: multilabel.macro_recall(s.decisions),
+        "f1": lambda s: multilabel.macro_f1(s.decisions),
+        "micro_precision": lambda s: multilabel.micro_precision(s.decisions),
+        "micro_recall": lambda s: multilabel.micro_recall(s.decisions),
+        "micro_f1": lambda s: multilabel.micro_f1(s.decisions),
+        "roc_auc": lambda s: classification.macro_roc_auc(s.scores),
+        **{name: _macro(_PROBABILITY[name]) for name in _PROBABILITY if name.startswith("expected_calibration_error")},
+    },
     "regression": {
         "mae": lambda s: regression.mae(s.moments),
         "rmse": lambda s: regression.rmse(s.moments),
@@ -88,36 +124,79 @@ METRICS: dict[Task, dict[str, PerformanceMetric]] = {
         "r2": lambda s: regression.r2(s.moments),
         "bias": lambda s: regression.bias(s.moments),
     },
+    "outcomes": {},
 }
 """The metrics of each task by name, in the order of their exposition."""
 
-CLASS_METRICS: dict[str, PerformanceMetric] = {
-    "precision": lambda s: classification.precision(classification.one_vs_rest(s.confusion)),
-    "recall": lambda s: classification.recall(classification.one_vs_rest(s.confusion)),
-    "specificity": lambda s: classification.specificity(classification.one_vs_rest(s.confusion)),
-    "f1": lambda s: classification.f1(classification.one_vs_rest(s.confusion)),
-    "roc_auc": lambda s: classification.roc_auc(s.scores),
+_BINARY: dict[str, Callable[[Floats], Estimate]] = {
+    "precision": classification.precision,
+    "recall": classification.recall,
+    "f1": classification.f1,
 }
-"""One class against all others (multiclass), (..., K)."""
+
+
+def _of_class(metric: Callable[[Floats], Estimate]) -> PerformanceMetric:
+    return lambda s: metric(multilabel.confusion(s.decisions) if s.of_sets else classification.one_vs_rest(s.confusion))
+
+
+CLASS_METRICS: dict[Task, dict[str, PerformanceMetric]] = {
+    "multiclass": {
+        **{name: _of_class(metric) for name, metric in _BINARY.items()},
+        "specificity": _of_class(classification.specificity),
+        "roc_auc": lambda s: classification.roc_auc(s.scores),
+    },
+    "multilabel": {
+        **{name: _of_class(metric) for name, metric in _BINARY.items()},
+        "roc_auc": lambda s: classification.roc_auc(s.scores),
+        "expected_calibration_error": _calibration_error,
+    },
+}
+"""One class by itself, against all others: (..., K)."""
 
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1"), (0.0, 1.0)),
-    **dict.fromkeys(("roc_auc", "average_precision"), (0.0, 1.0)),
+    **dict.fromkeys(("roc_auc", "average_precision", "subset_accuracy", "hamming_loss"), (0.0, 1.0)),
+    **dict.fromkeys(("micro_precision", "micro_recall", "micro_f1"), (0.0, 1.0)),
     **dict.fromkeys((name for name in _PROBABILITY if name.startswith("expected_calibration_error")), (0.0, 1.0)),
     "brier_score": (0.0, 2.0),
     "mcc": (-1.0, 1.0),
 }
 """Smallest and largest possible value of the metrics that have both."""
 
+COST = "cost"
+"""The metric of every task whose errors have a price in the configuration."""
+
 BETTER: dict[str, Literal["higher", "lower"]] = {
-    name: "lower" if name in _PROBABILITY or name in ("mae", "rmse", "mape") else "higher"
-    for metrics in METRICS.values()
-    for name in metrics
-    if name != "bias"
+    COST: "lower",
+    **{
+        name: "lower" if name in _PROBABILITY or name in ("hamming_loss", "mae", "rmse", "mape") else "higher"
+        for metrics in METRICS.values()
+        for name in metrics
+        if name != "bias"
+    },
 }
 """Which way each metric is better; bias is best at 0."""
 
 _OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision"})
+
+
+def estimates(
+    metrics: Mapping[str, PerformanceMetric], layout: Layout, totals: Floats, effects: Floats
+) -> dict[str, Estimate]:
+    """Return metrics of ledgers, (..., cells), with intervals of as many labels as they are worth.
+
+    `effects`, (...), are design effects: so many labels say as much as one that is independent.
+    """
+    sums = PerformanceSums(layout, totals)
+    found = {name: metric(sums) for name, metric in metrics.items()}
+    if (effects == 1).all():
+        return found
+    worth = PerformanceSums(layout, totals / effects[..., np.newaxis])
+    return {name: _with_limits_of(metrics[name](worth), estimate.value) for name, estimate in found.items()}
+
+
+def _with_limits_of(estimate: Estimate, value: Floats) -> Estimate:
+    return Estimate(value, np.minimum(estimate.lower, value), np.maximum(estimate.upper, value))
 
 
 def needs_scores(metric: str) -> bool:
@@ -125,14 +204,23 @@ def needs_scores(metric: str) -> bool:
     return metric in _OF_SCORES
 
 
-def metrics_of(layout: Layout) -> dict[str, PerformanceMetric]:
-    """Return the metrics that a model can have: without scores in its profile, none of theirs."""
-    return _possible(METRICS[layout.profile.task], layout)
+def metrics_of(layout: Layout, costs: CostSettings | None = None) -> dict[str, PerformanceMetric]:
+    """Return the metrics that a model can have: no cost without `costs`, none of scores without scores."""
+    possible = _possible(METRICS[layout.profile.task], layout)
+    return possible if costs is None else {**possible, COST: _cost(costs, layout.profile.classes)}
+
+
+def _cost(costs: CostSettings, classes: list[str]) -> PerformanceMetric:
+    if not classes:
+        return lambda s: cost.of_errors(s.moments, costs.over, costs.under)
+    rows = [costs.matrix.get(predicted, {}) for predicted in classes]
+    matrix = np.array([[row.get(actual, 0.0) for actual in classes] for row in rows])
+    return lambda s: cost.of_classes(s.confusion, matrix)
 
 
 def class_metrics_of(layout: Layout) -> dict[str, PerformanceMetric]:
     """Return the per-class metrics that a model can have."""
-    return _possible(CLASS_METRICS, layout) if layout.profile.task == "multiclass" else {}
+    return _possible(CLASS_METRICS.get(layout.profile.task, {}), layout)
 
 
 def _possible(metrics: dict[str, PerformanceMetric], layout: Layout) -> dict[str, PerformanceMetric]:

@@ -13,16 +13,21 @@ import numpy as np
 from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
+from mlops_exporter.counting.rhythm import Rhythm
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition.budget import SeriesState
 from mlops_exporter.ingest.intake import SourceCounts
 from mlops_exporter.judging.benchmarks import benchmark_bounds
+from mlops_exporter.judging.dependence import effects_of
 from mlops_exporter.judging.drift import Comparison
 from mlops_exporter.judging.judge import VERDICTS, Verdict
 from mlops_exporter.judging.machine import MachineState
-from mlops_exporter.judging.performance import PerformanceSums, metrics_of
+from mlops_exporter.judging.outcomes import outcomes_of
+from mlops_exporter.judging.performance import estimates, metrics_of
+from mlops_exporter.judging.seasonality import Seasonality
 from mlops_exporter.judging.verdicts import Bench
 from mlops_exporter.logs import Notice, redacted
+from mlops_exporter.profile.hours import HourlyReference, Hours
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.settings.loading import Loading
 from mlops_exporter.sources.base import Health
@@ -35,8 +40,11 @@ HISTORY_SECONDS = 10.0
 class Headline:
     """The first benchmarked metric (without benchmarks, the task's first) over the shortest window with enough labels.
 
+    Of a model of outcomes it is the mean of the first benchmarked outcome (without benchmarks, of the first).
+
     `value` with its interval is None while no window has enough. `history` has a point every ten seconds, oldest
-    first, and `value` last; None where there was none.
+    first, and `value` last; None where there was none. `batches` is how many the window holds of a model with a
+    cadence, None where it goes by the clock.
     """
 
     metric: str
@@ -47,6 +55,7 @@ class Headline:
     minimum: float | None
     maximum: float | None
     history: list[float | None]
+    batches: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class ModelState:
     """One version of a model. `drifted` names features; times are Unix seconds, None before the first event.
 
     `label_coverage` is the labelled share of the predictions that are due for one, in the headline's window.
+    `seasonality` tells that windows of one length differ among each other, None where they hardly do. `hours` tells
+    which ones the reference knows, None for none.
     """
 
     model: str
@@ -72,6 +83,8 @@ class ModelState:
     unlabelled: int
     last_prediction: float | None
     last_label: float | None
+    seasonality: Seasonality | None = None
+    hours: Hours | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,7 @@ class SourceState:
 
     `ignored` has the names of features that models do not know, by model: the first since the start.
     `rewritten_files` changed after they were read, and were not read again; None where the source reads no tables.
+    `refill_events` are left to be read again, not counted; None where the source never does.
     """
 
     source: str
@@ -93,6 +107,7 @@ class SourceState:
     last_event: float | None
     ignored: dict[str, list[str]] = field(default_factory=dict)
     rewritten_files: int | None = None
+    refill_events: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +147,7 @@ def source_state(name: str, counts: SourceCounts, health: Health | None = None) 
         counts.last_event,
         counts.ignored,
         health.rewritten,
+        health.refill,
     )
 
 
@@ -143,8 +159,13 @@ class Observer:
         self.reference = reference
         self._windows = [format_duration(length) for length in model.settings.windows]
         self._bounds = benchmark_bounds(reference)
-        metrics = metrics_of(reference.layout)
-        self._headline = next((name for name in self._bounds if name in metrics), next(iter(metrics)))
+        metrics = metrics_of(reference.layout, model.settings.costs)
+        self._outcomes = outcomes_of(reference)
+        if not metrics:
+            assert self._outcomes is not None, "what has no labels has outcomes"
+            self._bounds = self._outcomes.bounds
+        agreed = [name for name, bounds in self._bounds.items() if bounds != (None, None)]
+        self._headline = next((name for name in agreed if name in metrics or not metrics), [*metrics, *self._bounds][0])
         self._metrics = {name: metrics[name] for name in (self._headline, *self._bounds) if name in metrics}
         self._bench = Bench(reference, comparison)
         self._history: dict[str, deque[Floats]] = {}
@@ -153,7 +174,7 @@ class Observer:
         """Remember the headline metric of this moment."""
         for name, version in self.reference.versions.items():
             history = self._history.setdefault(name, deque(maxlen=HISTORY_POINTS))
-            history.append(self._performance(version.totals(now), [self._headline])[self._headline][:, 0])
+            history.append(self._performance(version, now, [self._headline])[self._headline][:, 0])
 
     def states(self, now: float) -> list[ModelState]:
         """Return the state of every version."""
@@ -161,11 +182,11 @@ class Observer:
         return [self._state(version, now, predictions) for version in self.reference.versions.values()]
 
     def _state(self, version: Version, now: float, of_all_versions: Floats) -> ModelState:
-        model, totals = self._model, version.totals(now)
+        model = self._model
         layout = self.reference.layout
-        estimates = self._performance(totals, self._metrics)
-        reasons = self._bench.reasons(version, totals, of_all_versions)
-        headline = self._headline_of(version.name, estimates[self._headline])
+        performance = self._performance(version, now, self._metrics)
+        reasons = self._bench.reasons(version, now, of_all_versions)
+        headline = self._headline_of(version.name, performance[self._headline])
         coverage = version.label_coverage(now, model.settings.label_delay)[self._windows.index(headline.window)]
         return ModelState(
             model=model.name,
@@ -176,7 +197,7 @@ class Observer:
             reasons=[reason for found in reasons.values() for reason in found],
             performance=headline,
             features=len(layout.feature_names),
-            drifted=self._bench.drifted(totals),
+            drifted=self._bench.drifted(version, now),
             label_coverage=_or_none(coverage),
             predictions=int(version.lifetime[layout.predictions.start]),
             labels=int(version.lifetime[layout.labels.start]),
@@ -184,16 +205,23 @@ class Observer:
             unlabelled=version.unlabelled,
             last_prediction=version.last_prediction,
             last_label=version.last_label,
+            seasonality=self._bench.seasonality(version, now),
+            hours=hours.by if isinstance(hours := self.reference.profile.hours, HourlyReference) else None,
         )
 
-    def _performance(self, totals: Floats, names: Sequence[str] | Mapping[str, object]) -> dict[str, Floats]:
+    def _performance(
+        self, version: Version, now: float, names: Sequence[str] | Mapping[str, object]
+    ) -> dict[str, Floats]:
         """Return value, lower and upper end of metrics by window, (W, 3); NaN below the least number of labels."""
-        sums = PerformanceSums(self.reference.layout, totals)
-        enough = sums.labels >= self._model.settings.min_samples.performance
+        if not self._metrics and self._outcomes is not None:
+            rated = self._outcomes.rate(version, now)
+            return {name: np.stack(rated[name].mean, axis=-1) for name in (*names, self._headline)}
+        totals, layout = version.totals(now), self.reference.layout
+        effects = effects_of(self.reference, version, now).labels
+        enough = totals[:, layout.labels.start] >= self._model.settings.min_samples.performance
         with np.errstate(divide="ignore", invalid="ignore"):
-            return {
-                name: np.where(enough[:, None], np.stack(self._metrics[name](sums), axis=-1), np.nan) for name in names
-            }
+            found = estimates({name: self._metrics[name] for name in names}, layout, totals, effects)
+        return {name: np.where(enough[:, None], np.stack(found[name], axis=-1), np.nan) for name in names}
 
     def _headline_of(self, version: str, estimates: Floats) -> Headline:
         row = _first_known(estimates[:, 0])
@@ -202,7 +230,10 @@ class Observer:
         minimum, maximum = self._bounds.get(self._headline, (None, None))
         recorded = [_or_none(float(point[shown])) for point in self._history.get(version, ())]
         history = [*recorded, value][-HISTORY_POINTS:]
-        return Headline(self._headline, self._windows[shown], value, lower, upper, minimum, maximum, history)
+        settings = self._model.settings
+        rhythm = Rhythm.of(settings)
+        batches = rhythm.batches(settings.windows[shown]) if rhythm else None
+        return Headline(self._headline, self._windows[shown], value, lower, upper, minimum, maximum, history, batches)
 
 
 def _first_known(values: Floats) -> int | None:

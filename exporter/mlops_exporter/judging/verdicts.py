@@ -1,7 +1,7 @@
 """What the judge says of a version of a model, in words: the reasons for each verdict, none of which is for good."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -11,14 +11,19 @@ from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.benchmarks import benchmark_bounds
+from mlops_exporter.judging.classes import classes_of
+from mlops_exporter.judging.dependence import Effects, effects_of
 from mlops_exporter.judging.drift import Comparison, Drift
 from mlops_exporter.judging.estimation import estimate as estimated_performance
 from mlops_exporter.judging.fairness import GroupSums, favourable_code
 from mlops_exporter.judging.fairness import metrics_of as fairness_metrics_of
 from mlops_exporter.judging.judge import VERDICTS, Verdict, limit
 from mlops_exporter.judging.multivariate import vector_drift
-from mlops_exporter.judging.performance import PerformanceSums, metrics_of
+from mlops_exporter.judging.outcomes import Rated, outcomes_of
+from mlops_exporter.judging.performance import PerformanceSums, estimates, metrics_of
 from mlops_exporter.judging.quality import Quality
+from mlops_exporter.judging.seasonality import Seasonality, recognised
+from mlops_exporter.judging.segments import Segments
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics.intervals import Estimate
 
@@ -37,44 +42,62 @@ class Bench:
         self._seconds = np.array(reference.settings.windows)
         self._caution = judge.caution(self._seconds)
         self._bounds = benchmark_bounds(reference)
-        self._metrics = metrics_of(reference.layout)
+        self._metrics = metrics_of(reference.layout, reference.settings.costs)
         self._quality = Quality(reference.layout, reference.settings.min_samples.performance)
         self._joint = vector_drift(reference)
+        self._segments = Segments(reference) if reference.segment_counts else None
+        self._outcomes = outcomes_of(reference)
+        self._classes = classes_of(reference)
         self._least = max(reference.settings.min_samples.performance, limit("min_labels"))
 
-    def reasons(self, version: Version, totals: Floats, of_all_versions: Floats) -> Reasons:
-        """Return the reasons for each verdict; `totals` are the ledgers of its windows, (W, cells).
+    def reasons(self, version: Version, now: float, of_all_versions: Floats) -> Reasons:
+        """Return the reasons for each verdict that a version's windows give `now`.
 
         `of_all_versions` are the predictions in the windows, (W,): a version that another one replaced may rest.
         """
-        predictions = totals[:, self._layout.predictions.start]
-        current = judge.freshest(predictions, limit("min_predictions"))
+        totals, effects = version.totals(now), effects_of(self._reference, version, now)
+        predictions, filled = totals[:, self._layout.predictions.start], version.filled(now)
+        freshest = judge.freshest(predictions, limit("min_predictions"))
+        current = judge.freshest(judge.of_full(predictions, filled), limit("min_predictions"))
         found: Reasons = {verdict: [] for verdict in VERDICTS}
         with np.errstate(divide="ignore", invalid="ignore"):
-            found["failing"] = list(self._of_performance(totals))
+            rated = self._outcomes.rate(version, now) if self._outcomes else {}
+            found["failing"] = [*self._of_performance(totals, filled, effects), *self._of_outcomes(rated)]
             found["erring"] = list(self._of_failures(totals))
             found["silent"] = list(self._of_silence(of_all_versions))
             found["suspect"] = [
-                *self._of_estimates(totals),
-                *self._of_calibration(totals),
+                *self._of_estimates(totals, filled, effects),
+                *self._of_calibration(totals, filled, effects),
+                *self._of_segments(totals, filled, effects),
+                *self._of_classes(totals, filled, effects),
                 *self._of_changes(version),
             ]
-            found["unfair"] = list(self._of_fairness(totals))
+            found["unfair"] = list(self._of_fairness(totals, filled, effects))
+            if freshest is not None:
+                found["unusable"], found["impaired"] = self._of_quality(totals[[freshest]], freshest)
             if current is not None:
-                found["unusable"], found["impaired"] = self._of_quality(totals[[current]], current)
-                found["drifting"] = list(self._of_drift(totals[[current]], current))
-        labels = totals[:, self._layout.labels.start]
-        if labels.max() < self._least:
-            found["unknown"] = [f"{labels.max():.0f} of {self._least:.0f} labels that a judgement needs"]
+                found["drifting"] = list(self._of_drift(version, now, totals[[current]], current))
+        labels, values = totals[:, self._layout.labels.start], [each.values.max() for each in rated.values()]
+        if max([labels.max(), *values]) < self._least:
+            most, what = (labels.max(), "labels") if self._reference.expects_labels else (max(values), "values")
+            found["unknown"] = [f"{most:.0f} of {self._least:.0f} {what} that a judgement needs"]
         return found
 
-    def drifted(self, totals: Floats) -> list[str]:
+    def seasonality(self, version: Version, now: float) -> Seasonality | None:
+        """Return what moves the features in windows of one length and may be the time of the day or the week."""
+        effects = self._comparison.traffic(version, now).effects[:, : self._comparison.features]
+        predictions = version.totals(now)[:, self._layout.predictions.start]
+        return recognised(effects, predictions, self._settings.windows, self._layout.feature_names)
+
+    def drifted(self, version: Version, now: float) -> list[str]:
         """Name the features that drift for sure in the freshest window to judge by, the worst first."""
-        current = judge.freshest(totals[:, self._layout.predictions.start], limit("min_predictions"))
+        totals = version.totals(now)
+        predictions = judge.of_full(totals[:, self._layout.predictions.start], version.filled(now))
+        current = judge.freshest(predictions, limit("min_predictions"))
         if current is None or not self._layout.feature_names:
             return []
         with np.errstate(divide="ignore", invalid="ignore"):
-            drift = self._comparison.compare(totals[[current]])
+            drift = self._comparison.compare(totals[[current]], self._comparison.traffic(version, now).rows([current]))
             return self._worst(drift, np.flatnonzero(self._comparison.surely_drifted(drift)[0]))
 
     def _worst(self, drift: Drift, features: Ints) -> list[str]:
@@ -87,38 +110,84 @@ class Bench:
             return np.zeros(count, np.bool_)
         return judge.far(drift.values["psi"][0, :count], drift.thresholds["psi"][0, :count])
 
-    def _of_performance(self, totals: Floats) -> Iterator[str]:
-        sums, least = PerformanceSums(self._layout, totals), self._settings.min_samples.performance
+    def _of_performance(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
+        labels, least = totals[:, self._layout.labels.start], self._settings.min_samples.performance
+        bounded = {name: self._metrics[name] for name in self._bounds if name in self._metrics}
+        found = estimates(bounded, self._layout, totals, effects.labels)
         for name, (minimum, maximum) in self._bounds.items():
-            if name in self._metrics:
-                estimate = _where(sums.labels >= least, self._metrics[name](sums))
-                row = judge.missed(estimate, minimum, maximum, sums.labels, limit("min_labels"), self._caution)
+            if name in found:
+                estimate = _where(labels >= least, found[name])
+                sizes = judge.of_full(labels, filled)
+                row = judge.missed(estimate, minimum, maximum, sizes, limit("min_labels"), self._caution)
                 yield from self._beyond(name, estimate, minimum, maximum, row)
 
-    def _of_estimates(self, totals: Floats) -> Iterator[str]:
+    def _of_outcomes(self, rated: Mapping[str, Rated]) -> Iterator[str]:
+        for name, each in rated.items():
+            assert self._outcomes is not None
+            yield from self._beyond(name, each.mean, *self._outcomes.bounds[name], each.missed)
+
+    def _of_estimates(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
         estimation = self._reference.estimation
         if estimation is None or not self._bounds:
             return
         predictions, least = totals[:, self._layout.predictions.start], self._settings.min_samples.performance
         confusion = PerformanceSums(self._layout, totals).confusion
-        estimates = estimated_performance(
-            estimation, totals[:, self._layout.cells_of(estimation)], confusion
+        found = estimated_performance(
+            estimation, totals[:, self._layout.cells_of(estimation)], confusion, effects
         ).predictions
         for name, (minimum, maximum) in self._bounds.items():
-            if name in estimates:
-                estimate = _where(predictions >= least, estimates[name])
-                row = judge.missed(estimate, minimum, maximum, predictions, limit("min_predictions"), self._caution)
+            if name in found:
+                estimate = _where(predictions >= least, found[name])
+                sizes = judge.of_full(predictions, filled)
+                row = judge.missed(estimate, minimum, maximum, sizes, limit("min_predictions"), self._caution)
                 yield from self._beyond(f"estimated {name}", estimate, minimum, maximum, row)
 
-    def _of_calibration(self, totals: Floats) -> Iterator[str]:
+    def _of_calibration(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
         reference = self._reference.profile.performance.get(CALIBRATION)
         agreed = self._bounds.get(CALIBRATION, (None, None))[1] is not None
         if CALIBRATION not in self._metrics or reference is None or agreed:
             return
-        sums = PerformanceSums(self._layout, totals)
-        error = _where(sums.labels >= self._settings.min_samples.performance, self._metrics[CALIBRATION](sums))
-        row = judge.miscalibrated(error, sums.labels, reference)
+        labels = totals[:, self._layout.labels.start]
+        found = estimates({CALIBRATION: self._metrics[CALIBRATION]}, self._layout, totals, effects.labels)
+        error = _where(labels >= self._settings.min_samples.performance, found[CALIBRATION])
+        row = judge.miscalibrated(error, judge.of_full(labels, filled), reference)
         yield from self._beyond(CALIBRATION, error, None, reference + limit("calibration_error_excess"), row)
+
+    def _of_segments(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
+        """Say of each slice that is worse in which full window it is, the shortest of them."""
+        if self._segments is None:
+            return
+        found = self._segments.compare(totals, effects)
+        for number, (segment, value) in enumerate(self._segments.slices):
+            for index, name in enumerate(self._segments.metrics):
+                rows = np.flatnonzero(
+                    found.worse[:, number, index] & (judge.of_full(found.labels[:, number], filled) > 0)
+                )
+                if len(rows):
+                    row = int(rows[0])
+                    here, lower, upper = (float(part[row, number, index]) for part in found.performance)
+                    yield (
+                        f"{name} {here:.4g} ({lower:.4g} to {upper:.4g}) of {segment}={value} in {self._windows[row]}, "
+                        "surely worse than the rest"
+                    )
+
+    def _of_classes(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
+        """Say of each class that is worse than in the reference in which full window it is, the shortest of them."""
+        if self._classes is None:
+            return
+        worse = self._classes.worse(totals, effects)
+        full = judge.of_full(totals[:, self._layout.labels.start], filled) > 0
+        sums = PerformanceSums(self._layout, totals)
+        for index, (name, metric) in enumerate(self._classes.metrics.items()):
+            values = metric(sums).value
+            for number, of_class in enumerate(self._classes.names):
+                rows = np.flatnonzero(worse[:, number, index] & full)
+                if len(rows):
+                    row, usual = int(rows[0]), self._reference.profile.class_performance[of_class][name]
+                    yield (
+                        f"{name} {values[row, number]:.4g} of class {of_class} in {self._windows[row]}, surely worse "
+                        f"than the reference's {usual:.4g}"
+                    )
 
     def _of_changes(self, version: Version) -> Iterator[str]:
         alarm = math.log(1 / self._settings.change.false_alarm_probability)
@@ -126,16 +195,16 @@ class Bench:
             if (evidence := monitor.log_evidence) > alarm:
                 yield f"evidence of a change in the stream of {stream}s: {evidence:.1f}, alarm at {alarm:.1f}"
 
-    def _of_fairness(self, totals: Floats) -> Iterator[str]:
+    def _of_fairness(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
         reference, counts, settings = self._reference, self._reference.group_counts, self._settings.fairness
         if counts is None or settings is None:
             return
         cells = totals[:, self._layout.cells_of(counts)]
         favourable = favourable_code(settings.favourable, reference.profile)
         metrics = fairness_metrics_of(reference.profile, favourable)
-        enough = totals[:, self._layout.predictions.start] >= limit("min_predictions")
-        for index, attribute in enumerate(counts.attributes.names):
-            sums = GroupSums(counts.layout, counts.sums(cells, index), favourable, settings.min_group_size)
+        enough = judge.of_full(totals[:, self._layout.predictions.start], filled) >= limit("min_predictions")
+        for index, attribute in enumerate(counts.names):
+            sums = GroupSums(counts.layout, counts.sums(cells, index), favourable, settings.min_group_size, effects)
             for name, benchmark in settings.benchmarks.items():
                 if name in metrics:
                     estimate = metrics[name](sums)
@@ -174,8 +243,9 @@ class Bench:
         said = f"{_listed(unusable)}: most values missing or invalid in {self._windows[row]}"
         return [said] if unusable else [], impaired
 
-    def _of_drift(self, totals: Floats, row: int) -> Iterator[str]:
-        drift, window, count = self._comparison.compare(totals), self._windows[row], self._comparison.features
+    def _of_drift(self, version: Version, now: float, totals: Floats, row: int) -> Iterator[str]:
+        window, count = self._windows[row], self._comparison.features
+        drift = self._comparison.compare(totals, self._comparison.traffic(version, now).rows([row]))
         if count:
             sure, moved = self._comparison.surely_drifted(drift)[0], self._moved_far(drift)
             if judge.many_drift(float(sure.sum()), count) or moved.any():
@@ -188,9 +258,10 @@ class Bench:
             )
             yield from _times("predictions drifted", judge.of_threshold(values, thresholds, 1.0), window)
         if self._joint is not None and (vectors := self._reference.vectors) is not None:
-            sums = vectors.sums(totals[:, self._layout.cells_of(vectors)])
+            cells = self._layout.cells_of(vectors)
+            sums, effects = vectors.sums(totals[:, cells]), self._joint.effects(version, now, vectors, cells)[[row]]
             values, thresholds = (
-                dict(zip(STATISTICS, part[0].tolist(), strict=True)) for part in self._joint.compare(sums)
+                dict(zip(STATISTICS, part[0].tolist(), strict=True)) for part in self._joint.compare(sums, effects)
             )
             ratios = judge.of_threshold(values, thresholds, float(self._caution[row]))
             yield from _times("features, taken together, drifted", ratios, window)

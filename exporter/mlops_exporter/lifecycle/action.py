@@ -13,13 +13,16 @@ from urllib.parse import quote
 import msgspec
 
 from mlops_exporter.lifecycle.evidence import Alert, as_json
-from mlops_exporter.probing.calls import CallError, call, in_thread
 from mlops_exporter.settings.retraining import CallSettings, ModelRetraining
+from mlops_exporter.sources.calls import CallError, call, in_thread
 
 CONFLICT = 409
 """Status of a pipeline that has a run of this id already: an earlier try had arrived."""
 
 _TAIL = 400
+
+LONGEST_EVIDENCE = 64 * 1024
+"""Bytes of the evidence as a text: an argument or a variable of the environment takes 128 KiB on Linux."""
 
 
 class ActionError(Exception):
@@ -49,8 +52,19 @@ class Order(msgspec.Struct):
             "model": self.model,
             "version": self.version,
             "reasons": ",".join(self.reasons),
-            "evidence": msgspec.json.encode(as_json(self.evidence)).decode(),
+            "evidence": self._told(),
         }
+
+    def _told(self) -> str:
+        """Return the evidence as JSON, its first alerts where all are too long; a body and standard input have all."""
+        size, told = 2, []
+        for alert in as_json(self.evidence):
+            text = msgspec.json.encode(alert).decode()
+            size += len(text.encode()) + 1
+            if size > LONGEST_EVIDENCE:
+                break
+            told.append(text)
+        return f"[{','.join(told)}]"
 
     def content(self) -> dict[str, Any]:
         """Return the whole order, as a command reads it."""
@@ -137,5 +151,7 @@ async def _run(command: list[str], order: Order, output: Path, timeout: float) -
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if status != 0:
-        said = output.read_bytes()[-_TAIL:].decode(errors="replace").strip()
+        with output.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            said = file.read().decode(errors="replace").strip()
         raise ActionError(f"{command[0]}: exit status {status}: {said}")

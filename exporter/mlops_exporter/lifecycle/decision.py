@@ -32,6 +32,6 @@ def decide(
         return "already_started"
     if running:
         return "running"
-    if past.started is not None and now - past.started < settings.cool_down:
+    if past.started is not None and abs(now - past.started) < settings.cool_down:  # a clock may have been wrong
         return "cool_down"
     return "dry_run" if dry or settings.dry_run else "started"

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from mlops_exporter.profile.parsing import JsonError, parsed
 from mlops_exporter.settings.models import MODEL_NAME
+from mlops_exporter.settings.retraining import REASON
 
 REASONS: Mapping[str, str] = {
     "MLModelPerformanceBelowBenchmark": "performance",
@@ -17,7 +19,11 @@ REASONS: Mapping[str, str] = {
 """Reason by the alert's name; an alert of the category `drift` is `drift`, and a label `reason` says it itself."""
 
 _NAME = re.compile(MODEL_NAME)
-_VERSION = re.compile(r"[\x20-\x7e]{0,128}")
+_VERSION = re.compile(r"(?!-)[\x20-\x7e]{0,128}")  # no option of a command
+_REASON = re.compile(REASON)
+
+MOST_ALERTS = 10_000
+"""How many alerts are remembered: those that were heard of last."""
 
 Key = tuple[str, str]
 """Model and version."""
@@ -39,7 +45,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class _Sent(msgspec.Struct):
-    status: str
+    status: Literal["firing", "resolved"]
     labels: dict[str, str]
     fingerprint: str = ""
     startsAt: str = ""  # noqa: N815 - Alertmanager's name
@@ -62,8 +68,8 @@ class Notified(NamedTuple):
 def read(body: bytes, now: float) -> list[Notified]:
     """Return what a notification says of models; alerts that are no reason are left out. Raises UnreadableError."""
     try:
-        notification = msgspec.json.decode(body, type=_Notification)
-    except msgspec.MsgspecError as error:
+        notification: _Notification = parsed(body, _Notification)
+    except JsonError as error:
         raise UnreadableError(f"not a notification of Alertmanager: {error}") from None
     if notification.version != "4":
         raise UnreadableError(f"version {notification.version!r} of Alertmanager's webhook, not 4")
@@ -75,7 +81,8 @@ def _reasons(alerts: Iterable[_Sent], now: float) -> Iterator[Notified]:
         labels = sent.labels
         name, model, version = labels.get("alertname", ""), labels.get("model", ""), labels.get("version", "")
         drift = "drift" if labels.get("category") == "drift" else None
-        reason = labels.get("reason") or REASONS.get(name) or drift
+        own = labels.get("reason", "")
+        reason = own if _REASON.fullmatch(own) else REASONS.get(name) or drift
         if reason is None or not _NAME.fullmatch(model) or not _VERSION.fullmatch(version):
             continue
         alert = Alert(name, reason, sent.startsAt, sent.annotations.get("description", ""), labels, now)
@@ -100,7 +107,10 @@ class Evidence:
             del self.alerts[notified.key]
 
     def forget(self, before: float) -> None:
-        """Drop what was not heard of since, for instance because Alertmanager was silenced."""
+        """Drop what was not heard of since, for instance because Alertmanager was silenced, and what is too much."""
+        seen = sorted((alert.seen for known in self.alerts.values() for alert in known.values()), reverse=True)
+        if len(seen) > MOST_ALERTS:
+            before = max(before, seen[MOST_ALERTS - 1])
         for key in list(self.alerts):
             self.alerts[key] = {name: alert for name, alert in self.alerts[key].items() if alert.seen >= before}
             if not self.alerts[key]:

@@ -7,8 +7,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from mlops_exporter.probing.calls import CallError, call
+from mlops_exporter.profile.parsing import JsonError, parsed
 from mlops_exporter.settings.registry import MlflowSettings
+from mlops_exporter.sources.calls import CallError, call
 
 PAGE_SIZE = 200
 _PAGES = 50
@@ -150,8 +151,9 @@ class Mlflow:
     def _get(self, path: str, type_: type[Answered], **query: str) -> Answered:
         body = self._call("GET", path, query)
         try:
-            return msgspec.json.decode(body, type=type_)
-        except msgspec.MsgspecError as error:
+            answered: Answered = parsed(body, type_)
+            return answered
+        except JsonError as error:
             raise RegistryError(f"{self._url}{path}: not an answer of MLflow: {error}") from None
 
     def _call(self, method: str, path: str, query: dict[str, str] | None = None, body: bytes | None = None) -> bytes:

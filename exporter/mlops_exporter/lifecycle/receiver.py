@@ -102,6 +102,9 @@ class Receiver:
             return text(refusal.status, str(refusal))
         except UnreadableError as error:
             return text(400, str(error))
+        except OSError as error:  # Alertmanager tries again
+            _log.error("a notification could not be written down: %s", error)
+            return text(503, "the receiver cannot write its state", (b"retry-after", b"30"))
         except ConfigError as error:  # the token's file: Alertmanager tries again
             _log.error("a notification is refused: %s", error)
             return text(503, "the receiver cannot read its token", (b"retry-after", b"30"))
@@ -117,7 +120,9 @@ async def _run(config: RetrainingConfig, options: Options) -> None:
     web = Watched(options.web_config, web_config.read) if options.web_config is not None else WebConfig
     if config.token_file is None and not web().basic_auth_users:
         raise ConfigError(["token_file: missing; without it give --web.config.file with basic_auth_users"])
-    retrainer = Retrainer(config, Record(config.state.path))
+    record = Record(config.state.path)
+    record.lock()
+    retrainer = Retrainer(config, record)
     receiver = Receiver(retrainer, config.token_file)
     guard = Guard(receiver, web, {PATH} if config.token_file is not None else ())
     tls = None if web().tls_server_config is None else ReloadingContext(lambda: web().tls_server_config)

@@ -14,6 +14,9 @@ from mlops_exporter.lifecycle.evidence import Alert, Evidence, Key, UnreadableEr
 from mlops_exporter.lifecycle.record import Record, State
 from mlops_exporter.settings.retraining import ModelRetraining, RetrainingConfig
 
+LONGEST_PAUSE = 86400.0
+"""Seconds between two tries, at most."""
+
 LOOK_SECONDS = 1.0
 """How often what is due is looked for: tries, and decisions that only the time changes."""
 
@@ -55,6 +58,7 @@ class Retrainer:
         self.orders = state.orders
         self._last: dict[Key, Decision] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._disk_fault = ""
         self.counts = Counts([*(name for name in self._settings if name != "*"), *self.past])
 
     def settings_of(self, model: str) -> ModelRetraining | None:
@@ -99,19 +103,30 @@ class Retrainer:
             if (fault := self._tasks.pop(model).exception()) is not None:
                 _log.error("retraining of model %s: internal error", model, exc_info=fault)
         for model, order in self.orders.items():
-            if model not in self._tasks and order.due <= now:
+            waits = 0.0 < order.due - now <= LONGEST_PAUSE  # beyond that a clock was wrong
+            if model not in self._tasks and not waits:
                 self._tasks[model] = asyncio.create_task(self._attempt(order))
 
     async def run(self) -> None:
         """Look every second until cancelled; what runs then is stopped."""
         try:
             while True:
-                self.look()
+                try:
+                    self.look()
+                except OSError as error:
+                    self._tell_of_disk(error)
+                else:
+                    self._disk_fault = ""
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _tell_of_disk(self, error: OSError) -> None:
+        if self._disk_fault != str(error):
+            _log.error("the state cannot be written, so nothing is started: %s", error)
+        self._disk_fault = str(error)
 
     def _consider(self, key: Key, now: float, *, always: bool) -> bool:
         """Decide on a version; returns whether the decision is another than before.
@@ -174,7 +189,13 @@ class Retrainer:
             return
         order.tries += 1
         order.running = True
-        self._save()
+        try:
+            self._save()
+        except OSError as error:  # what is not written down is not begun
+            order.tries -= 1
+            order.running = False
+            self._tell_of_disk(error)
+            return
         try:
             await perform(settings, order, self._record.output(order))
         except ActionError as error:
@@ -187,9 +208,9 @@ class Retrainer:
         order.error, order.running = error, False
         _log.warning("retraining %s failed in try %d of %d: %s", order.id, order.tries, settings.tries, error)
         if order.tries < settings.tries:
-            order.due = self._now() + settings.retry_after * 2 ** (order.tries - 1)
-            self._write("failed", order.model, order.version, order.evidence, id=order.id, error=error)
+            order.due = self._now() + min(LONGEST_PAUSE, settings.retry_after * 2 ** (order.tries - 1))
             self._save()
+            self._write("failed", order.model, order.version, order.evidence, id=order.id, error=error)
             return
         self.counts.dead_letters[order.model] += 1
         when = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
@@ -201,8 +222,8 @@ class Retrainer:
         past.ended, past.good = self._now(), good
         self.orders.pop(order.model, None)
         what = "done" if good else "given_up"
-        self._write(what, order.model, order.version, order.evidence, id=order.id, error=order.error or None)
         self._save()
+        self._write(what, order.model, order.version, order.evidence, id=order.id, error=order.error or None)
 
     def _save(self) -> None:
         alerts = {"\n".join(key): known for key, known in self.evidence.alerts.items()}

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mlops_exporter.judging.drift import fitted_thresholds
+from mlops_exporter.profile.hours import Hours
 from mlops_exporter.profile.profile import Profile, Task, save
 from mlops_exporter.profiling.build import BuildRequest, build
+from mlops_exporter.profiling.hours import Timing
 from mlops_exporter.settings.registry import ARTIFACT
 
 
@@ -34,6 +36,9 @@ def log_profile(
     groups: tuple[str, ...] = (),
     importances: dict[str, float] | None = None,
     bins: int = 10,
+    time: str | None = None,
+    rhythm: Hours = "hour",
+    timezone: str = "UTC",
     artifact: str = ARTIFACT,
 ) -> Profile:
     """Build a profile and log it to the active run; returns it. Arguments are those of `profile build`.
@@ -66,6 +71,7 @@ def log_profile(
                 groups=groups,
                 importances=importances or {},
                 bins=bins,
+                timing=Timing(time, rhythm, timezone) if time else None,
                 model_version="",
             )
         )

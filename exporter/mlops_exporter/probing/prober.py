@@ -15,7 +15,6 @@ import numpy as np
 
 from mlops_exporter.counting import buckets
 from mlops_exporter.counting.ledger import Outputs
-from mlops_exporter.probing.calls import CallError, call, in_thread
 from mlops_exporter.probing.protocols import ProtocolError, Reply, reply, request
 from mlops_exporter.probing.rows import Block, Rows, RowsError, gather
 from mlops_exporter.probing.verdict import Performance, changed, performance, said
@@ -24,6 +23,7 @@ from mlops_exporter.profile.profiles import Profiles, as_profiles
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.probes import ProbeSettings
 from mlops_exporter.settings.tables import QuerySettings
+from mlops_exporter.sources.calls import LARGEST_ANSWER, CallError, call, in_thread
 
 FAILURES = ("connection", "timeout", "http_status", "answer", "credentials", "rows")
 Failure = Literal["connection", "timeout", "http_status", "answer", "credentials", "rows"]
@@ -38,6 +38,8 @@ JITTER = 0.1
 _MISFIT_STATUS = (400, 422, 500)
 """Answers of servers to rows without a column that their model needs, or with one too many."""
 _REMEMBERED_VERSIONS = 16
+_ANSWER_BYTES, _ROW_BYTES = 1 << 20, 1 << 16
+"""How large an answer may be, and how much more for each row of the request."""
 
 Stamp = tuple[float, int]
 
@@ -240,6 +242,9 @@ class Prober:
                     break
         if failure is not None:
             raise failure
+        if all(np.isnan(outputs.prediction).all() and np.isnan(outputs.scores).all() for _, _, outputs in answered):
+            self.course.failures["answer"] += 1
+            raise _FailedError("answer", f"{settings.endpoint.url}: no output has a value, of any row")
         return answered
 
     def _ask(self, rows: Rows, where: slice) -> tuple[str, slice, Outputs]:
@@ -251,7 +256,15 @@ class Prober:
         self.course.requests += 1
         began = time.perf_counter()
         try:
-            answer = call("POST", endpoint.url, endpoint, body=body, headers=headers, timeout=settings.timeout)
+            answer = call(
+                "POST",
+                endpoint.url,
+                endpoint,
+                body=body,
+                headers=headers,
+                timeout=settings.timeout,
+                largest=min(LARGEST_ANSWER, _ANSWER_BYTES + _ROW_BYTES * (where.stop - where.start)),
+            )
             self.course.latency.observe(time.perf_counter() - began)
             found: Reply = reply(endpoint, answer.body, answer.headers, where.stop - where.start)
             outputs = said(found.outputs, settings.outputs, self._profile)
@@ -267,7 +280,7 @@ class Prober:
             mine = [(where, outputs) for name, where, outputs in answered if name == version]
             places = np.concatenate([np.arange(where.start, where.stop) for where, _ in mine])
             outputs = Outputs(*(np.concatenate(parts) for parts in zip(*(said for _, said in mine), strict=True)))
-            found = performance(outputs, rows.labels[places], self._profile, self.model.threshold)
+            found = performance(outputs, rows.labels[places], self._profile, self.model)
             yield ProbeResult(version, len(places), found, self._changed(version, rows, places, outputs))
 
     def _changed(
@@ -285,7 +298,7 @@ class Prober:
                     answers[version] = rows, outputs
                 return None
             pinned = first[1]
-        return changed(outputs, pinned.rows(places), self.model.threshold, self.settings.tolerance)
+        return changed(outputs, pinned.rows(places), self.model, self.settings.tolerance)
 
     def _is_pinned(self, version: str) -> bool:
         pinned = self.settings.pinned

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mlops_exporter.profile.bins import CategoricalVariable
+from mlops_exporter.profile.parsing import JsonError, parsed
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.probes import EndpointSettings
 
@@ -115,9 +116,11 @@ def _filled(template: Any, batch: Table) -> Any:
 
 def _parse(body: bytes) -> Any:
     """Read JSON; with NaN and infinities, which JSON lacks and Python servers send."""
+    if not body.strip():
+        raise ProtocolError("the answer is empty")
     try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        return parsed(body)
+    except JsonError:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
@@ -174,7 +177,7 @@ def _read_tensors(answer: Any) -> dict[str, list[Any]]:
             width = math.prod(shape[1:])
             if len(values) != shape[0] * width or width < 1:
                 raise ValueError
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             raise ProtocolError("an output needs name, shape, and data of that shape") from None
         outputs[str(name)] = values if width == 1 else [values[at : at + width] for at in range(0, len(values), width)]
     return outputs

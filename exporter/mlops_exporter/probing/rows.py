@@ -13,7 +13,7 @@ from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
-from mlops_exporter.profile.values import as_number, canonical, text_as_number
+from mlops_exporter.profile.values import as_number, canonical, probabilities, text_as_number
 from mlops_exporter.settings.probes import PinnedSettings, ProbeSettings
 
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
@@ -71,7 +71,7 @@ def gather(blocks: Iterable[Block], typed: bool, settings: ProbeSettings, profil
     if not cells[settings.label]:
         raise RowsError(f"{settings.place}: no rows")
     features = {name: _feature(cells[name], typed, profile, name) for name in profile.features}
-    labels = outcomes(_read(cells[settings.label], profile), profile, settings.label)
+    labels = outcomes(cells[settings.label], profile, settings.label, typed=typed)
     if np.isnan(labels).all():
         raise RowsError(f"{settings.place}: column {settings.label} has no label")
     return Rows(features, labels, _pinned(cells, typed, pinned, profile) if pinned else None)
@@ -142,25 +142,32 @@ def _read(cells: Sequence[Any], profile: Profile) -> list[str | None]:
         raise RowsError(str(error)) from None
 
 
-def outcomes(values: Sequence[str | None], profile: Profile, what: str) -> Floats:
+def outcomes(values: Sequence[Any], profile: Profile, what: str, *, typed: bool = True) -> Floats:
     """Return class codes, or the numbers of a regression; NaN where there is none. Raises RowsError."""
     if profile.task == "regression":
-        try:
-            return np.array([math.nan if value is None else float(value) for value in values])
-        except ValueError as error:
-            raise RowsError(f"{what}: {error}") from None
+        return _numbers(values, what, profile, typed)
     codes: dict[str | None, float] = {name: float(code) for code, name in enumerate(profile.classes)}
     codes[None] = math.nan
-    if unknown := [value for value in dict.fromkeys(values) if value not in codes]:
+    names = _read(values, profile)
+    if unknown := [name for name in dict.fromkeys(names) if name not in codes]:
         raise RowsError(f"{what}: {unknown[0]!r} is no class; the classes are {', '.join(profile.classes)}")
-    return np.array([codes[value] for value in values])
+    return np.array([codes[name] for name in names])
+
+
+def chances(columns: Sequence[Sequence[Any]], what: str, profile: Profile, *, typed: bool = True) -> Floats:
+    """Return probabilities, (rows, columns): one of the positive class, or one for each class. Raises RowsError."""
+    read = np.column_stack([_numbers(column, what, profile, typed) for column in columns])
+    found, wrong = probabilities(read)
+    if wrong.any():
+        raise RowsError(f"{what}: {read[wrong][0].tolist()} are no probabilities")
+    return found
 
 
 def _pinned(cells: Mapping[str, list[Any]], typed: bool, pinned: PinnedSettings, profile: Profile) -> Outputs:
     size = len(next(iter(cells.values())))
     prediction = np.full(size, np.nan)
     if pinned.prediction:
-        prediction = outcomes(_read(cells[pinned.prediction], profile), profile, pinned.prediction)
+        prediction = outcomes(cells[pinned.prediction], profile, pinned.prediction, typed=typed)
     columns = score_columns(profile)
     scores = np.full((size, columns), np.nan)
     names = [pinned.scores.get(name) for name in profile.classes] if pinned.scores else [pinned.score]
@@ -169,7 +176,7 @@ def _pinned(cells: Mapping[str, list[Any]], typed: bool, pinned: PinnedSettings,
     if columns and any(names):
         if len(names) != columns or not all(names):
             raise RowsError(f"pinned scores: name a column for each of {', '.join(profile.classes)}")
-        scores = np.column_stack([_numbers(cells[name], name, profile) for name in names if name])
+        scores = chances([cells[name] for name in names if name], "pinned scores", profile, typed=typed)
     return Outputs.plain(prediction, scores)
 
 
@@ -178,8 +185,8 @@ def score_columns(profile: Profile) -> int:
     return 0 if profile.task == "regression" else 1 if profile.task == "binary" else len(profile.classes)
 
 
-def _numbers(cells: Sequence[Any], name: str, profile: Profile) -> Floats:
-    read = [(text_as_number if isinstance(cell, str) else as_number)(cell, profile.missing) for cell in cells]
+def _numbers(cells: Sequence[Any], name: str, profile: Profile, typed: bool) -> Floats:
+    read = [(as_number if typed else text_as_number)(cell, profile.missing) for cell in cells]
     if math.inf in read:
         raise RowsError(f"{name}: {cells[read.index(math.inf)]!r} is no number")
     return np.array(read)

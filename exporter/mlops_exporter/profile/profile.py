@@ -1,11 +1,16 @@
 """The reference profile: a small JSON file with bins, counts and the agreed performance, and no raw row."""
 
 import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 
+from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable
 from mlops_exporter.profile.fitted import (
     Calibrator,
@@ -15,11 +20,20 @@ from mlops_exporter.profile.fitted import (
     StreamReference,
     VectorReference,
 )
+from mlops_exporter.profile.hours import HourlyReference
+from mlops_exporter.profile.parsing import parsed
+from mlops_exporter.profile.sets import MAX_CLASSES
 from mlops_exporter.profile.values import MISSING_TEXTS
 
 SCHEMA = 1
 
-Task = Literal["binary", "multiclass", "regression"]
+MAX_BYTES = 256 * 1024 * 1024
+"""Longest profile: twenty times what the build makes of 2,000 features."""
+
+_NO_NUMBER = len
+"""Reads a number without making one, which takes a third of the time."""
+
+Task = Literal["binary", "multiclass", "multilabel", "regression", "outcomes"]
 
 
 class ProfileError(Exception):
@@ -40,11 +54,14 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     """Everything the exporter knows of the reference data.
 
     `rows` is the number of reference rows. `classes` are the classes in ledger order (binary: negative, positive),
-    empty for regression. `score` is the distribution of the positive class's probability, `score_edges` the finer
-    inner edges on which ROC AUC and average precision are computed (binary and multiclass with probabilities).
-    `performance` and `class_performance` hold the reference value of each metric where labels were there. What follows
-    them was fitted to the reference: see `fitted`; `importances` are the features' shares in the model's decisions.
-    `missing` are the texts that mean a missing value, in the reference and in events.
+    empty for regression and outcomes. `score` is the distribution of the positive class's probability, `score_edges`
+    the finer inner edges on which ROC AUC and average precision are computed (where there are probabilities).
+    `tied_scores` are the bins between them in which the reference has one value alone, so that scores there are ties;
+    None, in a profile from before they were looked for, says so of all bins.
+    `performance` and `class_performance` hold the reference value of each metric where labels were there, `class_lower`
+    the lower end of each class's interval. What follows them was fitted to the reference: see `fitted`; `importances`
+    are the features' shares in the model's decisions. `missing` are the texts that mean a missing value, in the
+    reference and in events.
     """
 
     schema: int
@@ -56,10 +73,12 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     classes: list[str] = []
     score: NumericVariable | None = None
     score_edges: list[float] = []
+    tied_scores: list[int] | None = None
     prediction: Variable | None = None
     label: Variable | None = None
     performance: dict[str, float] = {}
     class_performance: dict[str, dict[str, float]] = {}
+    class_lower: dict[str, dict[str, float]] = {}
     calibrator: Calibrator | None = None
     vectors: VectorReference | None = None
     embeddings: dict[str, EmbeddingReference] = {}
@@ -68,6 +87,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     importances: dict[str, float] = {}
     thresholds: DriftThresholds | None = None
     missing: list[str] = msgspec.field(default_factory=lambda: list(MISSING_TEXTS))
+    hours: HourlyReference | msgspec.UnsetType = msgspec.UNSET
+    """By hour, where the time of the rows was known; a profile without it is written as if there were no such thing."""
 
     @property
     def positive(self) -> str:
@@ -80,10 +101,25 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         return bool(self.score_edges)
 
     @property
+    def tied(self) -> Flags:
+        """Which of the score's finest bins, (bins,), hold ties alone."""
+        found = np.zeros(len(self.score_edges) + 1, np.bool_)
+        found[slice(None) if self.tied_scores is None else self.tied_scores] = True
+        return found
+
+    @property
+    def score_middles(self) -> Floats:
+        """The probability in the middle of each of the score's finest bins, (bins,), neither 0 nor 1."""
+        return middles(self.score_edges)
+
+    @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with anything that changes a bin, a count or a reference value."""
         content = msgspec.to_builtins(msgspec.structs.replace(self, provenance=Provenance("", "", "", "", "")))
-        del content["thresholds"]  # they follow from the rest
+        del content["thresholds"]  # they follow from the rest, as `class_lower` does
+        del content["class_lower"]
+        if self.tied_scores is None:
+            del content["tied_scores"]
         if self.missing == list(MISSING_TEXTS):  # as in profiles from before it could be chosen
             del content["missing"]
         for variable in (*content["features"].values(), content["score"], content["prediction"], content["label"]):
@@ -93,11 +129,20 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
 
     def validate(self) -> None:
         """Raise ValueError where the parts do not fit each other."""
-        if self.task == "regression":
+        if self.rows < 1:
+            raise ValueError("a profile is of one row at least")
+        if self.task in ("regression", "outcomes"):
             if self.classes or self.score or self.score_edges:
-                raise ValueError("a regression profile has no classes and no scores")
+                raise ValueError(f"a profile of {self.task} has no classes and no scores")
+            if self.task == "outcomes" and (self.prediction or self.label):
+                raise ValueError("a profile of outcomes has no prediction and no label")
         elif len(self.classes) < 2 or (self.task == "binary" and len(self.classes) != 2):
             raise ValueError(f"a {self.task} profile needs {'two' if self.task == 'binary' else 'two or more'} classes")
+        elif self.task == "multilabel":
+            if len(self.classes) > MAX_CLASSES:
+                raise ValueError(f"a multilabel profile has {MAX_CLASSES} classes at most, not {len(self.classes)}")
+            if self.prediction or self.label or self.score:
+                raise ValueError("a multilabel profile has no distribution of one score, prediction or label")
         wanted = NumericVariable if self.task == "regression" else CategoricalVariable
         for name, variable in {"prediction": self.prediction, "label": self.label}.items():
             if variable is not None and not isinstance(variable, wanted):
@@ -106,6 +151,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
                 raise ValueError(f"{name}: its categories must be the classes {self.classes}")
         if self.score_edges != sorted(set(self.score_edges)):
             raise ValueError("score_edges must ascend")
+        if not all(0 <= place <= len(self.score_edges) for place in self.tied_scores or ()):
+            raise ValueError("tied_scores must be bins between the score_edges")
         if self.calibrator is not None:
             columns = 1 if self.task == "binary" else len(self.classes)
             self.calibrator.validate(columns, len(self.score_edges) + 1)
@@ -120,25 +167,53 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         for name, variable in {"score": self.score, "prediction": self.prediction, "label": self.label}.items():
             if variable is not None:
                 variable.validate(name)
+        if isinstance(self.hours, HourlyReference):
+            outcomes = {"score": self.score, "prediction": self.prediction}
+            self.hours.validate(
+                {name: variable.cells for name, variable in self.features.items()},
+                {name: variable.cells for name, variable in outcomes.items() if variable is not None},
+            )
+
+
+def middles(edges: Sequence[float]) -> Floats:
+    """Return the probability in the middle of each bin between these inner edges, neither 0 nor 1."""
+    ends = np.clip([0.0, *edges, 1.0], 0.0, 1.0)
+    least = np.finfo(np.float64).eps
+    found: Floats = np.clip((ends[:-1] + ends[1:]) / 2, least, 1 - least)
+    return found
 
 
 def load(path: Path) -> Profile:
     """Read and validate a profile; raises ProfileError."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ProfileError(f"{path}: {error.strerror or error}; make it with: mlops-exporter profile build") from error
+    if len(data) > MAX_BYTES:
+        raise ProfileError(f"{path}: is over {MAX_BYTES} bytes; make it with: mlops-exporter profile build")
     try:
-        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        schema = parsed(data, _SchemaOnly).schema
         if schema != SCHEMA:
             raise ProfileError(
                 f"{path}: schema {schema}, but this version reads schema {SCHEMA}; build the profile again"
             )
-        profile = msgspec.json.decode(data, type=Profile)
+        profile: Profile = parsed(data, Profile)
+        _refuse_repetition(data)
         profile.validate()
-    except (msgspec.DecodeError, ValueError) as error:
+    except ValueError as error:
         raise ProfileError(f"{path}: not a profile: {error}") from error
     return profile
+
+
+def _refuse_repetition(data: bytes) -> None:
+    """Raise ValueError for a key given twice, of which JSON would silently drop one."""
+
+    def single(pairs: list[tuple[str, object]]) -> None:
+        if len(names := Counter(name for name, _ in pairs)) < len(pairs):
+            raise ValueError(f"{names.most_common(1)[0][0]!r} is given twice")
+
+    json.loads(data, object_pairs_hook=single, parse_float=_NO_NUMBER, parse_int=_NO_NUMBER)
 
 
 class _SchemaOnly(msgspec.Struct):

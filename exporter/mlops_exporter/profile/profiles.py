@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mlops_exporter.profile.profile import Profile, Provenance
+from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,14 @@ def unreferenced(profile: Profile) -> Profile:
         features={},
         classes=profile.classes,
         score_edges=profile.score_edges,
+        tied_scores=profile.tied_scores,
         missing=profile.missing,
     )
+
+
+def unprofiled(task: Task) -> Profile:
+    """Return what stands for the profile of a model without any: nothing is compared with a reference."""
+    return unreferenced(Profile(SCHEMA, task, 0, Provenance("", "", "", "", ""), {}))
 
 
 def encoded(profile: Profile) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from mlops_exporter.profile.bins import INVALID, MISSING, NumericVariable, Variable
+from mlops_exporter.profile.hours import HourlyReference, described
 from mlops_exporter.profile.profile import Profile
 
 _BAR = 24
@@ -20,6 +21,8 @@ def _lines(profile: Profile) -> Iterator[str]:
     yield f"profile {profile.digest}  {profile.task}, model version {origin.model_version}, {profile.rows} rows"
     yield f"built {origin.created} by mlops-exporter {origin.tool_version} from {origin.data}"
     yield f"sha256 of the data {origin.data_sha256}"
+    if isinstance(profile.hours, HourlyReference):
+        yield from described(profile.hours)
     if profile.classes:
         names = ", ".join(profile.classes)
         yield f"classes {names}" + (f" (positive: {profile.positive})" if profile.task == "binary" else "")

@@ -117,15 +117,15 @@ def text_as_number(text: str, missing: Collection[str] = MISSING_TEXTS) -> float
     return math.inf if math.isinf(found) else found
 
 
-def probabilities(scores: Floats) -> tuple[Floats, Flags]:
+def probabilities(scores: Floats, *, exclusive: bool = True) -> tuple[Floats, Flags]:
     """Return probabilities (n, columns) cut to [0, 1], and which rows are none; NaN is missing.
 
-    With several columns, one per class, they must add up to 1. See PROBABILITY_TOLERANCE.
+    With several columns, one per class, they must add up to 1 where classes are `exclusive`. See PROBABILITY_TOLERANCE.
     """
     slack = PROBABILITY_TOLERANCE + 1e-9  # of the sum in floating point
     with np.errstate(invalid="ignore"):
         wrong: Flags = np.logical_or.reduce((scores < -slack) | (scores > 1 + slack), axis=1)
-        if scores.shape[1] > 1:
+        if exclusive and scores.shape[1] > 1:
             wrong |= np.abs(scores.sum(axis=1) - 1) > scores.shape[1] * slack
     return np.clip(scores, 0.0, 1.0), wrong
 

@@ -8,14 +8,14 @@ import difflib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from mlops_exporter import __version__
 from mlops_exporter.arrays import Floats, Ints
@@ -31,9 +31,11 @@ from mlops_exporter.profile.bins import (
     quantiles,
 )
 from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, Task
+from mlops_exporter.profile.sets import MAX_CLASSES
 from mlops_exporter.profile.values import Codes, canonical, probabilities
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.fit import EmbeddingFit, Fit
+from mlops_exporter.profiling.hours import HourlyCounts, Timing
 from mlops_exporter.profiling.inference import LEAST_ROWS, ColumnType, features_of, foretellers, remark
 from mlops_exporter.profiling.survey import SEED, Column, chooses, misjudged, survey
 from mlops_exporter.tables import cells
@@ -45,9 +47,11 @@ from mlops_exporter.tables.table import Table
 LARGEST = 1e150
 """Numbers whose squares can be summed."""
 
-_SCORE_BINS = 256
+_QUANTILES, _WIDTHS = 128, 128
+_TAIL, _TAIL_RATIO = 384, 1.0235
+_TAIL_LEAST = 10  # values of the sample that a share of the tail must have
 _LARGEST_LOG_ODDS = 16.0
-_PERFECT = ("roc_auc", "accuracy", "r2")
+_PERFECT = ("roc_auc", "accuracy", "subset_accuracy", "r2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class BuildRequest:
     prediction: str | None = None
     scores: dict[str, str] = field(default_factory=dict)
     """Column by class; for a binary task the positive class alone."""
+    separator: str | None = None
+    """What stands between the classes of a text, where sets of classes (multilabel) are no lists."""
     positive: str | None = None
     threshold: float = 0.5
     features: tuple[str, ...] = ()
@@ -69,6 +75,8 @@ class BuildRequest:
     groups: tuple[str, ...] = ()
     importances: dict[str, float] = field(default_factory=dict)
     bins: int = 10
+    timing: Timing | None = None
+    """How rows have a time, where the reference is to be by hour, too."""
     model_version: str = "default"
     types: dict[str, ColumnType] = field(default_factory=dict)
     """Types of columns, where they are not to be inferred."""
@@ -79,6 +87,27 @@ class BuildRequest:
     def places(self) -> list[str]:
         """Where the table is."""
         return [str(self.data)] if isinstance(self.data, str | Path) else list(self.data)
+
+    @property
+    def unread(self) -> set[str]:
+        """Columns of which nothing is wanted."""
+        excluded = {*self.exclude, *(name for name, type_ in self.types.items() if type_ == "exclude")}
+        return excluded - {self.label, self.prediction, *self.scores.values(), *self.groups, self.time}
+
+    @property
+    def time(self) -> str | None:
+        """Column of the rows' times."""
+        return self.timing.column if self.timing else None
+
+    @property
+    def reading_of_named(self) -> Reading:
+        """How cells are read: only those of named columns, where the features are named."""
+        if not self.features:
+            return self.reading
+        outcomes = (self.label, self.prediction, *self.scores.values(), *self.groups, self.time)
+        named = {*self.features, *self.exclude, *self.categorical, *self.types, *outcomes}
+        names = frozenset(name for name in named if name is not None)
+        return replace(self.reading, columns=names, required=names)
 
     @property
     def named_columns(self) -> set[str]:
@@ -93,11 +122,12 @@ def build(request: BuildRequest, told: Callable[[int, int | None], None] | None 
 
     `told` hears how many rows have been gone through, and of how many, None where that is not known yet.
     """
-    table = Table.at(request.places, reading=request.reading)
+    table = Table.at(request.places, reading=request.reading_of_named)
     progress = _Progress(table, told) if told is not None else None
     with Spool() as spool:
-        columns = _survey(request, table, spool, progress)
-        return _build(request, table, columns, _Passes(table, spool, progress, columns))
+        members: set[str] = set()
+        columns = _survey(request, table, spool, progress, members)
+        return _build(request, table, columns, members, _Passes(table, spool, progress, columns))
 
 
 class _Progress:
@@ -142,17 +172,23 @@ def _rows(columns: dict[str, Column]) -> int:
     return next(iter(columns.values())).rows if columns else 0
 
 
-def _survey(request: BuildRequest, table: Table, spool: Spool, progress: _Progress | None) -> dict[str, Column]:
-    """Read the table once, or twice where that turns out to be needed: what each column holds."""
+def _survey(
+    request: BuildRequest, table: Table, spool: Spool, progress: _Progress | None, members: set[str]
+) -> dict[str, Column]:
+    """Read the table once, or twice where that turns out to be needed: what each column holds.
+
+    `members` gains the classes of sets.
+    """
     named = request.named_columns
     while True:
 
         def keep(block: Any) -> None:
             spool.keep(block)
+            members.update(_members(request, block))
             if progress is not None:
                 progress.add(block.num_rows)
 
-        columns = survey(table.blocks(), named, keep, typed=table.typed)
+        columns = survey(table.blocks(), named, keep, typed=table.typed, unread=request.unread)
         wrong = misjudged(columns) - named
         if not wrong:
             break
@@ -170,6 +206,7 @@ def _survey(request: BuildRequest, table: Table, spool: Spool, progress: _Progre
         "--exclude": request.exclude,
         "--categorical": request.categorical,
         "--groups": request.groups,
+        "--time": (request.time,),
         "--columns": tuple(request.types),
     }
     for flag, names in wanted.items():
@@ -181,15 +218,30 @@ def _survey(request: BuildRequest, table: Table, spool: Spool, progress: _Progre
     return columns
 
 
+def _members(request: BuildRequest, block: Any) -> Iterator[str]:
+    """Yield the classes of the sets of a block."""
+    if request.task != "multilabel":
+        return
+    for flag, name in (("--label", request.label), ("--prediction", request.prediction)):
+        if name in block.column_names:
+            column = block[name].chunk(0)
+            if not cells.is_list(column.type) and request.separator is None and column.null_count < len(column):
+                raise BuildError(
+                    f"{flag}: {name} holds no lists; where its texts name several classes, say by --separator what "
+                    "stands between them"
+                )
+            yield from (member for member in cells.sets(column, request.separator).names if isinstance(member, str))
+
+
 def _build(
-    request: BuildRequest, table: Table, columns: dict[str, Column], passes: _Passes
+    request: BuildRequest, table: Table, columns: dict[str, Column], members: set[str], passes: _Passes
 ) -> tuple[Profile, list[str]]:
     notes: list[str] = []
     names = _feature_names(request, columns, notes)
     for name in request.importances:
         if name not in names:
             raise BuildError(f"--importances: {name!r} is no feature; the features are {', '.join(names)}")
-    classes = _classes(request, columns)
+    classes = _classes_of_sets(request, members) if request.task == "multilabel" else _classes(request, columns)
     profile = Profile(
         schema=SCHEMA,
         task=request.task,
@@ -204,19 +256,22 @@ def _build(
         features={name: _variable(name, columns[name], request) for name in names if not columns[name].dimensions},
         groups={name: _categorical(columns[name]) for name in request.groups},
         classes=classes,
-        prediction=_outcome(columns, request.prediction, classes, request.bins),
-        label=_outcome(columns, request.label, classes, request.bins),
         missing=list(request.reading.missing),
     )
+    if request.task != "multilabel":  # sets have no distribution of their own
+        profile.prediction = _outcome(columns, request.prediction, classes, request.bins)
+        profile.label = _outcome(columns, request.label, classes, request.bins)
     if request.scores:
         scores = [columns[name] for name in request.scores.values()]
         for name in request.scores.values():
             if not columns[name].numbers:
                 raise BuildError(f"--score or --scores: {name}: has no number; name the column of the probabilities")
-        profile.score_edges = score_edges(np.concatenate([column.sample for column in scores]))
+        samples = [column.sample for column in scores]
+        profile.score_edges = score_edges(samples)
+        profile.tied_scores = tied_bins(np.sort(np.concatenate(samples)), profile.score_edges)
         if request.task == "binary":
             profile.score = _numeric(next(iter(request.scores.values())), scores[0], request.bins)
-    if profile.prediction is None and classes and request.scores:
+    if profile.prediction is None and request.task in ("binary", "multiclass") and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
     notes += _count(request, profile, {name: columns[name] for name in names}, passes, typed=table.typed)
     notes += _too_good(profile)
@@ -243,9 +298,12 @@ def _feature_names(request: BuildRequest, columns: dict[str, Column], notes: lis
     if request.features:
         names = [name for name in request.features if name not in excluded]
         if empty := [name for name in names if columns[name].is_empty]:
-            raise BuildError(f"--features: no value at all in {', '.join(empty)}; leave them out")
+            nested = any(columns[name].nested for name in empty)
+            raise BuildError(
+                f"--features: no {'single value' if nested else 'value at all'} in {', '.join(empty)}; leave them out"
+            )
     else:
-        others = {request.label, request.prediction, *request.scores.values(), *request.groups, *excluded}
+        others = {request.label, request.prediction, *request.scores.values(), *request.groups, *excluded, request.time}
         names = features_of(columns, others, said, notes)
     notes += remark(names, columns, said)
     return names
@@ -257,11 +315,17 @@ def _classes(request: BuildRequest, columns: dict[str, Column]) -> list[str]:
         if request.scores:
             raise BuildError("--score: a regression has no scores; give its --prediction")
         return []
+    if request.task == "outcomes":
+        if request.label or request.prediction or request.scores:
+            raise BuildError("--label, --prediction and --score: a model of outcomes has none; leave them out")
+        return []
     seen = set(request.scores) if request.task == "multiclass" else set()
-    for name in (request.label, request.prediction):
-        if name is not None:
-            seen |= columns[name].categories.keys()
+    named = [name for name in (request.label, request.prediction) if name is not None]
+    for name in named:
+        seen |= columns[name].categories.keys()
     classes = sorted(seen)
+    if not classes and named:
+        raise BuildError(f"the column {named[0]!r} names no class: each of its cells must be one text or number")
     if not classes:
         raise BuildError(f"a {request.task} profile needs --label or --prediction, to know the classes")
     if request.task == "multiclass":
@@ -269,9 +333,7 @@ def _classes(request: BuildRequest, columns: dict[str, Column]) -> list[str]:
             raise BuildError(
                 f"--label: a multiclass profile needs two classes or more, but there is only {classes[0]!r}"
             )
-        if request.scores and set(request.scores) != set(classes):
-            absent = ", ".join(sorted(set(classes) - set(request.scores)))
-            raise BuildError(f"--scores: every class needs its column CLASS=COLUMN; without one: {absent}")
+        _need_all_scores(request, classes)
         return classes
     if len(classes) != 2:
         raise BuildError(f"--task binary: needs two classes, but there are {len(classes)}: {', '.join(classes[:10])}")
@@ -281,6 +343,26 @@ def _classes(request: BuildRequest, columns: dict[str, Column]) -> list[str]:
     if positive not in classes:
         raise BuildError(f"--positive: {positive!r} is not a class; the classes are {classes[0]} and {classes[1]}")
     return sorted(classes, key=lambda name: name == positive)
+
+
+def _classes_of_sets(request: BuildRequest, members: set[str]) -> list[str]:
+    """Return the classes that sets have, sorted."""
+    classes = sorted({*members, *request.scores})
+    if len(classes) < 2:
+        raise BuildError(f"--label: a multilabel profile needs two classes or more, but there are {classes}")
+    if len(classes) > MAX_CLASSES:
+        raise BuildError(
+            f"--label: a multilabel profile has {MAX_CLASSES} classes at most, but there are {len(classes)}; leave the "
+            "rare ones out, or watch groups of classes as models of their own"
+        )
+    _need_all_scores(request, classes)
+    return classes
+
+
+def _need_all_scores(request: BuildRequest, classes: list[str]) -> None:
+    if request.scores and set(request.scores) != set(classes):
+        absent = ", ".join(sorted(set(classes) - set(request.scores)))
+        raise BuildError(f"--scores: every class needs its column CLASS=COLUMN; without one: {absent}")
 
 
 def _variable(name: str, column: Column, request: BuildRequest) -> Variable:
@@ -328,17 +410,55 @@ def _categorical(column: Column) -> CategoricalVariable:
     return CategoricalVariable(categories, [0] * (len(categories) + 3))
 
 
-def score_edges(sample: Floats) -> list[float]:
-    """Return the inner edges of the score's finest bins, 511 at most, from scores of the reference.
+def score_edges(samples: Sequence[Floats]) -> list[float]:
+    """Return the inner edges of the score's finest bins, 767 at most, from ascending scores of the reference.
 
-    Half of them are its quantiles. The others are for scores unlike the reference's, as of a model trained on balanced
+    `samples` has one for each class, or the positive class's. Quantiles part the bulk. A rare positive class is at the
+    top, where average precision asks for the share of positives among the few best: for two classes there are shares
+    of the upper tail, each 2.3 % smaller than the one before, down to one in a million. A value that several of these
+    fall on has a bin of its own. The others are for scores unlike the reference's, as of a model trained on balanced
     classes and calibrated later: equal widths, and equal steps of the log-odds up to ±16, about one in ten million.
     """
-    width = _SCORE_BINS // 2
-    cuts = quantiles(np.sort(sample), np.arange(1, _SCORE_BINS) / _SCORE_BINS)
-    steps = expit(np.linspace(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, width + 1))
-    edges: list[float] = edges_at(np.concatenate([cuts, np.arange(1, width) / width, steps]), "single").tolist()
-    return edges
+    binary = len(samples) == 1
+    shares = np.arange(1, _QUANTILES) / _QUANTILES
+    if not binary:
+        per_class = max(2 * _QUANTILES // len(samples), 2)
+        shares = np.arange(1, per_class) / per_class
+    cuts = np.concatenate([quantiles(sample, shares) for sample in samples])
+    if binary:
+        tail = _TAIL_RATIO ** -np.arange(1, _TAIL + 1) / _QUANTILES
+        cuts = np.concatenate([cuts, _upper_tail(samples[0], tail)])
+    widths = np.arange(1, _WIDTHS) / _WIDTHS
+    steps = expit(np.linspace(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, _WIDTHS + 1))
+    cuts, times = np.unique(cuts.astype(np.float32), return_counts=True)
+    heavy = np.nextafter(cuts[times > 1], np.float32(np.inf))
+    edges = edges_at(np.concatenate([cuts, heavy, widths, steps]), "single")
+    inner: list[float] = edges[(edges > 0) & (edges < 1)].tolist()
+    return inner
+
+
+def _upper_tail(sample: Floats, shares: Floats) -> Floats:
+    """Return the scores above which these descending shares lie, beyond the sample by an exponential tail of log-odds.
+
+    The tail's scale is the mean excess over the sample's upper hundredth.
+    """
+    n = len(sample)
+    known = shares >= _TAIL_LEAST / n
+    found = quantiles(sample, 1 - shares[known])
+    odds = logit(np.clip(sample[-max(n // 100, min(n, 2 * _TAIL_LEAST)) :], 1e-12, 1 - 1e-12))
+    excess = float((odds - odds[0]).mean())
+    last = odds[-min(_TAIL_LEAST, n)]
+    beyond = expit(last + excess * np.log(_TAIL_LEAST / n / shares[~known]))
+    return np.concatenate([found, beyond])
+
+
+def tied_bins(sample: Floats, edges: Sequence[float]) -> list[int]:
+    """Return the bins between inner `edges` in which an ascending sample has one value alone, more than once."""
+    ends = np.searchsorted(sample, np.array([-np.inf, *edges, np.inf]))
+    starts, stops = ends[:-1], ends[1:]
+    several = np.flatnonzero(stops - starts > 1)
+    tied: list[int] = several[sample[starts[several]] == sample[stops[several] - 1]].tolist()
+    return tied
 
 
 def _count(
@@ -354,6 +474,7 @@ def _count(
     fit = Fit(profile, layout.numeric, layout.categorical)
     embedding_fits = {name: EmbeddingFit(*columns[name].vectors) for name in columns if columns[name].dimensions}
     halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
+    hourly = HourlyCounts(request.timing, layout, halved) if request.timing else None
     uncounted = layout.zeros()
     rng = np.random.default_rng(SEED)  # as in the first pass, so that the same rows choose
     group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
@@ -389,28 +510,31 @@ def _count(
         for name, counts in group_counts.items():
             counts += np.bincount(codes_of(name, profile.groups[name].codes), minlength=len(counts))
 
-        def outcome(name: str | None, n: int = n) -> Floats:
-            if name is None:
+        def outcome(name: str | None, present: dict[str, Any] = present, n: int = n) -> Floats:
+            if name is None or name not in present:
                 return np.full(n, np.nan)
             if not profile.classes:
                 values = numbers(name)
-                values[np.isinf(values)] = np.nan
-                return values
+                return np.where(np.isinf(values), np.nan, values)
+            if profile.task == "multilabel":
+                return cells.sets(present[name], request.separator).numbers(class_table, len(profile.classes))
             codes = codes_of(name, class_table)
             return np.where(codes < len(profile.classes), codes, np.nan)
 
         scores = np.array([numbers(name) for name in _score_columns(request, profile)]).reshape(-1, n).T
-        scores = _probabilities(scores, rows)
+        scores = _probabilities(scores, rows, exclusive=profile.task != "multilabel")
         rows += n
-        outputs = Outputs.plain(outcome(request.prediction), scores).decided(request.threshold)
+        outputs = Outputs.plain(outcome(request.prediction), scores).decided(profile.task, request.threshold)
         layout.count_predictions(ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(request.label)
         fit.add(numeric, codes, outputs, labels)
         for name, embedding in embedding_fits.items():
             if name in present:
                 embedding.add(cells.vectors(present[name], columns[name].dimensions))
-        if not rows - n:  # the first block says enough
+        if not rows - n and profile.task != "multilabel":  # the first block says enough
             notes = _suspicions(layout, numeric, codes, labels, outputs.prediction)
+        if hourly is not None and request.time in present:
+            hourly.add(present[request.time], numeric, codes, outputs, choosing)
         layout.count_features(ledger, numeric, codes)
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
@@ -426,8 +550,14 @@ def _count(
     ):
         if variable is not None:
             variable.counts = ledger[section].astype(int).tolist()
+    if hourly is not None:
+        profile.hours = hourly.finish()
     _measure(profile, layout, ledger)
     fit.finish(request.importances)
+    for name, embedding in embedding_fits.items():
+        if not embedding.rows:
+            dimensions = columns[name].dimensions
+            raise BuildError(f"{name}: no cell is a list of {dimensions} finite numbers; --exclude {name}")
     profile.embeddings = {name: embedding.finish() for name, embedding in embedding_fits.items()}
     return notes
 
@@ -446,15 +576,15 @@ def _suspicions(layout: Layout, numeric: Floats, codes: Ints, labels: Floats, pr
     return notes
 
 
-def _probabilities(scores: Floats, rows: int) -> Floats:
+def _probabilities(scores: Floats, rows: int, *, exclusive: bool) -> Floats:
     """Return the scores of a block after so many `rows` as probabilities; raises BuildError."""
     if scores.shape[1] > 1:
         scores = np.where(np.isnan(scores).all(axis=1, keepdims=True), scores, np.nan_to_num(scores))  # as in events
-    cut, wrong = probabilities(scores)
+    cut, wrong = probabilities(scores, exclusive=exclusive)
     if wrong.any():
         row = int(wrong.argmax())
         found = ", ".join(f"{score:g}" for score in scores[row])
-        rule = "--scores: probabilities lie between 0 and 1 and add up to 1"
+        rule = f"--scores: probabilities lie between 0 and 1{' and add up to 1' if exclusive else ''}"
         if scores.shape[1] == 1:
             rule = "--score: probabilities lie between 0 and 1"
         raise BuildError(f"{rule}, but for rounding to two digits; row {rows + row + 1} has {found}")
@@ -463,7 +593,7 @@ def _probabilities(scores: Floats, rows: int) -> Floats:
 
 def _measure(profile: Profile, layout: Layout, ledger: Floats) -> None:
     """Take the reference performance from the reference's ledger."""
-    if not ledger[layout.labels.start] or profile.prediction is None:
+    if not ledger[layout.labels.start] or (profile.prediction is None and profile.task != "multilabel"):
         return
     sums = PerformanceSums(layout, ledger)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -472,9 +602,11 @@ def _measure(profile: Profile, layout: Layout, ledger: Floats) -> None:
             if math.isfinite(value):
                 profile.performance[name] = value
         for name, metric in class_metrics_of(layout).items():
-            for class_name, value in zip(profile.classes, metric(sums).value.tolist(), strict=True):
-                if math.isfinite(value):
-                    profile.class_performance.setdefault(class_name, {})[name] = value
+            values, lower, _ = metric(sums)
+            for of_all, each in ((profile.class_performance, values), (profile.class_lower, lower)):
+                for class_name, number in zip(profile.classes, each.tolist(), strict=True):
+                    if math.isfinite(number):
+                        of_all.setdefault(class_name, {})[name] = number
 
 
 def _codes(variable: Variable) -> Codes:

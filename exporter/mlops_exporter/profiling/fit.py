@@ -20,6 +20,7 @@ from mlops_exporter.profile.fitted import (
     VectorReference,
 )
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.sets import members_of
 from mlops_exporter.statistics import calibration, multivariate
 
 MIN_ROWS = 50
@@ -67,7 +68,7 @@ class Fit:
             self._losses.add(outputs.prediction[fitted], labels[fitted], vectors, folds[fitted])
         for name, values in self._streams_of(outputs, labels):
             self._streams[name] += (len(values), values.sum())
-        self._sample.append((numeric[:, chosen], codes[:, chosen], _decision(outputs)[chosen]))
+        self._sample.append((numeric[:, chosen], codes[:, chosen], _decision(self._profile, outputs.rows(chosen))))
 
     def _streams_of(self, outputs: Outputs, labels: Floats) -> Iterator[tuple[streams.Stream, Floats]]:
         for name, scale in streams.scales(self._profile).items():
@@ -140,6 +141,7 @@ class Fit:
 class _Calibration:
     def __init__(self, profile: Profile) -> None:
         self._edges = np.array(profile.score_edges)
+        self._of_sets = profile.task == "multilabel"
         self._classes = np.array([1]) if profile.task == "binary" else np.arange(len(profile.classes))
         bins, columns = len(self._edges) + 1, len(self._classes)
         self._counts = np.zeros((columns, _FOLDS, bins, 2))
@@ -147,10 +149,14 @@ class _Calibration:
 
     def add(self, scores: Floats, labels: Floats, folds: Ints) -> None:
         known = np.flatnonzero(~(np.isnan(scores[:, 0]) | np.isnan(labels)))
-        for column, cls in enumerate(self._classes.tolist()):
+        if self._of_sets:
+            actual = members_of(labels[known], len(self._classes))
+        else:
+            actual = labels[known, np.newaxis] == self._classes
+        for column in range(len(self._classes)):
             values = scores[known, column]
             bins = np.searchsorted(self._edges, values, side="right")
-            place = (folds[known] * len(self._scores[0, 0]) + bins) * 2 + (labels[known] == cls)
+            place = (folds[known] * len(self._scores[0, 0]) + bins) * 2 + actual[:, column]
             self._counts[column] += np.bincount(place, minlength=self._counts[column].size).reshape(
                 self._counts[column].shape
             )
@@ -233,7 +239,8 @@ class EmbeddingFit:
         self._width = multivariate.bandwidth(len(n))
         frequencies = multivariate.frequencies(SEED, len(n), FREQUENCIES, self._width)
         self._map = VectorMap(range(len(n)), self._means.tolist(), self._scales.tolist(), frequencies)
-        self._rows = 0
+        self.rows = 0
+        """Vectors that were taken in; `finish` needs one."""
         self._norms = np.zeros(2)
         self._map_sum = np.zeros(2 * FREQUENCIES)
         self._map_products = np.zeros((2 * FREQUENCIES, 2 * FREQUENCIES))
@@ -245,7 +252,7 @@ class EmbeddingFit:
         maps = self._map(vectors).maps.astype(np.float64)
         centred = vectors - self._means[:, np.newaxis]
         norms = np.sqrt(np.square(vectors.astype(np.float64)).sum(axis=0))
-        self._rows += vectors.shape[1]
+        self.rows += vectors.shape[1]
         self._norms += (norms.sum(), np.square(norms).sum())
         self._map_sum += maps.sum(axis=1)
         self._map_products += maps @ maps.T
@@ -253,7 +260,7 @@ class EmbeddingFit:
 
     def finish(self) -> EmbeddingReference:
         """Return the reference."""
-        n = self._rows
+        n = self.rows
         mean = self._map_sum / n
         direction = self._means / (np.linalg.norm(self._means) or 1.0)
         across = np.eye(len(direction)) - np.outer(direction, direction)
@@ -366,8 +373,11 @@ def _additive(cells: Ints, targets: Floats, columns: int) -> Floats:
     return np.asarray(np.linalg.solve(products + np.eye(columns), totals), np.float64)
 
 
-def _decision(outputs: Outputs) -> Floats:
+def _decision(profile: Profile, outputs: Outputs) -> Floats:
     """Return what the features are to explain, (n, columns): the scores, or the prediction as number or classes."""
     if outputs.scores.shape[1]:
         return outputs.scores
+    if profile.task == "multilabel":
+        known = ~np.isnan(outputs.prediction)[:, np.newaxis]
+        return np.where(known, members_of(outputs.prediction, len(profile.classes)), np.nan)
     return outputs.prediction[:, np.newaxis]

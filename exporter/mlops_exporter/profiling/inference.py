@@ -42,6 +42,8 @@ def features_of(
             notes.append("a column without a name, such as an index of rows, is left out")
         elif name in said:
             names.append(name)
+        elif column.nested:
+            notes.append(f"{name}: left out, since its cells are lists or structs, and no single values")
         elif column.is_empty and not column.temporal:
             empty.append(name)
         elif (why := _left_out(name, column)) is not None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_exporter.arrays import Flags, Floats
-from mlops_exporter.profile.arrays import is_text
+from mlops_exporter.profile.arrays import indices, is_text
 from mlops_exporter.tables import cells
 
 SEED = 1
@@ -67,6 +67,8 @@ class Column:
         self.leading_zeros = 0
         self.temporal = False
         """Whether cells are dates or times."""
+        self.nested = False
+        """Whether cells are lists or structs that are no vectors."""
         self.whole = True
         """Whether all numbers are whole."""
         self._last = math.nan
@@ -90,6 +92,8 @@ class Column:
             self._add_vectors(column)
         self.half |= pa.types.is_float16(column.type)
         self.temporal |= pa.types.is_temporal(column.type)
+        single = cells.is_vector(column.type) or cells.is_several(column.type)
+        self.nested |= pa.types.is_nested(column.type) and not single
         numbers = cells.numbers(column, typed=typed)
         self.rows += len(numbers)
         finite = np.isfinite(numbers)
@@ -142,7 +146,7 @@ class Column:
         names = column.dictionary
         marked = pc.is_in(names, pa.array(_MARKERS, names.type))
         if marked.true_count:
-            counts = np.bincount(cells.indices(column) + 1, minlength=len(names) + 1)[1:]
+            counts = np.bincount(indices(column) + 1, minlength=len(names) + 1)[1:]
             for place in np.flatnonzero(marked.to_numpy(zero_copy_only=False)).tolist():
                 if counts[place]:
                     self.markers[names[place].as_py()] += int(counts[place])
@@ -152,7 +156,7 @@ class Column:
         if pa.types.is_dictionary(column.type):
             found = pc.match_substring_regex(column.dictionary, _CODE).to_numpy(zero_copy_only=False)
             if found.any():
-                which = cells.indices(column)
+                which = indices(column)
                 self.leading_zeros += int(np.count_nonzero(found[which[which >= 0]]))
         else:
             self.leading_zeros += pc.match_substring_regex(column, _CODE).true_count
@@ -174,7 +178,8 @@ class Column:
             total = self.numbers + len(values)
             self.mean += shift * len(values) / total
             between = shift * shift * self.numbers * len(values) / total
-            self._squares += float(np.square(values - mean).sum()) + between
+            deviations = values - mean
+            self._squares += float(np.square(deviations, out=deviations).sum()) + between
         self.numbers = total
         self._add_to_sample(values, keys)
 
@@ -258,11 +263,16 @@ class Column:
 
 
 def survey(
-    blocks: Iterable[Any], named: Collection[str], keep: Callable[[Any], None], *, typed: bool
+    blocks: Iterable[Any],
+    named: Collection[str],
+    keep: Callable[[Any], None],
+    *,
+    typed: bool,
+    unread: Collection[str] = (),
 ) -> dict[str, Column]:
     """Return what each column of a table holds; the numbers of the `named` ones are looked at as categories, too.
 
-    `keep` is given every block, columns of numbers as such.
+    `keep` is given every block, columns of numbers as such. Of the `unread` ones only their names are taken in.
     """
     columns: dict[str, Column] = {}
     rng = np.random.default_rng(SEED)
@@ -273,6 +283,8 @@ def survey(
         for name in block.column_names:
             if name not in columns:
                 columns[name] = Column(rows)
+            if name in unread:
+                continue
             kept[name] = columns[name].add(block[name].chunk(0), keys, typed=typed, named=name in named)
         keep(pa.table(kept))
         rows += block.num_rows

@@ -100,11 +100,13 @@ class RowLog:
 
     def _events(self, refused: "Counter[Reason]") -> Iterator[tuple[Floats, Any]]:
         """Yield the times of rows, and the rows as events; raises TableError."""
+        read = 0
         for batch in batches(self._file, self._reading):
             try:
-                rows = pa.Table.from_batches([self._mapping.columns(batch)])
+                rows = pa.Table.from_batches([self._mapping.columns(batch, read + 1)])
             except TableError as error:
                 raise TableError(f"{self._file.place}: {error}") from error
+            read += batch.num_rows
             times = _seconds(rows, self._file.place)
             future = times > self._latest
             refused["bad_timestamp"] += int(np.count_nonzero(np.isnan(times)))

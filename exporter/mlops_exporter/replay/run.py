@@ -82,7 +82,7 @@ async def _sample(
     models = [Model(model, profiles[model.name], settings.limits) for model in settings.models]
     intake = Intake(models, [_SOURCE], settings.limits)
     collectors = made_of(Parts(models))
-    quiet = max(max(model.windows) + model.label_delay for model in settings.models)
+    quiet = max(model.horizon + model.settings.label_delay for model in models)
     merge = Merge(request.events, request.lateness, time.time())
     merge.add(_rows(request, profiles, merge.refused))
     if merge.next == math.inf:

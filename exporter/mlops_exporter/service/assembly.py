@@ -108,7 +108,9 @@ def assemble(
 
     Nothing of the former one changes. Raises ConfigError for a token file that became useless meanwhile.
     """
-    models = {settings.name: _model(settings, profiles[settings.name], config, former) for settings in config.models}
+    adds_up = any(source.replicas is not None for source in config.sources)
+    watched = [_of_a_fleet(settings) if adds_up else settings for settings in config.models]
+    models = {settings.name: _model(settings, profiles[settings.name], config, former) for settings in watched}
     names = [source.name for source in config.sources]
     kserve = _kserve(config, profiles, former)
     translators = {} if kserve is None else {KSERVE: kserve}
@@ -161,7 +163,7 @@ def assemble(
         return known.get(reference) or (None if comparison is None else Observer(model, reference, comparison))
 
     observers = Views(list(models.values()), observer)
-    guarded = frozenset({"/v1/events"} if tokens else ())
+    guarded = frozenset({"/v1/events", "/v1/ledgers"} if tokens else ())
     return Assembly(
         config,
         models,
@@ -176,6 +178,13 @@ def assemble(
         registry,
         app,
         guarded,
+    )
+
+
+def _of_a_fleet(settings: ModelSettings) -> ModelSettings:
+    """Return the settings of a model that is added up, without what needs the order of events, or pairs of them."""
+    return settings.model_copy(
+        update={"change": settings.change.model_copy(update={"enabled": False}), "challenge": None}
     )
 
 

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.judging.fairness import BETTER as FAIRER
-from mlops_exporter.judging.performance import BETTER, METRICS, RANGES, needs_scores
+from mlops_exporter.judging.performance import BETTER, COST, METRICS, RANGES, needs_scores
 from mlops_exporter.lifecycle.mirror import Mirror
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
-from mlops_exporter.profile.profiles import Profiles
+from mlops_exporter.profile.profiles import Profiles, unprofiled
+from mlops_exporter.profile.sets import MAX_CLASSES
 from mlops_exporter.service.models_dir import gather
 from mlops_exporter.service.references import Found, provider_of
 from mlops_exporter.service.registry import mirror_of
@@ -55,6 +56,13 @@ def _checked(document: Document) -> tuple[Config, dict[str, Profiles]]:
     faults += [document.fault(location, fault) for location, fault in _unusable(config)]
     for index, model in enumerate(config.models):
         if model.name in profiles:
+            faults += [
+                document.fault(("models", index, "costs", "matrix"), fault)
+                for fault in _unpriced(model, profiles[model.name])
+            ]
+            faults += [
+                document.fault(("models", index, "profiles"), fault) for fault in _many_classes(profiles[model.name])
+            ]
             unfit, left = _fitting(model, *found[model.name], config.limits)
             faults += [document.fault(("models", index, key), fault) for key, fault in unfit]
             profiles[model.name] = left.profiles
@@ -63,6 +71,20 @@ def _checked(document: Document) -> tuple[Config, dict[str, Profiles]]:
     if faults:
         raise ConfigError(faults)
     return config.without(broken), profiles
+
+
+def _many_classes(profiles: Profiles) -> Iterator[str]:
+    """Yield what is wrong where the versions' sets of classes are too many to be kept together."""
+    known = {name for profile in profiles for name in profile.classes}
+    if profiles.newest.task == "multilabel" and len(known) > MAX_CLASSES:
+        yield f"have {len(known)} classes together, and those of a multilabel model can be {MAX_CLASSES} at most"
+
+
+def _unpriced(model: ModelSettings, profiles: Profiles) -> Iterator[str]:
+    """Yield what is wrong with a price: a class that no version knows."""
+    known = {name for profile in profiles for name in profile.classes}
+    for name in sorted(model.costs.classes - known) if model.costs else ():
+        yield f"{name!r} is a class of no profile; {near_or_all(name, known)}"
 
 
 class _Left(NamedTuple):
@@ -96,7 +118,12 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
     for index, model in enumerate(config.models):
         for metric, benchmark in model.benchmarks.items():
             place: Location = ("models", index, "benchmarks", metric)
-            if metric not in METRICS[model.task]:
+            if metric == COST:
+                if model.costs is None:
+                    yield place, "nothing has a price: give the model costs"
+                elif benchmark.max_increase is not None:
+                    yield (*place, "max_increase"), "no profile knows what its errors cost; agree on a max"
+            elif metric not in METRICS[model.task]:
                 yield place, f"not a metric of a {model.task} model; {near_or_all(metric, METRICS[model.task])}"
             elif metric in RANGES:
                 for key, fault in _impossible(benchmark, *RANGES[metric]):
@@ -106,6 +133,8 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
         for measure, agreed in (model.fairness.benchmarks if model.fairness else {}).items():
             for key, fault in _wrong_way(measure, agreed, FAIRER.get(measure)):
                 yield ("models", index, "fairness", "benchmarks", measure, key), fault
+        if model.task == "multilabel" and any(probe.model == model.name for probe in config.probes):
+            yield ("models", index, "task"), "probes ask for one class or number a row: a multilabel model has none"
     for index, source in enumerate(config.sources):
         for number, token in enumerate(source.http.tokens if source.http else ()):
             try:
@@ -183,6 +212,8 @@ def _profiles(document: Document, faults: list[str]) -> dict[str, tuple[Profiles
             elif provider is not None:
                 found = provider.profiles()
                 profiles[str(model.get("name"))] = Profiles(by_version=found.profiles), found
+            elif model.get("task") == "outcomes" and file is None:
+                profiles[str(model.get("name"))] = Profiles(unprofiled("outcomes")), nothing
             elif isinstance(file, str):
                 profiles[str(model.get("name"))] = Profiles(load(document.path.parent / file)), nothing
         except (ProfileError, ValueError) as error:
@@ -252,6 +283,11 @@ def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Itera
         )
     if model.fairness is not None:
         yield from (("fairness", fault) for fault in _unfair(model.fairness, profile, limits))
+    if model.segments is not None:
+        try:
+            Attributes(model.cut, profile, limits.groups, model.binned)
+        except ValueError as error:
+            yield "segments", str(error)
     yield from (("profile" if model.profile else "profiles", fault) for fault in _oversize(profile, limits))
     for metric, benchmark in model.benchmarks.items():
         if needs_scores(metric) and not profile.has_scores and metric in METRICS[model.task]:
@@ -264,7 +300,7 @@ def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Itera
             )
             continue
         relative = benchmark.max_drop is not None or benchmark.max_increase is not None
-        if relative and metric not in profile.performance:
+        if relative and metric != COST and metric not in profile.performance:
             yield (
                 "benchmarks",
                 (

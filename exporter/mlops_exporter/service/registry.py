@@ -12,10 +12,10 @@ import msgspec
 
 from mlops_exporter.judging.status import Report
 from mlops_exporter.lifecycle.mirror import Mirror
-from mlops_exporter.probing.calls import in_thread
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.models import ModelSettings
 from mlops_exporter.settings.registry import MlflowSettings, registered_model
+from mlops_exporter.sources.calls import in_thread
 
 LOOK_SECONDS = 1.0
 

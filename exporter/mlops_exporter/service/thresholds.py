@@ -9,6 +9,7 @@ import msgspec
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.profile.fitted import DriftThresholds
+from mlops_exporter.profile.parsing import JsonError, parsed
 
 DIRECTORY = "thresholds"
 
@@ -32,8 +33,8 @@ def _name(reference: Reference) -> str:
 
 def _read(file: Path | None) -> DriftThresholds | None:
     try:
-        return None if file is None else msgspec.json.decode(file.read_bytes(), type=DriftThresholds)
-    except (OSError, msgspec.DecodeError):  # it is not there yet, or will be written anew
+        return None if file is None else parsed(file.read_bytes(), DriftThresholds)
+    except (OSError, JsonError):  # it is not there yet, or will be written anew
         return None
 
 

@@ -6,13 +6,17 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_exporter.settings.document import Settings as _Settings
-from mlops_exporter.settings.sources import RelativePath
+from mlops_exporter.settings.paths import RelativePath
 
 
 def _http(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write http://HOST:PORT/PATH or https://HOST/PATH")
+    try:
+        parts.port  # noqa: B018 - reading it tries it
+    except ValueError:
+        raise ValueError("the port must be a number up to 65535") from None
     if parts.username or parts.password:
         raise ValueError("no user and no password here: give username and password_file")
     return url
@@ -43,6 +47,10 @@ class AccessSettings(_Settings):
         RelativePath | None, Field(description="PEM file of the key of `cert_file`, where that lacks it.")
     ] = None
     headers: Annotated[dict[str, str], Field(description="Further headers of each request; no secrets here.")] = {}
+    header_files: Annotated[
+        dict[str, RelativePath],
+        Field(description="Further headers whose values stand in files, as `{X-Api-Key: /run/secrets/key}`."),
+    ] = {}
 
     @model_validator(mode="after")
     def _one_kind_of_credentials(self) -> "AccessSettings":
@@ -52,7 +60,7 @@ class AccessSettings(_Settings):
             raise ValueError("token_file: give a token or a name with its password, not both")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("key_file is the key of cert_file: give that, too")
-        for name, value in self.headers.items():
+        for name, value in [*self.headers.items(), *((name, "") for name in self.header_files)]:
             if not name.isascii() or not value.isascii() or any(ord(c) < 0x20 for c in name + value):
                 raise ValueError(f"headers: {name!r} and its value must be printable ASCII")
         return self

@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from mlops_exporter.settings.document import Settings
+from mlops_exporter.settings.access import Url
+from mlops_exporter.settings.document import Settings, or_alone
 from mlops_exporter.settings.durations import Duration
+from mlops_exporter.settings.paths import RelativePath
 
 
 def _valid_pattern(pattern: str) -> str:
@@ -35,11 +37,70 @@ def _absolute_cgroup(path: str) -> str:
     return path
 
 
+def _pod_pattern(pattern: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.*?-]+/[a-z0-9.*?-]+", pattern):
+        raise ValueError(
+            f"{pattern!r} is not a pod: write NAMESPACE/NAME, where * stands for any characters, as in prod/fraud-*"
+        )
+    return pattern
+
+
+def _pod_label(key: str) -> str:
+    if not re.fullmatch(r"(?:[a-z0-9][a-z0-9.-]{0,252}/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", key):
+        raise ValueError(f"{key!r} is not the name of a pod's label: write it as in app or app.kubernetes.io/name")
+    return key
+
+
+def _pod_label_value(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.*?-]{0,63}", value):
+        raise ValueError(f"{value!r} no label of a pod can have: write its value, where * stands for any characters")
+    return value
+
+
+PodLabel = Annotated[str, AfterValidator(_pod_label)]
+PodLabelValue = Annotated[str, AfterValidator(_pod_label_value)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+WAYS = ("match", "pid_file", "cgroup", "pod")
+"""Keys that say how a workload is found."""
+
+
+class PodSettings(Settings):
+    """Which pods of this Kubernetes node are meant; `pod: prod/fraud-*` is short for `pod: {name: prod/fraud-*}`.
+
+    Only the API server knows labels: `compute.kubernetes` says how it is asked.
+    """
+
+    model_config = ConfigDict(json_schema_extra=or_alone("name"))
+
+    name: Annotated[
+        Annotated[str, AfterValidator(_pod_pattern)],
+        Field(description="NAMESPACE/NAME, where `*` stands for any characters and `?` for one."),
+    ] = "*/*"
+    labels: Annotated[
+        dict[PodLabel, PodLabelValue],
+        Field(description="Labels that a pod must have, all of them; `*` and `?` stand for characters here, too."),
+    ] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _says_which(self) -> "PodSettings":
+        if not self.labels and "name" not in self.model_fields_set:
+            raise ValueError("says not which pods: write a name, as in prod/fraud-*, or labels, as in {app: fraud}")
+        return self
+
+    def __str__(self) -> str:
+        labels = ",".join(f"{key}={value}" for key, value in self.labels.items())
+        return " ".join(part for part in (self.name if self.name != "*/*" else "", labels) if part) or self.name
+
+
 class WorkloadSettings(Settings):
-    """Processes that are watched under one name; how they are found is given by exactly one of the last three.
+    """Processes that are watched under one name; how they are found is given by exactly one of the last four.
 
     Descendants of a found process belong to the workload too, unless another workload finds them itself.
     """
@@ -58,14 +119,49 @@ class WorkloadSettings(Settings):
         Annotated[str, AfterValidator(_absolute_cgroup)] | None,
         Field(description="Path below the cgroup mount point; cgroups below it are included."),
     ] = None
+    pod: Annotated[
+        PodSettings | None,
+        Field(description="Pods of this Kubernetes node, by name or labels; each has series of its own."),
+    ] = None
 
     @model_validator(mode="after")
     def _exactly_one_way_to_find_it(self) -> "WorkloadSettings":
-        ways = [way for way in ("match", "pid_file", "cgroup") if getattr(self, way) is not None]
+        ways = [way for way in WAYS if getattr(self, way) is not None]
         if len(ways) != 1:
             found = " and ".join(ways) or "none"
-            raise ValueError(f"workload {self.name!r} needs exactly one of match, pid_file and cgroup, not {found}")
+            raise ValueError(
+                f"workload {self.name!r} needs exactly one of match, pid_file, cgroup and pod, not {found}"
+            )
         return self
+
+    @property
+    def way(self) -> str:
+        """How it is found, as in `pod prod/fraud-*`."""
+        return next(f"{way} {found}" for way in WAYS if (found := getattr(self, way)) is not None)
+
+
+class KubernetesSettings(Settings):
+    """How the API server is asked for the labels of this node's pods; nobody asks while no workload is given by labels.
+
+    Within a pod that has a service account and its node's name in the environment (`NODE_NAME`), all has its default.
+    """
+
+    url: Annotated[Url | None, Field(description="Address of the API server; by default the pod's environment's.")] = (
+        None
+    )
+    node: Annotated[
+        Annotated[str, Field(min_length=1)] | None,
+        Field(description="Name of this node; by default `NODE_NAME` of the environment."),
+    ] = None
+    token_file: Annotated[RelativePath, Field(description="File with the token, read anew each time.")] = Path(
+        "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    )
+    ca_file: Annotated[RelativePath, Field(description="PEM file of the certificates that are trusted.")] = Path(
+        "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    )
+    interval: Annotated[
+        Duration, Field(ge=5, le=3600, description="Time after which it is asked again; new pods are asked for sooner.")
+    ] = 30.0
 
 
 class CostSettings(Settings):
@@ -122,6 +218,9 @@ class ComputeSettings(Settings):
     workloads: Annotated[
         tuple[WorkloadSettings, ...], Field(description="Processes that are watched under a name.")
     ] = ()
+    kubernetes: Annotated[
+        KubernetesSettings, Field(description="How labels of pods are found; see [compute.md](compute.md#pods).")
+    ] = KubernetesSettings()
     cost: Annotated[CostSettings | None, Field(description="Prices; without them there is no cost.")] = None
     advice: Annotated[AdviceSettings, Field(description="When to scale down or out.")] = AdviceSettings()
 

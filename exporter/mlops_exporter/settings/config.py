@@ -8,9 +8,10 @@ from pydantic import Field, PrivateAttr, model_validator
 from mlops_exporter.settings.compute import ComputeSettings
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.models import Limits, ModelSettings
+from mlops_exporter.settings.paths import RelativePath
 from mlops_exporter.settings.probes import ProbeSettings
 from mlops_exporter.settings.registry import MlflowSettings
-from mlops_exporter.settings.sources import HttpSourceSettings, RelativePath, SourceSettings
+from mlops_exporter.settings.sources import HttpSourceSettings, SourceSettings
 
 
 class StateSettings(_Settings):
@@ -82,6 +83,8 @@ class Config(_Settings):
                 raise ValueError(f"{kind}: every name once, but these are there twice: {', '.join(twice)}")
         if sum(source.http is not None for source in self.sources) > 1:
             raise ValueError("sources: one http source at most, since all share /v1/events")
+        if any(source.replicas is not None for source in self.sources) and len(self.sources) > 1:
+            raise ValueError("sources: replicas are alone: an exporter that adds up others counts no events itself")
         known = {model.name for model in self.models}
         for probe in self.probes:
             if probe.model not in known:

@@ -1,7 +1,7 @@
 """Settings from a YAML file: every fault of it with file, line, key and what would be right, and never a secret."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -40,6 +40,18 @@ class Settings(BaseModel):
     """A mapping of the file; keys that it does not name are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def or_alone(key: str) -> Callable[[dict[str, Any]], None]:
+    """Return what lets the schema of a mapping take the value of one of its keys alone."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        mapping = dict(schema)
+        schema.clear()
+        alone = {name: part for name, part in mapping["properties"][key].items() if name in ("type", "items")}
+        schema.update(title=mapping.pop("title"), anyOf=[alone, mapping])
+
+    return extend
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,9 @@ class Document:
             message = f"unknown key; {near_or_all(location[-1], _known_keys(settings, location[:-1]))}"
         elif fault["type"] == "missing":
             message = "missing; it must be given"
-        elif fault["type"] in ("model_type", "dict_type"):
+        elif fault["type"] == "dict_type":
+            message = "must be a mapping, as in {key: value}"
+        elif fault["type"] == "model_type":
             message = f"must be a mapping; known here: {', '.join(sorted(_known_keys(settings, location)))}"
         elif fault["type"] == "list_type":
             message = "must be a list, as in [a, b]"

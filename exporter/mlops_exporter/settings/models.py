@@ -1,21 +1,24 @@
 """What may be written of a model."""
 
 import math
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cronsim import CronSim, CronSimError
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.profile.values import canonical
+from mlops_exporter.settings import cadence
 from mlops_exporter.settings.document import Settings as _Settings
-from mlops_exporter.settings.durations import Duration, parse_duration
+from mlops_exporter.settings.document import or_alone
+from mlops_exporter.settings.durations import Duration
 from mlops_exporter.statistics.drift import Statistic
 from mlops_exporter.statistics.thresholds import SMALLEST_ALPHA
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:/-]*"
+
+_BATCHES = (1, 7, 30)
+"""What windows of a job hold, where nothing is said."""
 
 Scalar = str | int | float | bool
 """What a class may be written as."""
@@ -64,17 +67,10 @@ class DriftSettings(_Settings):
     ] = {"psi": 0.1, "js": 0.1, "ks": 0.1}
 
 
-def _or_its_name(schema: dict[str, Any]) -> None:
-    """Let a schema of a mapping with a name take the name alone."""
-    mapping = dict(schema)
-    schema.clear()
-    schema.update(title=mapping.pop("title"), anyOf=[{"type": "string"}, mapping])
-
-
 class AttributeSettings(_Settings):
     """A sensitive attribute: a name, or names joined by `*` for their intersection; `edges` cut a numeric one."""
 
-    model_config = ConfigDict(json_schema_extra=_or_its_name)
+    model_config = ConfigDict(json_schema_extra=or_alone("name"))
 
     name: Annotated[
         str,
@@ -126,14 +122,29 @@ class FairnessBenchmark(_Settings):
         return self
 
 
+def _each_once(attributes: list[AttributeSettings]) -> list[AttributeSettings]:
+    """Return attributes as they are; raises ValueError where one comes twice, or an intersection has edges."""
+    names = [attribute.name for attribute in attributes]
+    if len(set(names)) != len(names):
+        raise ValueError("every attribute once")
+    if any(attribute.edges and "*" in attribute.name for attribute in attributes):
+        raise ValueError("an intersection has no edges of its own; give them to its attributes")
+    return attributes
+
+
+SeveralAttributes = Annotated[list[AttributeSettings], AfterValidator(_each_once), Field(min_length=1, max_length=20)]
+
+
+def _edges(attributes: list[AttributeSettings]) -> dict[str, list[float]]:
+    return {attribute.name: attribute.edges for attribute in attributes}
+
+
 class FairnessSettings(_Settings):
     """Whose treatment is compared. Groups below `min_group_size` are exported by size alone."""
 
     attributes: Annotated[
-        list[AttributeSettings],
+        SeveralAttributes,
         Field(
-            min_length=1,
-            max_length=20,
             description="Attributes: a name, `{name: age, edges: [25, 40]}`, or an intersection `sex*age`.",
         ),
     ]
@@ -150,7 +161,7 @@ class FairnessSettings(_Settings):
     @property
     def edges(self) -> dict[str, list[float]]:
         """Edges by attribute; none for a categorical one."""
-        return {attribute.name: attribute.edges for attribute in self.attributes}
+        return _edges(self.attributes)
 
     @field_validator("benchmarks")
     @classmethod
@@ -169,21 +180,53 @@ class FairnessSettings(_Settings):
     def _favourable_is_a_class(cls, value: object) -> object:
         return canonical(value) if isinstance(value, str | int | float | bool) else value
 
-    @field_validator("attributes")
+
+class SegmentSettings(_Settings):
+    """In which slices of the traffic performance is held against that of the rest."""
+
+    model_config = ConfigDict(json_schema_extra=or_alone("attributes"))
+
+    attributes: Annotated[
+        SeveralAttributes,
+        Field(
+            description="Features (or `groups`) whose values cut slices: a name, `{name: amount, edges: [100, 500]}`, "
+            "or a pair `country*amount`. A number without edges is cut where the reference's bins are.",
+        ),
+    ]
+    tolerance: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How much worse than the rest a slice may be: of metrics from 0 to 1 as a difference, of "
+            "others as a share.",
+        ),
+    ] = 0.02
+
+    @property
+    def edges(self) -> dict[str, list[float]]:
+        """Edges by attribute; none for a categorical one, and for a number that is cut where the reference is."""
+        return _edges(self.attributes)
+
+    @model_validator(mode="before")
     @classmethod
-    def _attributes_differ(cls, attributes: list[AttributeSettings]) -> list[AttributeSettings]:
-        names = [attribute.name for attribute in attributes]
-        if len(set(names)) != len(names):
-            raise ValueError("every attribute once")
-        if any(attribute.edges and "*" in attribute.name for attribute in attributes):
-            raise ValueError("an intersection has no edges of its own; give them to its attributes")
-        return attributes
+    def _may_be_a_list(cls, value: object) -> object:
+        return {"attributes": value} if isinstance(value, list) else value
 
 
 class EstimationSettings(_Settings):
     """Performance estimated before the labels are in."""
 
     enabled: Annotated[bool, Field(description="Whether it is computed; the profile must allow it.")] = True
+    tolerance: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.5,
+            description="Gap between realised and estimated performance that is let pass, of a metric near 0 or 1 at "
+            "most a tenth of its distance to it; of a regression as a share of the estimate.",
+        ),
+    ] = 0.01
 
 
 class MultivariateSettings(_Settings):
@@ -239,6 +282,76 @@ class MinSamples(_Settings):
     drift: Annotated[int, Field(ge=10, description="Values below which no drift is exported.")] = 100
 
 
+Price = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+
+
+class CostSettings(_Settings):
+    """What a decision costs, of which `cost` is the mean; a regression has prices, every other model a matrix."""
+
+    matrix: Annotated[
+        dict[str, dict[str, Price]],
+        Field(
+            description="Cost of a decision by predicted and then actual class; less than 0 is a gain, and what is not "
+            "named costs nothing."
+        ),
+    ] = {}
+    over: Annotated[
+        Price, Field(ge=0, description="Cost of each unit of the label that a regression predicts too much.")
+    ] = 0.0
+    under: Annotated[
+        Price, Field(ge=0, description="Cost of each unit of the label that a regression predicts too little.")
+    ] = 0.0
+
+    @property
+    def classes(self) -> set[str]:
+        """The classes that the matrix names."""
+        return {*self.matrix, *(actual for row in self.matrix.values() for actual in row)}
+
+    @field_validator("matrix", mode="before")
+    @classmethod
+    def _keys_are_classes(cls, matrix: object) -> object:
+        if not isinstance(matrix, dict):
+            return matrix
+        rows = {canonical(predicted): row for predicted, row in matrix.items()}
+        return {
+            predicted: {canonical(actual): cost for actual, cost in row.items()} if isinstance(row, dict) else row
+            for predicted, row in rows.items()
+        }
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "CostSettings":
+        if not (self.over or self.under or any(cost for row in self.matrix.values() for cost in row.values())):
+            raise ValueError("nothing costs anything: give matrix, or over and under of a regression")
+        return self
+
+
+OutcomeName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+
+
+class OutcomeSettings(_Settings):
+    """A number that says how good an answer was, as a rating, a profit or a judge's score."""
+
+    low: Annotated[Price, Field(description="Lowest possible value; an event with a lower one is refused.")]
+    high: Annotated[Price, Field(description="Highest possible value; an event with a higher one is refused.")]
+    better: Annotated[Literal["higher", "lower"], Field(description="Which way it is better.")] = "higher"
+    benchmark: Annotated[
+        Price | None, Field(description="What its mean must keep: at least where higher is better, else at most.")
+    ] = None
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """The lowest and the highest mean that is agreed."""
+        return (self.benchmark, None) if self.better == "higher" else (None, self.benchmark)
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> "OutcomeSettings":
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}: low must be less")
+        if self.benchmark is not None and not self.low <= self.benchmark <= self.high:
+            raise ValueError(f"benchmark: {self.benchmark:g} must lie between {self.low:g} and {self.high:g}")
+        return self
+
+
 Label = Annotated[str, Field(min_length=1, max_length=128)] | None
 
 
@@ -271,7 +384,10 @@ class ModelSettings(_Settings):
     windows: Annotated[
         list[Duration],
         Field(
-            min_length=1, max_length=8, description="Lengths of the rolling windows; each adds a series to every gauge."
+            min_length=1,
+            max_length=8,
+            description="Lengths of the rolling windows; each adds a series to every gauge. With a `cadence` of `1d`, "
+            "`7d` are the last seven batches, and 1, 7 and 30 batches are the default.",
         ),
     ] = [900.0, 3600.0, 86400.0]
     positive: Annotated[
@@ -279,7 +395,12 @@ class ModelSettings(_Settings):
     ] = None
     threshold: Annotated[
         float,
-        Field(ge=0, le=1, description="Score from which on positive is predicted, where events carry no prediction."),
+        Field(
+            ge=0,
+            le=1,
+            description="Score from which on positive (multilabel: a class) is predicted, where events carry no "
+            "prediction.",
+        ),
     ] = 0.5
     performance_time: Annotated[
         Literal["label", "prediction"],
@@ -300,10 +421,21 @@ class ModelSettings(_Settings):
         Duration, Field(description="How much later than its rhythm a job may be; by cron also how much earlier.")
     ] = 6 * 3600.0
     benchmarks: Annotated[dict[str, Benchmark], Field(description="What each metric must keep.")] = {}
+    costs: Annotated[
+        CostSettings | None, Field(description="What errors cost; the metric `cost` is the mean of a decision.")
+    ] = None
+    outcomes: Annotated[
+        dict[OutcomeName, OutcomeSettings],
+        Field(max_length=20, description="Numbers by which answers are rated, as events carry them by these names."),
+    ] = {}
     drift: Annotated[DriftSettings, Field(description="Drift statistics and their thresholds.")] = DriftSettings()
     min_samples: Annotated[MinSamples, Field(description="Sample sizes below which a value is absent.")] = MinSamples()
     fairness: Annotated[
         FairnessSettings | None, Field(description="Which groups of people are compared; nothing is without it.")
+    ] = None
+    segments: Annotated[
+        SegmentSettings | None,
+        Field(description="Slices of the traffic that are held against the rest: a list of features, or a mapping."),
     ] = None
     estimation: Annotated[EstimationSettings, Field(description="Performance estimated before labels are in.")] = (
         EstimationSettings()
@@ -333,22 +465,37 @@ class ModelSettings(_Settings):
 
     @field_validator("cadence")
     @classmethod
-    def _cadence_can_be_read(cls, cadence: str) -> str:
-        if cadence == "continuous" or _period(cadence) is not None:
-            return cadence
-        try:
-            CronSim(cadence, datetime(2024, 1, 1, tzinfo=UTC))
-        except CronSimError as error:
-            raise ValueError(
-                f"{cadence!r} is no rhythm: write continuous, a duration such as 1d, or a cron expression of five "
-                f"fields such as 0 2 * * 1-5 ({error})"
-            ) from None
-        return cadence
+    def _cadence_can_be_read(cls, written: str) -> str:
+        return cadence.checked(written)
+
+    @property
+    def cut(self) -> dict[str, list[float]]:
+        """Edges of every attribute by which events are told apart, for fairness or in segments."""
+        fairness = self.fairness.edges if self.fairness else {}
+        segments = self.segments.edges if self.segments else {}
+        return fairness | {name: edges or fairness.get(name, []) for name, edges in segments.items()}
+
+    @property
+    def binned(self) -> set[str]:
+        """The attributes of segments, each by itself: numbers among them are cut where the reference's bins begin."""
+        return {part for name in (self.segments.edges if self.segments else ()) for part in name.split("*")}
+
+    @property
+    def has_profile(self) -> bool:
+        """Whether there is a reference; a model of outcomes alone may have none."""
+        return self.profile is not None or self.profiles is not None
 
     @property
     def period(self) -> float | None:
         """Seconds from one batch to the next; None where there is no rhythm, or that of a calendar."""
-        return _period(self.cadence)
+        return cadence.period(self.cadence)
+
+    @model_validator(mode="after")
+    def _windows_hold_batches(self) -> "ModelSettings":
+        pause = cadence.shortest_pause(self.cadence)
+        if pause is None or "windows" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"windows": [batches * pause for batches in _BATCHES]})
 
     @model_validator(mode="after")
     def _label_delay_fits(self) -> "ModelSettings":
@@ -363,6 +510,8 @@ class ModelSettings(_Settings):
 
     @model_validator(mode="after")
     def _has_a_reference(self) -> "ModelSettings":
+        if self.task == "outcomes" and not self.has_profile:
+            return self
         if (self.profile is None) == (self.profiles is None):
             raise ValueError("profile: give either profile, for all versions, or profiles, one for each")
         return self
@@ -373,14 +522,24 @@ class ModelSettings(_Settings):
             raise ValueError("label_delay: a label is expected before label_ttl, at which its prediction is given up")
         if self.positive is not None and self.task != "binary":
             raise ValueError(f"positive: only a binary model has a positive class, not a {self.task} one")
+        if self.fairness is not None and self.segments is not None:
+            cut = self.fairness.edges
+            for attribute in self.segments.attributes:
+                if attribute.edges and cut.get(attribute.name, attribute.edges) != attribute.edges:
+                    raise ValueError(f"segments: {attribute.name} has other edges than in fairness; give both the same")
+        for key in ("fairness", "segments", "costs", "challenge"):
+            if self.task == "multilabel" and getattr(self, key) is not None:
+                raise ValueError(f"{key}: not for a multilabel model, whose predictions are sets of classes")
+        if self.task == "outcomes":
+            if not self.outcomes:
+                raise ValueError("outcomes: a model of outcomes needs one at least, as {rating: {low: 1, high: 5}}")
+            for key in ("costs", "fairness", "segments", "challenge", "benchmarks"):
+                if getattr(self, key):
+                    raise ValueError(f"{key}: needs predictions and labels, which a model of outcomes has not")
+        if self.costs is not None and (self.task == "regression") == bool(self.costs.matrix):
+            needed = "over and under" if self.task == "regression" else "a matrix by predicted and then actual class"
+            raise ValueError(f"costs: a {self.task} model has {needed}")
         return self
-
-
-def _period(cadence: str) -> float | None:
-    try:
-        return parse_duration(cadence) or None
-    except ValueError:
-        return None
 
 
 DEFAULT_SERIES = 20_000
@@ -402,6 +561,14 @@ class Limits(_Settings):
     remembered_labels: Annotated[
         int, Field(ge=0, description="Pairs of a model that are remembered, to know repeated and corrected labels.")
     ] = 1_000_000
+    remembered_ledgers: Annotated[
+        int,
+        Field(ge=1, description="Partial ledgers that are remembered, to count each once; beyond it more are refused."),
+    ] = 200_000
+    ledger_age: Annotated[
+        Duration,
+        Field(ge=60, description="Age of a pane at which partial ledgers of it are refused, and need no remembering."),
+    ] = 7 * 86400.0
     versions: Annotated[
         int, Field(ge=1, le=1000, description="Versions of a model; events of further ones are refused.")
     ] = 16

@@ -7,9 +7,10 @@ from pydantic import Field, field_validator, model_validator
 from mlops_exporter.settings.access import AccessSettings, Url
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
-from mlops_exporter.settings.sources import RelativePath
+from mlops_exporter.settings.paths import RelativePath
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+REASON = r"^[a-z][a-z0-9_]{0,63}$"
+Name = Annotated[str, Field(pattern=REASON)]
 
 
 class CallSettings(AccessSettings):

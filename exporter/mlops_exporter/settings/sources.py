@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mlops_exporter.profile.values import canonical
+from mlops_exporter.settings.access import AccessSettings, Url
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
+from mlops_exporter.settings.paths import RelativePath, beside_configuration
 from mlops_exporter.settings.tables import SqlSettings, TableSettings
 
 
@@ -53,14 +55,6 @@ class KServeSettings(_Settings):
     remembered_events: Annotated[
         int, Field(ge=0, description="CloudEvents that are remembered, to know repeated ones.")
     ] = 200_000
-
-
-def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
-    """Return a path that starts at the directory of the configuration file."""
-    return Path((info.context or {}).get("directory", "")) / path
-
-
-RelativePath = Annotated[Path, AfterValidator(_beside_configuration)]
 
 
 class TokenSettings(_Settings):
@@ -140,6 +134,13 @@ class KafkaSettings(_Settings):
         Field(min_length=1, description="Topics; one that begins with `^` is a regular expression."),
     ]
     group: Annotated[str, Field(min_length=1, description="Consumer group.")] = "mlops-exporter"
+    refill: Annotated[
+        bool,
+        Field(
+            description="Whether a partition that other members have read is read again from `label_ttl` ago, and not "
+            "counted: so its labels find their predictions. Needs `state`."
+        ),
+    ] = True
     settings: Annotated[
         dict[str, str | int | float | bool],
         Field(description="librdkafka's own settings; a key that ends in `_file` takes its value from that file."),
@@ -151,7 +152,23 @@ class KafkaSettings(_Settings):
         cls, settings: dict[str, str | int | float | bool], info: ValidationInfo
     ) -> dict[str, str | int | float | bool]:
         files = {key: value for key, value in settings.items() if key.endswith("_file")}
-        return settings | {key: str(_beside_configuration(Path(str(value)), info)) for key, value in files.items()}
+        return settings | {key: str(beside_configuration(Path(str(value)), info)) for key, value in files.items()}
+
+
+class ReplicasSettings(AccessSettings):
+    """Other exporters of the same models, whose counts are added up as if one exporter had got all their events."""
+
+    urls: Annotated[list[Url], Field(min_length=1, description="Their addresses, each `http[s]://HOST:PORT`.")]
+    interval: Annotated[Duration, Field(ge=1, description="How often each is asked for its sums.")] = 15.0
+    timeout: Annotated[Duration, Field(ge=0.1, description="How long an answer may take.")] = 10.0
+
+    @field_validator("urls")
+    @classmethod
+    def _each_once(cls, urls: list[str]) -> list[str]:
+        bare = [url.rstrip("/") for url in urls]
+        if repeated := {url for url in bare if bare.count(url) > 1}:
+            raise ValueError(f"{', '.join(sorted(repeated))}: name each exporter once, or it would count twice")
+        return bare
 
 
 class SourceSettings(_Settings):
@@ -165,6 +182,7 @@ class SourceSettings(_Settings):
     kafka: Annotated[KafkaSettings | None, Field(description="Kafka topics.")] = None
     table: Annotated[TableSettings | None, Field(description="Files of rows, here or in an object store.")] = None
     sql: Annotated[SqlSettings | None, Field(description="Rows of a database.")] = None
+    replicas: Annotated[ReplicasSettings | None, Field(description="Other exporters, to be added up.")] = None
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "SourceSettings":

@@ -26,15 +26,33 @@ class ColumnSettings(_Settings):
     latency_seconds: Annotated[Column | None, Field(description="How long the prediction took.")] = None
     error: Annotated[Column | None, Field(description="Why it failed; null where it did not.")] = None
     groups: Annotated[dict[str, Column], Field(description="Column of each sensitive attribute.")] = {}
+    outcomes: Annotated[dict[str, Column], Field(description="Column of each number by which answers are rated.")] = {}
     features: Annotated[
         dict[str, Column] | None,
         Field(description="Column of each feature; by default those named like the profile's. `{}` is none."),
     ] = None
 
-    @field_validator("groups", "features", mode="before")
+    @field_validator("groups", "outcomes", "features", mode="before")
     @classmethod
     def _may_be_names(cls, value: object) -> object:
         return {name: name for name in value} if isinstance(value, list) else value
+
+    @property
+    def named(self) -> set[str]:
+        """All columns that are named."""
+        single = (
+            self.id,
+            self.ts,
+            self.version,
+            self.prediction,
+            self.score,
+            self.label,
+            self.latency_seconds,
+            self.error,
+        )
+        nested = (self.scores, self.groups, self.outcomes, self.features or {})
+        several = [name for columns in nested for name in columns.values()]
+        return {name for name in (*single, *several) if name is not None}
 
 
 class _Rows(_Settings):

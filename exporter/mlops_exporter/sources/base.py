@@ -8,12 +8,12 @@ events in one transaction, so after a crash it goes on exactly where the last du
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from mlops_exporter.events.columns import Ignored
+from mlops_exporter.events.columns import Evidence, Ignored
 from mlops_exporter.events.reasons import Reason
 
 BATCH_EVENTS = 1000
@@ -32,6 +32,7 @@ RETRY_SECONDS = (0.5, 30.0)
 """Shortest and longest pause before a broken connection is tried again; it doubles from one to the other."""
 
 Result = TypeVar("Result")
+Piece = TypeVar("Piece")
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ Repeated = Literal["same", "changed"]
 class IntakeResult(NamedTuple):
     """What became of a body. `errors` describes refused events as (line, reason), `refused` counts them by reason.
 
-    `details` says of the first of those which value was at fault, and what would be right.
+    `details` says of the first of those which value was at fault, and what would be right; `evidence` is what was found
+    in them, by line, where the body cannot be read again.
     `ignored` tells by model of features that it does not know.
     `repeated` tells that a body with this key had been taken before, with the same bytes or others; nothing was counted
     now, and the numbers are what became of it then.
@@ -71,6 +73,7 @@ class IntakeResult(NamedTuple):
     repeated: Repeated | None = None
     ignored: Mapping[str, Ignored] = MappingProxyType({})
     details: Sequence[str] = ()
+    evidence: Mapping[int, Evidence] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -78,13 +81,17 @@ class Translated:
     """What a body in another format says, as events.
 
     `lines` are NDJSON events, `origins` the number (from 1) in the body of what each came of, `refused` the numbers
-    and reasons of what was refused.
+    and reasons of what was refused, `told` what was found there.
     """
 
     lines: list[bytes] = field(default_factory=list)
     origins: list[int] = field(default_factory=list)
     refused: list[tuple[int, Reason]] = field(default_factory=list)
+    told: dict[int, str] = field(default_factory=dict)
 
+
+Origins = tuple[tuple[str, int], ...]
+"""Where lines came from, one after the other: a name, such as a partition's, and the number of its lines."""
 
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
@@ -101,30 +108,72 @@ class Content(NamedTuple):
 
 
 class Pace:
-    """How many entries to ask for at a time: few at first, as many as hold BATCH_BYTES, half after a time-out."""
+    """How many entries to ask for at a time: few at first, as many as hold BATCH_BYTES, half after a time-out.
 
-    def __init__(self) -> None:
+    It is never more than `most`: they may become larger from one to the next.
+    """
+
+    def __init__(self, most: int = BATCH_EVENTS) -> None:
         self.entries = 8
+        self._most = most
 
     def learn(self, entries: int, size: int) -> None:
         """Go by an answer of so many entries, of `size` bytes together."""
         if entries:
             fitting = BATCH_BYTES * entries // max(size, 1)
-            self.entries = max(1, min(BATCH_EVENTS, 4 * self.entries, fitting))
+            self.entries = max(1, min(self._most, 4 * self.entries, fitting))
 
     def slow_down(self) -> None:
         """Ask for less: the last answer did not come in time."""
         self.entries = max(1, self.entries // 2)
 
 
+def by_bytes(pieces: Sequence[Piece], size: Callable[[Piece], int]) -> Iterator[Sequence[Piece]]:
+    """Yield pieces in parts that become one body each: of BATCH_BYTES at most, or a single one."""
+    begin = total = 0
+    for number, piece in enumerate(pieces):
+        if number > begin and total + size(piece) > BATCH_BYTES:
+            yield pieces[begin:number]
+            begin, total = number, 0
+        total += size(piece)
+    if pieces:
+        yield pieces[begin:]
+
+
 class Sink(Protocol):
     """What a source delivers to."""
 
-    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+    async def submit(
+        self, source: str, body: bytes, arrived: float, position: bytes | None = None, *, origins: Origins = ()
+    ) -> IntakeResult:
         """Take the events of a body, which arrived at `arrived` (Unix seconds); returns once they are durable.
 
         Raises QueueFullError, having taken nothing.
         """
+        ...
+
+    async def forget(self, source: str, kept: Collection[str], position: bytes) -> None:
+        """Forget what waits for its label of all origins of a source but those `kept`: others see to it from now on.
+
+        The source goes on at `position`.
+        """
+        ...
+
+    async def refill(self, source: str, body: bytes, arrived: float, origins: Origins) -> None:
+        """Let what others have counted wait for its label here, or for its prediction; it is durable with `hold`."""
+        ...
+
+    async def hold(self, source: str, position: bytes) -> None:
+        """Make durable what was refilled, and that the source goes on at `position`; raises UnavailableError."""
+        ...
+
+    @property
+    def refills(self) -> float | None:
+        """How long anything waits for its label, in seconds; None where what waits is not kept over a restart."""
+        ...
+
+    async def add_up(self, shares: Mapping[str, bytes]) -> Mapping[str, str]:
+        """Take what other exporters have counted, by who they are; returns why those that cannot be taken cannot."""
         ...
 
     def position(self, source: str) -> bytes | None:
@@ -135,13 +184,15 @@ class Sink(Protocol):
 class Health(NamedTuple):
     """Whether a source can deliver, how many events are known to wait beyond it, and what is wrong if it is not up.
 
-    `rewritten` counts files that changed after they were read and were not read again, where the source tells.
+    `rewritten` counts files that changed after they were read and were not read again, where the source tells, and
+    `refill` messages that are read again, since they were counted elsewhere.
     """
 
     up: bool
     lag_events: float | None = None
     error: str | None = None
     rewritten: int | None = None
+    refill: int | None = None
 
 
 class Source(Protocol):
@@ -155,13 +206,24 @@ class Source(Protocol):
         ...
 
 
-async def deliver(sink: Sink, source: str, body: bytes, arrived: float, position: bytes | None = None) -> IntakeResult:
+async def deliver(
+    sink: Sink, source: str, body: bytes, arrived: float, position: bytes | None = None, origins: Origins = ()
+) -> IntakeResult:
     """Submit a body, waiting while the intake is full: what was pulled must not be lost."""
     while True:
         try:
-            return await finish(sink.submit(source, body, arrived, position))
+            return await finish(sink.submit(source, body, arrived, position, origins=origins))
         except QueueFullError as full:
             await asyncio.sleep(full.retry_after)
+
+
+async def hold(sink: Sink, source: str, position: bytes) -> None:
+    """Make durable what was refilled, waiting while that cannot be."""
+    while True:
+        try:
+            return await sink.hold(source, position)
+        except UnavailableError as fault:
+            await asyncio.sleep(fault.retry_after)
 
 
 async def finish(work: Coroutine[Any, Any, Result]) -> Result:

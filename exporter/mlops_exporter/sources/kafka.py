@@ -3,6 +3,10 @@
 The consumer lives in a thread of its own, which hands one body at a time to the event loop and waits until it is
 durable. So nothing is in flight when partitions are taken away or given. The position is the next offset of every
 partition: what comes again after a crash, or after a commit that failed, is passed by.
+
+The topic is the log of what waits for its label. Who is given a partition that others have read meanwhile reads it
+again, from as long ago as anything waits up to where the group stands, and counts none of it: so labels that are to
+come find their predictions here. Who has given one away forgets what waited of it.
 """
 
 import asyncio
@@ -11,8 +15,9 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +26,15 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from mlops_exporter.events import clock
 from mlops_exporter.settings.sources import KafkaSettings, SourceSettings
 from mlops_exporter.sources.base import (
-    BATCH_EVENTS,
     BATCH_SECONDS,
     STOP_SECONDS,
     Health,
-    IntakeResult,
+    Origins,
+    Pace,
     Sink,
+    by_bytes,
     deliver,
+    hold,
     persist,
 )
 from mlops_exporter.sources.lines import MALFORMED, lines_of
@@ -94,13 +101,16 @@ class _Member:
         self._loop = loop
         self._settings = settings
         self._stopping = threading.Event()
-        self._delivery: Future[IntakeResult] | None = None
+        self._delivery: Future[Any] | None = None
         self._next = _decode(sink.position(source.name))
         self._standing: dict[Partition, int] | None = None  # of the assigned partitions, for the lag; None: none yet
         self._assigned: set[Partition] = set()
         self._uncommitted: set[Partition] = set()
         self._commit_due = False
+        self._refills: dict[Partition, tuple[int, int]] = {}
+        """Of the assigned partitions that are read again, the next offset and the one at which counting begins."""
         self._connected = False
+        self._pace = Pace()
         self._fault: str | None = None
         self._connection_fault: str | None = None
 
@@ -122,6 +132,7 @@ class _Member:
             "logger": _client_log,
         }
         settings = client_settings(self._settings)
+        self._incremental = str(settings.get("partition.assignment.strategy", "cooperative")).startswith("cooperative")
         self._from_beginning = settings["auto.offset.reset"] in ("earliest", "smallest", "beginning")
         self._consumer = Consumer(settings | callbacks)
         try:
@@ -132,7 +143,14 @@ class _Member:
                 on_lost=self._on_lost,
             )
             while not self._stopping.is_set():
-                self._take(self._consumer.consume(BATCH_EVENTS, BATCH_SECONDS))
+                messages = self._consumer.consume(self._pace.entries, BATCH_SECONDS)
+                self._pace.learn(len(messages), sum(map(len, messages)))
+                for part in by_bytes(messages, len):
+                    if self._stopping.is_set():
+                        break
+                    self._take(part)
+                if self._refills and not messages:
+                    self._finish_refills()
                 if self._commit_due:
                     self._commit_due = False
                     self._commit(self._uncommitted, wait=False)
@@ -142,8 +160,8 @@ class _Member:
             self._consumer.close()
 
     def _take(self, messages: Sequence[Message]) -> None:
-        lines: list[bytes] = []
-        following: dict[Partition, int] = {}
+        """Let others wait again what they have counted, and count the rest."""
+        again, fresh = _Lines(), _Lines()
         for message in messages:
             if error := message.error():
                 self._fault = error.str()
@@ -153,26 +171,55 @@ class _Member:
             partition, offset = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
             if partition not in self._assigned:
                 continue
-            if offset < following.get(partition, self._next.get(partition, 0)):  # it is durable already
+            refill = self._refills.get(partition)
+            if refill is not None and offset < refill[1]:
+                again.add(partition, offset, message.value())
+            elif offset < fresh.following.get(partition, self._next.get(partition, 0)):  # it is durable already
                 self._uncommitted |= {partition} & self._next.keys()
                 self._commit_due = True
-                continue
-            following[partition] = offset + 1
-            value = message.value()
-            lines += [MALFORMED] if value is None else lines_of(bytes(value))
-        if not following:
-            return
+            else:
+                fresh.add(partition, offset, message.value())
+        if again.following:
+            self._refill(again)
+        if fresh.following:
+            self._hold(fresh.following.keys() & self._refills.keys())
+            self._count(fresh)
+
+    def _count(self, lines: "_Lines") -> None:
+        """Deliver lines that nobody has counted."""
         self._fault = None
-        position = self._next | following
-        if lines:
-            self._delivery = asyncio.run_coroutine_threadsafe(
-                deliver(self._sink, self._source.name, b"\n".join(lines), clock.now(), _encode(position)), self._loop
-            )
-            self._delivery.result()
+        position = self._next | lines.following
+        if lines.origins:
+            name, body = self._source.name, lines.body
+            self._wait(deliver(self._sink, name, body, clock.now(), _encode(position), lines.origins))
         self._next = position
-        self._standing = (self._standing or {}) | following
-        self._uncommitted |= following.keys()
+        self._standing = (self._standing or {}) | lines.following
+        self._uncommitted |= lines.following.keys()
         self._commit_due = True
+
+    def _refill(self, lines: "_Lines") -> None:
+        """Let wait again what others have counted."""
+        if lines.origins:
+            self._wait(self._sink.refill(self._source.name, lines.body, clock.now(), lines.origins))
+        for partition, offset in lines.following.items():
+            self._refills[partition] = offset, self._refills[partition][1]
+        self._hold({partition for partition, (offset, end) in self._refills.items() if offset >= end})
+
+    def _hold(self, refilled: Collection[Partition]) -> None:
+        """Make durable what was refilled, and that it was: from there on, partitions are counted."""
+        if not refilled:
+            return
+        position = self._next | {partition: self._refills[partition][1] for partition in refilled}
+        self._wait(hold(self._sink, self._source.name, _encode(position)))
+        self._next = position
+        for partition in refilled:
+            del self._refills[partition]
+        _log.info("source %s has read %s again and counts from there", self._source.name, _names(refilled))
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Let the event loop do something, and wait until it is done."""
+        self._delivery = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._delivery.result()
 
     def _commit(self, partitions: set[Partition], wait: bool) -> None:
         """Commit what is durable. A failure is made up for by a later commit, or in the end by the position."""
@@ -210,16 +257,60 @@ class _Member:
         try:
             for partition in assigned & self._next.keys():
                 self._check_position(consumer, partition)
-            self._standing = (self._standing or {}) | self._where(consumer, partitions)
+            committed = self._committed(consumer, partitions)
+            self._standing = (self._standing or {}) | self._where(consumer, committed)
+            if self._settings.refill and self._sink.refills is not None:
+                self._prepare_refills(consumer, committed, self._sink.refills)
         except KafkaException as error:
+            if self._settings.refill and self._sink.refills is not None:
+                raise  # to go on would strand what waits: whoever joins the group anew asks again
             _log.info("source %s could not ask where the group stands: %s", self._source.name, error)
+        if self._refills.keys() & assigned:
+            for each in partitions:
+                each.offset = self._refills.get((each.topic, each.partition), (OFFSET_INVALID, 0))[0]
+            (consumer.incremental_assign if self._incremental else consumer.assign)(partitions)
 
-    def _where(self, consumer: Consumer, partitions: list[TopicPartition]) -> dict[Partition, int]:
+    def _prepare_refills(self, consumer: Consumer, committed: Mapping[Partition, int], seconds: float) -> None:
+        """Find what is to be read again: the partitions that others have read since this exporter last did.
+
+        Nothing waits here any more of those that it does not have, or is to read again. Of a partition that ends before
+        where the group stands nothing was read: it was made anew.
+        """
+        stale = {partition for partition, offset in committed.items() if self._next.get(partition, -1) < offset}
+        self._next = {partition: at for partition, at in self._next.items() if partition in self._assigned - stale}
+        kept = map(_name, self._next.keys() | self._refills.keys())
+        self._wait(self._sink.forget(self._source.name, frozenset(kept), _encode(self._next)))
+        if not stale:
+            return
+        since = round(1000 * (clock.now() - seconds))
+        for begin in consumer.offsets_for_times([TopicPartition(*each, since) for each in stale], timeout=_ASK_SECONDS):
+            partition = begin.topic, begin.partition
+            _, end = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ASK_SECONDS)
+            if 0 <= begin.offset < committed[partition] <= end:
+                self._refills[partition] = begin.offset, committed[partition]
+        if self._refills:
+            _log.info("source %s reads %d messages of %s again", self._source.name, self._left, _names(self._refills))
+
+    @property
+    def _left(self) -> int:
+        """How many messages are to be read again."""
+        return sum(end - offset for offset, end in self._refills.values())
+
+    def _finish_refills(self) -> None:
+        """See which partitions are read again although the last of their offsets hold no message."""
+        at = self._consumer.position([TopicPartition(*partition) for partition in self._refills])
+        self._hold({(e.topic, e.partition) for e in at if e.offset >= self._refills[e.topic, e.partition][1]})
+
+    def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> dict[Partition, int]:
+        """Return where the group stands, negative where it has never been."""
+        answer = consumer.committed(partitions, timeout=_ASK_SECONDS) if partitions else []
+        return {(each.topic, each.partition): int(each.offset) for each in answer}
+
+    def _where(self, consumer: Consumer, committed: Mapping[Partition, int]) -> dict[Partition, int]:
         """Return the offsets that are next: by the position, by the group's commit, or else where it begins."""
         standing = {}
-        for committed in consumer.committed(partitions, timeout=_ASK_SECONDS) if partitions else ():
-            partition = committed.topic, committed.partition
-            standing[partition] = max(committed.offset, self._next.get(partition, OFFSET_INVALID))
+        for partition, offset in committed.items():
+            standing[partition] = max(offset, self._next.get(partition, OFFSET_INVALID))
             if standing[partition] < 0:
                 begin, end = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ASK_SECONDS)
                 standing[partition] = begin if self._from_beginning else end
@@ -233,7 +324,7 @@ class _Member:
                 "source %s: %s ends at %d, but was read up to %d before: it was made anew, and is read from where the "
                 "group stands",
                 self._source.name,
-                _names([partition]),
+                _name(partition),
                 end,
                 self._next.pop(partition),
             )
@@ -252,6 +343,8 @@ class _Member:
         if self._standing is not None:
             self._standing = {partition: at for partition, at in self._standing.items() if partition not in partitions}
         self._uncommitted -= partitions
+        for partition in partitions:
+            self._refills.pop(partition, None)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
@@ -271,7 +364,7 @@ class _Member:
         if error is not None and self._source.health.error is None:
             _log.warning("source %s is down and will be tried again: %s", self._source.name, error)
         up = self._connected and error is None
-        self._source.health = Health(up, self._lag() if self._connected else None, error)
+        self._source.health = Health(up, self._lag() if self._connected else None, error, refill=self._left)
 
     def _lag(self) -> float | None:
         """Return how many messages wait in the partitions of this member, None before it was given any."""
@@ -285,24 +378,48 @@ class _Member:
         return lag
 
 
-def client_settings(settings: KafkaSettings) -> dict[str, Any]:
-    """Return librdkafka's configuration; raises OSError when a file with a secret cannot be read."""
+class _Lines:
+    """The lines of messages, partition by partition, and the offsets that follow them."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Partition, list[bytes]] = {}
+        self.following: dict[Partition, int] = {}
+
+    def add(self, partition: Partition, offset: int, value: bytes | None) -> None:
+        """Take in a message."""
+        self.following[partition] = offset + 1
+        self._lines.setdefault(partition, []).extend([MALFORMED] if value is None else lines_of(bytes(value)))
+
+    @property
+    def body(self) -> bytes:
+        """All lines."""
+        return b"\n".join(chain.from_iterable(self._lines.values()))
+
+    @property
+    def origins(self) -> Origins:
+        """Which lines are whose."""
+        return tuple((_name(partition), len(lines)) for partition, lines in self._lines.items() if lines)
+
+
+def broker_settings(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what librdkafka is given of a user's; raises OSError when a file with a secret cannot be read."""
     given: dict[str, Any] = {}
     for key, value in settings.settings.items():
         if key.endswith("_file"):
             given[key.removesuffix("_file")] = Path(str(value)).read_text(encoding="utf-8").strip()
         else:
             given[key] = value
-    return (
-        _DEFAULTS
-        | given
-        | {
-            "bootstrap.servers": settings.bootstrap_servers,
-            "group.id": settings.group,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-        }
-    )
+    return given | {"bootstrap.servers": settings.bootstrap_servers}
+
+
+def client_settings(settings: KafkaSettings) -> dict[str, Any]:
+    """Return a consumer's configuration; raises OSError when a file with a secret cannot be read."""
+    given = broker_settings(settings)
+    defaults = dict(_DEFAULTS)
+    if given.get("group.protocol") == "consumer":  # there the brokers assign
+        del defaults["partition.assignment.strategy"]
+    ours = {"group.id": settings.group, "enable.auto.commit": False, "enable.auto.offset.store": False}
+    return defaults | given | ours
 
 
 def check_settings(settings: KafkaSettings) -> None:
@@ -330,5 +447,9 @@ def _encode(offsets: Mapping[Partition, int]) -> bytes:
     return json.dumps(topics).encode()
 
 
-def _names(partitions: Any) -> str:
-    return ", ".join(f"{topic}[{number}]" for topic, number in sorted(partitions)) or "nothing"
+def _name(partition: Partition) -> str:
+    return f"{partition[0]}[{partition[1]}]"
+
+
+def _names(partitions: Iterable[Partition]) -> str:
+    return ", ".join(map(_name, sorted(partitions))) or "nothing"

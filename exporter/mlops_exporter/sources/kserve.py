@@ -18,6 +18,9 @@ import msgspec
 import numpy as np
 
 from mlops_exporter.events.arrays import STEP_BYTES, Elements, parse_steps
+from mlops_exporter.events.columns import EXPLAINED_REFUSALS
+from mlops_exporter.events.explain import named, shown
+from mlops_exporter.events.formats import in_utf16
 from mlops_exporter.events.reasons import (
     MAX_CLOUD_EVENT_BYTES,
     MAX_CLOUD_EVENT_ROWS,
@@ -53,6 +56,9 @@ _KINDS: Final[dict[str, Kind]] = {
 }
 _MAX_MEMBERS = MAX_EVENT_BYTES // len('"a":1,')
 """Members of a row; with more of them, the event of it is too large."""
+
+_MAX_DIMENSIONS = 32
+"""Of a tensor, as in NumPy before 2.0: their sizes are multiplied."""
 
 _STEP_ROWS = 64
 """Rows that are made between two pauses."""
@@ -103,18 +109,25 @@ class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Reading(msgspec.Struct, array_like=True):
     """A body of CloudEvents as it is journalled: what it says by itself, whatever came before.
 
-    `refused` are the numbers and reasons of CloudEvents that cannot be used, `ignored` is how many need not be. First
-    of all, halves that arrived at `expired` or before are given out alone.
+    `refused` are the numbers and reasons of CloudEvents that cannot be used, `told` is what was found in some of them,
+    `ignored` is how many need not be. First of all, halves that arrived at `expired` or before are given out alone.
     """
 
     halves: list[Half] = []
     refused: list[tuple[int, Reason]] = []
     ignored: int = 0
     expired: float = -math.inf
+    told: dict[int, str] = {}
+
+    def refuse(self, number: int, refused: Refused) -> None:
+        """Note that a CloudEvent cannot be used."""
+        self.refused.append((number, refused.reason))
+        if refused.told and len(self.told) < EXPLAINED_REFUSALS:
+            self.told[number] = refused.told
 
     def parts(self) -> Iterator["Reading"]:
         """Yield it in parts of a moment's work: of PART_ROWS rows, or of one half that has more."""
-        part = Reading(refused=self.refused, ignored=self.ignored, expired=self.expired)
+        part = Reading(refused=self.refused, ignored=self.ignored, expired=self.expired, told=self.told)
         rows = 0
         for half in self.halves:
             if rows and rows + len(half.rows) > PART_ROWS:
@@ -210,7 +223,7 @@ class KServe:
                 try:
                     half = yield from self._read_one(event, number, models)
                 except Refused as refused:
-                    reading.refused.append((number, refused.reason))
+                    reading.refuse(number, refused)
                 else:
                     if half is None:
                         reading.ignored += 1
@@ -221,7 +234,7 @@ class KServe:
                             raise TooManyEventsError(limit)
                 yield
         except Refused as refused:
-            reading.refused.append((1, refused.reason))
+            reading.refuse(1, refused)
 
     def translate(self, body: bytes, arrived: float) -> Translated:
         """Take what `read` or `expiry` returned, at `arrived` (Unix seconds)."""
@@ -230,12 +243,14 @@ class KServe:
         while (oldest := self._oldest(reading.expired)) is not None:
             self._give_alone(oldest, _ALONE[self._waiting[oldest].half.kind], 1, made)
         made.refused += reading.refused
+        made.told |= reading.told
         self.counts["ignored"] += reading.ignored
         for half in reading.halves:
             try:
                 self._join(half, arrived, made)
             except Refused as refused:
                 made.refused.append((half.number, refused.reason))
+                made.told[half.number] = refused.told
         made.refused.sort()
         return made
 
@@ -264,20 +279,21 @@ class KServe:
         self.counts.update(stored.counts)
 
     def _read_one(
-        self, event: "_CloudEvent | Reason", number: int, models: frozenset[str] | None
+        self, event: "_CloudEvent | Refused", number: int, models: frozenset[str] | None
     ) -> Generator[None, None, Half | None]:
         """Return a half, None for a component that does not matter; raises Refused."""
-        if isinstance(event, str):
-            raise Refused(event)
+        if isinstance(event, Refused):
+            raise event
         kind = _KINDS[event.attributes["type"]]
         service, namespace = event.attributes["inferenceservicename"], event.attributes.get("namespace", "")
         mappings = self._settings.models
         mapping = mappings.get(f"{namespace}/{service}") or mappings.get(service) or _UNMAPPED
         model = mapping.model or service
         if models is not None and model not in models:
-            raise Refused("forbidden_model")
+            raise Refused("forbidden_model", shown({"inferenceservicename": service}))
         if model not in self._profiles:
-            raise Refused("unknown_model")
+            known = named(name for name in self._profiles if models is None or name in models)
+            raise Refused("unknown_model", f"{shown({'inferenceservicename': service})}; known are {known}")
         if event.attributes.get("component", mapping.component) != mapping.component:
             return None
         key = (model, event.attributes.get(mapping.version) or DEFAULT_VERSION, event.attributes["id"])
@@ -309,8 +325,8 @@ class KServe:
             self.counts["duplicate"] += 1
             return
         waiting = self._waiting.get(key)
-        if waiting is not None and len(waiting.half.rows) != len(half.rows):
-            raise Refused("rows_differ")
+        if waiting is not None and (there := len(waiting.half.rows)) != len(half.rows):
+            raise Refused("rows_differ", f"the {half.kind} has {len(half.rows)}, its other half {there}")
         self._remember((*key, half.kind))
         if waiting is None:
             self._wait(half, arrived, made)
@@ -390,7 +406,7 @@ class _CloudEvent(NamedTuple):
     data: Any
 
 
-def _cloud_events(content: Content, body: bytes, limit: int | None) -> Iterator["_CloudEvent | Reason | None"]:
+def _cloud_events(content: Content, body: bytes, limit: int | None) -> Iterator["_CloudEvent | Refused | None"]:
     """Yield the CloudEvents of a body, or why one is none, and None for a pause.
 
     Raises Refused when the body as a whole cannot be read.
@@ -405,7 +421,7 @@ def _cloud_events(content: Content, body: bytes, limit: int | None) -> Iterator[
         yield _checked(content.attributes, value)
 
 
-def _batch(body: bytes, limit: int | None) -> Iterator["_CloudEvent | Reason | None"]:
+def _batch(body: bytes, limit: int | None) -> Iterator["_CloudEvent | Refused | None"]:
     """Yield the CloudEvents of a batch. Each is read alone: all of them as Python objects would take too much."""
     if not body.startswith(b"["):
         yield from _parse_steps(body)
@@ -422,7 +438,7 @@ def _batch(body: bytes, limit: int | None) -> Iterator["_CloudEvent | Reason | N
                 value = yield from _parse_steps(body[place])
                 yield (yield from _structured(value))
             except Refused as refused:
-                yield refused.reason
+                yield refused
 
 
 def _structured(event: Any) -> _Read:
@@ -445,9 +461,10 @@ def _structured(event: Any) -> _Read:
 
 def _checked(attributes: Mapping[str, str], data: Any) -> _CloudEvent:
     if attributes.get("type") and attributes["type"] not in _KINDS:
-        raise Refused("unknown_cloud_event_type")
-    if not all(attributes.get(name) for name in ("id", "type", "inferenceservicename")) or data is None:
-        raise Refused("bad_cloud_event")
+        raise Refused("unknown_cloud_event_type", shown({"type": attributes["type"]}))
+    lacking = [f"`{name}`" for name in ("id", "type", "inferenceservicename") if not attributes.get(name)]
+    if lacking or data is None:
+        raise Refused("bad_cloud_event", f"it lacks {', '.join(lacking or ['`data`'])}")
     try:
         "".join(attributes.values()).encode()
     except UnicodeEncodeError:  # JSON may escape half a surrogate pair
@@ -468,7 +485,7 @@ def _request(payload: Any, mapping: KServeModel) -> _Rows:
         elif width == len(mapping.features):
             columns.update((feature, values[column::width]) for column, feature in enumerate(mapping.features))
         else:
-            raise Refused("unnamed_columns")
+            raise _unnamed(width, mapping.features)
     return ({"features": dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True))
 
 
@@ -479,8 +496,12 @@ def _named(instance: Any, names: Sequence[str]) -> _Row:
         return {name: _single(value) for name, value in instance.items()}
     values = instance if isinstance(instance, list) else [instance]
     if len(values) != len(names):
-        raise Refused("unnamed_columns")
+        raise _unnamed(len(values), names)
     return dict(zip(names, values, strict=True))
+
+
+def _unnamed(columns: int, names: Sequence[str]) -> Refused:
+    return Refused("unnamed_columns", f"the rows have {columns}, and it names {len(names)}")
 
 
 def _response(payload: Any, mapping: KServeModel, profile: Profile) -> _Rows:
@@ -515,38 +536,44 @@ def _said(outputs: Mapping[str, Any], mapping: KServeModel, profile: Profile) ->
         if role == "scores":
             classes = mapping.classes or profile.classes
             if not isinstance(value, list) or len(value) != len(classes):
-                raise Refused("unmapped_outputs")
+                has = len(value) if isinstance(value, list) else 1
+                raise Refused("unmapped_outputs", f"{named([name])} has {has} values for {len(classes)} classes")
             scores = dict(zip(classes, value, strict=True))
             members.update({"score": scores[profile.positive]} if profile.task == "binary" else {"scores": scores})
         elif isinstance(value, list):
-            raise Refused("unmapped_outputs")
+            raise Refused("unmapped_outputs", f"{named([name])} is a vector of {len(value)}")
         else:
             members[role] = value
     if not members:
-        raise Refused("unmapped_outputs")
+        raise Refused("unmapped_outputs", f"the outputs are {named(outputs)}" if outputs else "there is no output")
     return members
 
 
 def _tensors(tensors: Any) -> Generator[None, None, list[tuple[str, int, list[Any]]]]:
     """Return name, width (values per row) and row-major values of the tensors of one V2 payload."""
     if not isinstance(tensors, list) or not tensors:
-        raise Refused("bad_payload")
+        raise Refused("bad_payload", "there are no `instances`, `predictions`, `inputs` or `outputs`")
     read = []
     for tensor in tensors:
         if not isinstance(tensor, dict) or not isinstance(name := tensor.get("name"), str):
-            raise Refused("bad_payload")
+            raise Refused("bad_payload", "a tensor has no `name`")
         shape, data = tensor.get("shape"), tensor.get("data")
-        if not isinstance(shape, list) or not shape or not all(type(size) is int and size >= 0 for size in shape):
-            raise Refused("bad_payload")
+        if not isinstance(shape, list) or not 0 < len(shape) <= _MAX_DIMENSIONS or not all(map(_is_size, shape)):
+            raise Refused("bad_payload", f"the tensor {named([name])} has no `shape`")
         _hold(min(shape[0], len(data) if isinstance(data, list) else 0))
         values = (yield from _flat(data, len(shape))) if isinstance(data, list) else []
         width = math.prod(shape[1:])
         if not width or len(values) != shape[0] * width:
-            raise Refused("bad_payload")
+            told = f"the tensor {named([name])} has {len(values)} values, by its shape {shape[0] * width}"
+            raise Refused("bad_payload", told)
         read.append((name, width, values))
     if len({len(values) // width for _, width, values in read}) > 1:
-        raise Refused("bad_payload")
+        raise Refused("bad_payload", "its tensors have different numbers of rows")
     return read
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_CLOUD_EVENT_BYTES
 
 
 def _flat(data: list[Any], dimensions: int) -> Generator[None, None, list[Any]]:
@@ -603,7 +630,7 @@ def _parse(text: bytes) -> Any:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise Refused("malformed_json") from None
+            raise Refused("malformed_json", "it is in UTF-16: send UTF-8" if in_utf16(text) else "") from None
 
 
 def _put_tensors(payload: Any, data: bytes) -> None:

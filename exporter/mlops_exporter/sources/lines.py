@@ -6,8 +6,7 @@ import re
 import msgspec
 
 from mlops_exporter.events.arrays import Elements
-from mlops_exporter.events.decoder import BYTE_ORDER_MARK, FRAME
-from mlops_exporter.events.explain import in_utf16
+from mlops_exporter.events.formats import BYTE_ORDER_MARK, FRAME, in_utf16
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longest event. A longer one is refused unread."""
@@ -28,12 +27,14 @@ def lines_of(value: bytes) -> list[bytes]:
     No line begins with a bracket: a body that did would be read as one array. JSON behind the frame of a schema
     registry (a zero and the four bytes of the schema's id) is read.
     """
+    if in_utf16(value):
+        return [MALFORMED]
     if value.startswith(FRAME):
         value = value[_FRAME_BYTES:]
         if not value.lstrip().startswith((b"{", b"[")):
             return [FRAME]
     value = value.removeprefix(BYTE_ORDER_MARK).strip()
-    if not value or in_utf16(value) or len(value) > MAX_LINE_BYTES:
+    if not value or len(value) > MAX_LINE_BYTES:
         return [MALFORMED]
     if value.startswith(b"["):
         return _elements(value)

@@ -21,10 +21,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from mlops_exporter.events import clock
 from mlops_exporter.settings.sources import RedisSettings, SourceSettings
 from mlops_exporter.sources.base import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
     BATCH_SECONDS,
     Health,
     Pace,
     Sink,
+    by_bytes,
     deliver,
     finish,
     persist,
@@ -35,6 +38,9 @@ from mlops_exporter.sources.lines import MALFORMED, lines_of
 BLOCK_SECONDS = 1.0
 LAG_SECONDS = 2.0
 """How often the lag is asked for."""
+
+MOST_ENTRIES = 250
+"""Read at a time: small ones may be followed by ones of a megabyte, and Redis cannot be asked for bytes."""
 
 _TIMEOUT_SECONDS = 5.0 + BLOCK_SECONDS
 
@@ -59,7 +65,7 @@ class RedisSource:
         self._field = settings.field.encode()
         self._consumer = settings.consumer or f"{socket.gethostname()}-{name}"
         self._next_claim = self._next_lag = 0.0
-        self._pace = Pace()
+        self._pace = Pace(MOST_ENTRIES)
 
     async def run(self, sink: Sink) -> None:
         """Deliver until cancelled, connecting again when the connection breaks."""
@@ -85,10 +91,18 @@ class RedisSource:
                 await self._measure(client)
                 await self._claim(client, sink)
                 asked = self._pace.entries
-                entries = await self._read(client, ">", block=round(1000 * BLOCK_SECONDS))
+                entries = last = await self._read(client, ">", block=round(1000 * BLOCK_SECONDS))
+                while len(last) == MOST_ENTRIES and self._has_room(entries):
+                    last = await self._read(client, ">")
+                    entries = entries + last
                 await finish(self._take(client, sink, entries))
-                if len(entries) < asked:
+                if len(last) < asked:
                     await asyncio.sleep(BATCH_SECONDS)
+
+    def _has_room(self, entries: Sequence[Entry]) -> bool:
+        """Whether as many more make one body with these still."""
+        size = sum(map(_size, entries))
+        return len(entries) + self._pace.entries <= BATCH_EVENTS and size * 2 <= BATCH_BYTES
 
     def _connect(self) -> Redis:
         settings = self._settings
@@ -153,6 +167,10 @@ class RedisSource:
     async def _take(self, client: Redis, sink: Sink, entries: Sequence[Entry]) -> None:
         """Deliver entries, then acknowledge them. Entries deleted from the stream are only acknowledged."""
         self._pace.learn(len(entries), sum(map(_size, entries)))
+        for part in by_bytes(entries, _size):
+            await self._take_part(client, sink, part)
+
+    async def _take_part(self, client: Redis, sink: Sink, entries: Sequence[Entry]) -> None:
         identities = [identity.decode() for identity, _ in entries]
         lines = [line for _, fields in entries if fields for line in self._lines(fields)]
         if lines:

@@ -55,20 +55,28 @@ def reading_of(settings: TableSettings, profiles: ProfilesByModel) -> Reading:
     known = _profiles(settings, profiles)
     missing = tuple(known[0].missing) if known else DEFAULT.missing
     inputs = settings.inputs or (list(known[0].features) if known else [])
-    return Reading(missing, captured=settings.captured, inputs=tuple(inputs))
+    if settings.captured is not None:
+        return Reading(missing, captured=settings.captured, inputs=tuple(inputs))
+    required = frozenset(settings.columns.named)
+    features = [] if settings.columns.features is not None else _features(known)
+    return Reading(missing, columns=required | {*features}, required=required)
 
 
 def mapping_of(settings: TableSettings | SqlSettings, profiles: ProfilesByModel) -> Mapping:
     """Return what rows mean: the features are those of any version."""
     known = _profiles(settings, profiles)
-    names = dict.fromkeys(name for profile in known for name in (*profile.features, *profile.embeddings))
+    names = _features(known)
     numeric = [
         name
         for profile in known
         for name, variable in profile.features.items()
         if isinstance(variable, NumericVariable)
     ]
-    return Mapping(settings.model, settings.columns, settings.timezone, list(names), numeric)
+    return Mapping(settings.model, settings.columns, settings.timezone, names, numeric)
+
+
+def _features(known: list[Profile]) -> list[str]:
+    return list(dict.fromkeys(name for profile in known for name in (*profile.features, *profile.embeddings)))
 
 
 def _profiles(settings: TableSettings | SqlSettings, profiles: ProfilesByModel) -> list[Profile]:
@@ -152,7 +160,9 @@ class TableSource:
     def bodies(self, file: File, skipped: int = 0) -> Iterator[tuple[bytes, int, bool]]:
         """Yield bodies, how many rows they have, and whether they are the last, from a number of rows on."""
         waiting: tuple[bytes, int] | None = None
+        read = 0
         for batch in batches(file, self._reading):
+            first, read = read + 1, read + batch.num_rows
             if skipped >= batch.num_rows:
                 skipped -= batch.num_rows
                 continue
@@ -161,7 +171,7 @@ class TableSource:
                 if waiting is not None:
                     yield *waiting, False
                 try:
-                    waiting = self._mapping.events(rows), rows.num_rows
+                    waiting = self._mapping.events(rows, first + start), rows.num_rows
                 except TableError as error:
                     raise TableError(f"{file.place}: {error}") from error
             skipped = 0

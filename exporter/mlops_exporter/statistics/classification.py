@@ -6,27 +6,30 @@ classes for which the class's own metric is defined, which is scikit-learn with 
 `zero_division=nan`: a class that was never predicted has no precision, one that never occurred has no recall, and one
 with neither has no f1.
 
-Proportions carry Wilson's interval, means of independent proportions combine those, and f1, mcc, macro f1 and macro
-specificity carry the delta method's for multinomial shares. There the shares in the variance (never in the value) are
-smoothed by two observations spread evenly over the cells, as Agresti and Coull (1998, Am. Stat. 52(2)) do for a single
-proportion: else a perfect score in a small window would claim no uncertainty.
+Proportions carry Wilson's interval, means of independent proportions combine those, and so do f1, a function of a
+proportion, and macro f1. mcc and macro specificity carry the delta method's for multinomial shares. There the shares in
+the variance (never in the value) are smoothed by two observations spread evenly over the cells, as Agresti and Coull
+(1998, Am. Stat. 52(2)) do for a single proportion: else a perfect score in a small window would claim no uncertainty.
 
 Score histograms are (..., bins, 2): bins ascending in score, the last axis actual negatives and positives. Scores of
-one bin are ties.
+one bin are ties, or in random order where it is said so.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import digamma
 
-from mlops_exporter.arrays import Floats
+from mlops_exporter.arrays import Flags, Floats
 from mlops_exporter.statistics.intervals import (
     Estimate,
+    Spread,
     degrees_of_freedom,
     delta_multinomial,
     logit_normal,
-    mean_from_sums,
+    mean_of_correlated,
     mean_of_independent,
+    mean_of_losses,
     normal,
     wilson,
 )
@@ -65,9 +68,13 @@ def specificity(confusion: Floats) -> Estimate:
 
 
 def f1(confusion: Floats) -> Estimate:
-    """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), (..., 2, 2). NaN without any positive."""
-    n, smooth = _smooth(confusion)
-    return _delta(_f1(confusion)[..., 1], _f1_gradient(smooth)[..., 1, :, :], smooth, n)
+    """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), (..., 2, 2). NaN without any positive.
+
+    It is 2 j / (1 + j) of the share j = TP / (TP + FP + FN), whose Wilson interval it takes along.
+    """
+    hits = confusion[..., 1, 1]
+    share = wilson(hits, confusion[..., 1, :].sum(-1) + confusion[..., 0, 1])
+    return Estimate(*(2 * part / (1 + part) for part in share))
 
 
 def balanced_accuracy(confusion: Floats) -> Estimate:
@@ -93,9 +100,16 @@ def macro_specificity(confusion: Floats) -> Estimate:
 
 
 def macro_f1(confusion: Floats) -> Estimate:
-    """Mean f1 over the classes that occurred or were predicted."""
-    n, smooth = _smooth(confusion)
-    return _macro(_f1(confusion), _f1_gradient(smooth), smooth, n)
+    """Mean f1 over the classes that occurred or were predicted, which are correlated by the delta method."""
+    _, smooth = _smooth(confusion)
+    gradient = _f1_gradient(smooth)
+    by_class = gradient.reshape(*gradient.shape[:-2], -1)
+    weighted = by_class * smooth.reshape(*smooth.shape[:-2], 1, -1)
+    mean = weighted.sum(-1)
+    covariance = weighted @ np.swapaxes(by_class, -1, -2) - mean[..., :, np.newaxis] * mean[..., np.newaxis, :]
+    deviation = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    correlation = covariance / (deviation[..., :, np.newaxis] * deviation[..., np.newaxis, :])
+    return mean_of_correlated(f1(one_vs_rest(confusion)), correlation)
 
 
 def mcc(confusion: Floats) -> Estimate:
@@ -147,15 +161,24 @@ def roc_auc(scores: Floats) -> Estimate:
 
     Interval on the logit scale (Pepe 2003) from DeLong's variance, exact for the binned scores (DeLong,
     DeLong and Clarke-Pearson 1988, Biometrics 44(3)), by Student's t: with few cases of a class it is known but
-    roughly. It is 0 for a perfect ranking and undefined with a single case of a class: there Wilson's interval for as
-    many trials as the rarer class has cases stands in.
+    roughly, and most often too small, as a case that is ranked badly seldom comes. So a class's variance is drawn
+    towards the largest that a mean of numbers in [0, 1] can have, which counts as three cases. DeLong's is 0 for a
+    perfect ranking and undefined with a single case of a class: there Wilson's interval for as many trials as the rarer
+    class has cases stands in.
     """
     found = ranks(scores)
-    of_negatives, of_positives = roc_auc_variances(scores, found)
+    largest = found.area * (1 - found.area)
+    of_negatives, of_positives = (
+        variance + _CASES / (cases + _CASES) * np.maximum(largest / cases - variance, 0.0)
+        for variance, cases in zip(roc_auc_variances(scores, found), (found.negatives, found.positives), strict=True)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         degrees = degrees_of_freedom(of_negatives, of_positives, found.negatives, found.positives)
     rarer = np.minimum(found.positives, found.negatives)
     return logit_normal(found.area, of_negatives + of_positives, rarer, degrees)
+
+
+_CASES = 3.0  # of a class, which the largest possible variance counts as
 
 
 def roc_auc_variances(scores: Floats, found: Ranks) -> tuple[Floats, Floats]:
@@ -176,41 +199,91 @@ def macro_roc_auc(scores: Floats) -> Estimate:
     return Estimate(*(part.mean(-1) for part in roc_auc(scores)))
 
 
-def average_precision(scores: Floats) -> Estimate:
-    """Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds from high to low, one per bin. NaN without positives.
+def average_precision(scores: Floats, tied: Flags | np.bool_ = np.True_) -> Estimate:
+    """Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds from high to low. NaN without positives.
 
-    scikit-learn's definition, without interpolation. Interval by the delta method on the multinomial shares of
-    the bins, on the logit scale, by Student's t with a degree of freedom less than positives: they are what varies.
+    scikit-learn's definition, without interpolation. Where a bin's scores are `tied`, (bins,), it has one threshold;
+    in other bins each event has its own, and the value is the mean over all orders of the bin's events.
+
+    Interval by the delta method on the multinomial shares of the bins, on the logit scale, by Student's t with a degree
+    of freedom less than positives: they are what varies. With few of them the variance is drawn towards the largest
+    that a mean of numbers in [0, 1] can have, which counts as five positives; and as the best positive is itself what
+    makes its precision, the lower limit lies about the mean precision of all *others* at each positive.
     """
     n = scores.sum(_CELLS)
-    positive = scores[..., 1]
+    positive, events = scores[..., 1], scores.sum(-1)
     positives = positive.sum(-1)[..., np.newaxis]
     positives = np.where(positives > 0, positives, np.nan)
-    hits = _at_least(positive)
-    flagged = np.maximum(_at_least(scores.sum(-1)), 1.0)
+    hits, at_least = _at_least(positive), _at_least(events)
+    flagged = np.maximum(at_least, 1.0)
     precisions = hits / flagged
-    value = (positive * precisions).sum(-1) / positives[..., 0]
+    in_random_order = _precisions_in_random_order(positive, events, hits - positive, at_least - events)
+    value = (positive * np.where(tied, precisions, in_random_order)).sum(-1) / positives[..., 0]
     # Derivatives with respect to the count of one bin: it takes part in all thresholds at or below its own.
     lost = np.cumsum(positive * precisions / flagged, -1)
     gained = np.cumsum(positive / flagged, -1)
-    gradient = np.stack([-lost, precisions + gained - lost - value[..., np.newaxis]], axis=-1)
+    centre = (positive * precisions).sum(-1, keepdims=True) / positives
+    gradient = np.stack([-lost, precisions + gained - lost - centre], axis=-1)
     gradient /= positives[..., np.newaxis]
     size = np.where(n > 0, n, np.nan)[..., np.newaxis, np.newaxis]
     variance = delta_multinomial(scores / size, gradient * size, size[..., 0, 0], _CELLS)
-    return logit_normal(value, variance, positives[..., 0], np.maximum(positives[..., 0] - 1, 1.0))
+    trials = positives[..., 0]
+    variance += (
+        _LARGEST_VARIANCE / (trials + _LARGEST_VARIANCE) * np.maximum(value * (1 - value) / trials - variance, 0)
+    )
+    estimate = logit_normal(value, variance, trials, np.maximum(trials - 1, 1.0))
+    others = (positive * (hits - 1) / np.maximum(flagged - 1, 1.0)).sum(-1) / trials
+    about_others = logit_normal(np.clip(others, 0.0, value), variance, trials, np.maximum(trials - 1, 1.0))
+    return estimate._replace(lower=np.minimum(estimate.lower, about_others.lower))
 
 
-def log_loss(n: Floats, total: Floats, total_of_squares: Floats) -> Estimate:
+_LARGEST_VARIANCE = 5.0  # positives that the largest possible variance counts as
+
+
+def _precisions_in_random_order(positive: Floats, events: Floats, hits_above: Floats, above: Floats) -> Floats:
+    """Return the mean precision at the positives of each bin, (..., bins), over all orders of its events.
+
+    At place i of t events, k of them positive, a positive has 1 + (i - 1)(k - 1)/(t - 1) of the bin's, in the mean.
+    Counts may be fractions, of a window that is worth fewer events than it has; less than one event is one place.
+    """
+    harmonic = digamma(above + events + 1) - digamma(above + 1)  # Σ 1 / (above + i)
+    growth = np.where(events > 1, np.clip((positive - 1) / np.maximum(events - 1, 1e-9), 0.0, 1.0), 0.0)
+    found = (hits_above + np.minimum(positive, 1.0)) * harmonic + growth * (events - (above + 1) * harmonic)
+    several: Floats = found / np.maximum(events, 1.0)
+    return np.where(events > 1, several, (hits_above + positive) / np.maximum(above + events, 1e-9))
+
+
+def expected_losses(scores: Floats, probability: Floats) -> tuple[Spread, Spread]:
+    """Tell how log_loss and brier_score of single events vary if the scores are what they say: probabilities.
+
+    `scores` are (..., columns, bins, 2), `probability`, (bins,), is that which a bin stands for; the column of a binary
+    model is the positive class's. With more classes a Brier score is taken for its upper bound, 2 (1 - p)².
+    """
+    count = scores.sum(-1)
+    binary = count.shape[-2] == 1
+    n = count[..., 0, :].sum(-1)
+    n = np.where(n > 0, n, np.nan)
+
+    def spread(of: Floats, of_other: Floats) -> Spread:
+        powers = [probability * of**power + binary * (1 - probability) * of_other**power for power in (1, 2, 3)]
+        first, second, third = np.moveaxis((count @ np.stack(powers, axis=-1)).sum(-2), -1, 0) / n
+        return Spread(np.maximum(second - first**2, 0.0), third / np.where(second > 0, second, 1.0))
+
+    other = 1 - probability
+    return spread(-np.log(probability), -np.log(other)), spread((1 if binary else 2) * other**2, probability**2)
+
+
+def log_loss(n: Floats, total: Floats, total_of_squares: Floats, expected: Spread) -> Estimate:
     """Mean of −ln(probability given to the actual class), in nats, from its sum and its sum of squares."""
-    return mean_from_sums(n, total, total_of_squares, low=0.0)
+    return mean_of_losses(n, total, total_of_squares, expected)
 
 
-def brier_score(n: Floats, total: Floats, total_of_squares: Floats) -> Estimate:
+def brier_score(n: Floats, total: Floats, total_of_squares: Floats, expected: Spread) -> Estimate:
     """Mean squared error of the probabilities (Brier 1950), from its sum and its sum of squares.
 
     For two classes the error is that of the positive class, in [0, 1]; for more it is summed over classes, up to 2.
     """
-    return mean_from_sums(n, total, total_of_squares, low=0.0)
+    return mean_of_losses(n, total, total_of_squares, expected)
 
 
 def expected_calibration_error(count: Floats, positives: Floats, score_sum: Floats, brier: Floats) -> Estimate:

@@ -29,8 +29,8 @@ def combined(p: Floats) -> Floats:
     return np.where(made > 0, np.minimum(smallest * made, 1.0), np.nan)
 
 
-def discoveries(p: Floats, rate: float) -> Flags:
-    """Return which of the tests, (..., S), stand out with a false-discovery rate of at most `rate`.
+def discoveries(p: Floats, rate: Floats | float) -> Flags:
+    """Return which of the tests, (..., S), stand out with a false-discovery rate of at most `rate`, one or (..., 1).
 
     Benjamini and Hochberg (1995, J. R. Stat. Soc. B 57(1)): valid for independent or positively dependent tests. If
     nothing has drifted, the probability that anything stands out is `rate`. NaN takes no part.

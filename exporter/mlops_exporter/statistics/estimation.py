@@ -11,22 +11,36 @@ of each prediction from its features; the mean over a window is the sum over n.
 
 import numpy as np
 
-from mlops_exporter.arrays import Flags, Floats
+from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.statistics.intervals import Estimate, normal
 
 
-def inflation(histogram: Floats, probability: Floats, reference: Floats) -> Floats:
+def inflation(histogram: Floats, probability: Floats, reference: Floats, starts: Ints) -> Floats:
     """Factor, (...), ≥ 1, by which the calibration's own uncertainty raises the variances.
 
-    `histogram` is (..., bins), the window's predictions by bin of their score; `probability` and `reference`, (bins,),
-    are the calibrated probability and the reference count of each. The labels of h predictions in a bin vary by
-    h p (1 − p), the h-fold error of a probability learnt from N labels by h² p (1 − p) / N.
+    `histogram` is (..., columns, bins), the window's predictions by bin of their scores; `probability` and `reference`,
+    (columns, bins), are the calibrated probability and the reference count of each. The labels of h predictions vary by
+    h p (1 − p), the h-fold error of a probability learnt from N labels by h² p (1 − p) / N. Neighbouring bins are
+    learnt together, in the runs that begin at `starts` (see `runs`): by themselves most would have no label at all.
     """
-    spread = probability * (1 - probability)
-    of_labels = (histogram * spread).sum(-1)
-    of_calibration = (histogram**2 * spread / np.maximum(reference, 0.5)).sum(-1)
-    factor: Floats = 1 + of_calibration / np.where(of_labels > 0, of_labels, np.inf)
+    counts = histogram.reshape(*histogram.shape[:-2], -1)
+    of_labels = counts * (probability * (1 - probability)).ravel()
+    by_run = np.add.reduceat(counts, starts, axis=-1) * np.add.reduceat(of_labels, starts, axis=-1)
+    of_calibration = (by_run / np.maximum(np.add.reduceat(reference.ravel(), starts), 0.5)).sum(-1)
+    total = of_labels.sum(-1)
+    factor: Floats = 1 + of_calibration / np.where(total > 0, total, np.inf)
     return factor
+
+
+def runs(reference: Floats, most: int = 50) -> Ints:
+    """Return where runs of bins begin, each with about a share 1/`most` of its column's reference count.
+
+    `reference` is (columns, bins), and so are the places counted, column by column. A bin with more is alone.
+    """
+    total = np.maximum(reference.sum(-1, keepdims=True), 1.0)
+    number = np.ceil(np.cumsum(reference, axis=-1) / total * most)
+    new = np.diff(number, axis=-1, prepend=-1.0) > 0
+    return np.flatnonzero(new)
 
 
 def accuracy(expected: Floats, variance: Floats) -> Estimate:
@@ -79,9 +93,18 @@ def root_mean_loss(n: Floats, total_of_squares: Floats, kurtosis: float, referen
     return Estimate(*map(np.sqrt, squared))
 
 
-def gap(realised: Floats, estimated: Estimate) -> Estimate:
-    """Realised less estimated performance of the same predictions; 0 is inside unless the labels changed their law."""
-    return Estimate(realised - estimated.value, realised - estimated.upper, realised - estimated.lower)
+def gap(realised: Floats, estimated: Estimate, tolerance: Floats) -> Estimate:
+    """Realised less estimated performance of the same predictions; 0 is inside unless the labels changed their law.
+
+    The estimate's own range knows of the labels' noise, and of that in the labels of the reference. It does not know
+    what a calibration is off by for other reasons, such as scores between two steps of it, or a reference of another
+    season. So much, the `tolerance`, is let pass.
+    """
+    return Estimate(
+        realised - estimated.value,
+        realised - estimated.upper - tolerance,
+        realised - estimated.lower + tolerance,
+    )
 
 
 def macro(by_class: Estimate, averaged: Flags | np.bool_ = np.True_) -> Estimate:

@@ -52,7 +52,7 @@ def demographic_parity_ratio(selected: Floats, n: Floats, usable: Flags) -> Esti
     )
 
 
-def equal_opportunity_difference(confusion: Floats, least: float) -> Estimate:
+def equal_opportunity_difference(confusion: Floats, least: Floats | float) -> Estimate:
     """Largest difference of true positive rates (Hardt, Price and Srebro 2016, NeurIPS), in [0, 1].
 
     `confusion` is (..., G, 2, 2), indexed [predicted, actual], the favourable outcome being 1. Groups with fewer than
@@ -60,16 +60,16 @@ def equal_opportunity_difference(confusion: Floats, least: float) -> Estimate:
     Fairlearn takes every group, and gives one without positives a rate of 0.
     """
     hits, positives = confusion[..., 1, 1], confusion[..., 1].sum(-1)
-    return _rate_range(hits, positives, positives >= max(least, 1), comparisons=1)
+    return _rate_range(hits, positives, (positives >= least) & (positives > 0), comparisons=1)
 
 
-def equalized_odds_difference(confusion: Floats, least: float) -> Estimate:
+def equalized_odds_difference(confusion: Floats, least: Floats | float) -> Estimate:
     """Return the larger of the largest differences of true and of false positive rates (Hardt et al. 2016).
 
     In [0, 1]; `confusion` and `least` as for `equal_opportunity_difference`, of both kinds of labels.
     """
     labels = confusion.sum(-2)
-    enough = (labels >= max(least, 1)).all(-1)
+    enough = ((labels >= np.expand_dims(least, -1)) & (labels > 0)).all(-1)
     ranges = [_rate_range(confusion[..., 1, actual], labels[..., actual], enough, comparisons=2) for actual in (1, 0)]
     return Estimate(*(np.maximum(one, other) for one, other in zip(*ranges, strict=True)))
 

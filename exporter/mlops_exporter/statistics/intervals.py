@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, stdtrit
+from scipy.special import expit, gammaincinv, logit, stdtrit
 
 from mlops_exporter.arrays import Floats
 
@@ -86,6 +86,64 @@ def mean_of_independent(parts: Estimate) -> Estimate:
     return Estimate(value, value - below, value + above)
 
 
+def mean_of_correlated(parts: Estimate, correlation: Floats) -> Estimate:
+    """Mean over the last axis of estimates in [0, 1] with `correlation`, (..., K, K), leaving out NaN.
+
+    MOVER with covariances (Zou 2008, Stat. Med. 27(10)): the distances from value to limit stand for standard errors.
+    """
+    defined = ~np.isnan(parts.value)
+    count = defined.sum(-1)
+    count = np.where(count > 0, count, np.nan)
+    value = np.where(defined, parts.value, 0.0).sum(-1) / count
+
+    def distance(each: Floats) -> Floats:
+        each = np.where(defined, each, 0.0)
+        squared = np.einsum("...i,...ij,...j->...", each, correlation, each)
+        return np.asarray(np.sqrt(np.maximum(squared, 0.0)) / count, np.float64)
+
+    below, above = distance(parts.value - parts.lower), distance(parts.upper - parts.value)
+    return Estimate(value, np.maximum(value - below, 0.0), np.minimum(value + above, 1.0))
+
+
+class Spread(NamedTuple):
+    """How numbers ≥ 0 vary: their variance, and the size Σx³/Σx² of those that the variance is made of."""
+
+    variance: Floats
+    size: Floats
+
+
+def mean_of_losses(n: Floats, total: Floats, total_of_squares: Floats, expected: Spread) -> Estimate:
+    """Mean of numbers ≥ 0, a few of which may be large, from Σx and Σx². NaN for n = 0; no interval for n = 1.
+
+    Gamma distributed limits, the upper one as if one large number more had come (Fay and Feuer 1997, Stat. Med. 16(7);
+    Tiwari, Clegg and Zou 2006, Stat. Methods Med. Res. 15(6)): with many numbers they are those of the central limit
+    theorem. A sum that k large numbers would make hardly tells how much these vary: the window counts as k observations
+    of that, and what is `expected` as five.
+    """
+    n = np.where(n > 0, n, np.nan)
+    mean, variance = mean_and_variance(n, total, total_of_squares)
+    size = np.where(total > 0, total_of_squares / np.where(total > 0, total, 1.0), 0.0)
+    large = np.maximum(size, expected.size)
+    share = _EXPECTED / (_EXPECTED + total / np.where(large > 0, large, 1.0))
+    variance += share * np.maximum(expected.variance / n - variance, 0.0)
+    size = (size + share * (large - size)) / n
+    lower = _gamma_quantile(mean, variance, 1 - _LEVEL)
+    upper = _gamma_quantile(mean + size, variance + size**2, _LEVEL)
+    return Estimate(mean, np.minimum(lower, mean), np.maximum(upper, mean))
+
+
+_EXPECTED = 5.0
+_LEVEL = 0.975
+
+
+def _gamma_quantile(mean: Floats, variance: Floats, level: float) -> Floats:
+    """Quantile of a gamma distribution with that mean and variance; the mean itself where nothing varies."""
+    varies = (variance > 0) & (mean > 0)
+    scale = np.where(varies, variance, 1.0) / np.where(varies, mean, 1.0)
+    found = gammaincinv(np.where(varies, mean, 1.0) / scale, level) * scale
+    return np.where(np.isnan(variance), np.nan, np.where(varies, found, mean))
+
+
 def mean_and_variance(n: Floats, total: Floats, total_of_squares: Floats) -> tuple[Floats, Floats]:
     """Mean of x and the variance of that mean, from Σx and Σx². NaN for n = 0; no variance for n = 1."""
     n = np.where(n > 0, n, np.nan)
@@ -98,6 +156,25 @@ def mean_from_sums(
 ) -> Estimate:
     """Mean with the central limit theorem's interval, from Σx and Σx²."""
     return normal(*mean_and_variance(n, total, total_of_squares), low, high)
+
+
+def bounded_mean(n: Floats, total: Floats, total_of_squares: Floats, low: float, high: float) -> Estimate:
+    """Mean of x in [low, high] with an interval that holds where large values are rare, from Σx and Σx²; NaN for n = 0.
+
+    A mean m leaves a variance of at most (high − m)(m − low) (Bhatia and Davis 2000, Amer. Math. Monthly 107(4)), which
+    two values at the ends reach, and for those this is Wilson's interval. Other values have a share r of it: Wilson's
+    interval for n / r trials. Half an observation at either end is added before r is estimated, since a dear value may
+    be one that the window has not seen yet.
+    """
+    if not low < high:
+        value = np.where(n > 0, low, np.nan)
+        return Estimate(value, value, value)
+    count = n + 1.0
+    mean = (total + (low + high) / 2) / count
+    variance = (total_of_squares + (low**2 + high**2) / 2) / count - mean**2
+    share = (variance / ((high - mean) * (mean - low))).clip(1e-6, 1.0)
+    scaled = ((total - n * low) / (high - low) / share).clip(0.0, n / share)
+    return Estimate(*(low + part * (high - low) for part in wilson(scaled, n / share)))
 
 
 def delta_multinomial(probabilities: Floats, gradient: Floats, n: Floats, axes: tuple[int, ...]) -> Floats:

@@ -45,13 +45,13 @@ def fourier_map(vectors: NDArray[Real], frequencies: NDArray[Real]) -> NDArray[R
     sums then run along memory. Multiplied in blocks, below the size from which BLAS wakes its threads.
     """
     count, n = frequencies.shape[1], vectors.shape[1]
-    phase = np.empty((count, n), vectors.dtype)
-    for start in range(0, n, _BLOCK):
-        phase[:, start : start + _BLOCK] = frequencies.T @ vectors[:, start : start + _BLOCK]
     mapped = np.empty((2 * count, n), vectors.dtype)
-    np.cos(phase, out=mapped[:count])
-    np.sin(phase, out=mapped[count:])
-    mapped /= np.sqrt(count)
+    for start in range(0, n, _BLOCK):  # all of a block stays in the cache
+        phase = frequencies.T @ vectors[:, start : start + _BLOCK]
+        block = mapped[:, start : start + _BLOCK]
+        np.cos(phase, out=block[:count])
+        np.sin(phase, out=block[count:])
+        block /= np.sqrt(count)
     return mapped
 
 

@@ -33,14 +33,14 @@ class Moments(NamedTuple):
 
 CELLS = len(Moments._fields)
 
-_SMALLEST_LABEL = 1e-50  # smaller ones count as 0, so that the squares of relative errors stay finite
+SMALLEST_LABEL = 1e-50  # smaller ones count as 0, so that the squares of relative errors stay finite
 
 
 def moments(prediction: Floats, label: Floats, shift: float) -> Floats:
     """Add up one batch, (CELLS,), from predictions and labels of shape (batch,)."""
     error = prediction - label
     squared = error * error
-    zero = np.abs(label) < _SMALLEST_LABEL
+    zero = np.abs(label) < SMALLEST_LABEL
     relative = np.divide(np.abs(error), np.abs(label), out=np.zeros_like(error), where=~zero)
     centred = label - shift
     centred2 = centred * centred

@@ -17,8 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
+from mlops_exporter.profile.parsing import JsonError, parsed
 from mlops_exporter.settings.tables import Captured
 from mlops_exporter.tables import readers
 from mlops_exporter.tables.errors import TableError
@@ -87,7 +86,7 @@ def _rows(file: File, reading: Reading) -> Iterator[Row]:
         for number, record in enumerate(_records(part) if part is not None else (), 1):
             try:
                 half = read(record, reading.inputs, file)
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError, msgspec.MsgspecError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
                 where = part.place if part is not None else ""
                 raise TableError(
                     f"{where}: record {number} is not one of {reading.captured}: {type(error).__name__}: {error}"
@@ -133,22 +132,22 @@ def _records(file: File) -> Iterator[Any]:
         for line in text:
             if line.strip():
                 try:
-                    value = msgspec.json.decode(line)
-                except msgspec.DecodeError:
+                    value = parsed(line)
+                except JsonError:
                     value = _whole(line + text.read(), file)
                 yield from value if isinstance(value, list) else [value]
 
 
 def _whole(data: bytes, file: File) -> Any:
     try:
-        return msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+        return parsed(data)
+    except JsonError as error:
         raise TableError(f"{file.place}: not JSON: {error}") from error
 
 
 def _azureml(record: Any, names: Sequence[str], file: File) -> _Half | None:
     rows = record["data"]
-    rows = msgspec.json.decode(rows) if isinstance(rows, str) else rows
+    rows = parsed(rows) if isinstance(rows, str) else rows
     common = {"ts": record["time"]}
     if (version := record.get("modelversion")) is not None:
         common["version"] = version
@@ -173,7 +172,7 @@ def _sagemaker(record: Any, names: Sequence[str], file: File) -> _Half | None:
 
 def _kserve(record: Any, names: Sequence[str], file: File) -> _Half | None:
     low = {name.lower(): value for name, value in record.items()}
-    payload = msgspec.json.decode(base64.b64decode(low["bytes"]))
+    payload = parsed(base64.b64decode(low["bytes"]))
     common: Row = {"ts": file.modified}
     if payload.get("model_version") is not None:
         common["version"] = payload["model_version"]
@@ -185,7 +184,7 @@ def _kserve(record: Any, names: Sequence[str], file: File) -> _Half | None:
 
 def _databricks(record: Any, names: Sequence[str], file: File) -> _Half | None:
     meta = record.get("request_metadata") or {}
-    meta = dict(meta) if not isinstance(meta, str) else msgspec.json.decode(meta)
+    meta = dict(meta) if not isinstance(meta, str) else parsed(meta)
     begun = record.get("timestamp_ms")
     begun = record["request_time"].timestamp() if begun is None else begun / 1000
     took = record.get("execution_time_ms", record.get("execution_duration_ms"))
@@ -200,10 +199,8 @@ def _databricks(record: Any, names: Sequence[str], file: File) -> _Half | None:
     return _Half(
         record.get("client_request_id") or record["databricks_request_id"],
         common,
-        _inputs(msgspec.json.decode(record["request"]), names),
-        None
-        if failed or not record.get("response")
-        else _outputs(_predictions(msgspec.json.decode(record["response"]))),
+        _inputs(parsed(record["request"]), names),
+        None if failed or not record.get("response") else _outputs(_predictions(parsed(record["response"]))),
     )
 
 
@@ -220,8 +217,8 @@ def _payload(part: Any) -> Any:
             raise ValueError(f"not base64: {error}") from error
     if part.get("encoding") == "JSON" or "json" in part.get("observedContentType", ""):
         if "jsonlines" in part.get("observedContentType", ""):
-            return [msgspec.json.decode(line) for line in data.splitlines() if line.strip()]
-        return msgspec.json.decode(data)
+            return [parsed(line) for line in data.splitlines() if line.strip()]
+        return parsed(data)
     return list(csv.reader(io.StringIO(data)))
 
 

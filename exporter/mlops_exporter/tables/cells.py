@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.profile import arrays
 from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, valid
+from mlops_exporter.profile.sets import from_codes
 from mlops_exporter.profile.values import INVALID, canonical
 from mlops_exporter.tables.readers import NUMBER, OTHER, TEXT
 
@@ -39,7 +40,7 @@ def numbers(column: Any, *, typed: bool) -> Floats:
     """Return cells as numbers: NaN for missing ones, infinity for what is no finite number."""
     if not is_several(column.type):
         return arrays.numbers(column, (), untyped=not typed)
-    values = arrays.numbers(column.field(0))
+    values = arrays.numbers(column.field(0)).copy()
     for member in (column.field(1), column.field(2)):
         values[valid(member)] = np.inf
     return values
@@ -53,6 +54,42 @@ def categories(column: Any, *, typed: bool) -> Categories:
         return Categories([INVALID], np.where(valid(column), 0, -1))
     values, which = distinct(column)
     return _named([canonical(value) for value in values], which)
+
+
+class Sets(NamedTuple):
+    """Sets of names, one a cell: member i is `names[which[i]]` of the cell `rows[i]`, −1 missing.
+
+    `present` are the cells that say a set.
+    """
+
+    names: list[object]
+    which: Ints
+    rows: Ints
+    present: Flags
+
+    def numbers(self, table: Any, classes: int) -> Floats:
+        """Return the number of each set of classes, NaN where there is none, or one with what is no class."""
+        codes = np.array([*(table[name] for name in self.names), table[None]], np.intp)[self.which]
+        found, wrong = from_codes(self.rows, codes, len(self.present), classes)
+        return np.where(self.present & ~wrong, found, np.nan)
+
+
+def sets(column: Any, separator: str | None) -> Sets:
+    """Return cells as sets of names: lists, or texts whose parts stand between `separator`s."""
+    if is_list(column.type):
+        members = categories(column.flatten(), typed=True)
+        lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        return Sets(members.names, members.which, np.repeat(np.arange(len(column)), lengths), valid(column))
+    texts = categories(column, typed=True)
+    parts = [[canonical(part.strip()) for part in str(name).split(separator) if part.strip()] for name in texts.names]
+    names = dict.fromkeys(part for several in parts for part in several)
+    places = {name: place for place, name in enumerate(names)}
+    flat = np.array([places[part] for several in parts for part in several], np.intp)
+    lengths_of = np.array([*map(len, parts), 0], np.intp)
+    starts, lengths = (np.cumsum(lengths_of) - lengths_of)[texts.which], lengths_of[texts.which]
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    which = flat[np.repeat(starts, lengths) + within]
+    return Sets(list(names), which, np.repeat(np.arange(len(column)), lengths), texts.which >= 0)
 
 
 def encoded(column: Any) -> Any:
@@ -76,11 +113,6 @@ def _named(names: list[object], which: Ints) -> Categories:
     places: dict[object, int] = {}
     index = [-1 if name is None else places.setdefault(name, len(places)) for name in names]
     return Categories(list(places), np.array([*index, -1], np.intp)[which])
-
-
-def indices(column: Any) -> Ints:
-    """Return the place of each cell in the dictionary of a column of codes, −1 where missing."""
-    return np.asarray(column.indices.cast(pa.int64()).fill_null(-1).to_numpy(), np.intp)
 
 
 def vectors(column: Any, dimensions: int) -> Singles:
@@ -107,8 +139,12 @@ def dimensions_of(column: Any) -> int:
 
 def is_vector(kind: Any) -> bool:
     """Whether cells of a type are lists of numbers."""
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return bool(lists and is_number(kind.value_type))
+    return is_list(kind) and bool(is_number(kind.value_type))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether cells of a type are lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def is_several(kind: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_exporter.profile.arrays import doubles
 from mlops_exporter.settings.tables import QuerySettings
 from mlops_exporter.tables.cells import is_several
 from mlops_exporter.tables.database import Database
@@ -44,5 +45,5 @@ def _values(column: Any, *, typed: bool) -> list[Any]:
         numbers, texts, _ = (member.to_pylist() for member in column.flatten())
         return [text if number is None else number for number, text in zip(numbers, texts, strict=True)]
     if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64(), safe=False)
+        column = doubles(column)
     return list(column.to_pylist())

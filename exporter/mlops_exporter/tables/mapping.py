@@ -7,11 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_exporter.profile.arrays import distinct, is_number, is_text, usual
+from mlops_exporter.profile import arrays
+from mlops_exporter.profile.arrays import distinct, doubles, is_number, is_text, usual, valid
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.tables import ColumnSettings
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.errors import TableError
+from mlops_exporter.tables.times import first_odd, in_zone, parsed
+
+_LONGEST_SHOWN = 60
 
 
 class Mapping:
@@ -26,9 +30,9 @@ class Mapping:
         self._features = features
         self._numeric = frozenset(numeric)
 
-    def events(self, batch: Any) -> bytes:
-        """Return the rows of a batch as an Arrow stream of events. Raises TableError where a column is not there."""
-        return self.as_stream(self.columns(batch))
+    def events(self, batch: Any, first: int = 1) -> bytes:
+        """Return the rows of a batch, numbered from `first`, as an Arrow stream of events. Raises TableError."""
+        return self.as_stream(self.columns(batch, first))
 
     def as_stream(self, rows: Any) -> bytes:
         """Return columns of events, a batch or a table, as an Arrow stream."""
@@ -39,44 +43,91 @@ class Mapping:
         body: bytes = sink.getvalue().to_pybytes()
         return body
 
-    def columns(self, batch: Any) -> Any:
-        """Return the rows of a batch as columns of events. Raises TableError where a column is missing or unfit."""
+    def columns(self, batch: Any, first: int = 1) -> Any:
+        """Return the rows of a batch, numbered from `first`, as columns of events.
+
+        Raises TableError where a column is missing or unfit.
+        """
         try:
-            return self._columns_of(batch)
+            return self._columns_of(_Rows(batch, first))
         except pa.ArrowException as error:
             raise TableError(f"not the columns that are configured: {str(error).splitlines()[0]}") from error
 
-    def _columns_of(self, batch: Any) -> Any:
+    def _columns_of(self, rows: "_Rows") -> Any:
         columns = self._columns
         found: dict[str, Any] = {}
         for name in ("id", "version", "prediction", "label"):
             if (column := getattr(columns, name)) is not None:
-                found[name] = plain(self._of(batch, column))
+                found[name] = plain(rows.single(column, name))
         for name in ("score", "latency_seconds"):
             if (column := getattr(columns, name)) is not None:
-                found[name] = _number(self._of(batch, column))
+                found[name] = _number(rows.single(column, name))
         if columns.error is not None:
-            found["error"] = _text(self._of(batch, columns.error))
+            found["error"] = _text(rows.single(columns.error, "error"))
         if columns.ts is not None:
-            found["ts"] = _time(self._of(batch, columns.ts), self._timezone)
-        if columns.scores:
-            found["scores"] = _struct({name: _number(self._of(batch, c)) for name, c in columns.scores.items()})
+            found["ts"] = in_zone(rows.times(columns.ts), self._timezone)
+        for nested, each, of in (("scores", "a score", columns.scores), ("outcomes", "an outcome", columns.outcomes)):
+            if of:
+                found[nested] = _struct({name: _number(rows.single(column, each)) for name, column in of.items()})
         if columns.groups:
-            found["groups"] = _struct({name: plain(self._of(batch, c)) for name, c in columns.groups.items()})
+            found["groups"] = _struct({name: plain(rows.single(c, "a group")) for name, c in columns.groups.items()})
         wanted = columns.features
         if wanted is None:
-            wanted = {name: name for name in self._features if name in batch.schema.names}
+            wanted = {name: name for name in self._features if name in rows.names}
         if wanted:
-            found["features"] = _struct({name: self._feature(name, self._of(batch, c)) for name, c in wanted.items()})
+            found["features"] = _struct({name: self._feature(name, rows.of(c)) for name, c in wanted.items()})
         return pa.RecordBatch.from_arrays(list(found.values()), list(found))
-
-    def _of(self, batch: Any, name: str) -> Any:
-        if name not in batch.schema.names:
-            raise TableError(f"no column {name!r}; there are {', '.join(batch.schema.names)}")
-        return usual(batch.column(name))
 
     def _feature(self, name: str, column: Any) -> Any:
         return _number(column) if name in self._numeric else plain(column)
+
+
+class _Rows:
+    """The columns of a batch by name; `first` is the number of its first row."""
+
+    def __init__(self, batch: Any, first: int) -> None:
+        self.names: list[str] = batch.schema.names
+        self._batch = batch
+        self._first = first
+
+    def of(self, name: str) -> Any:
+        """Return a column. Raises TableError where there is none of that name."""
+        if name not in self.names:
+            raise TableError(f"no column {name!r}; there are {', '.join(self.names)}")
+        return usual(self._batch.column(name))
+
+    def single(self, name: str, role: str) -> Any:
+        """Return a column whose cells are one value each. Raises TableError where one is a list or an object."""
+        column = self.of(name)
+        if cells.is_several(column.type):
+            wrong = valid(column.field(2))
+        elif pa.types.is_nested(column.type) and not pa.types.is_dictionary(column.type):
+            wrong = valid(column)
+        else:
+            return column
+        if wrong.any():
+            row = self._first + int(wrong.argmax())
+            raise TableError(
+                f"row {row}, column {name!r}: a list or an object, but {role} is one value: a text or a number"
+            )
+        return column
+
+    def times(self, name: str) -> Any:
+        """Return a column of times; texts are parsed. Raises TableError, which names the first that is none."""
+        column = self.single(name, "ts")
+        if not is_text(column.type):
+            return column
+        texts = arrays.plain(column)
+        if (found := parsed(texts)) is not None:
+            return found
+        place = first_odd(texts)
+        text = texts[place].as_py()
+        shown = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+        before = "" if place == texts.is_valid().index(True).as_py() else " like those before"
+        raise TableError(
+            f"row {self._first + place}, column {name!r}: {shown!r} is no time{before}: write all as "
+            "2026-11-01T12:00:00Z, all without a zone, or all as Unix seconds"
+        )
 
 
 def _struct(members: dict[str, Any]) -> Any:
@@ -86,7 +137,7 @@ def _struct(members: dict[str, Any]) -> Any:
 def _number(column: Any) -> Any:
     """Return numbers, infinity for what is none; texts are read as numbers."""
     if is_number(column.type) and not pa.types.is_dictionary(column.type):
-        return column.cast(pa.float64(), safe=False)
+        return doubles(column)
     if cells.is_vector(column.type):
         return column
     values = cells.numbers(column, typed=False)
@@ -106,28 +157,3 @@ def _text(column: Any) -> Any:
     """Return texts, whatever they were; null for empty ones."""
     column = plain(column).cast(pa.string())
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-
-
-def _time(column: Any, timezone: str) -> Any:
-    """Return times with a zone, or numbers as they are, which are Unix seconds."""
-    if is_text(column.type):
-        column = _parsed(column)
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("us"))
-    if pa.types.is_timestamp(column.type) and column.type.tz is None:
-        column = pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="earliest")
-    if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("us", "UTC"), safe=False)
-    return column if not pa.types.is_decimal(column.type) else column.cast(pa.float64(), safe=False)
-
-
-def _parsed(column: Any) -> Any:
-    """Return texts as times; all of them have a zone, or none has."""
-    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    finest = [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in ("UTC", None)]
-    for kind in (*finest, pa.float64()):
-        try:
-            return column.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    raise TableError("ts: not all are times, as in 2026-11-01T12:00:00Z or Unix seconds")

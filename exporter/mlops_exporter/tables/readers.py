@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -31,6 +32,14 @@ NUMBER, TEXT, OTHER = "\0number", "\0text", "\0other"
 _MEMBERS = (NUMBER, TEXT, OTHER)
 _OTHER_DELIMITERS = (";", "\t", "|")
 _MARKS_OF_ORDER = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MARKS_OF_FORMATS = (
+    (b"\x1f\x8b", "compressed by gzip", "name it ….gz"),
+    (b"BZh", "compressed by bzip2", "name it ….bz2"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "name it ….zst"),
+    (b"PK\x03\x04", "a zip archive or a spreadsheet", "save it as CSV"),
+    (b"PAR1", "Parquet", "name it ….parquet"),
+    (b"ARROW1", "an Arrow file", "name it ….arrow"),
+)
 _WITH_COMMA = r"^([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?)$"
 
 
@@ -45,8 +54,31 @@ def batches(file: File, reading: Reading = DEFAULT) -> Iterator[Any]:
                 yield _with_partitions(batch, file)
             return
         missing = pa.array(reading.missing, pa.string())
-        for batch in _READERS[file.format](file):
+        for batch in _READERS[file.format](file, reading):
+            _need_names(batch.schema.names, file.place)
             yield _with_partitions(_without(batch, missing), file)
+
+
+def _need_names(names: Sequence[str], place: str) -> None:
+    """Raise TableError where two columns have one name."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TableError(
+            f"{place}: column names must differ from each other, but these are there twice: {', '.join(twice)}"
+        )
+
+
+def _wanted(names: Sequence[str], file: File, reading: Reading) -> list[str] | None:
+    """Return which of the columns of a file are to be read, None for all."""
+    if reading.columns is None or not reading.required <= {*names, *file.partitions}:
+        return None
+    return [name for name in names if name in reading.columns] or None
+
+
+def _need_text(start: bytes, file: File) -> None:
+    """Raise TableError where the first bytes are those of another format."""
+    for mark, what, ending in _MARKS_OF_FORMATS:
+        if start.startswith(mark):
+            raise TableError(f"{file.place}: it is {what}, not a text: {ending}")
 
 
 def _without(batch: Any, missing: Any) -> Any:
@@ -110,15 +142,18 @@ def _with_partitions(batch: Any, file: File) -> Any:
     return batch
 
 
-def _parquet(file: File) -> Iterator[Any]:
+def _parquet(file: File, reading: Reading) -> Iterator[Any]:
     options = {"pre_buffer": not file.is_local, "buffer_size": 1 << 20}
     with file.filesystem.open_input_file(file.path) as source:
         with pq.ParquetFile(source, **options) as parquet:
             metadata = parquet.metadata
+            names = parquet.schema_arrow.names
+            _need_names(names, file.place)
+            wanted = _wanted(names, file, reading)
             texts = [field.name for field in parquet.schema_arrow if _is_text(field.type)]
         texts = [name for name in texts if _repeats(metadata, name)]
         with pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, **options) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
                 columns = [_short(column) for column in batch.columns]
                 yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
@@ -145,7 +180,7 @@ def _short(column: Any) -> Any:
     return column.dictionary_decode() if _is_text(column.type.value_type) else column
 
 
-def _arrow(file: File) -> Iterator[Any]:
+def _arrow(file: File, reading: Reading) -> Iterator[Any]:
     with file.filesystem.open_input_file(file.path) as source:
         try:
             reader = pa.ipc.open_file(source)
@@ -181,6 +216,7 @@ def _csv(file: File, reading: Reading) -> Iterator[Any]:
                 ),
                 pyarrow.csv.ConvertOptions(
                     column_types=dict.fromkeys(header, pa.string()),
+                    include_columns=_wanted(header, file, reading),
                     null_values=list(reading.missing),
                     strings_can_be_null=True,
                 ),
@@ -205,6 +241,7 @@ def _with_points(batch: Any) -> Any:
 def _header(file: File, reading: Reading) -> list[str]:
     with file.stream() as stream:
         start = stream.read(1 << 20)
+    _need_text(start, file)
     encoding = "utf-8-sig" if reading.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else reading.encoding
     if encoding == "utf-8-sig":
         for mark, name in _MARKS_OF_ORDER:
@@ -221,29 +258,44 @@ def _header(file: File, reading: Reading) -> list[str]:
                 raise TableError(
                     f"{file.place}:1: no comma, but {other!r} between the names of columns: --delimiter {said} reads it"
                 )
-    if len(set(header)) != len(header):
-        raise TableError(f"{file.place}:1: column names must differ from each other")
+    _need_names(header, f"{file.place}:1")
     return header
 
 
-def _ndjson(file: File) -> Iterator[Any]:
+def _ndjson(file: File, reading: Reading) -> Iterator[Any]:
     """Yield batches of flat objects, or of events, whose `features` then count as columns too."""
     decoder = msgspec.json.Decoder(dict[str, object])
     rows: list[dict[str, object]] = []
     with file.stream() as stream, io.BufferedReader(stream, 1 << 20) as lines:
+        _need_text(lines.peek(8), file)
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            line = line.removeprefix(codecs.BOM_UTF8)
             try:
-                row = decoder.decode(line.removeprefix(codecs.BOM_UTF8))
+                row = decoder.decode(line)
             except msgspec.DecodeError as error:
-                raise TableError(f"{file.place}:{number}: not a JSON object, one on each line: {error}") from error
+                row = _leniently(line, f"{file.place}:{number}", error)
             rows.append(_flat(row))
             if len(rows) == _LINES:
                 yield gathered(rows)
                 rows = []
         if rows:
             yield gathered(rows)
+
+
+def _leniently(line: bytes, place: str, error: msgspec.DecodeError) -> dict[str, object]:
+    """Return an object in which numbers may be NaN or infinite, as in events. Raises TableError, from `error`."""
+    if line.lstrip().startswith(b"["):
+        raise TableError(f"{place}: a JSON array: write one object on each line, as jq -c '.[]' does") from error
+    try:
+        row = json.loads(line.decode())
+        json.dumps(row, ensure_ascii=False).encode()  # lone surrogates are no text
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise TableError(f"{place}: not a JSON object, one on each line: {error}") from error
+    return row
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:
@@ -281,10 +333,11 @@ def _array(cells: list[object]) -> Any:
     elif kinds == {bool}:
         return pa.array(cells, pa.bool_())
     elif kinds == {list}:
-        try:
-            return pa.array(cells, pa.list_(pa.float64()))
-        except (TypeError, ValueError, OverflowError, pa.ArrowException):
-            pass
+        for kind in (pa.float64(), pa.string()):
+            try:
+                return pa.array(cells, pa.list_(kind))
+            except (TypeError, ValueError, OverflowError, pa.ArrowException):
+                pass
     return _several(cells)
 
 

@@ -15,6 +15,10 @@ class Reading:
     """What parts the cells; None for a comma, unless the header looks otherwise."""
     decimal: str = "."
     encoding: str = "utf-8"
+    columns: frozenset[str] | None = None
+    """Which columns are wanted, None for all: of Parquet and CSV no others are read."""
+    required: frozenset[str] = frozenset()
+    """Those without which nothing can be done: of a file that lacks one all are read, so that a message names them."""
     captured: Captured | None = None
     """Whose log of requests and answers it is, and, below, what its inputs are called that come without names."""
     inputs: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_exporter.profile.arrays import doubles
 from mlops_exporter.tables import readers
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import File, find
@@ -141,7 +142,7 @@ def _several(column: Any) -> Any:
     none = {readers.NUMBER: pa.float64(), readers.TEXT: pa.string(), readers.OTHER: pa.bool_()}
     members = {name: pa.nulls(len(column), type_) for name, type_ in none.items()}
     if kind == "number":
-        members[readers.NUMBER] = column.cast(pa.float64(), safe=False)
+        members[readers.NUMBER] = doubles(column)
     elif kind != "null":
         members[readers.TEXT] = column.cast(pa.string())
     return pa.StructArray.from_arrays(list(members.values()), list(members))

@@ -4,8 +4,10 @@ It knows the service only through the protocols below, so that every answer can 
 """
 
 import asyncio
+import gzip
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +17,9 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from mlops_exporter.events import clock
+from mlops_exporter.events.explain import with_words
 from mlops_exporter.events.reasons import Reason, TooManyEventsError
+from mlops_exporter.ingest.ledgers import LedgersResult
 from mlops_exporter.judging.status import Report
 from mlops_exporter.logs import escaped, escaped_lines
 from mlops_exporter.settings.document import ConfigError
@@ -29,6 +33,8 @@ from mlops_exporter.web.tokens import Tokens, UnauthorizedError
 
 MAX_ERRORS = 100
 """Refused events that one answer of `POST /v1/events` describes; `rejected` counts them all."""
+
+MSGPACK_TYPE = "application/vnd.msgpack"
 
 MAX_KEY = 256
 """Characters of an Idempotency-Key."""
@@ -47,6 +53,7 @@ _EVENT_TYPES = (
     "application/cloudevents-batch+json",
     *([ARROW_TYPE] if find_spec("pyarrow") else []),
 )
+_LEDGER_TYPES = (MSGPACK_TYPE, "application/msgpack", "application/x-msgpack")
 _REFUSALS: Final[dict[int, Reason]] = {  # of bodies that it makes no sense to send again
     400: "bad_gzip",
     408: "body_stalled",
@@ -88,6 +95,16 @@ class Intake(Protocol):
 
         Events of models other than `models` are refused; None allows all. Raises QueueFullError, having taken nothing.
         """
+        ...
+
+    async def submit_ledgers(
+        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
+    ) -> LedgersResult:
+        """Take the partial ledgers of `body`, as `submit` takes events."""
+        ...
+
+    def shares(self, models: frozenset[str] | None) -> bytes:
+        """Return what is counted of `models`, None for all. Raises QueueFullError."""
         ...
 
 
@@ -165,20 +182,21 @@ class App:
         self._tokens = tokens
         self._max_requests = max_requests
         self._scraping = 0
-        self._routes: dict[str, tuple[str, Handler]] = {
-            "/-/healthy": ("GET", self._get_healthy),
-            "/-/ready": ("GET", self._get_ready),
-            "/-/reload": ("POST", self._post_reload),
-            "/api/v1/status": ("GET", self._get_status),
-            "/docs": ("GET", self._get_reference),
-            "/v1/events": ("POST", self._post_events),
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/-/healthy": {"GET": self._get_healthy},
+            "/-/ready": {"GET": self._get_ready},
+            "/-/reload": {"POST": self._post_reload},
+            "/api/v1/status": {"GET": self._get_status},
+            "/docs": {"GET": self._get_reference},
+            "/v1/events": {"POST": self._post_events},
+            "/v1/ledgers": {"POST": self._post_ledgers, "GET": self._get_ledgers},
         }
         if not telemetry_path.startswith("/") or telemetry_path in self._routes:
             raise ConfigError(
                 [f"telemetry path {telemetry_path!r}: must begin with / and be none of {', '.join(self._routes)}"]
             )
-        self._routes["/"] = ("GET", self._get_landing)
-        self._routes[telemetry_path] = ("GET", self._get_metrics)
+        self._routes["/"] = {"GET": self._get_landing}
+        self._routes[telemetry_path] = {"GET": self._get_metrics}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -199,9 +217,9 @@ class App:
         route = self._routes.get(scope["path"])
         if route is None:
             return text(404, f"nothing here: see / or {self._telemetry_path}")
-        method, handler = route
-        if scope["method"] != method and (scope["method"], method) != ("HEAD", "GET"):
-            allowed = "GET, HEAD" if method == "GET" else method
+        handler = route.get("GET" if scope["method"] == "HEAD" else scope["method"])
+        if handler is None:
+            allowed = ", ".join(f"{method}, HEAD" if method == "GET" else method for method in route)
             return text(405, f"{scope['path']} takes {allowed}", (b"allow", allowed.encode()))
         return await handler(scope, receive)
 
@@ -257,41 +275,74 @@ class App:
 
         401 without a valid token where tokens are configured, 403 when it opens none of the models.
         """
-        if self._intake is None:
+        if (intake := self._intake) is None:
             return text(404, "events are not taken here: add a source with `http: {}` to the configuration")
+
+        async def submit(body: bytes, content: Content, models: frozenset[str] | None) -> Response:
+            return _events_answer(await intake.submit(body, clock.now(), content, models=models), content)
+
+        return await self._take(scope, receive, intake, _EVENT_TYPES, submit)
+
+    async def _post_ledgers(self, scope: Scope, receive: Receive) -> Response:
+        """Take partial ledgers: 202 when any was taken or known, 400 when all were refused; else as for events."""
+        if (intake := self._intake) is None:
+            return text(404, "ledgers are not taken here: add a source with `http: {}` to the configuration")
+
+        async def submit(body: bytes, content: Content, models: frozenset[str] | None) -> Response:
+            return _ledgers_answer(await intake.submit_ledgers(body, clock.now(), models=models))
+
+        return await self._take(scope, receive, intake, _LEDGER_TYPES, submit)
+
+    async def _get_ledgers(self, scope: Scope, receive: Receive) -> Response:
+        """Return what is counted, for an exporter that adds up several: of the models that the sender's token opens."""
+        if self._intake is None:
+            return text(404, "no events are taken here: add a source with `http: {}` to the configuration")
         try:
             models = None if self._tokens is None else self._tokens.scope(header(scope, b"authorization"))
-            gzipped, content = self._check_headers(scope)
-            self._intake.ensure_room()
-            body = await self._bodies.read(receive, gzipped=gzipped, sender=_sender(scope))
-            result = await self._intake.submit(body, clock.now(), content, models=models)
+            body = self._intake.shares(models)
         except UnauthorizedError as refusal:
-            self._intake.refuse("unauthorized")
+            return text(401, str(refusal), (b"www-authenticate", refusal.challenge.encode()))
+        except UnavailableError as unavailable:
+            return _refusal(scope, 503, str(unavailable), unavailable.retry_after)
+        except QueueFullError as full:
+            return _refusal(scope, 429, str(full), full.retry_after)
+        headers = [(b"vary", b"Accept-Encoding"), _NO_STORE]
+        if negotiation.accepts_gzip(header(scope, b"accept-encoding")):
+            body = await asyncio.to_thread(gzip.compress, body, 1)
+            headers.append((b"content-encoding", b"gzip"))
+        return Response(200, body, MSGPACK_TYPE, tuple(headers))
+
+    async def _take(
+        self,
+        scope: Scope,
+        receive: Receive,
+        intake: Intake,
+        types: Collection[str],
+        submit: Callable[[bytes, Content, frozenset[str] | None], Awaitable[Response]],
+    ) -> Response:
+        """Read a body of one of these types from whoever may send it, and return what `submit` answers to it."""
+        try:
+            models = None if self._tokens is None else self._tokens.scope(header(scope, b"authorization"))
+            gzipped, content = self._check_headers(scope, types)
+            intake.ensure_room()
+            body = await self._bodies.read(receive, gzipped=gzipped, sender=_sender(scope))
+            return await submit(body, content, models)
+        except UnauthorizedError as refusal:
+            intake.refuse("unauthorized")
             return text(401, str(refusal), (b"www-authenticate", refusal.challenge.encode()))
         except BodyRefusedError as refusal:
             if refusal.status in _REFUSALS:
-                self._intake.refuse(_REFUSALS[refusal.status])
+                intake.refuse(_REFUSALS[refusal.status])
             return _refusal(scope, refusal.status, str(refusal), retry_after=1)
         except TooManyEventsError as refusal:
-            self._intake.refuse("too_many_events")
+            intake.refuse("too_many_events")
             return text(413, str(refusal))
         except UnavailableError as unavailable:
             return _refusal(scope, 503, str(unavailable), unavailable.retry_after)
         except QueueFullError as full:
             return _refusal(scope, 429, str(full), full.retry_after)
-        errors: list[dict[str, Any]] = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
-        for error, detail in zip(errors, result.details, strict=False):
-            error["detail"] = detail
-        unreadable = result.rejected > 0 and result.accepted == 0
-        answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
-        if result.ignored:
-            answer["ignored"] = result.ignored
-        if content.key:
-            answer |= {"refused": dict(result.refused), "repeated": result.repeated}
-        forbidden = unreadable and {*result.refused, *(reason for _, reason in result.errors)} == {"forbidden_model"}
-        return _json(403 if forbidden else 400 if unreadable else 202, answer)
 
-    def _check_headers(self, scope: Scope) -> tuple[bool, Content]:
+    def _check_headers(self, scope: Scope, types: Collection[str]) -> tuple[bool, Content]:
         """Return whether the body is gzipped, and what it is; raise BodyRefusedError when the headers rule it out.
 
         Types that a web page may send to another site without asking (none, text/plain, forms) are refused, so that no
@@ -304,8 +355,8 @@ class App:
             for key, value in scope["headers"]
             if key.startswith(b"ce-")
         }
-        if type_ not in _EVENT_TYPES and "type" not in attributes:
-            raise BodyRefusedError(415, f"content type {type_ or 'missing'}: send one of {', '.join(_EVENT_TYPES)}")
+        if type_ not in types and (types is not _EVENT_TYPES or "type" not in attributes):
+            raise BodyRefusedError(415, f"content type {type_ or 'missing'}: send one of {', '.join(types)}")
         coding = header(scope, b"content-encoding").strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip"):
             raise BodyRefusedError(415, f"content encoding {coding}: send gzip or identity")
@@ -316,6 +367,38 @@ class App:
         if len(key) > MAX_KEY:
             raise BodyRefusedError(431, f"Idempotency-Key of {len(key)} characters: send {MAX_KEY} at most")
         return coding in ("gzip", "x-gzip"), Content(type_, attributes, key)
+
+
+def _events_answer(result: IntakeResult, content: Content) -> Response:
+    errors: list[dict[str, Any]] = [{"line": line, "reason": reason} for line, reason in result.errors[:MAX_ERRORS]]
+    for error, detail in zip(errors, result.details, strict=False):
+        error["detail"] = detail
+    unreadable = result.rejected > 0 and result.accepted == 0
+    answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
+    if result.ignored:
+        answer["ignored"] = result.ignored
+    if content.key:
+        answer |= {"refused": dict(result.refused), "repeated": result.repeated}
+    forbidden = unreadable and {*result.refused, *(reason for _, reason in result.errors)} == {"forbidden_model"}
+    return _json(403 if forbidden else 400 if unreadable else 202, answer)
+
+
+def _ledgers_answer(result: LedgersResult) -> Response:
+    errors = [
+        {"ledger": number, "reason": refused.reason, "detail": with_words(refused.reason, refused.told)}
+        for number, refused in result.refused[:MAX_ERRORS]
+    ]
+    answer = {
+        "accepted": result.accepted,
+        "repeated": result.repeated,
+        "changed": result.changed,
+        "rejected": len(result.refused),
+        "refused": Counter(result.reasons),
+        "errors": errors,
+    }
+    unreadable = result.refused and not result.accepted and not result.repeated
+    forbidden = unreadable and set(result.reasons) == {"forbidden_model"}
+    return _json(403 if forbidden else 400 if unreadable else 202, answer)
 
 
 def header(scope: Scope, name: bytes) -> str:

@@ -21,6 +21,11 @@ SMALL_BYTES = 16 * 1024
 SMALL_OUTPUT_BYTES = 256 * 1024
 """A body of so few bytes, compressed and not, is decompressed at once; a thread would cost more."""
 
+MOST_MEMBERS = 1000
+"""Of a gzip body, which is one, or a few where logs were put together."""
+
+_PIECE_BYTES = 64 * 1024
+
 _NO_ROOM = "too many large bodies arrive at once: send again after a second"
 
 
@@ -178,20 +183,23 @@ def _gunzip(content: bytes, limit: int, most: int) -> bytes:
     Raises BodyRefusedError for more than `limit`, _LargeError for more than `most`.
     """
     outputs = []
-    room = most
+    room, members, place = most, 1, 0
     member = zlib.decompressobj(wbits=31)
-    while content:
+    while place < len(content):
         if member.eof:
-            member = zlib.decompressobj(wbits=31)
+            member, members = zlib.decompressobj(wbits=31), members + 1
+            if members > MOST_MEMBERS:
+                raise BodyRefusedError(400, f"the gzip body has over {MOST_MEMBERS} members: compress it as a whole")
+        piece = content[place : place + _PIECE_BYTES]
         try:
-            output = member.decompress(content, room + 1)
+            output = member.decompress(piece, room + 1)
         except zlib.error as error:
             raise BodyRefusedError(400, f"the body is not valid gzip: {error}") from None
         if len(output) > room:
             raise _too_large(limit) if most == limit else _LargeError
         room -= len(output)
         outputs.append(output)
-        content = member.unused_data
+        place += len(piece) - len(member.unused_data)  # in pieces, since it is a copy of all that is left
     if not member.eof:
         raise BodyRefusedError(400, "the gzip body ends too early: it was cut off on its way")
     return b"".join(outputs)

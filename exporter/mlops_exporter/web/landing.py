@@ -77,6 +77,8 @@ def _machine(machine: MachineState | None, now: float) -> str:
         share = machine.memory_used / machine.memory_total
         memory = f"<dt>Memory</dt><dd>{share:.0%} of {machine.memory_total / 2**30:,.1f} GiB in use</dd>"
     failing = "".join(f'<dt>GPU driver</dt><dd class="bad">{shown(text)}</dd>' for text in machine.failing_drivers)
+    if machine.pods_fault is not None:
+        failing += f'<dt>Labels of pods</dt><dd class="bad">{shown(machine.pods_fault)}</dd>'
     advice = "".join(f"<dt>Advice</dt><dd>{shown(_advised(each, machine))}</dd>" for each in machine.advice)
     return f"""<p class="quiet">No model is configured: this exporter watches the machine alone.</p>
 <dl><dt>CPU</dt><dd>{machine.cores:g} cores, {busy}</dd>{memory}{failing}{advice}</dl>
@@ -109,8 +111,8 @@ def _workloads(workloads: Sequence[WorkloadState], now: float) -> str:
         "Workloads",
         ["Workload", "Phase", "Processes", "Since"],
         [
-            [shown(each.workload), shown(each.phase), _number(each.processes), _ago(each.since, now)
-             if each.since is not None else "not running"]
+            [shown(each.workload if each.pod is None else f"{each.workload} ({each.pod})"), shown(each.phase),
+             _number(each.processes), _ago(each.since, now) if each.since is not None else "not running"]
             for each in workloads
         ],
     )  # fmt: skip
@@ -159,10 +161,14 @@ def _model(model: ModelState, now: float) -> str:
     sign, (words, tone) = _SIGNS[model.state], WORDS[model.state]
     reasons = "".join(f"<p>{shown(reason)}</p>" for reason in model.reasons)
     drift = f"{_number(len(model.drifted))} of {model.features}" if model.features else "no features"
+    if model.features and model.hours is not None:
+        drift += (
+            ", from what is usual at the hour" if model.hours == "hour" else ", from what is usual at weekday and hour"
+        )
     coverage = (
         "none is due yet"
         if model.label_coverage is None
-        else f"{model.label_coverage:.1%} in {shown(model.performance.window)}"
+        else f"{model.label_coverage:.1%} in {_window(model.performance)}"
     )
     return f"""<li>
 <h3>{shown(model.model)} <span class="quiet">version {shown(model.version)}, {shown(model.task)}</span></h3>
@@ -180,6 +186,12 @@ def _model(model: ModelState, now: float) -> str:
 """
 
 
+def _window(headline: Headline) -> str:
+    """Return the headline's window, and how many batches it holds where it does not go by the clock."""
+    batches = {None: "", 1: " (the last batch)"}.get(headline.batches, f" (the last {headline.batches} batches)")
+    return shown(headline.window + batches)
+
+
 def _headline(headline: Headline) -> str:
     name = shown(headline.metric.replace("_", " "))
     if headline.value is None or headline.lower is None or headline.upper is None:
@@ -191,7 +203,7 @@ def _headline(headline: Headline) -> str:
     )
     return (
         f'<p>{name} <span class="number">{headline.value:.4g}</span> '
-        f'<span class="quiet">{headline.lower:.4g} to {headline.upper:.4g} in {shown(headline.window)}{agreed}</span>'
+        f'<span class="quiet">{headline.lower:.4g} to {headline.upper:.4g} in {_window(headline)}{agreed}</span>'
         f"</p>\n{_sparkline(headline)}"
     )
 
@@ -232,6 +244,8 @@ def _state_of(source: SourceState) -> str:
     state = '<span class="good">up</span>'
     if not source.up:
         state = f'<span class="bad">down</span> {shown(source.error or "")}'
+    if source.refill_events:
+        state += f"<br>{_number(source.refill_events)} events are read again, not counted: others have"
     if source.rewritten_files:
         state += f'<br><span class="warn">{_number(source.rewritten_files)} files changed after they were read</span>'
     return state

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
+MOST_CHARACTERS = 4096
+"""Of a header; what follows is not looked at. No client's own has more than a few hundred."""
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _QUALITY = re.compile(r"0(\.\d*)?|1(\.0*)?")
 
@@ -63,6 +66,8 @@ def _preference(format_: _Format, accept: str) -> tuple[float, int, int]:
 
 def _elements(header: str) -> Iterator[tuple[str, str | None, float]]:
     """Yield (name in lower case, its `version` parameter, quality) of each well-formed element of a list header."""
+    if len(header) > MOST_CHARACTERS:
+        header = header[:MOST_CHARACTERS].rpartition(",")[0]
     for element in header.split(","):
         name, *parameters = (part.strip() for part in element.lower().split(";"))
         version, quality = None, "1"

@@ -204,11 +204,12 @@ def _checking(allowed: frozenset[str]) -> type[ssl.SSLObject]:
 
 
 def _comparable(name: str) -> str:
-    """Return a subject alternative name; an IP address in one form, since it has many."""
+    """Return a subject alternative name; an IP address in one form, since it has many: `[::ffff:a01:203]`, 10.1.2.3."""
     try:
-        return str(ipaddress.ip_address(name.strip()))
+        address = ipaddress.ip_address(name.strip().removeprefix("[").removesuffix("]"))
     except ValueError:
         return name
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _accept_any(context: ssl.SSLContext) -> None:

@@ -44,10 +44,10 @@ def _series(model: Model) -> Iterator[dict[str, str]]:
 def _told(model: Model) -> set[Verdict]:
     """Return all the verdicts for which the page has reasons."""
     (version,) = model.versions.values()
-    totals = version.totals(time.time())
+    now = time.time()
     comparison = Comparison(model.reference.layout, model.settings.drift, model.settings.min_samples.drift)
     reasons = Bench(model.reference, comparison).reasons(
-        version, totals, totals[:, model.reference.layout.predictions.start]
+        version, now, version.totals(now)[:, model.reference.layout.predictions.start]
     )
     return {verdict for verdict, said in reasons.items() if said}
 

@@ -99,6 +99,7 @@ def test_trouble_that_comes_and_goes_is_told(tmp_path: Path) -> None:
         here = {**model, "window": window}
         given.append(series("ml_model_window_seconds", f"{seconds}x60", **here))
         given.append(series("ml_model_window_labels", "2000x60", **here))
+        given.append(series("ml_model_window_filled_ratio", "1x60", **here))
         values = " ".join([errors] * 15)
         names = (f"ml_model_performance{suffix}" for suffix in ("", "_lower", "_upper"))
         given += [series(name, values, **here, metric="mae") for name in names]

@@ -327,11 +327,13 @@ def test_workloads_and_cost_have_their_share_of_the_gpus(machine: Machine) -> No
         workloads = [{"name": "w", "phase": "training", "match": "sleep 1000003"}]
         prices = {"currency": "USD", "gpu_per_hour": 3600.0}
         machine.ask(start={"interval": "100ms", "workloads": workloads, "cost": prices})
-        labels = '{workload="w",phase="training"}'
-        _wait_for(machine, f"ml_workload_gpu_memory_bytes{labels}")
-        time.sleep(0.5)
-        found = machine.ask(scrape=True)["series"]
-        process.kill()
+        labels = '{workload="w",phase="training",pod_namespace="",pod_name=""}'
+        try:
+            _wait_for(machine, f"ml_workload_gpu_memory_bytes{labels}")
+            time.sleep(0.5)
+            found = machine.ask(scrape=True)["series"]
+        finally:
+            process.kill()
     assert found[f"ml_workload_gpu_memory_bytes{labels}"] == 1500
     assert found[f"ml_workload_gpu_utilization_ratio{labels}"] == pytest.approx(0.3)
     resource = '{resource="gpu",currency="USD"}'

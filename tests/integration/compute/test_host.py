@@ -114,7 +114,7 @@ def test_a_busy_core_is_what_node_exporter_says_it_is(node_exporter: str) -> Non
     assert ours == expected
     assert after['ml_compute_load_average{window="15m"}'] == pytest.approx(node_after["node_load15"], abs=0.05)
 
-    workload = '{workload="burner",phase="training"}'
+    workload = '{workload="burner",phase="training",pod_namespace="",pod_name=""}'
     assert after[f"ml_workload_processes{workload}"] == 1
     # Either sample may be a second old.
     assert grown(f"ml_workload_cpu_seconds_total{workload}") == pytest.approx(burnt_after - burnt_before, abs=1.5)

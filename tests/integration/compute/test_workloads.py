@@ -15,7 +15,7 @@ from mlops_exporter.compute.sampler import Compute
 from mlops_exporter.settings.compute import ComputeSettings
 from tests.series import collect
 
-LABELS = '{workload="w",phase="serving"}'
+LABELS = '{workload="w",phase="serving",pod_namespace="",pod_name=""}'
 
 FORKER = """
 import json, os, sys, time

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from grafana.source.environment import LABELS
@@ -39,7 +40,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     ):
         install_gpus(watching, environment)
         with (
-            running_exporter(watching, "run", "--config.file=mlops-exporter.yml") as gpus,
+            running_exporter(watching, "run", "--config.file=mlops-exporter.yml", "--web.enable-lifecycle") as gpus,
             running_prometheus(
                 {
                     "rule_files": [str(RULES / name) for name in ("thresholds.yml", "states.yml")],
@@ -48,6 +49,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
                 server,
             ) as running,
         ):
+            # A reload writes a checkpoint; the next would be due after a minute.
+            httpx.post(f"{gpus.url}/-/reload", timeout=30, trust_env=False).raise_for_status()
             eventually(lambda: len(running.query("group by (model) (ml_model_performance)")) == 2, 40)
             eventually(lambda: len(running.query("ml_model_info offset 20s")) == 3, 40)
             yield running

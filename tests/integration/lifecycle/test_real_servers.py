@@ -27,23 +27,14 @@ from mlops_exporter.settings.registry import MlflowSettings
 from mlops_exporter.tables.lists import lists
 from tests.requirements import require_program
 from tests.support.exporter import run
+from tests.support.mlflow import environment, python
 from tests.support.prometheus import eventually, free_port
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 FAULTS = ["a wrong artifact", "swapped columns", "a broken scaler", "a label flip"]
 PASSWORD = "a-password-for-tests"
 
 pytestmark = pytest.mark.mlflow
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The environment of MLflow's Python, whose `mlflow` is on the path."""
-    return {**os.environ, "PYTHONPATH": str(ROOT / "exporter"), "PYTHONWARNINGS": "ignore", **more}
-
-
-def python() -> str:
-    return str(Path(require_program("mlflow", "make mlflow")).with_name("python"))
 
 
 @contextmanager

@@ -218,7 +218,7 @@ def test_check_says_what_would_be_right_and_repeats_no_secret(
         assert "needs the Python package redis: pip install 'mlops-exporter[redis]'" in wrong
         wrong = fault(kafka={"bootstrap_servers": "b:1", "topics": ["t"]})
         assert "needs the Python package confluent_kafka: pip install 'mlops-exporter[kafka]'" in wrong
-    assert "one kind of http, file, stdin, redis, kafka, table, sql, not none" in fault()
+    assert "one kind of http, file, stdin, redis, kafka, table, sql, replicas, not none" in fault()
     wrong = fault(redis={"url": "http://:hunter2@h", "stream": "x"})
     assert "url: write redis://HOST:PORT/DB" in wrong
     assert "hunter2" not in wrong

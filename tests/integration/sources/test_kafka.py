@@ -1,6 +1,7 @@
 """The Kafka source against a broker with a disk."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_a_killed_broker_shows_and_nothing_is_lost_or_doubled(broker: KafkaBroke
 
     async def story() -> None:
         await until(lambda: len(sink.ids) == 1000)
-        await until(lambda: stream.health == Health(True, 0))
+        await until(lambda: stream.health == Health(True, 0, refill=0))
         await asyncio.sleep(PERSISTED_SECONDS)
         broker.kill()
         await until(lambda: not stream.health.up)
@@ -56,7 +57,7 @@ def test_a_killed_broker_shows_and_nothing_is_lost_or_doubled(broker: KafkaBroke
         broker.start()
         await asyncio.to_thread(send, broker, *range(1000, 2000))
         await until(lambda: len(sink.ids) >= 2000, 30)
-        await until(lambda: stream.health == Health(True, 0))
+        await until(lambda: stream.health == Health(True, 0, refill=0))
 
     asyncio.run(running(stream, sink, story))
     assert sorted(sink.ids) == list(range(2000))
@@ -67,6 +68,26 @@ def test_a_killed_broker_shows_and_nothing_is_lost_or_doubled(broker: KafkaBroke
 
     asyncio.run(running(source(broker), sink, restarted))
     assert sorted(sink.ids) == list(range(2001))
+
+
+def test_what_others_have_read_is_read_again_and_not_counted(broker: KafkaBroker) -> None:
+    sinks = RecordingSink(), RecordingSink()
+    send(broker, *range(10))
+
+    async def first() -> None:
+        await until(lambda: len(sinks[0].ids) == 10)
+
+    async def second() -> None:
+        await until(lambda: len(sinks[1].positions) == 1 and sinks[1].refilled and stream.health.refill == 0)
+        await asyncio.to_thread(send, broker, 10)
+        await until(lambda: sinks[1].ids == [10])
+
+    asyncio.run(running(source(broker), sinks[0], first))
+    stream = source(broker)
+    asyncio.run(running(stream, sinks[1], second))
+    again = [json.loads(line)["id"] for body in sinks[1].refilled for line in body.split(b"\n")]
+    assert sorted(again) == list(range(10))
+    assert json.loads(sinks[1].positions["stream"]) == {"events": {"0": 6, "1": 5}}
 
 
 def test_a_broker_that_is_not_there_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:

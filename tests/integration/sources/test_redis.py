@@ -15,8 +15,8 @@ import pytest
 from redis import Redis
 
 from mlops_exporter.settings.sources import RedisSettings
-from mlops_exporter.sources.base import Health, Pace
-from mlops_exporter.sources.redis import RedisSource
+from mlops_exporter.sources.base import BATCH_BYTES, Health, Pace
+from mlops_exporter.sources.redis import MOST_ENTRIES, RedisSource
 from tests.sink import RecordingSink, event, running, until
 from tests.support.brokers import RedisServer
 
@@ -296,6 +296,22 @@ def test_large_entries_are_read_a_few_at_a_time(server: RedisServer, client: Red
         tracemalloc.stop()
     assert sink.ids == list(range(count))
     assert peak < 60e6  # all of them are 120
+
+
+def test_large_entries_behind_small_ones_are_handed_over_by_bytes(server: RedisServer, client: Redis) -> None:
+    for identity in range(400):
+        client.xadd("feedback", {"event": event(identity)})
+    for identity in range(400, 460):
+        client.xadd("feedback", {"event": event(identity)[:-1] + b',"note":"' + b"x" * 500_000 + b'"}'})
+    sink = RecordingSink()
+
+    async def story() -> None:
+        await until(lambda: len(sink.ids) == 460, 60)
+        await until(lambda: pending(client) == 0)
+
+    asyncio.run(running(source(server), sink, story))
+    assert sink.ids == list(range(460))
+    assert max(map(len, sink.bodies)) <= BATCH_BYTES + MOST_ENTRIES, "line ends come on top"
 
 
 def test_what_does_not_come_in_time_is_asked_for_in_smaller_portions(

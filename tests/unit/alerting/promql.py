@@ -96,8 +96,11 @@ class Lint:
         for matcher in node.matchers.matchers:
             if matcher.name not in series.labels:
                 raise LintError(f"{node.name} has no label {matcher.name}")
-        if node.name == "ALERTS" and self.alerts:
-            return self._of_alerts(node)
+        named = any(matcher.name == "alertname" for matcher in node.matchers.matchers)
+        if node.name == "ALERTS" and named and self.alerts:
+            return frozenset.intersection(*self._of_alerts(node))
+        if node.name == "ALERTS_FOR_STATE" and named and self.alerts:
+            return frozenset.union(*self._of_alerts(node)) - {"alertstate"}
         if existence:
             return series.labels
         if series.counter and (instant or not over_time):
@@ -106,13 +109,13 @@ class Lint:
             raise LintError(f"{node.name} is no counter: rate and increase mean nothing")
         return series.labels
 
-    def _of_alerts(self, node: promql.VectorSelector) -> frozenset[str]:
-        """Labels that all alerts have whose name is selected."""
+    def _of_alerts(self, node: promql.VectorSelector) -> list[frozenset[str]]:
+        """The labels of each alert whose name is selected."""
         wanted = next(matcher.value for matcher in node.matchers.matchers if matcher.name == "alertname")
         found = [labels for name, labels in self.alerts.items() if re.fullmatch(wanted, name)]
         if not found:
             raise LintError(f"no alert is called {wanted}")
-        return frozenset.intersection(*found)
+        return found
 
     def _aggregate(self, node: promql.AggregateExpr) -> frozenset[str]:
         if str(node.op) in ("count", "group") and isinstance(node.expr, promql.VectorSelector):

@@ -29,9 +29,16 @@ _PROMETHEUS = {
         )
     ),
     "ALERTS_FOR_STATE": Series(
-        frozenset({"alertname", "job", "instance"} | {label for alert in ALERTS for label in alert.labels})
+        frozenset(
+            {"alertname", "severity", "category", "action", "job", "instance", *OWNED}
+            | {label for alert in ALERTS for label in alert.labels}
+        )
     ),
-    "ml:exporter:up": Series(frozenset({"job", "instance"})),  # reads itself
+    # Records that read themselves.
+    "ml:exporter:up": Series(frozenset({"job", "instance"})),
+    "ml:model_window:current": Series(frozenset({"job", "instance", "model", "version", "window"})),
+    "ml:model_window:freshest": Series(frozenset({"job", "instance", "model", "version", "window"})),
+    "ml:model_window:labelled": Series(frozenset({"job", "instance", "model", "version", "window"})),
     "process_start_time_seconds": Series(frozenset({"job", "instance"})),
     "process_resident_memory_bytes": Series(frozenset({"job", "instance"})),
     "prometheus_rule_evaluation_failures_total": Series(frozenset({"job", "instance", "rule_group"}), counter=True),
@@ -50,10 +57,7 @@ def linted(*more: str) -> Lint:
     """
     lint = Lint(
         {name: replace(series, labels=series.labels.union(more)) for name, series in known_series().items()},
-        {
-            alert.name: frozenset({"alertname", "alertstate", "severity", "category", *alert.labels, *more})
-            for alert in ALERTS
-        },
+        {alert.name: frozenset({*_OWN_LABELS, *OWNED, *alert.labels, *more}) for alert in ALERTS},
     )
     for rule in rules():
         if "record" in rule:

@@ -33,6 +33,7 @@ def send(url: str, path: str, content: str) -> int:
     return httpx.post(f"{url}/{path}", content=content, trust_env=False).status_code
 
 
+@pytest.mark.slow
 def test_messages_read_as_people_would_get_them(url: str) -> None:
     text = "*Drift.*\nIt is 5 < 6. First: look.\n<http://runbook/x?a=1&b=2|Runbook>"
     chat = {"attachments": [{"title": "🔴 Critical: credit", "text": text, "color": "danger"}]}
@@ -44,6 +45,7 @@ def test_messages_read_as_people_would_get_them(url: str) -> None:
     assert "Chat to ml-alerts" in page
 
 
+@pytest.mark.slow
 def test_the_newest_message_comes_first(url: str) -> None:
     for number in range(3):
         send(url, "pagerduty/on-call", json.dumps({"attachments": [{"title": f"Message {number}"}]}))
@@ -51,6 +53,7 @@ def test_the_newest_message_comes_first(url: str) -> None:
     assert page.index("Message 2") < page.index("Message 1") < page.index("Message 0")
 
 
+@pytest.mark.slow
 def test_nothing_that_is_sent_becomes_markup(url: str) -> None:
     send(url, "slack/<b>", json.dumps({"attachments": [{"title": "<script>", "text": "javascript:alert(1) <img>"}]}))
     page = shown(url)
@@ -59,6 +62,7 @@ def test_nothing_that_is_sent_becomes_markup(url: str) -> None:
     assert 'href="javascript' not in page
 
 
+@pytest.mark.slow
 def test_the_dead_mans_switch_is_told_of_and_not_listed(url: str) -> None:
     assert "Never held yet" in shown(url)
     alerts = [{"labels": {"alertname": "MLWatchdog"}}]
@@ -68,6 +72,7 @@ def test_the_dead_mans_switch_is_told_of_and_not_listed(url: str) -> None:
     assert "Nothing yet." in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "no JSON", "[]", '{"alerts": 3}', '{"alerts": [{}]}'])
 def test_what_is_no_notification_is_refused(url: str, content: str) -> None:
     assert send(url, "slack/x", content) in (400, 413)

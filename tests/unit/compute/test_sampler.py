@@ -147,6 +147,7 @@ def test_a_driver_that_hangs_is_down_for_that_reason() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_hang_stops_neither_the_host_nor_stopping(run: Callable[..., Compute]) -> None:
     driver = AcmeDriver()
     driver.hangs = True
@@ -160,6 +161,7 @@ def test_a_hang_stops_neither_the_host_nor_stopping(run: Callable[..., Compute])
     driver.released.set()
 
 
+@pytest.mark.slow
 def test_what_fails_costs_only_itself_and_one_line(
     run: Callable[..., Compute], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -177,6 +179,7 @@ def test_what_fails_costs_only_itself_and_one_line(
     assert "ml_compute_cpu_cores" in collect([collector(compute, "cpu")])
 
 
+@pytest.mark.slow
 def test_generation_grows_with_every_sample(run: Callable[..., Compute]) -> None:
     compute = run(AcmeDriver())
     generations = []
@@ -188,7 +191,7 @@ def test_generation_grows_with_every_sample(run: Callable[..., Compute]) -> None
 
 def test_collectors_have_the_names_of_their_switches(run: Callable[..., Compute]) -> None:
     names = [collector.name for collector in run().collectors]
-    assert names == ["cpu", "memory", "pressure", "workloads", "gpu", "cost"]
+    assert names == ["cpu", "memory", "pressure", "pods", "workloads", "gpu", "cost"]
 
 
 def test_other_settings_take_over_without_a_gap() -> None:
@@ -205,7 +208,7 @@ def test_other_settings_take_over_without_a_gap() -> None:
     assert compute.watch is before, "until it is told to"
     compute.become(watch)
     found = collect([collector(compute, "workloads"), collector(compute, "cost")])
-    assert found['ml_workload_processes{workload="w",phase="serving"}'] == 0
+    assert found['ml_workload_processes{workload="w",phase="serving",pod_namespace="",pod_name=""}'] == 0
     assert found['ml_compute_cost_per_hour{resource="host",currency="USD"}'] == 1
     assert compute.prepare(other).workloads is watch.workloads, "what does not change goes on"
     compute.stop()

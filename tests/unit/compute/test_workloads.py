@@ -11,52 +11,10 @@ from typing import Any
 import pytest
 
 from mlops_exporter.compute import procfs
-from mlops_exporter.compute.workloads import ProcessStat, Tally, WorkloadSampler, WorkloadSnapshot, parse_process_stat
+from mlops_exporter.compute.processes import ProcessStat, Tally, WorkloadSnapshot, parse_process_stat
+from mlops_exporter.compute.workloads import WorkloadSampler
 from mlops_exporter.settings.compute import ComputeSettings
-
-TICKS = os.sysconf("SC_CLK_TCK")
-BOOTED = 1000.0  # seconds since boot when the sampler starts
-LATER = int(BOOTED * TICKS) + 50  # a process started after that
-
-
-class Proc:
-    """A /proc that a test fills."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        (root / "proc/1").mkdir(parents=True)
-        (root / "proc/self").symlink_to("1")
-        (root / "proc/1/io").write_text("")
-
-    def put(
-        self,
-        pid: int,
-        command: str = "",
-        *,
-        parent: int = 0,
-        own: int = 0,
-        children: int = 0,
-        started: int = LATER,
-        state: str = "S",
-        io: tuple[int, int] = (0, 0),
-        pages: int = 256,
-    ) -> None:
-        directory = self.root / "proc" / str(pid)
-        (directory / "fd").mkdir(parents=True, exist_ok=True)
-        stat = (
-            f"{pid} (a) b) {state} {parent} 0 0 0 -1 0 0 0 0 0 {own} 0 {children} 0 20 0 3 0 {started} 0 {pages} 0 0\n"
-        )
-        (directory / "stat").write_text(stat)
-        (directory / "cmdline").write_text(command.replace(" ", "\0") + "\0" if command else "")
-        names = ("rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes")
-        (directory / "io").write_text("".join(f"{n}: {v}\n" for n, v in zip(names, (0, 0, 0, 0, *io, 0), strict=True)))
-
-    def remove(self, pid: int) -> None:
-        directory = self.root / "proc" / str(pid)
-        for name in ("stat", "cmdline", "io"):
-            (directory / name).unlink()
-        (directory / "fd").rmdir()
-        directory.rmdir()
+from tests.support.node import BOOTED, CGROUP2, LATER, TICKS, Proc
 
 
 @pytest.fixture
@@ -283,9 +241,6 @@ def test_a_stale_pid_file_does_not_find_who_got_the_number(proc: Proc, tmp_path:
     assert watch(proc, {"name": "w", "pid_file": "/server.pid"}).sample()[0].processes == 1
 
 
-CGROUP2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
-
-
 def test_a_cgroup_has_its_own_clock_that_misses_nothing(proc: Proc, tmp_path: Path) -> None:
     (tmp_path / "proc/1/mountinfo").write_text(CGROUP2)
     (tmp_path / "proc/1/cgroup").write_text("0::/\n")
@@ -409,6 +364,7 @@ def test_files_of_members_stay_open_as_long_as_these_are_members(proc: Proc) -> 
     assert _held(proc) == []
 
 
+@pytest.mark.slow
 def test_a_thousand_processes_are_followed_with_a_bounded_number_of_open_files(proc: Proc) -> None:
     sampler = watch(proc, TRAIN)
     for pid in range(10, 1010):

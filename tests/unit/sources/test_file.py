@@ -351,6 +351,7 @@ def test_the_checksum_is_of_all_that_was_delivered(follower: Follower, log: Path
     )
 
 
+@pytest.mark.slow
 def test_the_source_delivers_waits_while_full_and_stops(log: Path) -> None:
     sink, source = RecordingSink(), FileSource("log", str(log))
     sink.refusals = 2
@@ -371,6 +372,7 @@ def test_the_source_delivers_waits_while_full_and_stops(log: Path) -> None:
     asyncio.run(running(FileSource("log", str(log)), sink, later))
 
 
+@pytest.mark.slow
 def test_cancelled_while_a_body_is_taken_it_is_taken_once(log: Path) -> None:
     sink = RecordingSink()
     sink.delay = 0.3

@@ -1,9 +1,11 @@
 """Files of rows: each taken up once, from where a kill has left it, and rewritten ones told."""
 
 import asyncio
+import json
 import os
 import random
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +20,9 @@ from mlops_exporter.events.schema import Schema
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.sources import table as table_source
-from mlops_exporter.sources.base import Health
+from mlops_exporter.sources.base import Health, Origins
+from mlops_exporter.tables.errors import TableError
+from mlops_exporter.tables.files import find
 from tests.sink import RecordingSink
 from tests.support.tables import COLUMNS, DECODER, PROFILE, ids, source, told
 
@@ -77,6 +81,7 @@ def test_texts_of_files_mean_what_the_profile_says(suffix: str, tmp_path: Path) 
     assert np.isinf(numeric[amount, 1])
 
 
+@pytest.mark.slow
 def test_new_files_and_partitions_are_taken_up_once(tmp_path: Path) -> None:
     sink = RecordingSink()
     write(tmp_path / "day=1" / "a.parquet", 0, 100)
@@ -99,18 +104,21 @@ class DyingSink(RecordingSink):
         self.chances = chances
         self.kills = 0
 
-    async def submit(self, source: str, body: bytes, arrived: float, position: bytes | None = None) -> Any:
+    async def submit(
+        self, source: str, body: bytes, arrived: float, position: bytes | None = None, *, origins: Origins = ()
+    ) -> Any:
         chance = next(self.chances)
         if chance < 0.3:
             self.kills += 1
             raise KilledError
-        result = await super().submit(source, body, arrived, position)
+        result = await super().submit(source, body, arrived, position, origins=origins)
         if chance < 0.6:
             self.kills += 1
             raise KilledError
         return result
 
 
+@pytest.mark.slow
 def test_every_row_counts_once_over_kills_in_the_middle_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +140,7 @@ def test_every_row_counts_once_over_kills_in_the_middle_of_files(
     assert ids(sink) == expected(1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "count"), [("tell", 20), ("again", 45)])
 def test_a_rewritten_file_is_told_or_read_again(
     policy: str, count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -174,6 +183,52 @@ def test_a_column_that_is_not_there_is_told(tmp_path: Path) -> None:
     asyncio.run(told(asked, RecordingSink(), 0))
     assert asked.health.up is False
     assert "no column 'requset'; there are request, scored_at" in str(asked.health.error)
+
+
+@pytest.mark.parametrize(
+    ("good", "wrong", "told"),
+    [
+        ("2026-11-01T12:00:00Z", "yesterday", "'yesterday' is no time like those before"),
+        ("2026-11-01T12:00:00", "2026-11-01T12:00:00Z", "'2026-11-01T12:00:00Z' is no time like those before"),
+        ("1793534400.5", "12:00", "'12:00' is no time like those before"),
+        (None, "01/11/2026", "'01/11/2026' is no time:"),
+    ],
+)
+@pytest.mark.parametrize("row", [4501, 5000])
+def test_a_text_that_is_no_time_is_told_with_its_row_and_column(
+    good: str | None, wrong: str, told: str, row: int, tmp_path: Path
+) -> None:
+    times = [good] * 5000
+    times[row - 1] = wrong
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"request": ["r"] * 5000, "scored_at": times, "p": [0.5] * 5000}), path)
+    columns = {"id": "request", "ts": "scored_at", "score": "p"}
+    (file,) = find([str(path)])
+    with pytest.raises(TableError, match=rf"a\.parquet: row {row}, column 'scored_at': {told}"):
+        list(source(path, columns=columns).bodies(file))
+
+
+@pytest.mark.parametrize("column", ["request", "scored_at", "p", "release"])
+def test_a_list_where_one_value_belongs_is_told_with_its_row_and_column(column: str, tmp_path: Path) -> None:
+    good = {"request": "r", "scored_at": "2026-11-01T12:00:00Z", "p": 0.5, "release": 3, "amount": 1.0}
+    rows = [good] * 5000
+    rows[4500] = {**good, column: [1, 2]}
+    path = tmp_path / "a.ndjson"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (file,) = find([str(path)])
+    with pytest.raises(
+        TableError, match=rf"a\.ndjson: row 4501, column '{column}': a list or an object, but .* is one"
+    ):
+        list(source(path).bodies(file))
+
+
+def test_ids_of_sixteen_bytes_are_uuids(tmp_path: Path) -> None:
+    named = [uuid.UUID(int=random.Random(number).getrandbits(128), version=4) for number in range(40)]
+    cells = pa.array([each.bytes for each in named], pa.binary(16))
+    pq.write_table(pa.table({"request": cells, "p": [0.5] * 40}), tmp_path / "a.parquet")
+    sink = RecordingSink()
+    asyncio.run(told(source(tmp_path, columns={"id": "request", "score": "p"}), sink, 40))
+    assert ids(sink) == [*map(str, named)]
 
 
 def test_a_reload_with_another_profile_reads_its_features_from_then_on(tmp_path: Path) -> None:

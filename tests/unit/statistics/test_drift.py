@@ -51,6 +51,7 @@ def expected(name: str, current: F64, reference: F64, positions: F64) -> float:
     return float(np.abs(np.cumsum(raw_p) - np.cumsum(raw_q)).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", STATISTICS, ids=lambda f: f.__name__)
 @given(current=windows, reference=counts)
 def test_every_variable_equals_scipy(statistic, current, reference):  # type: ignore[no-untyped-def]
@@ -89,6 +90,7 @@ def test_a_known_value_by_hand() -> None:
     assert drift.ks(np.array([1.0, 3.0]), np.array([2.0, 2.0]), starts)[0] == 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", STATISTICS, ids=lambda f: f.__name__)
 @given(one=counts, other=counts)
 def test_symmetric_and_not_negative(statistic, one, other):  # type: ignore[no-untyped-def]
@@ -99,6 +101,7 @@ def test_symmetric_and_not_negative(statistic, one, other):  # type: ignore[no-u
         assert not (there > 1 + 1e-12).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", STATISTICS, ids=lambda f: f.__name__)
 @given(reference=counts)
 def test_zero_against_itself(statistic, reference):  # type: ignore[no-untyped-def]

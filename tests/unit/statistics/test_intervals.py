@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from mlops_exporter.statistics.intervals import Z, delta_multinomial, mean_from_sums, normal, wilson
+from mlops_exporter.statistics.intervals import Z, bounded_mean, delta_multinomial, mean_from_sums, normal, wilson
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -39,3 +39,26 @@ def test_delta_method_of_a_share_is_its_binomial_variance() -> None:
     shares = np.array([0.2, 0.3, 0.5])
     variance = delta_multinomial(shares, np.array([1.0, 0.0, 0.0]), np.array(float(40)), (-1,))
     assert float(variance) == pytest.approx(0.2 * 0.8 / 40)
+
+
+def test_a_bounded_mean_is_wilsons_for_two_values_and_stays_within_its_range() -> None:
+    hits, n = np.array([0.0, 3.0, 50.0, 100.0]), np.full(4, 100.0)
+    share = wilson(hits, n)
+    found = bounded_mean(n, 5 * hits - 2 * (n - hits), 25 * hits + 4 * (n - hits), -2.0, 5.0)
+    for part, expected in zip(found, share, strict=True):
+        assert part == pytest.approx(expected * 7 - 2, abs=1e-9)
+    assert (found.lower >= -2).all()
+    assert (found.upper <= 5).all()
+
+
+def test_a_bounded_mean_of_many_values_is_the_central_limit_theorems() -> None:
+    values = np.random.default_rng(1).uniform(1, 5, 20_000)
+    sums = np.array(20_000.0), values.sum(), (values**2).sum()
+    for part, expected in zip(bounded_mean(*sums, 1.0, 5.0), mean_from_sums(*sums), strict=True):
+        assert part == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_bounded_mean_of_nothing_is_unknown_and_of_one_possible_value_certain() -> None:
+    none = np.zeros(1)
+    assert np.isnan(bounded_mean(none, none, none, 0.0, 1.0).value).all()
+    assert [float(part) for part in bounded_mean(np.array(7.0), np.array(21.0), np.array(63.0), 3.0, 3.0)] == [3.0] * 3

@@ -14,6 +14,7 @@ F64 = NDArray[np.float64]
 pairs = hnp.arrays(np.float64, st.tuples(st.just(2), st.integers(2, 80)), elements=st.floats(-1e3, 1e3, width=32))
 
 
+@pytest.mark.slow
 @given(pairs, st.floats(-10, 10))
 def test_equal_to_scikit_learn(pair: F64, offset: float) -> None:
     prediction, label = pair
@@ -56,6 +57,7 @@ def test_mape_equals_scikit_learn_on_the_labels_other_than_zero(pair: F64) -> No
         assert value == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(pairs, pairs)
 def test_sums_of_batches_add_up(one: F64, other: F64) -> None:
     both = np.concatenate([one, other], axis=1)

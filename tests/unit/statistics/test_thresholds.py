@@ -19,6 +19,7 @@ def critical(
     return float(thresholds.critical_value(statistic, table, np.array([n]), np.array([reference.sum()]))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bins", [2, 5, 10, 20])
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
 def test_many_counts_in_every_bin_meet_the_chi_square(bins: int, alpha: float) -> None:
@@ -42,6 +43,7 @@ def test_limits_with_a_closed_form() -> None:
     assert critical("wasserstein", two, 1_000, positions=np.array([1.0, 4.0])) == pytest.approx(3 * share, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", list(STATISTICS))
 def test_variables_side_by_side_are_as_if_alone(statistic: Statistic) -> None:
     rng = np.random.default_rng(1)
@@ -62,6 +64,7 @@ def test_variables_side_by_side_are_as_if_alone(statistic: Statistic) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", list(STATISTICS))
 def test_falls_with_n_and_rises_with_certainty(statistic: Statistic) -> None:
     reference = np.array([0.0, 700, 200, 90, 10, 0])

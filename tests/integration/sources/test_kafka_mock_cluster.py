@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from mlops_exporter.settings.sources import KafkaSettings
-from mlops_exporter.sources.base import Health
+from mlops_exporter.sources.base import BATCH_BYTES, BATCH_EVENTS, Health, by_bytes
 from mlops_exporter.sources.kafka import KafkaSource, check_settings, client_settings
 from tests.sink import RecordingSink, event, running, until
 
@@ -64,7 +64,7 @@ def test_messages_are_delivered_and_committed_once_durable(cluster: Cluster) -> 
         await until(lambda: sorted(sink.ids) == [0, 1, 2, 3])
         cluster.send(*(event(number) for number in range(4, 3000)))
         await until(lambda: len(sink.ids) == 3000)
-        await until(lambda: source.health == Health(True, 0))
+        await until(lambda: source.health == Health(True, 0, refill=0))
 
     asyncio.run(running(source, sink, story))
     assert sorted(sink.ids) == list(range(3000))
@@ -72,6 +72,30 @@ def test_messages_are_delivered_and_committed_once_durable(cluster: Cluster) -> 
     assert cluster.committed() == 3000
     position = json.loads(sink.positions["stream"])
     assert sum(position["events"].values()) == 3000
+
+
+def test_large_messages_are_handed_over_by_bytes(cluster: Cluster) -> None:
+    """Small ones first, so that many are asked for at a time when the large ones come."""
+    sink, padding = RecordingSink(), "x" * 500_000
+
+    async def story() -> None:
+        cluster.send(*(event(number) for number in range(4, 1000)))
+        await until(lambda: len(sink.ids) == 1000)
+        large = [json.dumps({"model": "m", "id": number, "padding": padding}).encode() for number in range(1000, 1040)]
+        cluster.send(*large)
+        await until(lambda: len(sink.ids) == 1040)
+
+    asyncio.run(running(KafkaSource("stream", cluster.settings()), sink, story))
+    assert sorted(sink.ids) == list(range(1040))
+    assert max(map(len, sink.bodies)) <= BATCH_BYTES + BATCH_EVENTS, "line ends come on top"
+    assert cluster.committed() == 1040
+
+
+def test_a_message_larger_than_a_batch_is_a_body_of_its_own() -> None:
+    sizes = [1, 2, BATCH_BYTES, BATCH_BYTES + 1, 3, BATCH_BYTES - 3, 1]
+    parts = [[len(message) for message in part] for part in by_bytes([bytes(size) for size in sizes], len)]
+    assert parts == [[1, 2], [BATCH_BYTES], [BATCH_BYTES + 1], [3, BATCH_BYTES - 3], [1]]
+    assert list(by_bytes([], len)) == []
 
 
 def test_nothing_is_committed_before_it_is_durable(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +133,7 @@ def test_what_comes_again_after_a_crash_counts_nothing_twice(cluster: Cluster) -
 
     async def story() -> None:
         await until(lambda: cluster.committed() == 4)  # redelivered, recognised, committed without an event
-        await until(lambda: source.health == Health(True, 0))
+        await until(lambda: source.health == Health(True, 0, refill=0))
         cluster.send(event(4))
         await until(lambda: sink.ids)
 
@@ -159,6 +183,20 @@ def test_a_topic_made_anew_is_read_from_its_beginning(cluster: Cluster, caplog: 
 
     asyncio.run(running(KafkaSource("stream", cluster.settings()), sink, story))
     assert "made anew" in caplog.text
+
+
+def test_one_made_anew_since_others_read_it_is_counted(cluster: Cluster) -> None:
+    """Where the group stands is beyond its end: nothing of it is read again without being counted."""
+    consumer = Consumer({"bootstrap.servers": cluster.address, "group.id": "exporters"})
+    consumer.commit(offsets=[TopicPartition("events", number, 500) for number in range(4)], asynchronous=False)
+    consumer.close()
+    sink = RecordingSink()
+
+    async def story() -> None:
+        await until(lambda: len(sink.ids) == 4)
+
+    asyncio.run(running(KafkaSource("stream", cluster.settings()), sink, story))
+    assert sink.refilled == []
 
 
 def test_without_a_broker_it_is_down_says_why_and_recovers(caplog: pytest.LogCaptureFixture) -> None:
