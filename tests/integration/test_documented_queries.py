@@ -1,7 +1,6 @@
 """Every PromQL expression of README.md and docs/*.md, asked of a real Prometheus that scrapes two replicas."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from mlops_exporter.exposition.catalogue import all_metrics
 from tests.support.exporter import ENVIRONMENT, running_exporter
-from tests.support.prometheus import Prometheus, eventually, running_prometheus, scrape_job
+from tests.support.prometheus import eventually, running_prometheus, scrape_job
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,25 +59,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
                 eventually(partial(running.query, f"count(count by (model, instance) ({metric})) == 4"), seconds=90)
             eventually(partial(running.query, "sum(increase(ml_model_confusion_total[1m])) > 0"))
             eventually(partial(running.query, "ml:model_profiles:1h"), seconds=90)  # rules come at their own times
-            yield partial(_at, running, _moment_without_gaps(running))
+            yield running.without_gaps(2).query
     without_gpus.undo()
-
-
-def _moment_without_gaps(prometheus: Prometheus) -> float:
-    """Return a moment at which both replicas were scraped: on a busy machine one may have been too slow just now."""
-    moments: list[float] = []
-
-    def is_whole() -> bool:
-        moments.append(time.time())
-        return bool(_at(prometheus, moments[-1], "count(up == 1) == 2"))
-
-    eventually(is_whole, seconds=30)
-    return moments[-1]
-
-
-def _at(prometheus: Prometheus, moment: float, query: str) -> list[Any]:
-    found: list[Any] = prometheus.api("query", query=query, time=str(moment))["result"]
-    return found
 
 
 def _matching(query: str) -> str:

@@ -103,7 +103,7 @@ def test_joins_are_counted_exactly_once_through_kills(tmp_path: Path) -> None:
     for kill in range(KILLS):
         child = Child(tmp_path, port)
         child.wait_for("/-/ready")
-        made = child.value(PREDICTIONS) if responses else 0.0
+        made = child.value(PREDICTIONS, absent=0.0)  # a pair may be counted whose answer the kill has cut off
         assert 0 <= made - responses <= 5, f"after {kill} kills"
         assert 0 <= child.value(WAITING) + made - requests <= 5, f"after {kill} kills"
         killer = threading.Timer(rng.uniform(0.0, 0.1), os.kill, (child.pid, signal.SIGKILL))

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def free_port() -> int:
         return port
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Return the first true value of `condition`, tried every tenth of a second; fail after `seconds`.
 
     On a busy machine the environment variable PATIENCE says how many times as long to wait.
@@ -38,14 +38,30 @@ def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running server, at `url`."""
+    """A running server, at `url`, asked of the time `moment`: without one, of now."""
 
     url: str
     log: Path
+    moment: float | None = None
+
+    def without_gaps(self, targets: int) -> "Prometheus":
+        """Itself, asked of a moment at which all targets were there for some scrapes.
+
+        On a busy machine a scrape may be too slow, and all series of that target are absent until the next.
+        """
+        moments: list[Prometheus] = []
+
+        def is_whole() -> bool:
+            moments.append(replace(self, moment=time.time()))
+            return bool(moments[-1].query(f"count(min_over_time(up[3s]) == 1) == {targets}"))
+
+        eventually(is_whole)
+        return moments[-1]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Result of an instant query: for a vector, dicts with `metric` and `value`."""
-        data = self.api("query", query=expression)
+        time_asked = {} if self.moment is None else {"time": str(self.moment)}
+        data = self.api("query", query=expression, **time_asked)
         result: list[dict[str, Any]] = data["result"]
         return result
 
