@@ -60,7 +60,7 @@ def _fired(name: str) -> dict[str, Any]:
                     return {
                         "status": "firing",
                         "fingerprint": name,
-                        "generatorURL": "http://prometheus.example.org/graph",
+                        "generatorURL": "http://prometheus.example.org/graph?g0.expr=up&g0.tab=1",
                         "labels": {"alertname": name, **first["exp_labels"]},
                         "annotations": first["exp_annotations"],
                         "startsAt": BEGAN,

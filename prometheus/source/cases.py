@@ -4,13 +4,14 @@ Each case has parallel scenarios, told apart by a label (mostly the model): `fir
 the others must stay silent. So one run shows firing with its text, silence, and resolving.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus
 
 from prometheus.source.alert import Alert
-from prometheus.source.render import ALERT_GROUPS, ALERTS, GROUPS, dashboard_url, runbook_url
+from prometheus.source.render import ALERT_GROUPS, ALERTS, GROUPS, dashboard_url, first_query, runbook_url
 
 Labels = Mapping[str, str]
 Series = tuple[str, dict[str, str], str]
@@ -1093,5 +1094,6 @@ def _expected(alert: Alert, labels: Labels, described: Mapping[str, str]) -> dic
             "description": described.get(key(alert.name, labels), ""),
             "runbook_url": runbook_url(alert),
             "dashboard_url": dashboard_url(alert, lambda label: quote_plus(labels[label])),
+            "query": first_query(alert, lambda label: json.dumps(labels[label], ensure_ascii=False)),
         },
     }

@@ -1,6 +1,8 @@
 """Rules as YAML: the text of each file under prometheus/rules."""
 
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -43,6 +45,8 @@ SPAN = "from=now-6h&to=now"
 """What time a link to a dashboard shows; Alertmanager's messages put the alert's own beginning in its place."""
 
 VARIABLES = ("job", "instance", "model", "version", "attribute", "metric", "gpu", "source")
+
+RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 
 ALERT_GROUPS = {
     "model_alerts.yml": ("ml-model", model_alerts.ALERTS),
@@ -112,6 +116,7 @@ def alert_rule(alert: Alert) -> dict[str, Any]:
         "description": f"{what} First: {alert.first[0].lower()}{alert.first[1:]}",
         "runbook_url": runbook_url(alert),
         "dashboard_url": dashboard_url(alert, lambda label: f"{{{{ $labels.{label} | urlquery }}}}") + _ENVIRONMENT,
+        "query": first_query(alert, lambda label: f'{{{{ printf "%q" $labels.{label} }}}}'),
     }
     return rule
 
@@ -121,6 +126,13 @@ def dashboard_url(alert: Alert, shown: Callable[[str], str]) -> str:
     renamed = RENAMED.get(alert.category, {})
     chosen = [f"&var-{renamed.get(label, label)}={shown(label)}" for label in alert.labels if label in VARIABLES]
     return f"{addresses.read().grafana}/d/{DASHBOARDS[alert.category]}?{SPAN}" + "".join(chosen)
+
+
+def first_query(alert: Alert, shown: Callable[[str], str]) -> str:
+    """Return the first query of an alert's runbook, about its own labels; `shown` gives a label's value in quotes."""
+    text = (RUNBOOKS / f"{alert.name}.md").read_text()
+    query = " ".join(re.findall(r"```promql\n(.*?)```", text, re.DOTALL)[0].split())
+    return re.sub(r'"\$(\w+)"', lambda label: shown(label[1]), query)
 
 
 def runbook_url(alert: Alert) -> str:

@@ -6,6 +6,7 @@ is missing this says so and ends well. No line may be a PROBLEM, and what is rea
 
 import argparse
 import difflib
+import fcntl
 import json
 import os
 import re
@@ -109,11 +110,13 @@ def install() -> Path:
     text = json.dumps(package, indent=2)
     _CACHE.mkdir(parents=True, exist_ok=True)
     wanted, done = _CACHE / "package.json", _CACHE / "installed.json"
-    if not done.exists() or done.read_text() != text:
-        wanted.write_text(text)
-        flags = ("--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", "--prefer-offline")
-        subprocess.run(["nice", "npm", "install", "--silent", *flags], cwd=_CACHE, check=True)
-        done.write_text(text)
+    with (_CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two installations at once leave neither
+        if not done.exists() or done.read_text() != text:
+            wanted.write_text(text)
+            flags = ("--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", "--prefer-offline")
+            subprocess.run(["nice", "npm", "install", "--silent", *flags], cwd=_CACHE, check=True)
+            done.write_text(text)
     home = _CACHE / f"run-{os.getpid()}"  # others may run it at the same time
     home.mkdir(exist_ok=True)
     for major in VERSIONS:

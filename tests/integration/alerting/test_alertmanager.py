@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -370,6 +371,22 @@ def test_one_incident_on_many_replicas_and_versions_is_told_once(tmp_path: Path)
 
 def test_a_link_shows_the_time_since_an_hour_before(tmp_path: Path) -> None:
     assert rendered("mlops.link", tmp_path, alert("x.")) == "http://dashboard?from=1795338000000&to=now"
+
+
+def query_of(alert: Mapping[str, Any], directory: Path) -> str:
+    return rendered("mlops.plain", directory, alert).partition("Query: ")[2].splitlines()[0]
+
+
+def test_a_link_asks_the_first_query_of_the_runbook(tmp_path: Path) -> None:
+    one = alert("x.")
+    one["annotations"]["query"] = 'ml_exporter_source_up{source="a+b & $1"}'
+    one["generatorURL"] = "http://prometheus:9090/graph?g0.expr=ml_exporter_source_up+%3D%3D+0&g0.tab=1"
+    asked = urlsplit(query_of(one, tmp_path))
+    assert asked.netloc == "prometheus:9090"
+    assert parse_qs(asked.query)["g0.expr"] == ['ml_exporter_source_up{source="a+b & $1"}']
+    assert "g0.tab=0" in asked.query
+    one["generatorURL"] = "https://grafana/explore?left=x"
+    assert query_of(one, tmp_path) == "https://grafana/explore?left=x", "no address of Prometheus"
 
 
 def test_title_says_where(tmp_path: Path) -> None:

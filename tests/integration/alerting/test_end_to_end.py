@@ -70,6 +70,8 @@ class Cars:
 class Outcome:
     inbox: Inbox
     drifted_at: float
+    found: dict[tuple[str, str], list[dict[str, Any]]]
+    """What the query of each alert that was told of a model finds, by the alert's name and the query."""
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         groups = server.api("rules")["groups"]
         faults = {rule["name"]: rule.get("lastError") for group in groups for rule in group["rules"]}
         assert not {name: fault for name, fault in faults.items() if fault}
-        yield Outcome(inbox, start + HEALTHY_SECONDS)
+        asked = {
+            (alert["labels"]["alertname"], alert["annotations"]["query"])
+            for notification in inbox.notifications
+            for alert in notification.body.get("alerts", ())
+            if "model" in alert["labels"]
+        }
+        yield Outcome(inbox, start + HEALTHY_SECONDS, {one: server.query(one[1]) for one in asked})
 
 
 def about(notifications: list[Notification], category: str, model: str = "mpg") -> list[dict[str, Any]]:
@@ -171,6 +179,12 @@ def test_reasons_to_retrain_are_told(outcome: Outcome) -> None:
     assert {notification.body["groupLabels"]["model"] for notification in told} == {"mpg"}
     actions = {alert["labels"]["action"] for notification in told for alert in notification.body["alerts"]}
     assert actions == {"retrain", "consider_retraining"}
+
+
+def test_the_query_of_a_message_finds_what_it_tells(outcome: Outcome) -> None:
+    assert {"MLFeatureDrift", "MLModelPerformanceBelowBenchmark"} <= {name for name, _ in outcome.found}
+    assert all('model="mpg"' in query for _, query in outcome.found)
+    assert not [one for one, found in outcome.found.items() if not found]
 
 
 def test_dead_mans_switch_is_held(outcome: Outcome) -> None:

@@ -41,6 +41,7 @@ _PROMETHEUS = {
     "ml:model_window:labelled": Series(frozenset({"job", "instance", "model", "version", "window"})),
     "process_start_time_seconds": Series(frozenset({"job", "instance"})),
     "process_resident_memory_bytes": Series(frozenset({"job", "instance"})),
+    "process_cpu_seconds_total": Series(frozenset({"job", "instance"}), counter=True),
     "prometheus_rule_evaluation_failures_total": Series(frozenset({"job", "instance", "rule_group"}), counter=True),
     "prometheus_rule_group_iterations_missed_total": Series(frozenset({"job", "instance", "rule_group"}), counter=True),
 }
@@ -122,7 +123,7 @@ def test_alert(alert: Alert, lint: Lint) -> None:
     assert not any("{{" in value for value in steady), "a label that changes makes a new alert each time"
     assert ("team" in labels) == ("model" in alert.labels)
     assert "for" in rule
-    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url", "query"}
     assert "{{" not in annotations["summary"]
     assert annotations["summary"].endswith(".")
     assert len(annotations["summary"]) <= 90, "it is a phone's title"
@@ -160,6 +161,33 @@ def test_runbook(name: str, lint: Lint) -> None:
     assert found, "the diagnosis has queries"
     for query in found:
         lint.check(re.sub(r"\$(\w+)", "x", query))
+
+
+TWINS = {"job", "uuid", "mig", "currency", "slice", "profile_version", "of"}
+"""Labels by which a runbook's first query need not choose: they come with others, or are many."""
+
+
+@pytest.mark.parametrize("alert", [alert for alert in ALERTS if alert.name != "MLModelFeedDown"], ids=lambda a: a.name)
+def test_a_runbook_begins_with_what_the_alert_is_about(alert: Alert, lint: Lint) -> None:
+    """Its first query chooses by every label that the alert has; replicas of a model stand side by side."""
+    text = (RUNBOOKS / f"{alert.name}.md").read_text()
+    first = re.findall(r"```promql\n(.*?)```", text, re.DOTALL)[0]
+    wanted = set(alert.labels) - TWINS - ({"instance"} if "model" in alert.labels else set())
+    known = set().union(*(lint.known[name].labels for name in re.findall(r"[\w:]+", first) if name in lint.known))
+    assert set(re.findall(r'"\$(\w+)"', first)) >= wanted & known
+    chosen = set(re.findall(r"\$(\w+)", re.sub(r"```sh.*?```", "", text, flags=re.DOTALL)))
+    assert chosen - {"feature"} <= set(alert.labels), "the message does not tell it"
+
+
+SAMPLES = {"min_labels", "min_predictions", "min_group_predictions", "busy_events", "rejected_events"}
+"""Thresholds below which nothing is judged: they say nothing of how bad it is."""
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert.name))
+def test_a_runbook_has_thresholds_beside_its_numbers(alert: Alert) -> None:
+    diagnosis = (RUNBOOKS / f"{alert.name}.md").read_text().partition("## Diagnosis")[2].partition("## What to do")[0]
+    read = set(re.findall(r"ml:threshold:(\w+)", alert.expr)) - SAMPLES
+    assert read <= set(re.findall(r"ml:threshold:(\w+)", diagnosis)) | {"benchmark_chance"}
 
 
 def test_no_runbook_without_alert() -> None:
