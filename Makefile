@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # How long `make soak` lasts, up to 18.
 MINUTES ?= 15
+# What `make spark` counts, and how often it kills whoever counts.
+KILLS ?= 4
+ROWS ?= 2000000
 # The tests start the product hundreds of times: it is compiled once, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: chart demo test quick unit releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow dashboards stack clean
+.PHONY: chart demo test quick unit releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow spark dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -17,7 +20,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 5 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow and not releases"
+	$(BIN)/pytest -n 5 --dist worksteal -m "not benchmark and not soak and not apache_kafka and not mlflow and not spark and not releases"
 	$(BIN)/pytest -m "benchmark and not soak"
 
 # Linters, types and the unit tests: what to run while working, within a minute.
@@ -69,6 +72,12 @@ kafka: $(VENV)/dev
 mlflow: $(VENV)/dev
 	tests/setup-mlflow.sh $(PYTHON) .mlflow
 	PATH="$(CURDIR)/.mlflow/bin:$$PATH" $(BIN)/pytest -m mlflow
+
+# KILLS is how many drivers, and how many executors, are killed; ROWS how many the figures at the end are of.
+spark:
+	tests/setup-spark.sh $(PYTHON) .spark
+	KILLS=$(KILLS) .spark/bin/python -m pytest -s -m spark tests/integration/test_spark.py
+	.spark/bin/python -m tests.benchmarks.spark --rows $(ROWS)
 
 bench: $(VENV)/dev
 	tests/setup-debian.sh

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Never, NoReturn, TypeVar, get_args
 
@@ -167,29 +168,33 @@ def _profile_build(options: argparse.Namespace) -> int:
 
     _refuse_overwriting(options.output, options.data)
     scores = options.scores if options.score is None else {"positive": options.score}
-    profile, notes = build(
-        BuildRequest(
-            data=options.data,
-            task=options.task,
-            label=options.label,
-            prediction=options.prediction,
-            scores=scores,
-            positive=options.positive,
-            separator=options.separator,
-            threshold=options.threshold,
-            features=options.features,
-            exclude=options.exclude,
-            categorical=options.categorical,
-            groups=options.groups,
-            importances=options.importances,
-            bins=options.bins,
-            timing=_timing(options),
-            model_version=options.model_version,
-            types=_column_types(options.columns),
-            reading=Reading(("", *options.missing), options.delimiter, options.decimal, options.encoding),
-        ),
-        Progress().tell,
+    request = BuildRequest(
+        data=options.data,
+        task=options.task,
+        label=options.label,
+        prediction=options.prediction,
+        scores=scores,
+        positive=options.positive,
+        separator=options.separator,
+        threshold=options.threshold,
+        features=options.features,
+        exclude=options.exclude,
+        categorical=options.categorical,
+        groups=options.groups,
+        importances=options.importances,
+        bins=options.bins,
+        timing=_timing(options),
+        model_version=options.model_version,
+        types=_column_types(options.columns),
+        reading=Reading(("", *options.missing), options.delimiter, options.decimal, options.encoding),
     )
+    if options.engine == "spark":
+        _need_spark()
+        from mlops_exporter.spark import build_profile
+
+        profile, notes = build_profile(request)
+    else:
+        profile, notes = build(request, Progress().tell)
     for note in notes:
         print(f"note: {escaped(note)}", file=sys.stderr)
     profile.thresholds = fitted_thresholds(profile)
@@ -199,6 +204,12 @@ def _profile_build(options: argparse.Namespace) -> int:
         print(f"run {options.log_to_run}: {options.artifact}")
     print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features; profile show prints it")
     return 0
+
+
+def _need_spark() -> None:
+    """Raise BuildError where PySpark is not installed."""
+    if find_spec("pyspark") is None:
+        raise BuildError("--engine spark: needs PySpark: pip install 'mlops-exporter[spark]'")
 
 
 def _timing(options: argparse.Namespace) -> Any:
@@ -637,6 +648,12 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="PLACE",
         help="CSV, NDJSON (either with .gz), Parquet or Arrow: files, globs or directories, also s3://, gs://, abfs://",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=["here", "spark"],
+        default="here",
+        help="who reads the table: this process, or the executors of the Spark that spark-submit names (default here)",
     )
     parser.add_argument("--task", choices=list(get_args(Task)), required=True)
     parser.add_argument("--label", metavar="COLUMN", help="column of the true class or number")

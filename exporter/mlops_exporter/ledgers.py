@@ -23,9 +23,13 @@ from pydantic import ValidationError
 
 from mlops_exporter.counting.partial import MOST_LEDGERS, PartialLedger, encode
 from mlops_exporter.counting.producer import Producer
+from mlops_exporter.events.columns import Columns
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.profile.bins import NumericVariable
+from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.service.configuration import read
 from mlops_exporter.settings.access import AccessSettings
+from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.tables import ColumnSettings
 from mlops_exporter.sources.calls import CallError, call
 
@@ -35,6 +39,55 @@ BODY_BYTES = 4 * 1024 * 1024
 _PAUSES = (0.5, 30.0)
 _TIMEOUT = 60.0
 _PATH = "/v1/ledgers"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model's events are counted, read once: it can be sent to whoever counts.
+
+    `columns` are those of predictions, `late` those of labels that came later, in one row with their predictions.
+    """
+
+    settings: ModelSettings
+    profiles: Profiles
+    limits: Limits
+    columns: ColumnSettings
+    late: ColumnSettings
+    timezone: str
+    width: float | None
+
+    @classmethod
+    def read(
+        cls,
+        path: str | Path,
+        model: str,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        late: Mapping[str, Any] | None = None,
+        timezone: str = "UTC",
+        width: float | None = None,
+    ) -> "Recipe":
+        """Read the configuration at `path`; raises as LedgerCounter does."""
+        config, profiles = read(Path(path))
+        settings = next((known for known in config.models if known.name == model), None)
+        if settings is None:
+            raise ValueError(f"no model {model!r} in {path}: there are {', '.join(m.name for m in config.models)}")
+        try:
+            of_events, of_labels = (ColumnSettings.model_validate(each or {}) for each in (columns, late))
+        except ValidationError as error:
+            raise ValueError(f"columns: {error}") from None
+        return cls(settings, profiles[model], config.limits, of_events, of_labels, timezone, width)
+
+    @property
+    def features(self) -> list[str]:
+        """The features that some version has."""
+        return list(dict.fromkeys(name for each in self.profiles for name in (*each.features, *each.embeddings)))
+
+    @property
+    def numeric(self) -> list[str]:
+        """Those of them that some version takes as numbers."""
+        named = [(name, variable) for each in self.profiles for name, variable in each.features.items()]
+        return [name for name, variable in named if isinstance(variable, NumericVariable)]
 
 
 class LedgerCounter:
@@ -54,17 +107,19 @@ class LedgerCounter:
         timezone: str = "UTC",
         width: float | None = None,
     ) -> None:
-        config, profiles = read(Path(path))
-        settings = next((known for known in config.models if known.name == model), None)
-        if settings is None:
-            raise ValueError(f"no model {model!r} in {path}: there are {', '.join(m.name for m in config.models)}")
-        self._producer = Producer(settings, profiles[model], config.limits, width)
+        self._begin(Recipe.read(path, model, columns=columns, timezone=timezone, width=width))
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "LedgerCounter":
+        """Return a counter by a recipe."""
+        counter = cls.__new__(cls)
+        counter._begin(recipe)
+        return counter
+
+    def _begin(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._producer = Producer(recipe.settings, recipe.profiles, recipe.limits, recipe.width)
         self._decoder = Decoder(self._producer.schemas)
-        try:
-            self._columns = ColumnSettings.model_validate(columns or {})
-        except ValidationError as error:
-            raise ValueError(f"columns: {error}") from None
-        self._timezone = timezone
         self.accepted = 0
         """Events that were counted."""
         self.refused: Counter[str] = Counter()
@@ -74,29 +129,46 @@ class LedgerCounter:
         """Count the rows of a batch or table of Arrow, or of a frame (pandas, Polars). Needs pyarrow."""
         import pyarrow as pa
 
-        from mlops_exporter.profile.bins import NumericVariable
-        from mlops_exporter.tables.mapping import Mapping as Rows
-
-        known = list(self._producer.profiles)
-        features = dict.fromkeys(name for profile in known for name in (*profile.features, *profile.embeddings))
-        numeric = [n for profile in known for n, v in profile.features.items() if isinstance(v, NumericVariable)]
-        rows = Rows(self._producer.name, self._columns, self._timezone, list(features), numeric)
         if hasattr(batch, "to_arrow"):
             batch = batch.to_arrow()
         elif not hasattr(batch, "schema"):
             batch = pa.Table.from_pandas(batch, preserve_index=False)
         for part in batch.to_batches() if isinstance(batch, pa.Table) else [batch]:
-            self.add_events(rows.events(part))
+            self.add_events(self._events(part, self._recipe.columns))
+
+    def add_late(self, batch: Any) -> None:
+        """Count the labels of a batch whose predictions, in the same rows, were counted when they were made."""
+        now = time.time()
+        predictions = self._decoded(self._events(batch, self._recipe.columns), now)
+        labels = self._decoded(self._events(batch, self._recipe.late), now)
+        refused = self._producer.take_late(predictions, labels, now)
+        self.refused.update(refused)
+        self.accepted += sum(map(len, labels)) - refused.total()
 
     def add_events(self, body: bytes) -> None:
         """Count the events of a body as `POST /v1/events` takes it: NDJSON, JSON, or an Arrow stream of events."""
         now = time.time()
-        decoded = self._decoder.decode(body, now)
-        self.refused.update(decoded.refused.counts)
-        for columns in decoded.parts.get(self._producer.name, ()):
+        for columns in self._decoded(body, now):
             refused = self._producer.take(columns, now)
             self.refused.update(refused)
             self.accepted += len(columns) - refused.total()
+
+    def _events(self, batch: Any, columns: ColumnSettings) -> bytes:
+        from mlops_exporter.tables.mapping import Mapping as Rows
+
+        recipe = self._recipe
+        rows = Rows(self._producer.name, columns, recipe.timezone, recipe.features, recipe.numeric)
+        return rows.events(batch)
+
+    def _decoded(self, body: bytes, now: float) -> list[Columns]:
+        decoded = self._decoder.decode(body, now)
+        self.refused.update(decoded.refused.counts)
+        return decoded.parts.get(self._producer.name, [])
+
+    @property
+    def panes(self) -> int:
+        """Of how many panes there is a ledger."""
+        return self._producer.panes
 
     def ledgers(self, producer: str, epoch: str) -> Iterator[PartialLedger]:
         """Yield the ledgers of what was counted.
@@ -105,6 +177,11 @@ class LedgerCounter:
         stretch of work, such as a day, a batch or a run.
         """
         return self._producer.ledgers(producer, epoch)
+
+    def drain(self, producer: str, epoch: str) -> Iterator[PartialLedger]:
+        """Yield the ledgers of what was counted, and forget it."""
+        yield from self.ledgers(producer, epoch)
+        self._producer.clear()
 
 
 @dataclass

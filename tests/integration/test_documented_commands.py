@@ -35,6 +35,8 @@ ELSEWHERE = {
     "systemctl enable": "test_systemd.py",
     "--log-to-run": "lifecycle/test_real_servers.py",
     "mlops-exporter retrain": "lifecycle/test_loop.py",
+    "mlops-exporter[spark]": "test_spark.py",
+    "--engine spark": "test_spark.py",
 }
 """Blocks by what they contain, and the test of each that needs more than a directory."""
 

@@ -113,7 +113,7 @@ def running_exporter(directory: Path, *arguments: str, port: int | None = None) 
         finally:
             process.terminate()
             try:
-                process.wait(timeout=15)
+                process.wait(timeout=15 * float(os.environ.get("PATIENCE", "1")))
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

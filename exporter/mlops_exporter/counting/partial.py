@@ -93,6 +93,19 @@ class PartialLedger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Return the cells, for reading only."""
         return np.frombuffer(self.cells, "<f8")
 
+    def plus(self, other: "PartialLedger") -> "PartialLedger":
+        """Return the ledger of the events of both, which have the same key."""
+        return msgspec.structs.replace(
+            self,
+            cells=(self.numbers() + other.numbers()).tobytes(),
+            last_prediction=_later(self.last_prediction, other.last_prediction),
+            last_label=_later(self.last_label, other.last_label),
+        )
+
+
+def _later(one: float | None, other: float | None) -> float | None:
+    return max((time for time in (one, other) if time is not None), default=None)
+
 
 _decoder = msgspec.msgpack.Decoder(PartialLedger)
 _parts_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])

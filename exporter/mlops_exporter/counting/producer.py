@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Producer(Model):
         alone = settings.model_copy(update={"challenge": None})
         super().__init__(alone, profiles, limits)
         self.width = narrowest(settings.windows) if width is None else width
+        self._only_labels = False
 
     def _begin(self, name: str, place: int, seen: float) -> Version:
         reference = self.reference_of(name)
@@ -70,22 +72,67 @@ class Producer(Model):
         One without a time, or ahead of the clock, has the time at which it was read. The same rows would be other
         ledgers when they are read again, so it is not counted.
         """
+        columns, refused = self._timely(columns, read, "label_alone")
+        columns.ids = [None] * len(columns)
+        self.count(columns, read)
+        return refused
+
+    def take_late(self, predictions: Iterable[Columns], labels: Iterable[Columns], read: float) -> Counter[str]:
+        """Count labels whose predictions were counted when they were made, and are told again: ids bring them together.
+
+        Returns how many labels were not counted, by reason.
+        """
+        refused = Counter[str]()
+        waiting = self.joins.main.waiting_labels
+        self._only_labels = True
+        for columns in predictions:
+            timely, _ = self._timely(columns, read, "label_alone")
+            self.count(timely, read)
+        for columns in labels:
+            timely, untimely = self._timely(columns, read, None)
+            self.count(timely, read)
+            refused += untimely
+        self._only_labels = False
+        refused["label_alone"] += self.joins.main.waiting_labels - waiting
+        return +refused
+
+    def _timely(self, columns: Columns, read: float, alone: str | None) -> tuple[Columns, Counter[str]]:
+        """Return the events that are counted, and how many are not, by reason; `alone` is that of labels by themselves.
+
+        Labels by themselves are counted where it is None.
+        """
         overflow = self.admit(columns.version_names - {None}, read)
         reasons = [
-            ("label_alone", np.array([version is None for version in columns.versions])),
             ("bad_timestamp", floats(columns.times) >= read),
             ("too_many_versions", np.array([version in overflow for version in columns.versions])),
         ]
+        if alone is not None:
+            reasons.insert(0, (alone, np.array([version is None for version in columns.versions])))
         refused, kept = Counter[str](), np.ones(len(columns), np.bool_)
         for reason, flags in reasons:
             refused[reason] += int(np.count_nonzero(flags & kept))
             kept &= ~flags
-        if not kept.all():
-            columns = columns.keep(kept.tolist(), self.schema_of(columns))
-        if len(columns):
-            columns.ids = [None] * len(columns)
-            self.count(columns, read)
-        return +refused
+        return columns if kept.all() else columns.keep(kept.tolist(), self.schema_of(columns)), +refused
+
+    def _count_predictions(self, *arguments: Any) -> None:
+        if not self._only_labels:
+            super()._count_predictions(*arguments)
+
+    @property
+    def panes(self) -> int:
+        """Of how many panes there is a ledger."""
+        return sum(len(version.panes) for version in self._sums())
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        for version in self._sums():
+            version.panes.clear()
+
+    def _sums(self) -> Iterator[_Sums]:
+        for reference in self.references:
+            for version in reference.versions.values():
+                assert isinstance(version, _Sums)
+                yield version
 
     def ledgers(self, producer: str, epoch: str) -> Iterator[PartialLedger]:
         """Yield what was counted as ledgers of this producer and epoch, the oldest pane of each version first."""

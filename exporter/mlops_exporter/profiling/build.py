@@ -8,11 +8,13 @@ import difflib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice, pairwise
+from functools import reduce
+from itertools import chain, groupby, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from scipy.special import expit, logit
@@ -37,15 +39,20 @@ from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.fit import EmbeddingFit, Fit
 from mlops_exporter.profiling.hours import HourlyCounts, Timing
 from mlops_exporter.profiling.inference import LEAST_ROWS, ColumnType, features_of, foretellers, remark
-from mlops_exporter.profiling.survey import SEED, Column, chooses, misjudged, survey
+from mlops_exporter.profiling.survey import Column, chooses, joined, keys_of, misjudged, survey
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.files import File, names_of
 from mlops_exporter.tables.reading import DEFAULT, Reading
 from mlops_exporter.tables.spool import Spool
 from mlops_exporter.tables.table import Table
 
+_Part = TypeVar("_Part")
+
 LARGEST = 1e150
 """Numbers whose squares can be summed."""
+
+NEIGHBOURS = 16
+"""Parts of a table whose sums are added up before those of others."""
 
 _QUANTILES, _WIDTHS = 128, 128
 _TAIL, _TAIL_RATIO = 384, 1.0235
@@ -117,17 +124,53 @@ class BuildRequest:
         return {name for name in (*self.categorical, *typed, *self.groups, *outcomes) if name is not None}
 
 
-def build(request: BuildRequest, told: Callable[[int, int | None], None] | None = None) -> tuple[Profile, list[str]]:
+class Surveyed(NamedTuple):
+    """What the first pass learns: of each column, and which classes sets have."""
+
+    columns: dict[str, Column]
+    members: set[str]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return next(iter(self.columns.values())).rows if self.columns else 0
+
+    def plus(self, other: "Surveyed") -> "Surveyed":
+        """Return what both hold, the rows of the other coming after these."""
+        return Surveyed(joined([self.columns, other.columns]), self.members | other.members)
+
+
+class Passes(Protocol):
+    """Who goes through the rows of a table, in both passes: here one process, elsewhere an engine."""
+
+    table: Table
+
+    def survey(self, request: BuildRequest, named: set[str]) -> Surveyed:
+        """Return what the columns hold; the numbers of the `named` ones are looked at as categories, too."""
+        ...
+
+    def count(self, counting: "Counting") -> "Counting":
+        """Count every row by copies of `counting`, which has counted nothing; returns their sum."""
+        ...
+
+    def digest(self) -> str:
+        """Return the digest of the files, empty for those of an object store."""
+        ...
+
+
+def build(
+    request: BuildRequest, told: Callable[[int, int | None], None] | None = None, passes: Passes | None = None
+) -> tuple[Profile, list[str]]:
     """Read the table twice; returns the profile and notes for the user. Raises BuildError or TableError.
 
-    `told` hears how many rows have been gone through, and of how many, None where that is not known yet.
+    `told` hears how many rows have been gone through, and of how many, None where that is not known yet. `passes` goes
+    through them, unless it is to be done here.
     """
+    if passes is not None:
+        return _build(request, passes)
     table = Table.at(request.places, reading=request.reading_of_named)
-    progress = _Progress(table, told) if told is not None else None
     with Spool() as spool:
-        members: set[str] = set()
-        columns = _survey(request, table, spool, progress, members)
-        return _build(request, table, columns, members, _Passes(table, spool, progress, columns))
+        return _build(request, _Here(table, spool, _Progress(table, told) if told is not None else None))
 
 
 class _Progress:
@@ -145,59 +188,97 @@ class _Progress:
         self._told(self._done, self.total)
 
 
-class _Passes:
-    """The blocks of the second pass: those that were kept, and the rest of the table read again."""
+class _Here:
+    """Both passes in this process. The second takes the blocks that were kept, and reads the rest again."""
 
-    def __init__(self, table: Table, spool: Spool, progress: _Progress | None, columns: dict[str, Column]) -> None:
-        self._table, self._spool, self._progress = table, spool, progress
-        self._rows = _rows(columns)
+    def __init__(self, table: Table, spool: Spool, progress: _Progress | None) -> None:
+        self.table = table
+        self._spool, self._progress = spool, progress
+        self._sizes: list[int] = []
+        """Rows of each part."""
 
-    def __iter__(self) -> Iterator[Any]:
-        done = 0
-        kept = len(self._spool)
-        for block in self._spool.blocks():
-            yield block
-            done += block.num_rows
-            if self._progress is not None:
-                self._progress.add(block.num_rows)
-        if done == self._rows:
-            return
-        for block in islice(self._table.blocks(), kept, None):
-            yield block
-            if self._progress is not None:
-                self._progress.add(block.num_rows)
+    def survey(self, request: BuildRequest, named: set[str]) -> Surveyed:
+        self._spool.clear()
+        self._sizes = []
+        found = summed(self._surveyed(request, named), Surveyed.plus)
+        if self._progress is not None:
+            self._progress.total = 2 * found.rows
+        return found
+
+    def _surveyed(self, request: BuildRequest, named: set[str]) -> Iterator[Surveyed]:
+        for blocks in self.table.parts():
+            part = survey_of(request, blocks, named, typed=self.table.typed, keep=self._keep, start=sum(self._sizes))
+            self._sizes.append(part.rows)
+            yield part
+
+    def _keep(self, block: Any) -> None:
+        self._spool.keep(block)
+        self._tell(block)
+
+    def _tell(self, block: Any) -> None:
+        if self._progress is not None:
+            self._progress.add(block.num_rows)
+
+    def count(self, counting: "Counting") -> "Counting":
+        return summed(self._counted(counting), Counting.plus)
+
+    def _counted(self, counting: "Counting") -> Iterator["Counting"]:
+        kept = self._spool.blocks()
+        read_again = islice(self.table.blocks(), len(self._spool), None)
+        blocks = chain(kept, read_again)
+        done = end = 0
+        for rows in self._sizes:
+            part = deepcopy(counting)
+            end += rows
+            while done < end and (block := next(blocks, None)) is not None:
+                part.add(block, done)
+                done += block.num_rows
+                self._tell(block)
+            yield part
+
+    def digest(self) -> str:
+        return sha256_of(self.table.files, [file.digest() for file in self.table.files if file.is_local])
 
 
-def _rows(columns: dict[str, Column]) -> int:
-    return next(iter(columns.values())).rows if columns else 0
+def summed(parts: Iterable[_Part], plus: Callable[[_Part, _Part], _Part]) -> _Part:
+    """Return the sum of what was found in the parts of a table, always in the same order.
 
-
-def _survey(
-    request: BuildRequest, table: Table, spool: Spool, progress: _Progress | None, members: set[str]
-) -> dict[str, Column]:
-    """Read the table once, or twice where that turns out to be needed: what each column holds.
-
-    `members` gains the classes of sets.
+    That is of NEIGHBOURS each, and then of these sums, so that an engine can add up the neighbours where they are.
     """
+    groups = groupby(enumerate(parts), lambda numbered: numbered[0] // NEIGHBOURS)
+    return reduce(plus, (reduce(plus, (part for _, part in group)) for _, group in groups))
+
+
+def survey_of(
+    request: BuildRequest,
+    blocks: Iterable[Any],
+    named: set[str],
+    *,
+    typed: bool,
+    keep: Callable[[Any], None] = lambda block: None,
+    start: int = 0,
+) -> Surveyed:
+    """Return what some blocks hold, the first row of which has the number `start`; `keep` is given each of them."""
+    members: set[str] = set()
+
+    def take(block: Any) -> None:
+        keep(block)
+        members.update(_members(request, block))
+
+    columns = survey(blocks, named, take, typed=typed, unread=request.unread, start=start)
+    return Surveyed(columns, members)
+
+
+def _survey(request: BuildRequest, passes: Passes) -> Surveyed:
+    """Read the table once, or twice where that turns out to be needed: what it holds."""
     named = request.named_columns
-    while True:
-
-        def keep(block: Any) -> None:
-            spool.keep(block)
-            members.update(_members(request, block))
-            if progress is not None:
-                progress.add(block.num_rows)
-
-        columns = survey(table.blocks(), named, keep, typed=table.typed, unread=request.unread)
-        wrong = misjudged(columns) - named
-        if not wrong:
-            break
+    found = passes.survey(request, named)
+    while wrong := misjudged(found.columns) - named:
         named |= wrong
-        spool.clear()
-    if progress is not None:
-        progress.total = 2 * _rows(columns)
-    if not _rows(columns):
-        raise BuildError(f"{names_of(table.files)}: no rows; a profile needs the rows that the model was trained on")
+        found = passes.survey(request, named)
+    columns, place = found.columns, names_of(passes.table.files)
+    if not found.rows:
+        raise BuildError(f"{place}: no rows; a profile needs the rows that the model was trained on")
     wanted: dict[str, tuple[str | None, ...]] = {
         "--label": (request.label,),
         "--prediction": (request.prediction,),
@@ -214,8 +295,8 @@ def _survey(
             if column is not None and column not in columns:
                 close = difflib.get_close_matches(column, columns, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(columns))}"
-                raise BuildError(f"{flag}: {names_of(table.files)} has no column {column!r}; {hint}")
-    return columns
+                raise BuildError(f"{flag}: {place} has no column {column!r}; {hint}")
+    return found
 
 
 def _members(request: BuildRequest, block: Any) -> Iterator[str]:
@@ -233,25 +314,25 @@ def _members(request: BuildRequest, block: Any) -> Iterator[str]:
             yield from (member for member in cells.sets(column, request.separator).names if isinstance(member, str))
 
 
-def _build(
-    request: BuildRequest, table: Table, columns: dict[str, Column], members: set[str], passes: _Passes
-) -> tuple[Profile, list[str]]:
+def _build(request: BuildRequest, passes: Passes) -> tuple[Profile, list[str]]:
+    found = _survey(request, passes)
+    columns, files = found.columns, passes.table.files
     notes: list[str] = []
     names = _feature_names(request, columns, notes)
     for name in request.importances:
         if name not in names:
             raise BuildError(f"--importances: {name!r} is no feature; the features are {', '.join(names)}")
-    classes = _classes_of_sets(request, members) if request.task == "multilabel" else _classes(request, columns)
+    classes = _classes_of_sets(request, found.members) if request.task == "multilabel" else _classes(request, columns)
     profile = Profile(
         schema=SCHEMA,
         task=request.task,
-        rows=_rows(columns),
+        rows=found.rows,
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tool_version=__version__,
             model_version=request.model_version,
-            data=names_of(table.files),
-            data_sha256=_sha256(table.files),
+            data=names_of(files),
+            data_sha256=passes.digest(),
         ),
         features={name: _variable(name, columns[name], request) for name in names if not columns[name].dimensions},
         groups={name: _categorical(columns[name]) for name in request.groups},
@@ -273,7 +354,9 @@ def _build(
             profile.score = _numeric(next(iter(request.scores.values())), scores[0], request.bins)
     if profile.prediction is None and request.task in ("binary", "multiclass") and request.scores:
         profile.prediction = CategoricalVariable(classes, [0] * (len(classes) + 3))
-    notes += _count(request, profile, {name: columns[name] for name in names}, passes, typed=table.typed)
+    of_features = {name: columns[name] for name in names}
+    counting = passes.count(Counting(request, profile, of_features, typed=passes.table.typed))
+    notes += counting.finish(profile)
     notes += _too_good(profile)
     return profile, notes
 
@@ -461,38 +544,44 @@ def tied_bins(sample: Floats, edges: Sequence[float]) -> list[int]:
     return tied
 
 
-def _count(
-    request: BuildRequest, profile: Profile, columns: dict[str, Column], passes: Iterable[Any], *, typed: bool
-) -> list[str]:
-    """Go through the table again, count it into a ledger, and take counts and performance from there.
+class Counting:
+    """The second pass: counts rows into a ledger, from which counts and performance of a profile are taken.
 
-    `columns` are those of the features. Returns notes.
+    `columns` are those of the features. What was counted of several parts of a table adds up.
     """
-    notes: list[str] = []
-    layout = Layout(profile)
-    ledger = layout.zeros()
-    fit = Fit(profile, layout.numeric, layout.categorical)
-    embedding_fits = {name: EmbeddingFit(*columns[name].vectors) for name in columns if columns[name].dimensions}
-    halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
-    hourly = HourlyCounts(request.timing, layout, halved) if request.timing else None
-    uncounted = layout.zeros()
-    rng = np.random.default_rng(SEED)  # as in the first pass, so that the same rows choose
-    group_counts = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
-    tables = {
-        name: _codes(variable)
-        for name, variable in {**profile.features, **profile.groups}.items()
-        if isinstance(variable, CategoricalVariable)
-    }
-    class_table = _codes(CategoricalVariable(profile.classes, []))
-    rows = 0
-    for block in passes:
+
+    def __init__(self, request: BuildRequest, profile: Profile, columns: dict[str, Column], *, typed: bool) -> None:
+        self._request, self._typed = request, typed
+        self._profile = profile
+        self._layout = layout = Layout(profile)
+        self._ledger = layout.zeros()
+        self._uncounted = layout.zeros()
+        self._fit = Fit(profile, layout.numeric, layout.categorical)
+        self._embeddings = {
+            name: EmbeddingFit(*column.vectors) for name, column in columns.items() if column.dimensions
+        }
+        self._dimensions = {name: columns[name].dimensions for name in self._embeddings}
+        self._halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
+        self._hourly = HourlyCounts(request.timing, layout, self._halved) if request.timing else None
+        self._groups = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
+        self._tables = {
+            name: _codes(variable)
+            for name, variable in {**profile.features, **profile.groups}.items()
+            if isinstance(variable, CategoricalVariable)
+        }
+        self._class_table = _codes(CategoricalVariable(profile.classes, []))
+        self._notes: list[str] = []
+
+    def add(self, block: Any, start: int) -> None:
+        """Count the rows of a block, the first of which has the number `start`."""
+        request, profile, layout, typed = self._request, self._profile, self._layout, self._typed
         n = block.num_rows
         present = {name: block[name].chunk(0) for name in block.column_names}
 
-        def numbers(name: str, present: dict[str, Any] = present, n: int = n) -> Floats:
+        def numbers(name: str) -> Floats:
             return cells.numbers(present[name], typed=typed) if name in present else np.full(n, np.nan)
 
-        def codes_of(name: str, table: Codes, present: dict[str, Any] = present, n: int = n) -> Ints:
+        def codes_of(name: str, table: Codes) -> Ints:
             if name not in present:
                 return np.full(n, table[None], np.intp)
             return cells.categories(present[name], typed=typed).codes(table)
@@ -502,64 +591,81 @@ def _count(
             row[:] = numbers(name)
         codes = np.empty((len(layout.categorical), n), np.intp)
         for row, name in zip(codes, layout.categorical, strict=True):
-            row[:] = codes_of(name, tables[name])
-        choosing = chooses(rng.random(n))
-        for name in halved:
+            row[:] = codes_of(name, self._tables[name])
+        choosing = chooses(keys_of(n, start))  # as in the first pass, so that the same rows choose
+        for name in self._halved:
             of_these = codes[layout.categorical.index(name), choosing]
-            uncounted[layout.features[name]] += np.bincount(of_these, minlength=profile.features[name].cells)
-        for name, counts in group_counts.items():
-            counts += np.bincount(codes_of(name, profile.groups[name].codes), minlength=len(counts))
+            self._uncounted[layout.features[name]] += np.bincount(of_these, minlength=profile.features[name].cells)
+        for name, counts in self._groups.items():
+            counts += np.bincount(codes_of(name, self._tables[name]), minlength=len(counts))
 
-        def outcome(name: str | None, present: dict[str, Any] = present, n: int = n) -> Floats:
+        def outcome(name: str | None) -> Floats:
             if name is None or name not in present:
                 return np.full(n, np.nan)
             if not profile.classes:
                 values = numbers(name)
                 return np.where(np.isinf(values), np.nan, values)
             if profile.task == "multilabel":
-                return cells.sets(present[name], request.separator).numbers(class_table, len(profile.classes))
-            codes = codes_of(name, class_table)
+                return cells.sets(present[name], request.separator).numbers(self._class_table, len(profile.classes))
+            codes = codes_of(name, self._class_table)
             return np.where(codes < len(profile.classes), codes, np.nan)
 
         scores = np.array([numbers(name) for name in _score_columns(request, profile)]).reshape(-1, n).T
-        scores = _probabilities(scores, rows, exclusive=profile.task != "multilabel")
-        rows += n
+        scores = _probabilities(scores, start, exclusive=profile.task != "multilabel")
         outputs = Outputs.plain(outcome(request.prediction), scores).decided(profile.task, request.threshold)
-        layout.count_predictions(ledger, outputs, np.full(n, np.nan), failed=0)
+        layout.count_predictions(self._ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(request.label)
-        fit.add(numeric, codes, outputs, labels)
-        for name, embedding in embedding_fits.items():
+        self._fit.add(numeric, codes, outputs, labels, start)
+        for name, embedding in self._embeddings.items():
             if name in present:
-                embedding.add(cells.vectors(present[name], columns[name].dimensions))
-        if not rows - n and profile.task != "multilabel":  # the first block says enough
-            notes = _suspicions(layout, numeric, codes, labels, outputs.prediction)
-        if hourly is not None and request.time in present:
-            hourly.add(present[request.time], numeric, codes, outputs, choosing)
-        layout.count_features(ledger, numeric, codes)
+                embedding.add(cells.vectors(present[name], self._dimensions[name]))
+        if not start and profile.task != "multilabel":  # the first block says enough
+            self._notes = _suspicions(layout, numeric, codes, labels, outputs.prediction)
+        if self._hourly is not None and request.time in present:
+            self._hourly.add(present[request.time], numeric, codes, outputs, choosing)
+        layout.count_features(self._ledger, numeric, codes)
         known = np.flatnonzero(~np.isnan(labels))
-        layout.count_labels(ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
-    counted = ledger - uncounted
-    for name, section in layout.features.items():
-        profile.features[name].counts = counted[section].astype(int).tolist()
-    for name, counts in group_counts.items():
-        profile.groups[name].counts = counts.tolist()
-    for section, variable in (
-        (layout.score, profile.score),
-        (layout.prediction, profile.prediction),
-        (layout.label, profile.label),
-    ):
-        if variable is not None:
-            variable.counts = ledger[section].astype(int).tolist()
-    if hourly is not None:
-        profile.hours = hourly.finish()
-    _measure(profile, layout, ledger)
-    fit.finish(request.importances)
-    for name, embedding in embedding_fits.items():
-        if not embedding.rows:
-            dimensions = columns[name].dimensions
-            raise BuildError(f"{name}: no cell is a list of {dimensions} finite numbers; --exclude {name}")
-    profile.embeddings = {name: embedding.finish() for name, embedding in embedding_fits.items()}
-    return notes
+        layout.count_labels(self._ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
+
+    def plus(self, other: "Counting") -> "Counting":
+        """Take in what was counted of another part, and return this."""
+        self._ledger += other._ledger
+        self._uncounted += other._uncounted
+        self._fit.add_fit(other._fit)
+        for name, embedding in self._embeddings.items():
+            embedding.add_fit(other._embeddings[name])
+        if self._hourly is not None and other._hourly is not None:
+            self._hourly.add_hours(other._hourly)
+        for name, counts in self._groups.items():
+            counts += other._groups[name]
+        self._notes += other._notes
+        return self
+
+    def finish(self, profile: Profile) -> list[str]:
+        """Put counts, performance and fitted models into the profile; returns notes."""
+        layout, ledger = self._layout, self._ledger
+        counted = ledger - self._uncounted
+        for name, section in layout.features.items():
+            profile.features[name].counts = counted[section].astype(int).tolist()
+        for name, counts in self._groups.items():
+            profile.groups[name].counts = counts.tolist()
+        for section, variable in (
+            (layout.score, profile.score),
+            (layout.prediction, profile.prediction),
+            (layout.label, profile.label),
+        ):
+            if variable is not None:
+                variable.counts = ledger[section].astype(int).tolist()
+        if self._hourly is not None:
+            profile.hours = self._hourly.finish()
+        _measure(profile, layout, ledger)
+        self._fit.finish(profile, self._request.importances)
+        for name, embedding in self._embeddings.items():
+            if not embedding.rows:
+                dimensions = self._dimensions[name]
+                raise BuildError(f"{name}: no cell is a list of {dimensions} finite numbers; --exclude {name}")
+        profile.embeddings = {name: embedding.finish() for name, embedding in self._embeddings.items()}
+        return self._notes
 
 
 def _suspicions(layout: Layout, numeric: Floats, codes: Ints, labels: Floats, predictions: Floats) -> list[str]:
@@ -621,9 +727,8 @@ def _score_columns(request: BuildRequest, profile: Profile) -> list[str]:
     return [request.scores[name] for name in profile.classes] if request.scores else []
 
 
-def _sha256(files: Sequence[File]) -> str:
+def sha256_of(files: Sequence[File], sums: Sequence[str]) -> str:
     """Return the SHA-256 of the file, or of the list of several files' sums; none of what lies in an object store."""
     if not all(file.is_local for file in files):
         return ""
-    sums = [file.digest() for file in files]
     return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()

@@ -21,6 +21,7 @@ from mlops_exporter.profile.fitted import (
 )
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.sets import members_of
+from mlops_exporter.profiling.survey import keys_of
 from mlops_exporter.statistics import calibration, multivariate
 
 MIN_ROWS = 50
@@ -34,6 +35,7 @@ The mean of so many is known well enough: beside a window of n, its variance is 
 
 _SAMPLE = 20_000  # rows kept for what sums cannot tell
 _FOLDS = 5
+_FOLD_SEED, _RANK_SEED = 2, 3  # of rows' keys, beside those of the survey
 _EXPLAINED = 0.8  # share of the variance that the principal components keep
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e6)  # penalties per row; the last leaves the mean alone
 _LEAST_EXPLAINED = 0.1  # share of the outputs' variance below which they do not tell which features matter
@@ -45,18 +47,20 @@ class Fit:
     def __init__(self, profile: Profile, numeric: list[str], categorical: list[str]) -> None:
         self._profile = profile
         self._names = (numeric, categorical)
-        self._rng = np.random.default_rng(SEED)
         self._calibration = _Calibration(profile) if profile.score_edges else None
         self._vectors = _VectorFit(profile, numeric) if numeric else None
         self._losses = _LossFit(profile) if profile.task == "regression" and profile.prediction else None
         self._streams = {name: np.zeros(2) for name in streams.scales(profile)}
-        self._sample: list[tuple[Floats, Ints, Floats]] = []
+        self._sample: dict[int, tuple[Floats, Ints, Floats]] = {}
 
-    def add(self, numeric: Floats, codes: Ints, outputs: Outputs, labels: Floats) -> None:
-        """Take in a block: features (F, n) and (C, n), outputs and labels of all rows, NaN where unknown."""
+    def add(self, numeric: Floats, codes: Ints, outputs: Outputs, labels: Floats, start: int) -> None:
+        """Take in a block: features (F, n) and (C, n), outputs and labels of all rows, NaN where unknown.
+
+        Its first row has the number `start`.
+        """
         n = len(labels)
-        folds = self._rng.integers(0, _FOLDS, n)
-        ranks = self._rng.random(n) * self._profile.rows
+        folds = (keys_of(n, start, _FOLD_SEED) * _FOLDS).astype(np.intp)
+        ranks = keys_of(n, start, _RANK_SEED) * self._profile.rows
         chosen = np.flatnonzero(ranks < _SAMPLE)
         fitted = np.flatnonzero(ranks < FIT_ROWS) if self._profile.rows > FIT_ROWS else np.arange(n)
         if self._calibration is not None:
@@ -68,15 +72,27 @@ class Fit:
             self._losses.add(outputs.prediction[fitted], labels[fitted], vectors, folds[fitted])
         for name, values in self._streams_of(outputs, labels):
             self._streams[name] += (len(values), values.sum())
-        self._sample.append((numeric[:, chosen], codes[:, chosen], _decision(self._profile, outputs.rows(chosen))))
+        self._sample[start] = numeric[:, chosen], codes[:, chosen], _decision(self._profile, outputs.rows(chosen))
+
+    def add_fit(self, other: "Fit") -> None:
+        """Take in what was gathered from other blocks of the same table."""
+        for ours, theirs in (
+            (self._calibration, other._calibration),
+            (self._vectors, other._vectors),
+            (self._losses, other._losses),
+        ):
+            if ours is not None:
+                ours.add_fit(theirs)  # type: ignore[arg-type]
+        for name in self._streams:
+            self._streams[name] += other._streams[name]
+        self._sample |= other._sample
 
     def _streams_of(self, outputs: Outputs, labels: Floats) -> Iterator[tuple[streams.Stream, Floats]]:
         for name, scale in streams.scales(self._profile).items():
             yield name, streams.values(self._profile, name, scale, outputs, labels)
 
-    def finish(self, importances: Mapping[str, float]) -> None:
+    def finish(self, profile: Profile, importances: Mapping[str, float]) -> None:
         """Put the fitted models into the profile; `importances` as given by the user, or none."""
-        profile = self._profile
         if profile.rows >= MIN_ROWS:
             if self._calibration is not None:
                 profile.calibrator = self._calibration.finish()
@@ -101,9 +117,10 @@ class Fit:
         The model has a coefficient per exported bin. Permuting feature j changes its mean squared error by 2 Var(f_j)
         (Fisher, Rudin and Dominici 2019, JMLR 20): so importances are in proportion to the variances.
         """
+        in_order = [self._sample[start] for start in sorted(self._sample)]
         numeric, codes, decision = (
             np.concatenate(parts, axis=-1 if axis else 0)
-            for axis, parts in zip((1, 1, 0), zip(*self._sample, strict=True), strict=True)
+            for axis, parts in zip((1, 1, 0), zip(*in_order, strict=True), strict=True)
         )
         known = ~np.isnan(decision).any(axis=1)
         bins, sizes = self._bins(numeric[:, known], codes[:, known])
@@ -163,6 +180,10 @@ class _Calibration:
             self._scores[0, column] += np.bincount(bins, minlength=len(self._scores[0, column]))
             self._scores[1, column] += np.bincount(bins, values, len(self._scores[1, column]))
 
+    def add_fit(self, other: "_Calibration") -> None:
+        self._counts += other._counts
+        self._scores += other._scores
+
     def finish(self) -> Calibrator | None:
         if self._counts[0].sum() < MIN_ROWS:
             return None
@@ -205,6 +226,13 @@ class _VectorFit:
         self._products += values @ values.T
         self._sample.append(values[:, chosen].T)
         return vectors
+
+    def add_fit(self, other: "_VectorFit") -> None:
+        self._rows += other._rows
+        self._map_sum += other._map_sum
+        self._map_products += other._map_products
+        self._products += other._products
+        self._sample += other._sample
 
     def finish(self) -> VectorReference:
         n = self._rows
@@ -258,6 +286,14 @@ class EmbeddingFit:
         self._map_products += maps @ maps.T
         self._products += centred @ centred.T
 
+    def add_fit(self, other: "EmbeddingFit") -> None:
+        """Take in what was gathered from other blocks of the same table."""
+        self.rows += other.rows
+        self._norms += other._norms
+        self._map_sum += other._map_sum
+        self._map_products += other._map_products
+        self._products += other._products
+
     def finish(self) -> EmbeddingReference:
         """Return the reference."""
         n = self.rows
@@ -302,10 +338,18 @@ class _LossFit:
             matrix = design(prediction[rows], self._mean, self._scale, None if vectors is None else vectors.of(rows))
             losses = np.stack([error[rows], error[rows] ** 2], axis=1)
             sums = _Normal(len(rows), matrix.T @ matrix, matrix.T @ losses, np.square(losses).sum(axis=0))
-            if part == len(self._parts):
-                self._parts.append(sums)
-            else:
-                self._parts[part] = self._parts[part].plus(sums)
+            self._add_part(part, sums)
+
+    def _add_part(self, part: int, sums: "_Normal") -> None:
+        if part == len(self._parts):
+            self._parts.append(sums)
+        else:
+            self._parts[part] = self._parts[part].plus(sums)
+
+    def add_fit(self, other: "_LossFit") -> None:
+        self._error4 += other._error4
+        for part, sums in enumerate(other._parts):
+            self._add_part(part, sums)
 
     def finish(self) -> LossModel | None:
         if not self._parts or min(part.n for part in self._parts) == 0:

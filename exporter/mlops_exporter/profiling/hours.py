@@ -67,6 +67,12 @@ class HourlyCounts:
             for section in self._halved:
                 ledger[section] -= uncounted[section]
 
+    def add_hours(self, other: "HourlyCounts") -> None:
+        """Take in what was counted of other blocks."""
+        self._first, self._last = min(self._first, other._first), max(self._last, other._last)
+        for slot, ledger in other._ledgers.items():
+            self._ledgers[slot] = self._ledgers[slot] + ledger if slot in self._ledgers else ledger
+
     def finish(self) -> HourlyReference:
         """Return the reference by hour. Raises BuildError where the rows do not span enough days."""
         timing, layout = self._timing, self._layout

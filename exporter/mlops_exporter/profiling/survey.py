@@ -71,7 +71,7 @@ class Column:
         """Whether cells are lists or structs that are no vectors."""
         self.whole = True
         """Whether all numbers are whole."""
-        self._last = math.nan
+        self._first = self._last = math.nan
         self._rising = self._falling = True
         self.half = False
         """Whether they came in half precision."""
@@ -163,6 +163,8 @@ class Column:
 
     def _add_numbers(self, values: Floats, keys: Floats) -> None:
         self.whole = self.whole and bool(np.all(values == np.floor(values)))
+        if math.isnan(self._first):
+            self._first = float(values[0])
         if self._rising or self._falling:
             before = np.concatenate([[self._last], values[:-1]])
             later = ~np.isnan(before)
@@ -171,17 +173,20 @@ class Column:
             self._last = float(values[-1])
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
-        # Mean and squared deviations of the union (Chan, Golub and LeVeque 1983, Am. Stat. 37(3)).
         with np.errstate(over="ignore", invalid="ignore"):  # of numbers too large, which are refused later
             mean = float(values.mean())
-            shift = mean - self.mean
-            total = self.numbers + len(values)
-            self.mean += shift * len(values) / total
-            between = shift * shift * self.numbers * len(values) / total
             deviations = values - mean
-            self._squares += float(np.square(deviations, out=deviations).sum()) + between
-        self.numbers = total
+            self._add_moments(len(values), mean, float(np.square(deviations, out=deviations).sum()))
         self._add_to_sample(values, keys)
+
+    def _add_moments(self, numbers: int, mean: float, squares: float) -> None:
+        """Take in count, mean and squared deviations (Chan, Golub and LeVeque 1983, Am. Stat. 37(3))."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = np.float64(mean) - self.mean
+            total = self.numbers + numbers
+            self.mean = float(self.mean + shift * (numbers / total))
+            self._squares = float(self._squares + squares + shift * shift * self.numbers * numbers / total)
+        self.numbers = total
 
     def _add_to_sample(self, values: Floats, keys: Floats) -> None:
         """Keep the values with the smallest keys: a uniform sample of all."""
@@ -192,17 +197,51 @@ class Column:
         self._keys.append(keys)
         self._sampled += len(values)
         if self._sampled > 2 * SAMPLE_ROWS:
+            self._cut_sample()
+
+    def _cut_sample(self) -> None:
+        """Keep the SAMPLE_ROWS values with the smallest keys."""
+        if self._sampled > SAMPLE_ROWS:
             keys, values = np.concatenate(self._keys), np.concatenate(self._values)
             self._largest_key = float(np.partition(keys, SAMPLE_ROWS)[SAMPLE_ROWS])
             chosen = np.flatnonzero(keys < self._largest_key)
             self._keys, self._values, self._sampled = [keys.take(chosen)], [values.take(chosen)], len(chosen)
 
+    def add_column(self, other: "Column") -> None:
+        """Take in what was learned of the same column in the rows that follow."""
+        if other._categorised and len(self.categories) < _TRACKED_CATEGORIES:
+            self.categories.update(other.categories)
+            self._candidates.update(other._candidates)
+            self._categorised = self.rows + other._categorised
+        for name in ("rows", "texts", "unnamed", "missing", "leading_zeros"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.markers.update(other.markers)
+        for name in ("temporal", "nested", "half"):
+            setattr(self, name, getattr(self, name) or getattr(other, name))
+        self.whole = self.whole and other.whole
+        if not self.dimensions:
+            self.vectors = other.vectors
+        elif other.dimensions == self.dimensions:
+            self.vectors = self.vectors + other.vectors
+        if not other.numbers:
+            return
+        self._rising = self._rising and other._rising and not self._last >= other._first
+        self._falling = self._falling and other._falling and not self._last <= other._first
+        self._first = other._first if math.isnan(self._first) else self._first
+        self._last = other._last
+        self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
+        self._add_moments(other.numbers, other.mean, other._squares)
+        self._keys, self._values = self._keys + other._keys, self._values + other._values
+        self._sampled += other._sampled
+        self._cut_sample()
+
     @cached_property
     def sample(self) -> Floats:
-        """A uniform sample of the finite numbers, ascending, at least SAMPLE_ROWS where there are so many.
+        """A uniform sample of SAMPLE_ROWS of the finite numbers, ascending; all of them where there are fewer.
 
         It is for when all rows are taken in: their keys are let go.
         """
+        self._cut_sample()
         found = np.sort(np.concatenate([np.empty(0), *self._values]))
         self._values, self._keys = [found], []
         return found
@@ -262,6 +301,14 @@ class Column:
         return not self.is_numeric and self.has_too_many_categories and 2 * distinct > self._categorised
 
 
+def keys_of(rows: int, start: int, seed: int = SEED) -> Floats:
+    """Return a random key in [0, 1) for each of so many rows from the number `start` on: it goes by the number alone.
+
+    So it is the same whoever reads the row, and in whatever order.
+    """
+    return np.random.Generator(np.random.PCG64(seed).advance(start)).random(rows)
+
+
 def survey(
     blocks: Iterable[Any],
     named: Collection[str],
@@ -269,16 +316,17 @@ def survey(
     *,
     typed: bool,
     unread: Collection[str] = (),
+    start: int = 0,
 ) -> dict[str, Column]:
     """Return what each column of a table holds; the numbers of the `named` ones are looked at as categories, too.
 
-    `keep` is given every block, columns of numbers as such. Of the `unread` ones only their names are taken in.
+    `keep` is given every block, columns of numbers as such. Of the `unread` ones only their names are taken in. The
+    first row has the number `start`, where the blocks are a part of the table.
     """
     columns: dict[str, Column] = {}
-    rng = np.random.default_rng(SEED)
     rows = 0
     for block in blocks:
-        keys = rng.random(block.num_rows)
+        keys = keys_of(block.num_rows, start + rows)
         kept: dict[str, Any] = {}
         for name in block.column_names:
             if name not in columns:
@@ -290,6 +338,18 @@ def survey(
         rows += block.num_rows
         for column in columns.values():
             column.rows = rows
+    return columns
+
+
+def joined(parts: Iterable[dict[str, Column]]) -> dict[str, Column]:
+    """Return what the columns of a table hold whose parts, in their order, hold this."""
+    columns: dict[str, Column] = {}
+    rows = 0
+    for part in parts:
+        here = next(iter(part.values())).rows if part else 0
+        for name in {**columns, **part}:
+            columns.setdefault(name, Column(rows)).add_column(part.get(name) or Column(here))
+        rows += here
     return columns
 
 

@@ -33,6 +33,7 @@ FORMATS: dict[str, Format] = {
 }
 _COMPRESSED: dict[Format, tuple[str, ...]] = {"csv": (".gz", ".bz2", ".zst"), "ndjson": (".gz", ".bz2", ".zst")}
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_HADOOP = re.compile(r"^s3[an]://")  # as Spark and Hadoop call S3
 _WILD = re.compile(r"[*?\[]")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _NAMES = "name it .csv or .ndjson (either with .gz), .parquet or .arrow"
@@ -135,6 +136,7 @@ def _filesystem(place: str) -> tuple["pyarrow.fs.FileSystem", str, str]:
     import pyarrow as pa
     import pyarrow.fs as fs
 
+    place = _HADOOP.sub("s3://", place)
     scheme = _REMOTE.match(place)
     if scheme is None:
         path = os.path.abspath(os.path.expanduser(place))  # noqa: PTH100, PTH111 - a glob, not a path

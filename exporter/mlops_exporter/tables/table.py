@@ -1,6 +1,7 @@
-"""A table: the rows of its files as blocks of one size, so that nothing depends on how they are cut into files."""
+"""A table: the rows of its files as blocks of one size, so that within a part the files do not matter."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,12 @@ from mlops_exporter.tables.reading import DEFAULT, Reading
 
 BLOCK_ROWS = 16_384
 """Rows of a block: all of it is in memory, and what is counted of it is in the cache."""
+
+PART_ROWS = 1 << 20
+"""A part of a table ends with the file in which it gets so many rows.
+
+Whoever shares a table out does so by parts. What is counted by parts is the same wherever they are counted.
+"""
 
 
 class Table:
@@ -53,13 +60,35 @@ class Table:
             yield from readers.batches(file, self.reading)
 
     def blocks(self) -> Iterator[Any]:
-        """Yield Arrow tables of BLOCK_ROWS rows, the last of fewer; a column that a file lacks is null there."""
+        """Yield Arrow tables of BLOCK_ROWS rows, the last of a part of fewer; a column that its file lacks is null."""
+        return chain.from_iterable(self.parts())
+
+    def parts(self) -> Iterator[Iterator[Any]]:
+        """Yield the blocks of each part, which are to be gone through before those of the next."""
+        files = iter(self.files)
+        for file in files:
+            yield self._part(chain([file], files))
+
+    def parts_of(self, rows: Sequence[int]) -> "list[Table]":
+        """Return each part as a table, where it is known how many rows each file has."""
+        parts: list[Table] = []
+        size = PART_ROWS
+        for file, count in zip(self.files, rows, strict=True):
+            if size >= PART_ROWS:
+                parts.append(Table([], reading=self.reading))
+                size = 0
+            parts[-1].files.append(file)
+            size += count
+        return parts
+
+    def _part(self, files: Iterator[File]) -> Iterator[Any]:
         waiting: list[Any] = []
-        rows = 0
-        for file in self.files:
+        rows = size = 0
+        for file in files:
             for batch in readers.batches(file, self.reading):
                 waiting.append(batch)
                 rows += batch.num_rows
+                size += batch.num_rows
                 if rows >= BLOCK_ROWS:
                     whole = _joined(waiting, file)
                     full = rows - rows % BLOCK_ROWS
@@ -67,8 +96,10 @@ class Table:
                         yield self._tell(whole.slice(start, BLOCK_ROWS))
                     waiting = whole.slice(full).to_batches()
                     rows -= full
+            if size >= PART_ROWS:
+                break
         if rows:
-            yield self._tell(_joined(waiting, self.files[-1]))
+            yield self._tell(_joined(waiting, file))
 
     def _tell(self, block: Any) -> Any:
         if self._told is not None:

@@ -1,0 +1,293 @@
+"""Spark counts into a real exporter what one exporter counts of the same events, through kills of whoever takes part.
+
+`make spark` runs this in an environment of its own: it needs Java.
+"""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv
+import pytest
+
+from mlops_exporter import spark
+from mlops_exporter.ledgers import LedgersNotSentError
+from mlops_exporter.profile.profile import save
+from mlops_exporter.profiling import build as profiling
+from mlops_exporter.profiling.build import BuildRequest, build
+from mlops_exporter.profiling.errors import BuildError
+from mlops_exporter.profiling.hours import Timing
+from mlops_exporter.tables import table as tables
+from tests.support import spark as support
+from tests.support.exporter import Exporter, running_exporter
+from tests.support.pages import Shell, blocks
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(1800)]
+
+PAGE = Path(__file__).parents[2] / "docs" / "spark.md"
+KILLS = int(os.environ.get("KILLS", "4"))
+LABELLED = {**support.COLUMNS, "label": "truth"}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Any]:
+    made = support.session("local[2, 4]")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return support.write_configuration(tmp_path)
+
+
+def test_a_batch_counts_what_one_exporter_counts(session: Any, config: Path, tmp_path: Path) -> None:
+    table = support.rows(40_000, time.time() - 3600, 3500)
+    place = support.write(table, tmp_path / "predictions")
+    with running_exporter(tmp_path) as exporter:
+        support.post_events(exporter.url, support.events(table.drop(["id"]), config, without_id(LABELLED)))
+        frame = session.read.parquet(str(place))
+        how: dict[str, Any] = {"to": exporter.url, "config": config, "model": support.MODEL, "columns": LABELLED}
+        sent = spark.batch(frame, epoch="1", **how)
+        assert (sent.counted, sent.refused, sent.repeated) == (40_000, {}, 0)
+        assert support.assert_equal(exporter.url) > 100_000
+        # However the rows are cut when they are counted again, nothing is added.
+        again = spark.batch(frame.repartition(7), epoch="1", **how)
+        assert (again.ledgers, again.repeated) == (0, sent.ledgers)
+        assert support.assert_equal(exporter.url)
+
+
+def test_tasks_that_fail_and_run_again_count_once(session: Any, config: Path, tmp_path: Path) -> None:
+    """Each Python worker is killed at its first attempt, once it has handed rows on to the one that counts."""
+    table = support.rows(20_000, time.time() - 1800, 1700)
+    place = support.write(table, tmp_path / "predictions")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def dies_once(batches: Iterator[Any]) -> Iterator[Any]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        assert context is not None
+        for batch in batches:
+            yield batch
+            if context.attemptNumber() == 0:
+                (marks / f"{context.partitionId()}").touch()
+                os.kill(os.getpid(), 9)
+
+    with running_exporter(tmp_path) as exporter:
+        support.post_events(exporter.url, support.events(table.drop(["id"]), config, without_id(LABELLED)))
+        frame = session.read.parquet(str(place))
+        frame = frame.mapInArrow(dies_once, frame.schema)
+        columns = LABELLED
+        sent = spark.batch(frame, to=exporter.url, config=config, model=support.MODEL, columns=columns, epoch="1")
+        assert len(list(marks.iterdir())) >= support.FILES
+        assert sent.counted == 20_000
+        assert support.assert_equal(exporter.url)
+
+
+def test_what_is_wrong_is_told_by_name(session: Any, config: Path, tmp_path: Path) -> None:
+    table = support.rows(1000, time.time() - 900, 1800)  # half of it is ahead of the clock
+    place = support.write(table, tmp_path / "predictions")
+    frame = session.read.parquet(str(place))
+    how: dict[str, Any] = {"config": config, "model": support.MODEL, "epoch": "1"}
+    with pytest.raises(ValueError, match=r"no column scored in the frame; there are num_00"):
+        spark.batch(frame, to="http://127.0.0.1:9", columns={"score": "scored"}, **how)
+    with pytest.raises(LedgersNotSentError, match=r"tried for 0\.2 s"):
+        spark.batch(frame, to="http://127.0.0.1:9", columns=LABELLED, wait_seconds=0.2, **how)
+    with pytest.raises(ValueError, match="label_columns: name the columns of id, ts too"):
+        spark.stream(
+            frame,
+            frame,
+            to="http://127.0.0.1:9",
+            config=config,
+            model=support.MODEL,
+            checkpoint=str(tmp_path / "checkpoint"),
+            columns=support.COLUMNS,
+            label_columns={"label": "truth"},
+        )
+    with running_exporter(tmp_path) as exporter:
+        sent = spark.batch(frame, to=exporter.url, columns=LABELLED, **how)
+        assert sent.counted + sum(sent.refused.values()) == 1000
+        assert sent.refused.keys() == {"bad_timestamp", "future_timestamp"}
+        assert 300 < sent.counted < 700
+        with pytest.raises(LedgersNotSentError, match="the pane is not as wide as one of the model's windows"):
+            spark.batch(frame, to=exporter.url, columns=LABELLED, width=7.0, **{**how, "epoch": "2"})
+
+
+def test_a_stream_joins_late_labels_as_one_exporter_does(session: Any, config: Path, tmp_path: Path) -> None:
+    start = time.time() - 3000
+    table = support.rows(12_000, start, 2300)
+    labels = support.labels_of(table)
+    predictions = support.write(table.drop(["truth", "late"]), tmp_path / "predictions")
+    known = support.write(labels, tmp_path / "labels")
+    with running_exporter(tmp_path) as exporter:
+        support.post_events(exporter.url, support.events(table, config, support.COLUMNS))
+        support.post_events(exporter.url, support.events(labels, config, support.LABELS))
+        reader = session.readStream.option("maxFilesPerTrigger", 1)
+        frames = [
+            reader.schema(session.read.parquet(str(place)).schema).parquet(str(place)) for place in (predictions, known)
+        ]
+        how: dict[str, Any] = {
+            "to": exporter.url,
+            "config": config,
+            "model": support.MODEL,
+            "checkpoint": str(tmp_path / "checkpoint"),
+            "columns": support.COLUMNS,
+            "label_columns": support.LABELS,
+            "trigger": {"availableNow": True},
+        }
+        query = spark.stream(*frames, **how)
+        query.awaitTermination()
+        assert query.lastProgress["batchId"] >= support.FILES - 1
+        assert support.assert_equal(exporter.url) > 100_000
+
+
+def without_id(columns: dict[str, str]) -> dict[str, str]:
+    return {name: column for name, column in columns.items() if name != "id"}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_profile_is_that_of_one_process_to_the_last_digit(
+    session: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PART_ROWS", 5000)  # in the driver, which decides what tasks get
+    monkeypatch.setattr(profiling, "NEIGHBOURS", 2)
+    monkeypatch.setattr(spark, "NEIGHBOURS", 2)
+    table = support.rows(60_000, time.time() - 4 * 86400, 3.9 * 86400)
+    if kind == "parquet":
+        support.write(table, tmp_path / "rows", 7)
+    else:
+        (tmp_path / "rows").mkdir()
+        for number in range(3):
+            pyarrow.csv.write_csv(table.slice(number * 20_000, 20_000), tmp_path / "rows" / f"{number}.csv")
+    request = BuildRequest(
+        data=tmp_path / "rows",
+        task="binary",
+        label="truth",
+        scores={"positive": "score"},
+        positive="1",
+        exclude=("late",),
+        groups=("cat_0",),
+        timing=Timing("ts", "hour", "UTC"),
+    )
+    here, notes = build(request)
+    there, notes_there = spark.build_profile(request)
+    assert notes_there == notes
+    there.provenance.created = here.provenance.created
+    save(here, tmp_path / "here.json")
+    save(there, tmp_path / "there.json")
+    assert (tmp_path / "there.json").read_bytes() == (tmp_path / "here.json").read_bytes()
+    with pytest.raises(BuildError, match="has no column 'trut'; did you mean 'truth'"):
+        spark.build_profile(replace(request, label="trut"))
+    with pytest.raises(BuildError, match=r"probabilities lie between 0 and 1.*row 1 has"):
+        spark.build_profile(replace(request, scores={"positive": "late"}, exclude=()))
+
+
+def test_the_page_does_what_it_says(session: Any, config: Path, tmp_path: Path) -> None:
+    table = support.rows(2000, time.time() - 5 * 3600, 3000)
+    labels = support.labels_of(table).rename_columns(["id", "known_at", "paid"])
+    names = {"ts": "at", "version": "model_version", "score": "p", "truth": "paid"}
+    table = table.rename_columns([names.get(name, name) for name in table.column_names]).drop(["late"])
+    places = {
+        name: support.write(rows, tmp_path / name, 2)
+        for name, rows in (("rows", table.drop(["id"])), ("predictions", table.drop(["paid"])), ("labels", labels))
+    }
+    streams = {
+        name: session.readStream.schema(session.read.parquet(str(places[name])).schema).parquet(str(places[name]))
+        for name in ("predictions", "labels")
+    }
+    world: dict[str, Any] = dict(streams)
+    with running_exporter(tmp_path) as exporter:
+        here = {
+            "http://exporter:10042": exporter.url,
+            '"mlops-exporter.yml"': repr(str(config)),
+            "s3a://predictions/day=2026-11-28": str(places["rows"]),
+            "s3a://reference/": str(places["rows"]),
+            "s3a://state/credit": str(tmp_path / "checkpoint"),
+            '{"processingTime": "30 seconds"}': '{"availableNow": True}',
+            "spark://master:7077": "local[2]",
+        }
+        for code in blocks(PAGE.read_text(), "python"):
+            exec(_replaced(code, here), world)
+        assert world["sent"].counted == 2000
+        counted = support.shares(exporter.url)[support.MODEL].versions
+        assert sum(np.frombuffer(version.lifetime)[0] for version in counted.values()) == 4000
+    (command,) = (each for each in blocks(PAGE.read_text(), "sh") if "--engine spark" in each)
+    said = Shell(tmp_path, PYSPARK_PYTHON=sys.executable).run(_replaced(command, here))
+    assert "credit.json: 2000 rows" in said
+
+
+def _replaced(text: str, places: dict[str, str]) -> str:
+    for there, place in places.items():
+        text = text.replace(there, place)
+    return text
+
+
+@pytest.mark.parametrize("kind", ["batch", "stream"])
+def test_killed_drivers_double_and_lose_nothing(kind: str, config: Path, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    if kind == "batch":  # of a day, in thousands of panes: it takes many requests to send them
+        table = support.rows(30_000, time.time() - 85_000, 85_000)
+        support.write(table, tmp_path / "predictions")
+        bodies = support.events(table.drop(["id"]), config, without_id(LABELLED))
+    else:  # in more micro-batches than there are kills
+        table = support.rows(30_000, time.time() - 3000, 2300)
+        labels = support.labels_of(table)
+        support.write(table.drop(["truth", "late"]), tmp_path / "predictions", KILLS + 4)
+        support.write(labels, tmp_path / "labels", KILLS + 4)
+        bodies = [*support.events(table, config, support.COLUMNS), *support.events(labels, config, support.LABELS)]
+    with running_exporter(tmp_path) as exporter:
+        support.post_events(exporter.url, bodies)
+        began = time.monotonic()
+        amid = 0
+        for kill in range(KILLS):
+            job = support.Job(kind, tmp_path, exporter.url, "local[2]")
+            before = sent(exporter)
+            if kill % 2:  # at any time
+                status = job.wait_for("begun") or job.wait(rng.uniform(0.0, 8.0))
+            else:  # amid sending
+                while (status := job.wait(0.05)) is None and sent(exporter) == before:
+                    pass
+            assert status is None, f"ended before kill {kill + 1}: {job.log[-4000:]}"
+            job.kill()
+            amid += sent(exporter) > before
+        job = support.Job(kind, tmp_path, exporter.url, "local[2]")
+        assert job.wait(1500) == 0, job.log[-4000:]
+        cells = support.assert_equal(exporter.url)
+        print(
+            f"{kind}: {KILLS} drivers killed, {amid} of them after they had sent something, {cells:,} cells equal, "
+            f"{time.monotonic() - began:.0f} s"
+        )
+
+
+def sent(exporter: Exporter) -> float:
+    """How many ledgers an exporter has taken."""
+    return exporter.value("ml_exporter_ledgers_total") or 0.0
+
+
+def test_killed_executors_double_and_lose_nothing(config: Path, tmp_path: Path) -> None:
+    rng = random.Random(7)
+    table = support.rows(200_000, time.time() - 3000, 2300)
+    support.write(table, tmp_path / "predictions", 16)
+    with running_exporter(tmp_path) as exporter:
+        support.post_events(exporter.url, support.events(table.drop(["id"]), config, without_id(LABELLED)))
+        job = support.Job("batch", tmp_path, exporter.url, "local-cluster[2,1,800]")
+        kills = 0
+        deadline = time.monotonic() + 1500
+        assert job.wait_for("begun") is None, job.log[-4000:]
+        while (status := job.wait(rng.uniform(2.0, 6.0))) is None and time.monotonic() < deadline:
+            executors = job.executors()
+            if kills < KILLS and executors:
+                rng.choice(executors).kill()
+                kills += 1
+        assert status == 0, job.log[-4000:]
+        assert kills > 0
+        cells = support.assert_equal(exporter.url)
+        print(f"{kills} executors killed, {cells:,} cells equal")
