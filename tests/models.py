@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
+from mlops_exporter.profile.forecasts import ForecastReference
 from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance
 
 NOW = 1_700_000_000.0
@@ -65,4 +66,21 @@ def profiles() -> dict[str, Profile]:
     }
     for profile in made.values():
         profile.validate()
+    return made
+
+
+def forecasting() -> Profile:
+    """The profile of a forecast `load`, valid: two horizons and an interval."""
+    price = profiles()["price"]
+    made = Profile(
+        SCHEMA,
+        "forecast",
+        30,
+        price.provenance,
+        price.features,
+        prediction=price.prediction,
+        label=price.label,
+        forecast=ForecastReference(["1h", "24h"], [0.1, 0.9]),
+    )
+    made.validate()
     return made

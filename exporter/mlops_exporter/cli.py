@@ -31,6 +31,7 @@ from mlops_exporter.lifecycle import receiver
 from mlops_exporter.lifecycle.mlflow import Mlflow, RegistryError
 from mlops_exporter.logs import Notice, escaped
 from mlops_exporter.profile import show
+from mlops_exporter.profile.forecasts import level_name
 from mlops_exporter.profile.hours import HOURS
 from mlops_exporter.profile.profile import ProfileError, Task, load, save
 from mlops_exporter.profiling.errors import BuildError
@@ -176,6 +177,9 @@ def _profile_build(options: argparse.Namespace) -> int:
         scores=scores,
         positive=options.positive,
         separator=options.separator,
+        horizon=options.horizon,
+        quantiles=options.quantiles,
+        naive=options.naive,
         threshold=options.threshold,
         features=options.features,
         exclude=options.exclude,
@@ -374,6 +378,8 @@ def _table(place: str, options: argparse.Namespace, settings: Config) -> TableSe
         columns["groups"] = options.groups
     if options.scores is not None:
         columns["scores"] = options.scores
+    if options.quantiles is not None:
+        columns["quantiles"] = {level_name(level): column for level, column in options.quantiles.items()}
     return TableSettings.model_validate(
         {"path": place, "model": model, "columns": columns, "timezone": options.timezone},
     )
@@ -385,6 +391,9 @@ REFUSED_STATUS = 3
 
 COLUMNS = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
 """What a column may be of an event."""
+
+AHEAD_COLUMNS = ("horizon", "naive", "series", "target_ts")
+"""What a column may be of forecasts, where it is named: other tables have features called so."""
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -412,6 +421,8 @@ def _push(options: argparse.Namespace) -> int:
             if getattr(options, name) is not None
         },
     }
+    if options.quantiles is not None:
+        columns["quantiles"] = {level_name(level): column for level, column in options.quantiles.items()}
     try:
         monitor = client.Monitor(
             options.url,
@@ -667,6 +678,17 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS=COLUMN,…",
         help="column of each class's probability (multiclass, multilabel)",
     )
+    parser.add_argument("--horizon", metavar="COLUMN", help="column of how far ahead a forecast looks (forecast)")
+    parser.add_argument(
+        "--quantiles",
+        type=_quantile_columns,
+        default={},
+        metavar="LEVEL=COLUMN,…",
+        help="columns of announced quantiles, such as 0.1=low,0.9=high (regression, forecast)",
+    )
+    parser.add_argument(
+        "--naive", metavar="COLUMN", help="column of a forecast that costs nothing, as the last value known (forecast)"
+    )
     parser.add_argument("--positive", metavar="CLASS", help="the positive class (binary)")
     parser.add_argument(
         "--separator",
@@ -806,17 +828,22 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WHAT=COLUMN",
-        help="column of id, ts, version, prediction, score, label, latency_seconds or error; default: of that name",
+        help="column of id, ts, version, prediction, score, label, latency_seconds or error (default: of that name), "
+        "or of horizon, naive, series or target_ts of a forecast",
     )
     parser.add_argument("--groups", type=_names, metavar="COLUMNS", help="columns of sensitive attributes")
     parser.add_argument("--scores", type=_class_columns, metavar="CLASS=COLUMN,…", help="column of each class's score")
+    parser.add_argument(
+        "--quantiles", type=_quantile_columns, metavar="LEVEL=COLUMN,…", help="columns of announced quantiles"
+    )
     parser.add_argument("--timezone", default="UTC", help="of times that name none (default UTC)")
 
 
 def _column(text: str) -> tuple[str, str]:
     name, separator, column = text.partition("=")
-    if not separator or not column or name not in COLUMNS:
-        raise argparse.ArgumentTypeError(f"{text!r}: write WHAT=COLUMN, WHAT one of {', '.join(COLUMNS)}")
+    known = (*COLUMNS, *AHEAD_COLUMNS)
+    if not separator or not column or name not in known:
+        raise argparse.ArgumentTypeError(f"{text!r}: write WHAT=COLUMN, WHAT one of {', '.join(known)}")
     return name, column
 
 
@@ -878,6 +905,16 @@ def _class_columns(text: str) -> dict[str, str]:
     if not all(separator and name and column for name, separator, column in pairs):
         raise argparse.ArgumentTypeError(f"{text!r}: write CLASS=COLUMN,CLASS=COLUMN,…")
     return {name: column for name, _, column in pairs}
+
+
+def _quantile_columns(text: str) -> dict[float, str]:
+    try:
+        found = {float(level): column for level, column in _class_columns(text).items()}
+    except (ValueError, argparse.ArgumentTypeError):
+        found = {}
+    if not found or not all(0 < level < 1 for level in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: write LEVEL=COLUMN,LEVEL=COLUMN,… with levels between 0 and 1")
+    return found
 
 
 def _count(text: str) -> int:

@@ -125,6 +125,11 @@ class Monitor:
         label: Any = None,
         groups: Any = None,
         outcomes: Mapping[str, Any] | None = None,
+        horizon: Any = None,
+        quantiles: Mapping[Any, Any] | None = None,
+        naive: Any = None,
+        series: Any = None,
+        target_ts: Any = None,
         latency_seconds: Any = None,
         error: Any = None,
         model: str | None = None,
@@ -137,6 +142,9 @@ class Monitor:
         the monitor; `scores` are a mapping, or a row of `predict_proba` in the order of `classes`. Of two scores
         without names, the second is that of the positive class. `outcomes` are numbers that say how good the answer
         was, by the names that the exporter is configured with.
+
+        A forecast has a `horizon`, and may have announced `quantiles` by their levels and what a `naive` forecast says.
+        Its `series` and `target_ts` may stand for an id: `actual` is then the label of all forecasts of them.
         """
         try:
             event = {
@@ -150,6 +158,11 @@ class Monitor:
                 "label": self._outcome("label", label),
                 "groups": self._named("groups", groups, self._group_names),
                 "outcomes": self._named("outcomes", outcomes, None),
+                "horizon": self._single("horizon", horizon),
+                "quantiles": self._named("quantiles", quantiles, None),
+                "naive": self._single("naive", naive),
+                "series": self._single("series", series),
+                "target_ts": _scalar(target_ts),
                 "latency_seconds": self._single("latency_seconds", latency_seconds),
                 "error": None if error is None else str(error),
             }
@@ -172,6 +185,24 @@ class Monitor:
             event = {"model": model, "id": _scalar(id), "label": self._outcome("label", label), "ts": _scalar(ts)}
         except Exception as problem:
             self._give_up(1, f"a label cannot be read: {problem!r}")
+            return
+        self._put(event)
+
+    def actual(
+        self,
+        series: Any,
+        target_ts: Any,
+        label: Any,
+        *,
+        model: str | None = None,
+        ts: Any = None,
+    ) -> None:
+        """Send the actual value of a series at a time: the label of all forecasts that were made of it."""
+        try:
+            target = {"series": self._single("series", series), "target_ts": _scalar(target_ts)}
+            event = {"model": model, **target, "label": self._outcome("label", label), "ts": _scalar(ts)}
+        except Exception as problem:
+            self._give_up(1, f"an actual value cannot be read: {problem!r}")
             return
         self._put(event)
 
@@ -217,7 +248,8 @@ class Monitor:
         `table` is a frame (pandas, Polars), a table or dataset of Arrow, or the path of a file or directory: Parquet,
         Arrow or CSV. `columns` says which columns are what of an event: `id`, `ts`, `version`, `prediction`, `score`,
         `scores` ({class: column}), `label`, `latency_seconds`, `error`, `groups` ([column] or {attribute: column}),
-        `outcomes` and `features` (likewise); by default those of that name, and as features all others. `labels` are
+        `outcomes` and `features` (likewise); by default those of that name, and as features all others. Of forecasts
+        also `horizon`, `naive`, `series`, `target_ts` and `quantiles` ({level: column}), where named. `labels` are
         what became true: one value for each row of a frame or table, or another table with `id`, `label` and perhaps
         `ts`. `model` and `version` are those of the monitor unless given; `timezone` is that of times which name none.
         `untyped` says that texts may be numbers, which is known of CSV.
@@ -239,7 +271,8 @@ class Monitor:
         parts = [_Part("", table, columns or {}, common, timezone, untyped)]
         if labels is not None:
             if _is_tabular(labels):
-                wanted = {name: (columns or {}).get(name, name) for name in ("id", "label")}
+                ids = ("series", "target_ts") if "series" in (columns or {}) else ("id",)
+                wanted = {name: (columns or {}).get(name, name) for name in (*ids, "label")}
                 times = (columns or {}).get("ts", "ts")
                 parts.append(
                     _Part("labels ", labels, {**wanted, "ts": times, "features": {}}, common, timezone, untyped)
@@ -900,7 +933,8 @@ class TableNotSentError(Exception):
 
 
 _SINGLE = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
-_NESTED = ("scores", "groups", "outcomes", "features")
+_AHEAD = ("horizon", "naive", "series", "target_ts")  # where they are named: other tables have features called so
+_NESTED = ("scores", "groups", "outcomes", "quantiles", "features")
 _ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -931,9 +965,10 @@ class _Part:
     ) -> None:
         self.name = name
         self._labels_alone = bool(name)
-        if unknown := set(columns) - {*_SINGLE, *_NESTED}:
-            raise ValueError(f"columns: {', '.join(sorted(unknown))}: there are {', '.join((*_SINGLE, *_NESTED))}")
-        self._single = {name: str(columns[name]) for name in _SINGLE if columns.get(name) is not None}
+        known = (*_SINGLE, *_AHEAD, *_NESTED)
+        if unknown := set(columns) - {*known}:
+            raise ValueError(f"columns: {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+        self._single = {name: str(columns[name]) for name in (*_SINGLE, *_AHEAD) if columns.get(name) is not None}
         self._nested = {name: _pairs(columns[name]) for name in _NESTED if columns.get(name) is not None}
         self._common = common
         self._timezone = timezone
@@ -1005,8 +1040,14 @@ class _Part:
                 found[name] = _plain_column(table.column(column))
             elif name in self._single and not (self._labels_alone and name == "ts"):
                 raise ValueError(f"no column {column!r} for {name}; there are {', '.join(table.column_names)}")
-        if "ts" in found:
-            found["ts"] = _times(found["ts"], self._timezone)
+        for name in _AHEAD:
+            if name in self._single:
+                if self._single[name] not in table.column_names:
+                    there = ", ".join(table.column_names)
+                    raise ValueError(f"no column {self._single[name]!r} for {name}; there are {there}")
+                found[name] = _plain_column(table.column(self._single[name]))
+        for name in {"ts", "target_ts"} & found.keys():
+            found[name] = _times(found[name], self._timezone)
         used = {self._single.get(name, name) for name in found}
         for name in _NESTED:
             if name in self._nested:

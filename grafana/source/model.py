@@ -715,6 +715,94 @@ def _errors() -> list[p.Panel]:
     ]
 
 
+_NO_HORIZONS = "No horizons: the model does not forecast, or too few labels came in this window."
+_NO_QUANTILES = "No quantiles: the profile was built without, or too few labels came in this window."
+
+
+def _forecasts() -> list[p.Panel]:
+    by = "instance, horizon"
+
+    def of(metric: str) -> str:
+        found = series(c.HORIZON_PERFORMANCE, f'metric="{metric}"')
+        return f"max by ({by}) ({found})"
+
+    level = "instance, level"
+    errors, labels = (rate(each) for each in (c.HORIZON_ABSOLUTE_ERROR, c.HORIZON_LABELS))
+    of_quantiles = series(c.QUANTILE_PERFORMANCE, 'metric="share_below"')
+    return [
+        p.table_of(
+            "How good is each horizon?",
+            "$metric of each horizon in this window, on each replica, with its 95 % interval. Skill is the share by "
+            "which errors are smaller than the naive forecast's; coverage is that of the widest announced interval.",
+            [
+                f"max by ({by}) ({series(c.HORIZON_WINDOW_LABELS)})",
+                *(
+                    f"max by ({by}) ({series(each, _METRIC)})"
+                    for each in (
+                        c.HORIZON_PERFORMANCE,
+                        c.HORIZON_PERFORMANCE_LOWER,
+                        c.HORIZON_PERFORMANCE_UPPER,
+                    )
+                ),
+                of("skill"),
+                of("coverage"),
+            ],
+            [
+                p.Column("horizon", "Horizon", least=110),
+                p.Column("instance", "Instance", width=95),
+                p.Column("B", "Value", unit="none", decimals=3, width=75),
+                p.Column("C", "Low", unit="none", decimals=3, width=75),
+                p.Column("D", "High", unit="none", decimals=3, width=75),
+                p.Column("E", "Skill", unit="none", decimals=3, width=75),
+                p.Column("F", "Coverage", unit="percentunit", decimals=1, width=85),
+                p.Column("A", "Labels", unit="short", width=75),
+            ],
+            empty=_NO_HORIZONS,
+            size=(14, 8),
+            sort="Horizon",
+            descending=False,
+        ),
+        p.over_time(
+            "How do errors grow with the horizon?",
+            "Mean absolute error of each horizon, over all replicas, as labels come.",
+            "none",
+            [p.Query(f"sum by (horizon) ({errors}) / (sum by (horizon) ({labels}) > 0)", "{{horizon}}")],
+            empty=_NO_HORIZONS,
+            size=(10, 8),
+            low=0,
+        ),
+        p.table_of(
+            "Do announced intervals hold?",
+            "Share of labels inside each announced interval in this window, on each replica, with its 95 % interval. "
+            "It should be the level.",
+            [
+                f"max by ({level}) ({series(each)})"
+                for each in (c.INTERVAL_COVERAGE, c.INTERVAL_COVERAGE_LOWER, c.INTERVAL_COVERAGE_UPPER)
+            ],
+            [
+                p.Column("level", "Level", least=110),
+                p.Column("instance", "Instance", width=95),
+                p.Column("A", "Covered", unit="percentunit", decimals=1, width=85),
+                p.Column("B", "Low", unit="percentunit", decimals=1, width=75),
+                p.Column("C", "High", unit="percentunit", decimals=1, width=75),
+            ],
+            empty=_NO_QUANTILES,
+            size=(10, 8),
+            sort="Level",
+        ),
+        p.over_time(
+            "How many labels lie below each quantile?",
+            "Share of labels at or below each announced quantile in this window; it should be the quantile's level.",
+            "percentunit",
+            [p.Query(f"max by (instance, quantile) ({of_quantiles})", "{{quantile}} {{instance}}")],
+            empty=_NO_QUANTILES,
+            size=(14, 8),
+            low=0,
+            high=1,
+        ),
+    ]
+
+
 def _labels_and_service() -> list[p.Panel]:
     predictions = f"sum({rate(c.PREDICTIONS)})"
     return [
@@ -835,6 +923,7 @@ def build() -> model.Dashboard:
             "Versions side by side": _versions(),
             "Where is it wrong? (classification)": _classes(),
             "Where is it wrong? (regression)": _errors(),
+            "How far ahead is it right? (forecast)": _forecasts(),
             "Where is it wrong? (slices)": _slices(),
             "Labels, failures, latency": _labels_and_service(),
             "Probes, retraining, registry and batches": [*_life(), *_further_life(), *_batches()],

@@ -344,6 +344,28 @@ def _segment() -> Case:
     return t.case("MLSegmentWorse", model("fires", segment="country", slice="FR", metric="accuracy"), series)
 
 
+def _no_better() -> Case:
+    t = Timeline("MLForecastNoBetterThanNaive")
+    series: list[Series] = []
+    for name, bad in {"fires": 1, "under": 0}.items():
+        series.append(("ml_forecast_no_better", model(name), t.values(bad, 0)))
+        skill = model(name, window="24h", metric="skill")
+        series.append(("ml_model_performance", skill, t.values(-0.04 if bad else 0.3, 0.3)))
+        series.append(("ml_model_performance_reference", model(name, metric="skill"), t.values(0.31)))
+    return t.case("MLForecastNoBetterThanNaive", model("fires"), series)
+
+
+def _intervals() -> Case:
+    t = Timeline("MLIntervalsMisleading")
+    series: list[Series] = []
+    for name, bad in {"fires": 1, "under": 0}.items():
+        series.append(("ml_interval_missed", model(name), t.values(bad, 0)))
+        for level, share in {"0.8": 0.61, "0.5": 0.38}.items():
+            of = model(name, window="24h", level=level)
+            series.append(("ml_interval_coverage", of, t.values(share if bad else float(level), float(level))))
+    return t.case("MLIntervalsMisleading", model("fires"), series)
+
+
 def _outcome() -> Case:
     t = Timeline("MLOutcomeMissesBenchmark")
     series: list[Series] = []
@@ -857,6 +879,8 @@ def cases() -> list[Case]:
         _fairness(),
         _segment(),
         _outcome(),
+        _no_better(),
+        _intervals(),
         _class(),
         _failures(),
         _latency(),

@@ -8,7 +8,7 @@ windows of that length.
 
 from textwrap import dedent
 
-from mlops_exporter.judging.judge import CALIBRATION_NOISE
+from mlops_exporter.judging.judge import CALIBRATION_NOISE, LEAST_SKILL
 from prometheus.source.alert import (
     MODEL,
     MODEL_HERE,
@@ -360,6 +360,45 @@ ALERTS = [
         "10m",
         "1h",
         verdict="failing",
+    ),
+    Alert(
+        "MLForecastNoBetterThanNaive",
+        "performance",
+        "critical",
+        MODEL_HERE,
+        "ml_forecast_no_better == 1",
+        "A model's forecasts are no better than naive ones.",
+        f"The errors of {WHERE} are smaller than those of the naive forecast by "
+        + by_window('ml_model_performance{SELECT,metric="skill"}', MODEL_HERE, PERCENT)
+        + f"; {LEAST_SKILL:.0%} is the least that makes a forecast worth having. Chance is allowed for. In the "
+        "reference it is"
+        + value('ml_model_performance_reference{SELECT,metric="skill"}', MODEL_HERE, 'printf " %.3f"', none=" unknown")
+        + ".",
+        "Use the naive forecast until the cause is found: see which horizons lost, and whether inputs stand still.",
+        "10m",
+        "1h",
+        verdict="failing",
+    ),
+    Alert(
+        "MLIntervalsMisleading",
+        "performance",
+        "warning",
+        MODEL_HERE,
+        "ml_interval_missed == 1",
+        "Announced intervals cover another share of the labels than they say.",
+        f"Of the labels of {WHERE} the announced intervals cover, by their level, "
+        + each(
+            "avg by (level) (ml_interval_coverage{SELECT})",
+            MODEL_HERE,
+            "level",
+            PERCENT,
+            before="",
+        )
+        + ". Chance is allowed for.",
+        "Recalibrate the quantiles on recent errors; where errors grew as well, look for what drifted first.",
+        "30m",
+        "1h",
+        verdict="suspect",
     ),
     Alert(
         "MLClassWorse",

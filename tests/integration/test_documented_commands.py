@@ -169,6 +169,15 @@ def furnish(directory: Path) -> None:
             ["words,topics,said", *(f"{len(s) * 10 + p:.2f},{s},{s if p < 0.8 else 'politics'}" for s, p in said)]
         )
     )
+    ahead = ((n, spread.gauss(100, 9), spread.gauss(0, 5), ("1d", "7d")[n % 2]) for n in range(600))
+    (directory / "demand.csv").write_text(
+        "\n".join(
+            [
+                "shop,ahead,sold,forecast,low,high,yesterday",
+                *(f"{n % 9},{far},{y},{y + e},{y + e - 6.4},{y + e + 6.4},{y + 2 * e}" for n, y, e, far in ahead),
+            ]
+        )
+    )
     past = _table(600, time.time() - 900)
     features = {name: past[name] for name in ("amount", "country", "age")}
     (directory / "log").mkdir()
@@ -218,6 +227,7 @@ def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> Non
         assert "mlops-exporter.yml: good, 1 model" in world.run(page, "mlops-exporter check")
 
     assert "topics.json: 1000 rows" in world.run("multilabel", "profile build")
+    assert "demand.json: 600 rows" in world.run("forecasting", "profile build")
 
     for shell in ("bash", "zsh", "fish"):
         world.run("operations", f"completion {shell}")

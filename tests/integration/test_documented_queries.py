@@ -19,6 +19,10 @@ Ask = Callable[[str], list[Any]]
 
 NOT_SHOWN = {
     "ml_challenger_": "the demonstration has no challenger",
+    "ml_forecast_": "the demonstration's models do not forecast",
+    "ml_horizon_": "the demonstration's models do not forecast",
+    "ml_interval_": "the demonstration's models announce no quantiles",
+    "ml_quantile_": "the demonstration's models announce no quantiles",
     "ml_fairness_benchmark_min": "the demonstration agrees on no ratio",
     "ml_outcome_": "the demonstration's models have labels, and no outcomes",
     "ml_retraining_": "the demonstration retrains nothing",

@@ -121,6 +121,7 @@ class Ordinary(Stream):
                 versions=list(versions),
                 groups=np.empty((n, 0), np.intp),
                 outcomes=np.empty((n, 0)),
+                forecasts=np.empty((n, 0)),
                 scores=self._as_decoded(made["scores"]),
                 predictions=made["predictions"],
                 labels=made["labels"],
@@ -139,6 +140,7 @@ class Ordinary(Stream):
         columns = Columns(
             features=Features([False] * n, empty), lines=range(n), ids=[ids[each] for each in known],
             times=np.zeros(n), versions=[None] * n, groups=np.empty((n, 0), np.intp), outcomes=np.empty((n, 0)),
+            forecasts=np.empty((n, 0)),
             scores=self._as_decoded(np.full((n, CLASSES[self.task]), np.nan)) if CLASSES[self.task] else nothing,
             predictions=nothing, labels=labels[known], latencies=nothing, errors=[None] * n,
         )  # fmt: skip

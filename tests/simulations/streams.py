@@ -173,6 +173,7 @@ class Stream:
                 schema=self._schema,
                 groups=np.empty((count, 0), np.intp),
                 outcomes=np.empty((count, 0)),
+                forecasts=np.empty((count, 0)),
                 scores=self._as_decoded(np.where(failed[:, np.newaxis], np.nan, events.scores)),
                 predictions=np.where(failed, np.nan, events.predictions),
                 labels=np.where(unlabelled, np.nan, events.labels),

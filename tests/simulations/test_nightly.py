@@ -85,6 +85,7 @@ class Nightly(Stream):
                 versions=[self.version if labels is None else None] * count,
                 groups=np.empty((count, 0), np.intp),
                 outcomes=np.empty((count, 0)),
+                forecasts=np.empty((count, 0)),
                 scores=scores,
                 predictions=predictions,
                 labels=np.full(count, np.nan) if labels is None else labels,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlops_exporter.profile.profile import Profile, Task
+from mlops_exporter.profile.profile import NUMERIC, Profile, Task
 from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.service.service import Options, Service
 from mlops_exporter.settings.config import Config
@@ -25,7 +25,7 @@ GRID = 64
 """Scores are whole multiples of 1/GRID, each of which has a bin of its own: ROC AUC then has no error of binning."""
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["cat", "dog", "emu"], "regression": []}
-CLASSES["multilabel"] = CLASSES["multiclass"]
+CLASSES["multilabel"], CLASSES["forecast"] = CLASSES["multiclass"], []
 STATISTICS = ["psi", "js", "hellinger", "ks", "wasserstein", "tvd"]
 
 
@@ -41,9 +41,13 @@ def reference_rows(task: Task, rows: int = 4000, seed: int = 7) -> list[Event]:
         "country": random.choice(["DE", "FR", "IT"], rows, p=[0.6, 0.3, 0.1]).tolist(),
         "owner": (random.random(rows) < 0.4).tolist(),
     }
-    if task == "regression":
+    if task in NUMERIC:
         label = random.normal(100, 20, rows)
         table |= {"y": label.tolist(), "p": (label + random.normal(0, 5, rows)).tolist()}
+        if task == "forecast":
+            table |= {"ahead": random.choice(["1h", "1d"], rows).tolist()}
+            table |= {"naive": (label + random.normal(0, 15, rows)).tolist()}
+            table |= {name: [p + far for p in table["p"]] for name, far in (("low", -6.4), ("high", 6.4))}
     elif task == "multilabel":
         scores = random.integers(0, GRID + 1, (rows, 3)) / GRID
         actual = random.random((rows, 3)) < scores
@@ -74,7 +78,10 @@ def profile(task: Task) -> Profile:
                 data=path,
                 task=task,
                 label="y",
-                prediction="p" if task == "regression" else None,
+                prediction="p" if task in NUMERIC else None,
+                horizon="ahead" if task == "forecast" else None,
+                naive="naive" if task == "forecast" else None,
+                quantiles={0.1: "low", 0.5: "p", 0.9: "high"} if task == "forecast" else {},
                 scores=scores.get(task, {}),
                 positive="yes" if task == "binary" else None,
                 separator="|" if task == "multilabel" else None,

@@ -21,7 +21,7 @@ from mlops_exporter.demo.run import CONFIG as DEMO
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.exposition.catalogue import all_metrics
 from mlops_exporter.logs import escaped
-from mlops_exporter.profile.profile import Task
+from mlops_exporter.profile.profile import NUMERIC, Task
 from mlops_exporter.service import service
 from mlops_exporter.service.service import Options, Service
 from mlops_exporter.service.switches import switched
@@ -29,7 +29,7 @@ from mlops_exporter.settings.models import Limits
 from tests.support import pipeline
 from tests.support.pipeline import CLASSES, Event
 
-TASKS: tuple[Task, ...] = ("binary", "multiclass", "multilabel", "regression")
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "multilabel", "regression", "forecast")
 DEFAULTS: dict[str, Any] = {
     "min_samples": {"performance": 30, "drift": 100},
     "drift": {"statistics": ["psi", "js", "ks"]},
@@ -51,6 +51,9 @@ def traffic(task: Task, size: int, seed: int = 0, **members: object) -> list[Eve
             event["scores"] = {name: row[f"p_{name}"] for name in CLASSES[task]}
         else:
             event["prediction"] = row["p"]
+        if task == "forecast":
+            event |= {"horizon": row["ahead"], "naive": row["naive"]}
+            event["quantiles"] = {"0.1": row["low"], "0.5": row["p"], "0.9": row["high"]}
         if task == "multilabel":
             row["y"] = [name for name in row["y"].split("|") if name]
         if number % 3 == 0:
@@ -169,9 +172,11 @@ def test_all_counters_of_a_version_begin_with_its_first_event(task: Task) -> Non
         bins = shown.series("ml_feature_values_total", feature=name)
         assert len(bins) == len(variable.exported_labels)
         assert sum(bins.values()) == 1
-    if task == "regression":
+    if profile.of_numbers:
         assert shown.value("ml_model_absolute_error_sum_total") == 0
         assert shown.value("ml_model_overprediction_sum_total") == 0
+        horizons = profile.forecast.horizons if profile.forecast else []
+        assert shown.by("horizon", "ml_horizon_labels_total") == dict.fromkeys(horizons, 0)
     else:
         k = len(profile.classes)
         name, cells = ("class_confusion", 4 * k) if task == "multilabel" else ("confusion", k * k)
@@ -343,7 +348,7 @@ def test_ledgers_stay_whole_numbers(busy: Service) -> None:
             # Sums of cosines and products are of either sign.
             vectors = model.reference.layout.cells_of(model.reference.vectors)
             others = np.delete(version.lifetime, np.arange(vectors.start, vectors.stop))
-            assert others.min() >= 0 or model.name == "regression"
+            assert others.min() >= 0 or model.name in NUMERIC
 
 
 def expecting(model_version: str = "7") -> Model:

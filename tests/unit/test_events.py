@@ -20,9 +20,9 @@ from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.settings.sources import KServeSettings
 from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult
 from mlops_exporter.sources.kserve import KServe
-from tests.models import NOW, profiles
+from tests.models import NOW, forecasting, profiles
 
-PROFILES = profiles()
+PROFILES = profiles() | {"load": forecasting()}
 SCHEMAS = {name: Schema(name, profile) for name, profile in PROFILES.items()}
 DECODER = Decoder(list(SCHEMAS.values()))
 GOOD = b'{"model":"credit","score":0.5}'
@@ -73,6 +73,10 @@ EXAMPLES: dict[Reason, tuple[str, str]] = {
     "unknown_class": ("application/json", event(prediction=2)),
     "bad_latency": ("application/json", event(score=0.5, latency_seconds=-1)),
     "bad_outcome": ("application/json", event(score=0.5, outcomes={"rating": 6})),
+    "bad_horizon": ("application/json", event("load", prediction=1, horizon="2h")),
+    "bad_quantile": ("application/json", event("load", prediction=1, horizon="1h", quantiles={"0.1": 0})),
+    "bad_naive": ("application/json", event("load", prediction=1, horizon="1h", naive=1e99)),
+    "bad_target": ("application/json", event("load", prediction=1, horizon="1h", series="north")),
     "bad_error": ("application/json", event(error=500)),
     "nothing_to_count": ("application/json", event(id="a")),
     "bad_cloud_event": (CLOUD, json.dumps({**REQUEST, "id": ""})),

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.ingest.store import Store
 from mlops_exporter.settings.models import Limits, ModelSettings
-from tests.models import profiles
+from tests.models import forecasting, profiles
 
 PARTITIONS = 5
 Log = list[list[bytes]]
@@ -39,7 +39,8 @@ def make_intake() -> Intake:
 
 def model_of(intake: Intake) -> Model:
     intake.flush()
-    return intake.models["credit"]
+    (model,) = intake.models.values()
+    return model
 
 
 @dataclass
@@ -78,6 +79,36 @@ class Member:
         return json.dumps(self.position).encode()
 
 
+def make_forecasting() -> Intake:
+    given = {
+        "name": "load",
+        "task": "forecast",
+        "profile": "load.json",
+        "windows": ["1h", "1d"],
+        "outcomes": {"profit": {"low": -10, "high": 10}},
+    }
+    return Intake([Model(ModelSettings.model_validate(given), forecasting(), Limits())], ["stream"], Limits(), seed=1)
+
+
+def produce_forecasts(log: Log, rng: np.random.Generator, targets: list[int], count: int) -> None:
+    """Append forecasts of one target and several horizons, its actual value, early and repeated, and outcomes."""
+    for _ in range(count):
+        kind = rng.random()
+        if kind < 0.4 or not targets:
+            targets.append(len(targets))
+        number = len(targets) + int(rng.integers(20)) if 0.4 < kind < 0.45 else int(rng.choice(targets[-50:]))
+        event: dict[str, Any] = {"series": f"shop-{number % 50}", "target_ts": 1e9 + 3600 * (number // 50)}
+        if kind > 0.7 or 0.4 < kind < 0.45:
+            event["label"] = number % 7
+        elif kind > 0.65:
+            event |= {"horizon": "24h", "outcomes": {"profit": number % 7 - 3}}
+        else:
+            event |= {"version": "3", "horizon": ["1h", "24h"][int(rng.integers(2))], "prediction": number % 5}
+            event |= {"naive": 3, "quantiles": {"0.1": number % 5 - 2, "0.9": number % 5 + 2}}
+        line = json.dumps({"model": "load", "ts": time.time() - 5, **event}).encode()
+        log[number % PARTITIONS].append(line)
+
+
 def produce(log: Log, rng: np.random.Generator, ids: list[int], count: int) -> list[bytes]:
     """Append predictions, labels and outcomes of earlier ones, some of them early or repeated."""
     made = []
@@ -114,12 +145,17 @@ def sums(members: Iterable[Member]) -> tuple[Floats, dict[str, int]]:
     counts |= {
         name: sum(tally.counts[name] for model in models for tally in model.late.tallies.values()) for name in TOLD
     }
-    counts["waiting labels"] = sum(model.joins.main.waiting_labels for model in models)
+    counts["waiting labels"] = sum(model.joins.waiting_labels for model in models)
     return np.sum([version.lifetime for version in versions], axis=0), counts
 
 
+@pytest.mark.parametrize(
+    ("make", "events"), [(make_intake, produce), (make_forecasting, produce_forecasts)], ids=["answers", "forecasts"]
+)
 @pytest.mark.parametrize("seed", range(3))
-def test_members_that_come_and_go_count_what_one_exporter_counts(seed: int) -> None:
+def test_members_that_come_and_go_count_what_one_exporter_counts(
+    seed: int, make: Callable[[], Intake], events: Callable[[Log, np.random.Generator, list[int], int], object]
+) -> None:
     """Also when one of them was killed before it could commit, and comes back with what it has on disk."""
     rng = np.random.default_rng(seed)
 
@@ -127,13 +163,13 @@ def test_members_that_come_and_go_count_what_one_exporter_counts(seed: int) -> N
         log: Log = [[] for _ in range(PARTITIONS)]
         ids: list[int] = []
         committed: dict[int, int] = {}
-        one = Member()
+        one = Member(make())
         await one.assign(range(PARTITIONS), log, {})
-        members = [Member() for _ in range(5)]
+        members = [Member(make()) for _ in range(5)]
         owners = dict.fromkeys(range(PARTITIONS), 0)
         await members[0].assign(range(PARTITIONS), log, committed)
         for _ in range(60):
-            produce(log, rng, ids, int(rng.integers(40)))
+            events(log, rng, ids, int(rng.integers(40)))
             for place, member in enumerate(members):
                 mine = [number for number, owner in owners.items() if owner == place]
                 await member.take(log, mine, int(rng.integers(1, 30)))

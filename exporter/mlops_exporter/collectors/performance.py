@@ -55,7 +55,7 @@ class ModelCollector:
             yield family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
             if gone := model.given_up:
                 yield Family(model.name, versions=list(gone))(catalogue.PREDICTIONS_UNLABELLED, [*gone.values()])
-            yield family(catalogue.PENDING_LABELS, [model.joins.main.waiting_labels])
+            yield family(catalogue.PENDING_LABELS, [model.joins.waiting_labels])
             yield family(catalogue.CADENCE, [longest_pause(model.settings)])
             yield family(catalogue.BATCH_DEADLINE, [_deadline(model)])
         for view in self._views:
@@ -134,7 +134,7 @@ class _ReferenceView:
             values = [[found.get(metric, np.nan) for metric in self._class_metrics] for found in of_classes]
             tiled = np.tile(np.ravel(values), count)
             yield family(catalogue.CLASS_REFERENCE, tiled, profile.classes, self._class_metrics)
-        if profile.task == "regression":
+        if profile.of_numbers:
             yield from self._errors(ledgers[:, layout.moments])
             yield family(catalogue.ZERO_LABELS, regression.split(ledgers[:, layout.moments]).zeros)
         elif profile.task == "multilabel":

@@ -54,7 +54,7 @@ class GroupCounts:
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions to the cells of their groups."""
         columns = self._codes(outputs.groups)
-        if self.layout.profile.task == "regression":
+        if self.layout.profile.of_numbers:
             ledgers = cells.reshape(-1, self.layout.size)
             for column in columns:
                 order = np.argsort(column, kind="stable")
@@ -127,5 +127,5 @@ def _of_a_group(profile: Profile) -> Profile:
         score_edges=profile.score_edges[merged - 1 :: merged],
         tied_scores=tied if tied is None else sorted({place // merged for place in tied}),
         prediction=CategoricalVariable(classes, [0] * (len(classes) + 3)) if classes else None,
-        label=label if profile.task == "regression" else None,
+        label=label if profile.of_numbers else None,
     )

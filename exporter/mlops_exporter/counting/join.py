@@ -95,6 +95,14 @@ class Labelled(NamedTuple):
     given_up: GivenUp
 
 
+class Known(NamedTuple):
+    """Labels that are there, with their times: NaN where there is none. The `refilled` ones were counted elsewhere."""
+
+    labels: Floats
+    times: Floats
+    refilled: Flags
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """How records that were kept elsewhere are to be read.
@@ -384,6 +392,28 @@ class Join:
         corrected = changed & (states == PAIRED) & (not refilled)
         pairs = [self._pair(old[waits], refilled=refilled), self._read(old[corrected], before[corrected])]
         return _concatenate(pairs), int(np.count_nonzero(~waits & ~changed))
+
+    def knows(self, keys: Keys) -> Flags:
+        """Return which keys have a record."""
+        return np.asarray(self._table.find(keys) >= 0)
+
+    def known(self, keys: Keys) -> Known:
+        """Return the label of each key, which is of no prediction here."""
+        rows = self._table.find(keys)
+        there = rows >= 0
+        found = Known(np.full(len(keys), np.nan), np.full(len(keys), np.nan), np.zeros(len(keys), np.bool_))
+        found.labels[there] = self._records.labels[rows[there]]
+        found.times[there] = self._records.label_times[rows[there]]
+        found.refilled[there] = self._records.refilled[rows[there]]
+        return found
+
+    def meet(self, keys: Keys) -> None:
+        """Note that labels which waited have found a prediction elsewhere; they are remembered like pairs."""
+        rows = np.unique(self._table.find(keys))
+        rows = rows[rows >= 0]
+        rows = rows[self._records.states[rows] == LABELLED]
+        self.waiting_labels -= len(rows)
+        self._pair(rows, refilled=False)
 
     def forget(self, origins: Origins) -> Iterator[None]:
         """Forget step by step all that came from some origins, which somebody else sees to now.

@@ -51,6 +51,16 @@ def hash_ids(ids: Sequence[str | int | float | None], seed: int) -> Keys:
     return keys
 
 
+def combined(keys: Keys, others: Keys) -> Keys:
+    """Return a key for each pair of keys, never 0: the finaliser of SplitMix64 (Steele et al. 2014, OOPSLA)."""
+    with np.errstate(over="ignore"):
+        mixed = keys ^ (others * np.uint64(0x9E3779B97F4A7C15))
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    found: Keys = np.maximum(mixed ^ (mixed >> np.uint64(31)), np.uint64(1))
+    return found
+
+
 class KeyTable:
     """Row numbers by key. Keys are never 0."""
 

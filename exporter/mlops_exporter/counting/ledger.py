@@ -4,6 +4,7 @@ An event only ever adds: one to a few cells, or a number to a sum. So a window i
 with `+`, and every statistic is a function of (ledger, profile).
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from mlops_exporter.events.reasons import LONGEST_LATENCY
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
 from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.profile.sets import as_numbers, members_of
-from mlops_exporter.statistics import multilabel, regression
+from mlops_exporter.statistics import forecast, multilabel, regression
 
 CALIBRATION_BINS = 10
 
@@ -38,19 +39,21 @@ class Outputs(NamedTuple):
     `scores` has a column per probability: none (regression), the positive class's (binary), one per class; NaN where
     absent.
     `groups` has the group code of each sensitive attribute, `losses` the losses to be expected (columns of the
-    estimation, NaN where unknown); both may have no column.
+    estimation, NaN where unknown), `forecast` the code of the horizon, the naive forecast and the announced quantiles;
+    all may have no column.
     """
 
     prediction: Floats
     scores: Floats
     groups: Floats
     losses: Floats
+    forecast: Floats
 
     @classmethod
-    def plain(cls, prediction: Floats, scores: Floats) -> "Outputs":
+    def plain(cls, prediction: Floats, scores: Floats, forecast: Floats | None = None) -> "Outputs":
         """Return outputs of no group and without expected losses."""
         none = np.empty((len(prediction), 0))
-        return cls(prediction, scores, none, none)
+        return cls(prediction, scores, none, none, none if forecast is None else forecast)
 
     def rows(self, rows: Ints) -> "Outputs":
         """Return some of the rows."""
@@ -171,7 +174,15 @@ class Layout:
         calibrated = self.score_columns if of_sets else min(self.score_columns, 1)
         self.calibration = self._section("calibration", calibrated * 3 * CALIBRATION_BINS)
         self.probability_losses = self._section("probability_losses", 4 if self.score_columns and not of_sets else 0)
-        self.moments = self._section("moments", regression.CELLS if profile.task == "regression" else 0)
+        self.moments = self._section("moments", regression.CELLS if profile.of_numbers else 0)
+        self.levels = profile.forecast.quantiles if profile.forecast else []
+        self.horizons = max(len(profile.forecast.horizons), 1) if profile.forecast else 0
+        """Parts of `forecasts`, one for each horizon; a regression with quantiles has one."""
+        meaning = _digest((profile.forecast.horizons, self.levels)) if profile.forecast else ""
+        self._of_forecasts = f"forecasts {meaning}"
+        self.forecasts = slice(self.size, self.size)
+        if self.horizons:
+            self.forecasts = self._section(self._of_forecasts, self.horizons * forecast.cells(self.levels))
         self._shift = profile.label.mean if isinstance(profile.label, NumericVariable) else 0.0
         self._outcomes = {
             name: _Outcome(getattr(self, name), variable)
@@ -185,9 +196,12 @@ class Layout:
         self._inputs = [(self._section(section.name, section.cells), section) for section in inputs]
         self._extras = [(self._section(section.name, section.cells), section) for section in outcomes]
         scores = [f"score {column}" for column in range(self.score_columns)]
-        self.output_names = ["prediction", *scores, *groups, *losses]
+        forecasts = (
+            [f"{part} {self._of_forecasts}" for part in ("horizon", "naive", *self.levels)] if self.horizons else []
+        )
+        self.output_names = ["prediction", *scores, *groups, *losses, *forecasts]
         """Columns of a table of outputs, to be kept beside stored ones."""
-        self._splits = np.cumsum([self.score_columns, len(groups)])
+        self._splits = np.cumsum([self.score_columns, len(groups), len(losses)])
 
     @property
     def of_predictions(self) -> dict[str, slice]:
@@ -235,8 +249,10 @@ class Layout:
             known["calibration"] = each * ((self.calibration.stop - self.calibration.start) // (3 * CALIBRATION_BINS))
         if self.probability_losses.start < self.probability_losses.stop:
             known["probability_losses"] = [bounds.sums(1, most) for most in (_DEAREST, _DEAREST**2, 3.0, 9.0)]
-        if self.profile.task == "regression":
+        if self.profile.of_numbers:
             known["moments"] = [_moment_bounds(largest)]
+        if self.horizons:
+            known[self._of_forecasts] = [_forecast_bounds(largest, self.levels)] * self.horizons
         known |= {section.name: [section.bounds(largest)] for _, section in [*self._inputs, *self._extras]}
         return bounds.joined(
             [
@@ -253,8 +269,7 @@ class Layout:
 
     def outputs(self, table: Floats) -> Outputs:
         """Read a table of outputs, (n, output_width)."""
-        scores, groups, losses = np.split(table[:, 1:], self._splits, axis=1)
-        return Outputs(table[:, 0], scores, groups, losses)
+        return Outputs(table[:, 0], *np.split(table[:, 1:], self._splits, axis=1))
 
     def zeros(self) -> Floats:
         """Return an empty ledger."""
@@ -313,11 +328,27 @@ class Layout:
             section.count_labels(ledger[place], outputs, labels, terms)
         self._count_outcome(ledger, "label", labels)
         known = ~np.isnan(outputs.prediction)
-        if self.profile.task == "regression":
+        if self.profile.of_numbers:
             ledger[self.moments] += regression.moments(outputs.prediction[known], labels[known], self._shift)
+            if self.horizons:
+                self._count_forecasts(ledger, outputs, labels)
             return
         for term in terms:
             ledger += np.bincount(term.cells.ravel(), term.weights.ravel(), minlength=self.size)
+
+    def _count_forecasts(self, ledger: Floats, outputs: Outputs, labels: Floats) -> None:
+        """Add labelled predictions of a known horizon, with what was said beside them."""
+        known = np.flatnonzero(~(np.isnan(outputs.prediction) | np.isnan(outputs.forecast[:, 0])))
+        codes, naive, quantiles = np.split(outputs.forecast[known], [1, 2], axis=1)
+        ledger[self.forecasts] += forecast.sums(
+            outputs.prediction[known],
+            labels[known],
+            naive[:, 0],
+            quantiles,
+            self.levels,
+            codes[:, 0].astype(np.intp),
+            self.horizons,
+        ).ravel()
 
     def _count_sets(self, ledger: Floats, outputs: Outputs, labels: Floats) -> None:
         """Add labelled predictions of sets of classes, but for label counts."""
@@ -413,6 +444,25 @@ def _moment_bounds(largest: float) -> Bounds:
         "error2_label2": bounds.sums(1, far**4),
     }
     return bounds.joined([of[name] for name in regression.Moments._fields])
+
+
+def _forecast_bounds(largest: float, levels: Sequence[float]) -> Bounds:
+    """Return the bounds of the sums of one horizon; predictions, naive ones, quantiles and labels are no larger."""
+    far, q = 2 * largest, len(levels)
+    return bounds.joined(
+        [
+            *(bounds.counts(1), bounds.sums(1, far), bounds.signed(1, far), bounds.sums(1, far**2)),
+            *(bounds.sums(1, far**4), bounds.sums(1, far), bounds.sums(2, far**2)),
+            *(bounds.counts(1), bounds.sums(1, far), bounds.sums(1, far**2)),
+            *(bounds.sums(1, far), bounds.sums(2, far**2)),
+            *(bounds.counts(1), bounds.sums(1, far), bounds.sums(1, far**2)),
+            *(bounds.sums(q, far), bounds.sums(q, far**2), bounds.counts(q + len(forecast.intervals(levels)))),
+        ]
+    )
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
 def _count_histogram(cells: Floats, values: Floats, bounds: Sequence[float]) -> None:

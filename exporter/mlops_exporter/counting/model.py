@@ -14,7 +14,7 @@ from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.counting.challenge import Challenge
 from mlops_exporter.counting.join import CLOSED, GivenUp, Join, Pairs, Transfer, some
 from mlops_exporter.counting.joins import Joins
-from mlops_exporter.counting.keys import Keys, hash_ids
+from mlops_exporter.counting.keys import Keys, combined, hash_ids
 from mlops_exporter.counting.late import LateOutcomes, Rated
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.counting.multivariate import Vectors
@@ -27,6 +27,7 @@ from mlops_exporter.counting.versions import Versions
 from mlops_exporter.counting.windows import PANES
 from mlops_exporter.events import clock
 from mlops_exporter.events.columns import Columns, Encoded, Origins
+from mlops_exporter.events.forecasts import Target
 from mlops_exporter.events.schema import DEFAULT_VERSION, Outcomes, Schema
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles, decoded, unreferenced
@@ -122,8 +123,9 @@ class Model:
         settings, limits = self.settings, self._limits
         ttl, most, remembered = settings.label_ttl, limits.pending_predictions, limits.remembered_labels
         return Joins(
-            lambda: Join(self._width, limits.versions, ttl, most, remembered),
+            lambda width=self._width: Join(width, limits.versions, ttl, most, remembered),
             settings.challenge.challenger if settings.challenge else None,
+            ahead=settings.task == "forecast",
         )
 
     def _late(self) -> LateOutcomes:
@@ -401,7 +403,7 @@ class Model:
         fresh = predicts.copy()
         labelled = predicts & ~np.isnan(labels)
 
-        keys = hash_ids(columns.ids, self.seed)
+        keys, targets = self._keys(columns, outputs)
         known = keys != 0
         joins = self.joins.of(versions, self.versions.place(self.challenge.challenger) if self.challenge else -2)
         relabelled: list[Ints] = []
@@ -418,6 +420,7 @@ class Model:
             self.predictions_duplicate += len(again)
             self._give_up(result.given_up, join)
             self._count_pairs(result.pairs)
+            self._ask_actuals(join, rows[result.fresh & np.isnan(expected)], keys, targets)
             relabelled.append(np.concatenate([again, rows[result.met]]))
             labelled[relabelled[-1]] = False
 
@@ -440,14 +443,70 @@ class Model:
                 ),
                 delayed=False,
             )
+        apart = ~predicts & ~np.isnan(labels)
         for (join, _), again in zip(joins, relabelled, strict=True):
-            alone = np.concatenate([np.flatnonzero(~predicts & ~np.isnan(labels)), again[~np.isnan(labels[again])]])
+            alone = np.concatenate([np.flatnonzero(apart & (targets == 0)), again[~np.isnan(labels[again])]])
             if len(alone):
                 joined = join.label(keys[alone], times[alone], labels[alone], some(columns.origins, alone))
-                self.labels_duplicate += joined.duplicates if self.joins.is_main(join) else 0
+                self.labels_duplicate += joined.duplicates if self.joins.tells(join) else 0
                 self._give_up(joined.given_up, join)
                 self._count_pairs(joined.pairs)
+        actual = np.flatnonzero(apart & (targets != 0))
+        if len(actual):
+            self._label_targets(targets[actual], times[actual], labels[actual], some(columns.origins, actual))
         self._count_rated(rated)
+
+    def _keys(self, columns: Columns, outputs: Outputs) -> tuple[Keys, Keys]:
+        """Return the key of each event and that of its target, 0 for none.
+
+        What has a target has the key of target and horizon together, and without a horizon none of its own.
+        """
+        keys = hash_ids(columns.ids, self.seed)
+        if self.joins.actuals is None:
+            return keys, np.zeros(len(keys), np.uint64)
+        of_target = np.fromiter((type(each) is Target for each in columns.ids), np.bool_, len(keys))
+        targets = np.where(of_target, keys, np.uint64(0))
+        horizons = hash_ids(self.schema_of(columns).forecasts.horizons.names, self.seed)
+        codes = outputs.forecast[:, 0]
+        ahead = np.flatnonzero(of_target & ~np.isnan(codes))
+        keys[of_target] = 0
+        keys[ahead] = combined(targets[ahead], horizons[codes[ahead].astype(np.intp)])
+        return keys, targets
+
+    def _ask_actuals(self, join: Join, rows: Ints, keys: Keys, targets: Keys) -> None:
+        """Label forecasts whose actual value was there before them."""
+        rows = rows[targets[rows] != 0]
+        if self.joins.actuals is None or not len(rows):
+            return
+        actual = self.joins.actuals.known(targets[rows])
+        known = ~np.isnan(actual.labels) & join.knows(keys[rows])
+        for refilled in (False, True):
+            mine = known & (actual.refilled == refilled)
+            if mine.any():
+                joined = join.label(keys[rows[mine]], actual.times[mine], actual.labels[mine], refilled=refilled)
+                self._give_up(joined.given_up, join)
+                self._count_pairs(joined.pairs)
+        self.joins.actuals.meet(targets[rows[known]])
+
+    def _label_targets(
+        self, targets: Keys, times: Floats, labels: Floats, origins: Origins, *, refilled: bool = False
+    ) -> None:
+        """Label the forecasts of every horizon that were made of these targets."""
+        actuals = self.joins.actuals
+        assert actuals is not None, "targets are of forecasts"
+        told = actuals.label(targets, times, labels, origins, refilled=refilled)
+        self.labels_duplicate += 0 if refilled else told.duplicates
+        self._give_up(told.given_up, actuals)
+        names = dict.fromkeys(name for r in self.references for name in r.schema.forecasts.horizons.names)
+        keys = combined(targets[:, np.newaxis], hash_ids(list(names), self.seed)).ravel()
+        rows = np.repeat(np.arange(len(targets)), len(names))
+        for join in self.joins.of_predictions:
+            known = join.knows(keys)
+            if known.any():
+                joined = join.label(keys[known], times[rows[known]], labels[rows[known]], refilled=refilled)
+                self._give_up(joined.given_up, join)
+                self._count_pairs(joined.pairs)
+                actuals.meet(targets[rows[known]])
 
     def _rate(
         self,
@@ -503,9 +562,10 @@ class Model:
         _, _, outputs = reference.encode(columns)
         table = self._padded(outputs.table())
         times, labels, versions = floats(columns.times), floats(columns.labels), self._places(columns)
-        keys = hash_ids(columns.ids, self.seed)
+        keys, targets = self._keys(columns, outputs)
         predicts = versions >= 0
-        fresh = (keys != 0) & (times + self.settings.label_ttl >= clock.now())
+        young = times + self.settings.label_ttl >= clock.now()
+        fresh = (keys != 0) & young
         expected = _expected(reference, labels, _given(columns.errors))
         challenger = self.versions.place(self.challenge.challenger) if self.challenge else -2
         joins = self.joins.of(versions, challenger)
@@ -517,14 +577,20 @@ class Model:
             result = join.predict(
                 keys[rows], times[rows], versions[rows], table[rows], expected[rows], came, refilled=True
             )
+            asking = rows[result.fresh & np.isnan(expected[rows])]
             again = np.concatenate([rows[~result.fresh], rows[result.met]])
-            alone = ~predicts & fresh & ~np.isnan(labels)  # not an outcome by itself
+            alone = ~predicts & fresh & (targets == 0) & ~np.isnan(labels)  # not an outcome by itself
             rows = np.concatenate([np.flatnonzero(alone), again[~np.isnan(labels[again])]])
             came = some(columns.origins, rows)
             joined = join.label(keys[rows], times[rows], labels[rows], came, refilled=True)
             for found in (result, joined):
                 self._give_up(found.given_up, join)
                 self._count_pairs(found.pairs)
+            self._ask_actuals(join, asking, keys, targets)
+        actual = np.flatnonzero(~predicts & young & (targets != 0) & ~np.isnan(labels))
+        if len(actual):
+            came = some(columns.origins, actual)
+            self._label_targets(targets[actual], times[actual], labels[actual], came, refilled=True)
 
     def add(self, ledger: PartialLedger, arrived: float) -> int:
         """Add the sums of events that were counted elsewhere, of a version that is admitted; returns how many they are.
@@ -741,7 +807,7 @@ class Model:
 
     def _give_up(self, given_up: GivenUp, join: Join) -> None:
         """Count what waited in vain; that a label found no challenger says nothing."""
-        self.labels_unmatched += given_up.labels if self.joins.is_main(join) else 0
+        self.labels_unmatched += given_up.labels if self.joins.tells(join) else 0
         for place, count in enumerate(np.bincount(given_up.versions).tolist()):
             version = self.versions.places[place] if count else None
             if version is not None:

@@ -148,7 +148,9 @@ class Reference:
         return (
             features,
             vectors,
-            Outputs(prediction, scores, groups, losses).decided(self.profile.task, self.settings.threshold),
+            Outputs(prediction, scores, groups, losses, columns.forecasts).decided(
+                self.profile.task, self.settings.threshold
+            ),
         )
 
     def own_labels(self, labels: Floats) -> Floats:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.profile.bins import CategoricalVariable
+from mlops_exporter.profile.forecasts import level_name
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.config import Config
 
@@ -16,6 +17,9 @@ def refusal(reason: Reason, settings: Config) -> str:
         "unknown_model": f"write one of {names}, or add the model to the configuration",
         "missing_model": f"""add "model", one of {names}""",
         "future_timestamp": "write Unix seconds or RFC 3339, and set the clocks by NTP",
+        "bad_horizon": "write one of the horizons of the profile (profile show lists them) in every forecast",
+        "bad_quantile": "write all quantiles of the profile by their levels, or none",
+        "bad_target": "write series and target_ts both, or an id",
         "bad_timestamp": """write "2026-11-22T10:00:00Z" or Unix seconds, or leave ts out""",
         "unknown_class": "write classes as in the training data (profile show lists them), or build the profile anew",
         "missing_id": "send the label with the id of its prediction",
@@ -39,6 +43,11 @@ def example(model: str, profile: Profile) -> str:
         event["prediction"] = profile.classes[-1]
     else:
         event["prediction"] = _typical(profile.prediction or profile.label)
+    told = profile.forecast
+    if told is not None and told.horizons:
+        event["horizon"] = told.horizons[0]
+    if told is not None and told.quantiles:
+        event["quantiles"] = dict.fromkeys(map(level_name, told.quantiles), event["prediction"])
     return json.dumps(event, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -2,9 +2,10 @@
 
 Columns are named like the members of the event: `model`, `version`, `id`, `ts`, `prediction`, `score` (binary) or the
 struct `scores` (multiclass), `label`, `latency_seconds`, `error`; groups are the members of the struct `groups`, or
-columns like `groups.sex`, and outcomes those of `outcomes`, or like `outcomes.rating`; features are the members of the
-struct `features`, or the columns of any other name. `model` and `version` may instead be metadata of the schema, for
-all rows. With the metadata `untyped`, texts may be numbers, as they are in CSV.
+columns like `groups.sex`, and outcomes those of `outcomes`, or like `outcomes.rating`; a forecast has `horizon`,
+`naive`, `series` and `target_ts`, and quantiles in the struct `quantiles`, or like `quantiles.0.9`; features are the
+members of the struct `features`, or the columns of any other name. `model` and `version` may instead be metadata of the
+schema, for all rows. With the metadata `untyped`, texts may be numbers, as they are in CSV.
 """
 
 import struct
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.events.columns import EXPLAINED_REFUSALS, Columns, Decoded, Encoded, Evidence, Features, Ignored
 from mlops_exporter.events.explain import LONGEST_SHOWN
+from mlops_exporter.events.forecasts import HORIZON, LATEST, NAIVE, QUANTILES, SERIES, TARGET, Target, read_target
 from mlops_exporter.events.reasons import (
     CLOCK_SKEW_SECONDS,
     LONGEST_LATENCY,
@@ -49,6 +51,8 @@ _ENVELOPE = frozenset(
         *("prediction", "score", "scores", "label", "latency_seconds", "error"),
     }
 )
+_NOTED = (_ENVELOPE - {"features", "groups"}) | {HORIZON, NAIVE, QUANTILES, SERIES, TARGET}
+_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 
 # Absent, null and dictionary columns may claim any number of rows; these bound the memory that they can ask for.
@@ -217,7 +221,8 @@ class _Rows:
         latencies = self._numbers("latency_seconds")
         self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & (latencies <= LONGEST_LATENCY)))
         ids, errors, groups = self._ids(), self._texts("error", "bad_error"), self._groups()
-        outcomes = self._rated()
+        outcomes, forecasts = self._rated(), self._forecasts()
+        ids = self._targets(ids)
         predicts = present | ~np.isnan(predictions)
         if self._schema.only_rated:
             anonymous = np.ones(n, np.bool_) if ids is None else ids == None  # noqa: E711 - of each element
@@ -230,6 +235,10 @@ class _Rows:
             versions[~predicts] = None
             self._refuse("nothing_to_count", ~predicts & np.isnan(labels) & np.isnan(outcomes).all(axis=1))
             self._refuse("missing_id", ~predicts if ids is None else ~predicts & (ids == None))  # noqa: E711
+        if self._schema.forecasts.ahead:
+            rated = ~predicts & ~np.isnan(outcomes).all(axis=1)
+            names = [None] * n if ids is None else ids.tolist()
+            self._refuse("bad_horizon", self._schema.forecasts.lacking(predictions, rated, names, forecasts))
         self._refuse("unknown_class", predicts & self._schema.foreign(labels))
         good = self._good(decoded)
         kept: Any = slice(None) if good is None else good
@@ -249,6 +258,7 @@ class _Rows:
                 versions=versions[kept].tolist(),
                 groups=groups[kept],
                 outcomes=outcomes[kept],
+                forecasts=forecasts[kept],
                 scores=self._scores_column(scores[kept]),
                 predictions=predictions[kept],
                 labels=labels[kept],
@@ -280,6 +290,7 @@ class _Rows:
         if nested is None:
             known = self._schema.known
             rated = {"outcomes", *(f"outcomes.{name}" for name in self._schema.rated)} if self._schema.rated else set()
+            rated |= self._schema.forecasts.columns
             columns = {
                 name: column
                 for name, column in self._columns.items()
@@ -362,6 +373,80 @@ class _Rows:
                 self._refuse("bad_outcome", ~np.isnan(values) & ~((values >= low) & (values <= high)))
         return found
 
+    def _forecasts(self) -> Floats:
+        """Return the code of the horizon, naive forecast and quantiles, (n, width), NaN where absent."""
+        schema = self._schema.forecasts
+        found = np.full((len(self._lines), schema.width), np.nan)
+        if not schema.width:
+            return found
+        found[:, 0] = 0.0
+        if schema.ahead:
+            found[:, 0] = self._horizons(schema.horizons)
+            found[:, 1] = self._numbers(NAIVE)
+        nested = self._columns.get(QUANTILES) if schema.levels else None
+        members: dict[str, Any] = {}
+        if nested is not None and pa.types.is_struct(nested.type):
+            members = _members(nested)
+        elif nested is not None:
+            self._refuse("bad_quantile", valid(nested))
+        for values, name in zip(found.T[2:], schema.levels, strict=True):
+            column = members.pop(name, self._columns.get(f"{QUANTILES}.{name}"))
+            if column is not None and not pa.types.is_null(column.type):
+                values[:] = self._as_numbers(column)
+        for column in members.values():
+            self._refuse("bad_quantile", valid(column))
+        absent = np.isnan(found[:, 2:])
+        self._refuse("bad_quantile", absent.any(axis=1) & ~absent.all(axis=1))
+        beyond = abs(found) > self._schema.largest_outcome
+        self._refuse("bad_naive", beyond[:, 1])
+        self._refuse("bad_quantile", np.asarray(beyond[:, 2:].any(axis=1)))
+        return found
+
+    def _horizons(self, table: Codes) -> Floats:
+        """Return the codes of horizons, NaN where absent."""
+        column = self._columns.get(HORIZON)
+        if column is None:
+            return np.full(len(self._lines), np.nan)
+        if not arrays.is_category(column.type):
+            self._refuse("bad_horizon", valid(column))
+            return np.full(len(self._lines), np.nan)
+        codes = arrays.codes(column, table).astype(np.float64)
+        self._refuse("bad_horizon", codes == table.other)
+        return np.where(codes == table[None], np.nan, codes)
+
+    def _targets(self, ids: NDArray[np.object_] | None) -> NDArray[np.object_] | None:
+        """Return the ids, and in place of one the target of a row that names a series and a time."""
+        series, times = self._columns.get(SERIES), self._columns.get(TARGET)
+        if not self._schema.forecasts.ahead or (series is None and times is None):
+            return ids
+        n = len(self._lines)
+        names, which = ([], np.full(n, -1)) if series is None else distinct(series)
+        texts = np.array([*map(_series, names), None], np.object_)[which]
+        self._refuse("bad_target", texts == "")
+        seconds = self._seconds(times)
+        found = np.full(n, None, np.object_) if ids is None else ids.copy()
+        anonymous = found == None  # noqa: E711 - of each element
+        named, timed = texts != None, ~np.isnan(seconds)  # noqa: E711 - of each element
+        self._refuse("bad_target", anonymous & (named != timed))
+        rows = np.flatnonzero(anonymous & named & np.isfinite(seconds))
+        found[rows] = [Target.of(*pair) for pair in zip(texts[rows], seconds[rows].tolist(), strict=True)]
+        return found
+
+    def _seconds(self, column: Any) -> Floats:
+        """Return the times of targets in Unix seconds, NaN where absent."""
+        n = len(self._lines)
+        if column is None or pa.types.is_null(column.type):
+            return np.full(n, np.nan)
+        given = valid(column)
+        if pa.types.is_timestamp(column.type):
+            times = floats(column.cast(pa.int64())) / _UNITS[column.type.unit]
+            self._refuse("bad_target", given & (column.type.tz is None))
+        else:
+            times = self._times_of_texts(column) if is_text(column.type) else self._as_numbers(column)
+        times = np.where(given, times, np.nan)
+        self._refuse("bad_target", given & ~((times >= 0) & (times < LATEST)))
+        return times
+
     def _times(self) -> Floats:
         n = len(self._lines)
         column = self._columns.get("ts")
@@ -372,7 +457,7 @@ class _Rows:
             if column.type.tz is None:  # whose noon?
                 self._refuse("bad_timestamp", given)
                 return np.full(n, self._now)
-            times = floats(column.cast(pa.int64())) / {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+            times = floats(column.cast(pa.int64())) / _UNITS[column.type.unit]
         else:
             times = self._times_of_texts(column) if is_text(column.type) else self._as_numbers(column)
             self._refuse("bad_timestamp", given & ~((times >= 0) & (times < np.inf)))
@@ -408,7 +493,7 @@ class _Rows:
         column = self._columns.get(name)
         if column is None:
             return np.full(len(self._lines), np.nan)
-        if self._schema.profile.task == "regression":
+        if self._schema.profile.of_numbers:
             numbers = self._numbers(name)
             reason: Reason = "bad_label" if name == "label" else "bad_prediction"
             self._refuse(reason, abs(numbers) > self._schema.largest_outcome)
@@ -561,7 +646,7 @@ def _note(
     if room <= 0:
         return
     said: dict[str, Any] = {key.decode(): value for key, value in constants.items() if key in (b"model", b"version")}
-    members = [name for name in columns if name in _ENVELOPE - {"features", "groups"}]
+    members = [name for name in columns if name in _NOTED]
     for row in np.flatnonzero(refused)[:room].tolist():
         evidence[int(lines[row])] = said | {name: _value(columns[name].slice(row, 1)) for name in members}
 
@@ -589,6 +674,14 @@ def _id(value: Any) -> str | None:
     """Return an id in its canonical form, None for a missing one, an empty text for what is none."""
     try:
         return read_id(value)
+    except Refused:
+        return ""
+
+
+def _series(value: Any) -> str:
+    """Return the name of a series, an empty text for what is none."""
+    try:
+        return read_target(value, None)[0] or ""
     except Refused:
         return ""
 

@@ -108,7 +108,8 @@ class Columns:
     """Valid events of one schema, one list (or array of numbers, NaN for absent) per field, all of one length.
 
     `lines` are line numbers in the body, `ids` as they came, `times` Unix seconds, `groups` the codes of what events
-    say, (n, attributes), `outcomes` what answers are rated by, (n, outcomes), NaN for absent, `scores` a probability
+    say, (n, attributes), `outcomes` what answers are rated by, (n, outcomes), `forecasts` the code of the horizon, the
+    naive forecast and the announced quantiles, (n, 2 + Q) or (n, 0), both NaN for absent, `scores` a probability
     (binary) or a decoded struct of them; `predictions` and `labels` are class codes, or numbers (of sets, of a
     regression). None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
     `schema` is the version that the schema is for, None for that of all others. `origins` are codes of where the
@@ -122,6 +123,7 @@ class Columns:
     versions: list[str | None]
     groups: Ints
     outcomes: Floats
+    forecasts: Floats
     scores: "list[Any] | Floats"
     predictions: "list[float | None] | Floats"
     labels: "list[float | None] | Floats"
@@ -143,6 +145,7 @@ class Columns:
             return False
         self.groups = np.concatenate([self.groups, other.groups])
         self.outcomes = np.concatenate([self.outcomes, other.outcomes])
+        self.forecasts = np.concatenate([self.forecasts, other.forecasts])
         for ours, theirs in zip(_lists_of(self), _lists_of(other), strict=True):
             ours += theirs
         return True
@@ -157,8 +160,16 @@ class Columns:
         lists = dict(zip(_LISTS, map(_chained, columns), strict=True))
         groups = np.concatenate([part.groups for part in parts])
         outcomes = np.concatenate([part.outcomes for part in parts])
-        schema, origins = parts[0].schema, _origins_of(parts)
-        return cls(features=features, groups=groups, outcomes=outcomes, schema=schema, origins=origins, **lists)
+        forecasts = np.concatenate([part.forecasts for part in parts])
+        return cls(
+            features=features,
+            groups=groups,
+            outcomes=outcomes,
+            forecasts=forecasts,
+            schema=parts[0].schema,
+            origins=_origins_of(parts),
+            **lists,
+        )
 
     @property
     def version_names(self) -> set[str | None]:
@@ -176,13 +187,19 @@ class Columns:
         """Return the events whose flag is set."""
         lists = {name: list(compress(values, kept)) for name, values in zip(_LISTS, _lists_of(self), strict=True)}
         features = self.features.keep(kept, encoder)
-        groups, outcomes = self.groups[kept], self.outcomes[kept]
-        origins = self.origins[kept] if len(self.origins) else self.origins
-        schema = self.schema
-        return Columns(features=features, groups=groups, outcomes=outcomes, schema=schema, origins=origins, **lists)
+        return Columns(
+            features=features,
+            groups=self.groups[kept],
+            outcomes=self.outcomes[kept],
+            forecasts=self.forecasts[kept],
+            schema=self.schema,
+            origins=self.origins[kept] if len(self.origins) else self.origins,
+            **lists,
+        )
 
 
-_LISTS = [name for name in Columns.__slots__ if name not in {"features", "groups", "outcomes", "schema", "origins"}]
+_ARRAYS = {"groups", "outcomes", "forecasts"}
+_LISTS = [name for name in Columns.__slots__ if name not in {"features", "schema", "origins", *_ARRAYS}]
 _lists_of = attrgetter(*_LISTS)
 
 

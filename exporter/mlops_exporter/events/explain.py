@@ -39,6 +39,10 @@ _MEMBERS: Final[dict[Reason, tuple[str, ...]]] = {
     "unknown_class": ("prediction", "label"),
     "bad_latency": ("latency_seconds",),
     "bad_outcome": ("outcomes",),
+    "bad_horizon": ("horizon",),
+    "bad_quantile": ("quantiles",),
+    "bad_naive": ("naive",),
+    "bad_target": ("series", "target_ts"),
     "bad_error": ("error",),
 }
 """The members of an event of which one is at fault. Of others, no value is shown."""

@@ -41,6 +41,10 @@ Reason = Literal[
     "unknown_class",
     "bad_latency",
     "bad_outcome",
+    "bad_horizon",
+    "bad_quantile",
+    "bad_naive",
+    "bad_target",
     "bad_error",
     "nothing_to_count",
     "bad_cloud_event",
@@ -95,6 +99,11 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
     "bad_outcome": "`outcomes` is not an object of numbers, or one of them is not among the model's `outcomes` in the "
     "configuration, or not between its `low` and `high`",
+    "bad_horizon": "`horizon` is not among those of the profile, or what needs one lacks it: a prediction of a "
+    "forecast, outcomes of a target",
+    "bad_quantile": "`quantiles` is not an object with a number for each quantile of the profile, by its level",
+    "bad_naive": "`naive` is not a number within a thousand times the reference's largest",
+    "bad_target": "`series` is not a text or a whole number, or `target_ts` not a time, or one of the two is missing",
     "bad_error": "`error` is not a string",
     "nothing_to_count": "there are no features, no prediction, no score, no error, no label and no outcome",
     "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",

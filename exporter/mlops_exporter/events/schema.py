@@ -19,6 +19,7 @@ from msgspec.structs import astuple
 from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.events.attributes import Attribute, Attributes
 from mlops_exporter.events.columns import Columns, Encoded, Features
+from mlops_exporter.events.forecasts import ForecastSchema
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, encode
 from mlops_exporter.profile.profile import Profile
@@ -188,7 +189,8 @@ class Schema:
         self.largest_outcome = max(_largest_outcome(profile), outcomes.largest)
         number_type: Any = Annotated[float, Meta(ge=-self.largest_outcome, le=self.largest_outcome)]
         outcome_type, label_type = _category_type(self.classes), _category_type(self.labels)
-        if profile.task == "regression":
+        self.forecasts = ForecastSchema(profile, self.largest_outcome)
+        if profile.of_numbers:
             outcome_type = label_type = number_type | None
         elif profile.task == "multilabel":
             outcome_type, label_type = (_list_type(each) for each in (outcome_type, label_type))
@@ -234,9 +236,13 @@ class Schema:
         return msgspec.defstruct("Named", names, tag_field="model", tag=self.model, gc=False)
 
     def _optional(self) -> list[tuple[str, Any, None]]:
-        """Return the last members of events: `outcomes` if there are any, and `scores` by class in place of `score`."""
+        """Return the last members of events, those that there are.
+
+        They are `outcomes`, those of forecasts, and for two classes `scores` by class in place of `score`.
+        """
         return [
             *([("outcomes", self._rated | None, None)] if self.rated else []),
+            *self.forecasts.members,
             *([("by_class", dict[str, Any] | None, None)] if self.profile.task == "binary" else []),
         ]
 
@@ -252,6 +258,8 @@ class Schema:
         if by_class.count(None) < len(by_class):
             scores[:] = [score if named is None else named for score, named in zip(scores, by_class, strict=True)]
         reasons = self._settle(features, groups, scores)
+        forecasts = self.forecasts.array(given, len(ids), reasons)
+        self.forecasts.name(ids, given, reasons)
         columns = Columns(
             self._features_of(features),
             lines if len(lines) >= _ENCODED_AT_ONCE else list(lines),
@@ -260,6 +268,7 @@ class Schema:
             _versions(versions),
             self._group_codes(groups),
             self._rated_array(given.get("outcomes", ()), len(ids)),
+            forecasts,
             scores,
             predictions,
             labels,
@@ -309,7 +318,7 @@ class Schema:
             columns.predictions, no_class = _sets(columns.predictions, self.classes)
             columns.labels, no_label = _sets(columns.labels, self.labels)
             reasons.update((row, "unknown_class") for row in np.flatnonzero(no_class | no_label).tolist())
-        elif self.profile.task != "regression":
+        elif not self.profile.of_numbers:
             for outcomes, table in ((columns.predictions, self.classes), (columns.labels, self.labels)):
                 unknown, missing = table.other, table[None]
                 codes: list[int | None] = list(map(table.__getitem__, outcomes))
@@ -335,6 +344,12 @@ class Schema:
                     reasons.setdefault(row, "nothing_to_count")
                 elif columns.ids[row] is None:
                     reasons.setdefault(row, "missing_id")
+        if self.forecasts.ahead:
+            apart = np.array([version is None for version in columns.versions])
+            rated = apart & ~np.isnan(columns.outcomes).all(axis=1)
+            lacking = self.forecasts.lacking(floats(columns.predictions), rated, columns.ids, columns.forecasts)
+            for row in np.flatnonzero(lacking).tolist():
+                reasons.setdefault(row, "bad_horizon")
         if self._foreign_classes:
             foreign = self.foreign(floats(columns.labels))
             for row in np.flatnonzero(foreign).tolist():
@@ -505,6 +520,7 @@ class Schema:
             latency_seconds=_latency(event.get("latency_seconds")),
             error=_error(event.get("error")),
             **({"outcomes": self._read_rated(event.get("outcomes"))} if self.rated else {}),
+            **self.forecasts.read(event),
         )
 
     def _repaired_features(self, features: dict[str, Any]) -> Any:
@@ -580,7 +596,7 @@ class Schema:
                 return list(map(canonical, value if isinstance(value, list) else [value]))
             except TypeError:
                 raise Refused(reason) from None
-        if self.profile.task != "regression":
+        if not self.profile.of_numbers:
             try:
                 return canonical(value)
             except TypeError:

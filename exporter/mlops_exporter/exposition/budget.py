@@ -38,7 +38,7 @@ _NAMED = 5  # of what one line of the log tells
 _WITH_BINS = (catalogue.FEATURE_OUT_OF_RANGE, catalogue.FEATURE_REFERENCE_VALUES)
 """They say nothing without the bins, and a counter must not come and go with its feature."""
 
-_CLASSES = frozenset({"class", "predicted", "actual"})
+_CLASSES = frozenset({"class", "predicted", "actual", "horizon"})
 
 _REFERENCE: Final = catalogue.FEATURE_REFERENCE.name
 _QUALITY: Final[Mapping[str, str]] = {

@@ -1151,6 +1151,94 @@ OUTCOME_BENCHMARK_MISSED = _metric(
     "Absent until a window holds values enough to judge by.",
 )
 
+# --- forecasts and announced quantiles -------------------------------------------------------------------------------
+HORIZON_LABELS = _metric(
+    "ml_horizon_labels_total",
+    "counter",
+    "model",
+    "model version horizon",
+    "Forecasts of the horizon whose label came.",
+)
+HORIZON_ABSOLUTE_ERROR = _metric(
+    "ml_horizon_absolute_error_sum_total",
+    "counter",
+    "model",
+    "model version horizon",
+    "Sum of |forecast - label| of the horizon; by ml_horizon_labels_total it is the mean absolute error.",
+)
+HORIZON_WINDOW_LABELS = _metric(
+    "ml_horizon_window_labels",
+    "gauge",
+    "model",
+    f"{_WINDOW} horizon",
+    "Labels of the horizon's forecasts in the window.",
+)
+HORIZON_PERFORMANCE = _metric(
+    "ml_horizon_performance",
+    "gauge",
+    "model",
+    f"{_WINDOW} horizon metric",
+    "Performance of the horizon's forecasts in the window; absent below min_samples.performance labels.",
+)
+HORIZON_PERFORMANCE_LOWER = _metric(
+    "ml_horizon_performance_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} horizon metric",
+    "Lower end of the 95 % confidence interval of ml_horizon_performance.",
+)
+HORIZON_PERFORMANCE_UPPER = _metric(
+    "ml_horizon_performance_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} horizon metric",
+    "Upper end of the 95 % confidence interval of ml_horizon_performance.",
+)
+FORECAST_NO_BETTER = _metric(
+    "ml_forecast_no_better",
+    "gauge",
+    "model",
+    _MODEL,
+    "1 where in a full window the errors are surely not smaller than the naive forecast's by 2 %, unless the freshest "
+    "says they are; else 0. Absent until a window holds labels enough to judge by.",
+)
+QUANTILE_PERFORMANCE = _metric(
+    "ml_quantile_performance",
+    "gauge",
+    "model",
+    f"{_WINDOW} quantile metric",
+    "In the window, pinball_loss of an announced quantile, and share_below it, of labels, which should be its level.",
+)
+INTERVAL_COVERAGE = _metric(
+    "ml_interval_coverage",
+    "gauge",
+    "model",
+    f"{_WINDOW} level",
+    "Share of the window's labels inside the announced interval, which should be its level.",
+)
+INTERVAL_COVERAGE_LOWER = _metric(
+    "ml_interval_coverage_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} level",
+    "Lower end of the 95 % confidence interval of ml_interval_coverage.",
+)
+INTERVAL_COVERAGE_UPPER = _metric(
+    "ml_interval_coverage_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} level",
+    "Upper end of the 95 % confidence interval of ml_interval_coverage.",
+)
+INTERVAL_MISSED = _metric(
+    "ml_interval_missed",
+    "gauge",
+    "model",
+    _MODEL,
+    "1 where in a full window the widest announced interval surely covers another share than its level, by more than 5 "
+    "points, unless the freshest surely does not; else 0. Absent until there are labels enough.",
+)
+
 # --- the joint distribution ------------------------------------------------------------------------------------------
 DATA_DRIFT = _metric(
     "ml_data_drift",

@@ -155,7 +155,7 @@ def _labels(layout: Layout) -> Measure:
 
     Of sets of classes look at how many are exact, and at how many hits and errors each has.
     """
-    if layout.profile.task == "regression":
+    if layout.profile.of_numbers:
         return Measure(layout.moments, _errors)
     if layout.profile.task == "multilabel":
         return Measure(layout.decisions, lambda panes: _decisions(panes, len(layout.profile.classes)))

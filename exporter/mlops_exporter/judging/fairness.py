@@ -47,7 +47,7 @@ class GroupSums:
         self.compared = self.predictions / of_outputs
         self.enough_predictions = self.predictions >= min_group_size
         self.enough_labels = self.labels >= min_group_size
-        self.moments = regression.split(worth.moments) if layout.profile.task == "regression" else None
+        self.moments = regression.split(worth.moments) if layout.profile.of_numbers else None
         if favourable is not None:
             self.selected = totals[..., layout.prediction.start + favourable] / of_outputs
             self.confusion = _one_against_rest(worth.confusion, favourable)
@@ -97,7 +97,7 @@ BETTER: dict[str, Literal["higher", "lower"]] = {
 
 def metrics_of(profile: Profile, favourable: int | None) -> dict[str, FairnessMetric]:
     """Return the measures of fairness that a model has, in the order of their exposition."""
-    if profile.task == "regression":
+    if profile.of_numbers:
         return _OF_ERRORS
     return {} if favourable is None else _OF_CLASSES
 

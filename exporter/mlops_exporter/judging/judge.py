@@ -68,6 +68,12 @@ LIMITS: dict[str, Threshold] = {
 }
 """The numbers that judge a model, by the name of their series `ml:threshold:NAME`."""
 
+LEAST_SKILL = 0.02
+"""Share by which a forecast's errors must be smaller than the naive forecast's."""
+
+COVERAGE_GAP = 0.05
+"""By how much the share of labels inside announced intervals may differ from the nominal one."""
+
 STANDARD_ERRORS = 4.0
 """By so many the share of poor values must exceed what the reference and the limit allow."""
 

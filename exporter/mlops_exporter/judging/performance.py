@@ -8,9 +8,9 @@ import numpy as np
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import CALIBRATION_BINS, Layout
-from mlops_exporter.profile.profile import Task
+from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.settings.models import CostSettings
-from mlops_exporter.statistics import calibration, classification, cost, multilabel, regression
+from mlops_exporter.statistics import calibration, classification, cost, forecast, multilabel, regression
 from mlops_exporter.statistics.intervals import Estimate, Spread
 
 PerformanceMetric = Callable[["PerformanceSums"], Estimate]
@@ -24,6 +24,13 @@ class PerformanceSums:
         leading = totals.shape[:-1]
         self.labels = totals[..., layout.labels.start]
         self.moments = totals[..., layout.moments]
+        if layout.horizons:
+            kept = totals[..., layout.forecasts].reshape(*leading, layout.horizons, -1)
+            self.by_horizon = forecast.split(kept, layout.levels)
+            self.forecasts = forecast.split(kept.sum(-2), layout.levels)
+            told = layout.profile.forecast
+            self.naive_absolute = (told and told.naive_absolute) or 0.0
+            self.naive_squared = (told and told.naive_squared) or 0.0
         self.of_sets = layout.profile.task == "multilabel"
         if self.of_sets:
             self.decisions = multilabel.split(totals[..., layout.decisions], k)
@@ -76,6 +83,20 @@ _PROBABILITY: dict[str, PerformanceMetric] = {
 }
 
 
+_OF_QUANTILES: dict[str, PerformanceMetric] = {
+    "pinball_loss": lambda s: forecast.pinball_loss(s.forecasts),
+    "coverage": lambda s: forecast.coverage(s.forecasts),
+}
+
+_OF_NUMBERS: dict[str, PerformanceMetric] = {
+    "mae": lambda s: regression.mae(s.moments),
+    "rmse": lambda s: regression.rmse(s.moments),
+    "mape": lambda s: regression.mape(s.moments),
+    "r2": lambda s: regression.r2(s.moments),
+    "bias": lambda s: regression.bias(s.moments),
+}
+
+
 def _macro(of_classes: PerformanceMetric) -> PerformanceMetric:
     """Return the mean over the classes, as if what they are off by were the same chance: so it covers 95 % or more."""
     return lambda s: Estimate(*(part.mean(-1) for part in of_classes(s)))
@@ -117,12 +138,14 @@ METRICS: dict[Task, dict[str, PerformanceMetric]] = {
         "roc_auc": lambda s: classification.macro_roc_auc(s.scores),
         **{name: _macro(_PROBABILITY[name]) for name in _PROBABILITY if name.startswith("expected_calibration_error")},
     },
-    "regression": {
-        "mae": lambda s: regression.mae(s.moments),
-        "rmse": lambda s: regression.rmse(s.moments),
-        "mape": lambda s: regression.mape(s.moments),
-        "r2": lambda s: regression.r2(s.moments),
-        "bias": lambda s: regression.bias(s.moments),
+    "regression": {**_OF_NUMBERS, **_OF_QUANTILES},
+    "forecast": {
+        **_OF_NUMBERS,
+        "wape": lambda s: forecast.wape(s.forecasts),
+        "mase": lambda s: forecast.mase(s.forecasts, s.naive_absolute),
+        "rmsse": lambda s: forecast.rmsse(s.forecasts, s.naive_squared),
+        "skill": lambda s: forecast.skill(s.forecasts),
+        **_OF_QUANTILES,
     },
     "outcomes": {},
 }
@@ -153,15 +176,37 @@ CLASS_METRICS: dict[Task, dict[str, PerformanceMetric]] = {
 }
 """One class by itself, against all others: (..., K)."""
 
+HORIZON_METRICS: dict[str, PerformanceMetric] = {
+    "mae": lambda s: forecast.mae(s.by_horizon),
+    "rmse": lambda s: forecast.rmse(s.by_horizon),
+    "bias": lambda s: forecast.bias(s.by_horizon),
+    "wape": lambda s: forecast.wape(s.by_horizon),
+    "mase": lambda s: forecast.mase(s.by_horizon, s.naive_absolute),
+    "rmsse": lambda s: forecast.rmsse(s.by_horizon, s.naive_squared),
+    "skill": lambda s: forecast.skill(s.by_horizon),
+    "pinball_loss": lambda s: forecast.pinball_loss(s.by_horizon),
+    "coverage": lambda s: forecast.coverage(s.by_horizon),
+}
+"""One horizon by itself: (..., H)."""
+
+QUANTILE_METRICS: dict[str, PerformanceMetric] = {
+    "pinball_loss": lambda s: forecast.pinball_losses(s.forecasts),
+    "share_below": lambda s: forecast.shares_below(s.forecasts),
+}
+"""One announced quantile by itself, over all horizons: (..., Q)."""
+
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1"), (0.0, 1.0)),
     **dict.fromkeys(("roc_auc", "average_precision", "subset_accuracy", "hamming_loss"), (0.0, 1.0)),
     **dict.fromkeys(("micro_precision", "micro_recall", "micro_f1"), (0.0, 1.0)),
     **dict.fromkeys((name for name in _PROBABILITY if name.startswith("expected_calibration_error")), (0.0, 1.0)),
+    "coverage": (0.0, 1.0),
     "brier_score": (0.0, 2.0),
     "mcc": (-1.0, 1.0),
 }
 """Smallest and largest possible value of the metrics that have both."""
+
+_ERRORS = frozenset({"hamming_loss", "mae", "rmse", "mape", "wape", "mase", "rmsse", "pinball_loss"})
 
 COST = "cost"
 """The metric of every task whose errors have a price in the configuration."""
@@ -169,13 +214,13 @@ COST = "cost"
 BETTER: dict[str, Literal["higher", "lower"]] = {
     COST: "lower",
     **{
-        name: "lower" if name in _PROBABILITY or name in ("hamming_loss", "mae", "rmse", "mape") else "higher"
+        name: "lower" if name in _PROBABILITY or name in _ERRORS else "higher"
         for metrics in METRICS.values()
         for name in metrics
-        if name != "bias"
+        if name not in ("bias", "coverage")
     },
 }
-"""Which way each metric is better; bias is best at 0."""
+"""Which way each metric is better; bias is best at 0, coverage at the interval's level."""
 
 _OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision"})
 
@@ -204,6 +249,21 @@ def needs_scores(metric: str) -> bool:
     return metric in _OF_SCORES
 
 
+def lacking(metric: str, profile: Profile) -> str | None:
+    """Return what a profile lacks without which a metric is never known, and what to do; None where it has all."""
+    told = profile.forecast
+    levels = told.quantiles if told else []
+    if needs_scores(metric) and not profile.has_scores:
+        return "scores; build it with --score or --scores, or agree on a metric of predictions"
+    if metric == "pinball_loss" and not levels:
+        return "quantiles; build it with --quantiles"
+    if metric == "coverage" and not forecast.intervals(levels):
+        return "interval; build it with --quantiles of two levels that add up to 1"
+    if metric in ("mase", "rmsse") and not (told and told.naive_absolute):
+        return "errors of a naive forecast; build it with --naive"
+    return None
+
+
 def metrics_of(layout: Layout, costs: CostSettings | None = None) -> dict[str, PerformanceMetric]:
     """Return the metrics that a model can have: no cost without `costs`, none of scores without scores."""
     possible = _possible(METRICS[layout.profile.task], layout)
@@ -223,5 +283,15 @@ def class_metrics_of(layout: Layout) -> dict[str, PerformanceMetric]:
     return _possible(CLASS_METRICS.get(layout.profile.task, {}), layout)
 
 
+def horizon_metrics_of(layout: Layout) -> dict[str, PerformanceMetric]:
+    """Return the metrics that each horizon of a forecast can have."""
+    return _possible(HORIZON_METRICS, layout) if layout.profile.task == "forecast" else {}
+
+
+def quantile_metrics_of(layout: Layout) -> dict[str, PerformanceMetric]:
+    """Return the metrics that each announced quantile can have."""
+    return QUANTILE_METRICS if layout.levels else {}
+
+
 def _possible(metrics: dict[str, PerformanceMetric], layout: Layout) -> dict[str, PerformanceMetric]:
-    return {name: metric for name, metric in metrics.items() if layout.score_columns or name not in _OF_SCORES}
+    return {name: metric for name, metric in metrics.items() if lacking(name, layout.profile) is None}

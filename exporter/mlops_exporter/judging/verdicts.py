@@ -17,6 +17,7 @@ from mlops_exporter.judging.drift import Comparison, Drift
 from mlops_exporter.judging.estimation import estimate as estimated_performance
 from mlops_exporter.judging.fairness import GroupSums, favourable_code
 from mlops_exporter.judging.fairness import metrics_of as fairness_metrics_of
+from mlops_exporter.judging.forecasts import COVERAGE, SKILL, Held, forecasts_of
 from mlops_exporter.judging.judge import VERDICTS, Verdict, limit
 from mlops_exporter.judging.multivariate import vector_drift
 from mlops_exporter.judging.outcomes import Rated, outcomes_of
@@ -28,6 +29,7 @@ from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics.intervals import Estimate
 
 CALIBRATION = "expected_calibration_error"
+_HELD = {SKILL: "skill beside the naive forecast", COVERAGE: "coverage of the announced intervals"}
 
 Reasons = dict[Verdict, list[str]]
 
@@ -47,6 +49,7 @@ class Bench:
         self._joint = vector_drift(reference)
         self._segments = Segments(reference) if reference.segment_counts else None
         self._outcomes = outcomes_of(reference)
+        self._forecasts = forecasts_of(reference)
         self._classes = classes_of(reference)
         self._least = max(reference.settings.min_samples.performance, limit("min_labels"))
 
@@ -62,13 +65,19 @@ class Bench:
         found: Reasons = {verdict: [] for verdict in VERDICTS}
         with np.errstate(divide="ignore", invalid="ignore"):
             rated = self._outcomes.rate(version, now) if self._outcomes else {}
-            found["failing"] = [*self._of_performance(totals, filled, effects), *self._of_outcomes(rated)]
+            held = self._forecasts.hold(version, now) if self._forecasts else {}
+            found["failing"] = [
+                *self._of_performance(totals, filled, effects),
+                *self._of_outcomes(rated),
+                *self._of_forecasts(held, SKILL),
+            ]
             found["erring"] = list(self._of_failures(totals))
             found["silent"] = list(self._of_silence(of_all_versions))
             found["suspect"] = [
                 *self._of_estimates(totals, filled, effects),
                 *self._of_calibration(totals, filled, effects),
                 *self._of_segments(totals, filled, effects),
+                *self._of_forecasts(held, COVERAGE),
                 *self._of_classes(totals, filled, effects),
                 *self._of_changes(version),
             ]
@@ -125,6 +134,12 @@ class Bench:
         for name, each in rated.items():
             assert self._outcomes is not None
             yield from self._beyond(name, each.mean, *self._outcomes.bounds[name], each.missed)
+
+    def _of_forecasts(self, held: Mapping[str, Held], name: str) -> Iterator[str]:
+        """Yield that a forecast is no better than the naive one, or that its intervals do not hold."""
+        if name in held:
+            each = held[name]
+            yield from self._beyond(_HELD[name], each.estimate, each.minimum, each.maximum, each.missed)
 
     def _of_estimates(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
         estimation = self._reference.estimation

@@ -144,7 +144,7 @@ def _read(cells: Sequence[Any], profile: Profile) -> list[str | None]:
 
 def outcomes(values: Sequence[Any], profile: Profile, what: str, *, typed: bool = True) -> Floats:
     """Return class codes, or the numbers of a regression; NaN where there is none. Raises RowsError."""
-    if profile.task == "regression":
+    if profile.of_numbers:
         return _numbers(values, what, profile, typed)
     codes: dict[str | None, float] = {name: float(code) for code, name in enumerate(profile.classes)}
     codes[None] = math.nan
@@ -182,7 +182,7 @@ def _pinned(cells: Mapping[str, list[Any]], typed: bool, pinned: PinnedSettings,
 
 def score_columns(profile: Profile) -> int:
     """Return how many probabilities an event of the model has: none, the positive class's, or one for each class."""
-    return 0 if profile.task == "regression" else 1 if profile.task == "binary" else len(profile.classes)
+    return 0 if profile.of_numbers else 1 if profile.task == "binary" else len(profile.classes)
 
 
 def _numbers(cells: Sequence[Any], name: str, profile: Profile, typed: bool) -> Floats:

@@ -20,6 +20,7 @@ from mlops_exporter.profile.fitted import (
     StreamReference,
     VectorReference,
 )
+from mlops_exporter.profile.forecasts import ForecastReference
 from mlops_exporter.profile.hours import HourlyReference
 from mlops_exporter.profile.parsing import parsed
 from mlops_exporter.profile.sets import MAX_CLASSES
@@ -33,7 +34,10 @@ MAX_BYTES = 256 * 1024 * 1024
 _NO_NUMBER = len
 """Reads a number without making one, which takes a third of the time."""
 
-Task = Literal["binary", "multiclass", "multilabel", "regression", "outcomes"]
+Task = Literal["binary", "multiclass", "multilabel", "regression", "forecast", "outcomes"]
+
+NUMERIC: frozenset[Task] = frozenset({"regression", "forecast"})
+"""Tasks whose predictions and labels are numbers."""
 
 
 class ProfileError(Exception):
@@ -54,14 +58,14 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     """Everything the exporter knows of the reference data.
 
     `rows` is the number of reference rows. `classes` are the classes in ledger order (binary: negative, positive),
-    empty for regression and outcomes. `score` is the distribution of the positive class's probability, `score_edges`
+    empty where there are none. `score` is the distribution of the positive class's probability, `score_edges`
     the finer inner edges on which ROC AUC and average precision are computed (where there are probabilities).
     `tied_scores` are the bins between them in which the reference has one value alone, so that scores there are ties;
     None, in a profile from before they were looked for, says so of all bins.
     `performance` and `class_performance` hold the reference value of each metric where labels were there, `class_lower`
     the lower end of each class's interval. What follows them was fitted to the reference: see `fitted`; `importances`
-    are the features' shares in the model's decisions. `missing` are the texts that mean a missing value, in the
-    reference and in events.
+    are the features' shares in the model's decisions, `forecast` is what predictions say beside one number. `missing`
+    are the texts that mean a missing value, in the reference and in events.
     """
 
     schema: int
@@ -85,6 +89,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     losses: LossModel | None = None
     streams: dict[Literal["error", "score"], StreamReference] = {}
     importances: dict[str, float] = {}
+    forecast: ForecastReference | None = None
     thresholds: DriftThresholds | None = None
     missing: list[str] = msgspec.field(default_factory=lambda: list(MISSING_TEXTS))
     hours: HourlyReference | msgspec.UnsetType = msgspec.UNSET
@@ -94,6 +99,11 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     def positive(self) -> str:
         """The positive class of a binary task."""
         return self.classes[1]
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether predictions and labels are numbers."""
+        return self.task in NUMERIC
 
     @property
     def has_scores(self) -> bool:
@@ -118,8 +128,9 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         content = msgspec.to_builtins(msgspec.structs.replace(self, provenance=Provenance("", "", "", "", "")))
         del content["thresholds"]  # they follow from the rest, as `class_lower` does
         del content["class_lower"]
-        if self.tied_scores is None:
-            del content["tied_scores"]
+        for name in ("tied_scores", "forecast"):  # as in profiles from before there were any
+            if content[name] is None:
+                del content[name]
         if self.missing == list(MISSING_TEXTS):  # as in profiles from before it could be chosen
             del content["missing"]
         for variable in (*content["features"].values(), content["score"], content["prediction"], content["label"]):
@@ -131,7 +142,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         """Raise ValueError where the parts do not fit each other."""
         if self.rows < 1:
             raise ValueError("a profile is of one row at least")
-        if self.task in ("regression", "outcomes"):
+        if self.of_numbers or self.task == "outcomes":
             if self.classes or self.score or self.score_edges:
                 raise ValueError(f"a profile of {self.task} has no classes and no scores")
             if self.task == "outcomes" and (self.prediction or self.label):
@@ -143,7 +154,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
                 raise ValueError(f"a multilabel profile has {MAX_CLASSES} classes at most, not {len(self.classes)}")
             if self.prediction or self.label or self.score:
                 raise ValueError("a multilabel profile has no distribution of one score, prediction or label")
-        wanted = NumericVariable if self.task == "regression" else CategoricalVariable
+        wanted = NumericVariable if self.of_numbers else CategoricalVariable
         for name, variable in {"prediction": self.prediction, "label": self.label}.items():
             if variable is not None and not isinstance(variable, wanted):
                 raise ValueError(f"{name}: {self.task} needs a {wanted.__struct_config__.tag} variable")
@@ -153,6 +164,12 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("score_edges must ascend")
         if not all(0 <= place <= len(self.score_edges) for place in self.tied_scores or ()):
             raise ValueError("tied_scores must be bins between the score_edges")
+        if self.forecast is not None:
+            if not self.of_numbers:
+                raise ValueError(f"a profile of {self.task} has no horizons and no quantiles")
+            self.forecast.validate(ahead=self.task == "forecast")
+        elif self.task == "forecast":
+            raise ValueError("a profile of forecast needs horizons")
         if self.calibrator is not None:
             columns = 1 if self.task == "binary" else len(self.classes)
             self.calibrator.validate(columns, len(self.score_edges) + 1)

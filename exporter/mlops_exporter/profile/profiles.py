@@ -54,6 +54,7 @@ def unreferenced(profile: Profile) -> Profile:
         score_edges=profile.score_edges,
         tied_scores=profile.tied_scores,
         missing=profile.missing,
+        forecast=profile.forecast,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from mlops_exporter.profile.bins import INVALID, MISSING, NumericVariable, Variable
+from mlops_exporter.profile.forecasts import level_name
 from mlops_exporter.profile.hours import HourlyReference, described
 from mlops_exporter.profile.profile import Profile
 
@@ -26,6 +27,12 @@ def _lines(profile: Profile) -> Iterator[str]:
     if profile.classes:
         names = ", ".join(profile.classes)
         yield f"classes {names}" + (f" (positive: {profile.positive})" if profile.task == "binary" else "")
+    if profile.forecast and profile.forecast.horizons:
+        yield f"horizons {', '.join(profile.forecast.horizons)}"
+    if profile.forecast and profile.forecast.quantiles:
+        yield f"quantiles {', '.join(map(level_name, profile.forecast.quantiles))}"
+    if profile.forecast and profile.forecast.naive_absolute is not None:
+        yield f"mean absolute error of the naive forecast {profile.forecast.naive_absolute:.6g}"
     if profile.performance:
         yield ""
         yield "reference performance"

@@ -7,6 +7,7 @@ are cut. The second counts every row into a ledger with these bins: the profile 
 import difflib
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,8 @@ from mlops_exporter.profile.bins import (
     quantile_edges,
     quantiles,
 )
-from mlops_exporter.profile.profile import SCHEMA, Profile, Provenance, Task
+from mlops_exporter.profile.forecasts import MAX_HORIZONS, ForecastReference
+from mlops_exporter.profile.profile import NUMERIC, SCHEMA, Profile, Provenance, Task
 from mlops_exporter.profile.sets import MAX_CLASSES
 from mlops_exporter.profile.values import Codes, canonical, probabilities
 from mlops_exporter.profiling.errors import BuildError
@@ -40,6 +42,7 @@ from mlops_exporter.profiling.fit import EmbeddingFit, Fit
 from mlops_exporter.profiling.hours import HourlyCounts, Timing
 from mlops_exporter.profiling.inference import LEAST_ROWS, ColumnType, features_of, foretellers, remark
 from mlops_exporter.profiling.survey import Column, chooses, joined, keys_of, misjudged, survey
+from mlops_exporter.statistics import forecast
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.files import File, names_of
 from mlops_exporter.tables.reading import DEFAULT, Reading
@@ -72,6 +75,12 @@ class BuildRequest:
     prediction: str | None = None
     scores: dict[str, str] = field(default_factory=dict)
     """Column by class; for a binary task the positive class alone."""
+    horizon: str | None = None
+    """Column of how far ahead a forecast looks."""
+    quantiles: dict[float, str] = field(default_factory=dict)
+    """Column by level (regression, forecast)."""
+    naive: str | None = None
+    """Column of the forecast that costs nothing (forecast)."""
     separator: str | None = None
     """What stands between the classes of a text, where sets of classes (multilabel) are no lists."""
     positive: str | None = None
@@ -99,7 +108,7 @@ class BuildRequest:
     def unread(self) -> set[str]:
         """Columns of which nothing is wanted."""
         excluded = {*self.exclude, *(name for name, type_ in self.types.items() if type_ == "exclude")}
-        return excluded - {self.label, self.prediction, *self.scores.values(), *self.groups, self.time}
+        return excluded - self.outcomes
 
     @property
     def time(self) -> str | None:
@@ -107,19 +116,24 @@ class BuildRequest:
         return self.timing.column if self.timing else None
 
     @property
+    def outcomes(self) -> set[str]:
+        """Columns that are no features: of labels, of what the model said, of groups and of times."""
+        named = (self.label, self.prediction, self.horizon, self.naive, self.time)
+        several = (*self.scores.values(), *self.quantiles.values(), *self.groups)
+        return {name for name in (*named, *several) if name is not None}
+
+    @property
     def reading_of_named(self) -> Reading:
         """How cells are read: only those of named columns, where the features are named."""
         if not self.features:
             return self.reading
-        outcomes = (self.label, self.prediction, *self.scores.values(), *self.groups, self.time)
-        named = {*self.features, *self.exclude, *self.categorical, *self.types, *outcomes}
-        names = frozenset(name for name in named if name is not None)
+        names = frozenset({*self.features, *self.exclude, *self.categorical, *self.types, *self.outcomes})
         return replace(self.reading, columns=names, required=names)
 
     @property
     def named_columns(self) -> set[str]:
         """Columns whose numbers are names of classes or categories."""
-        outcomes = () if self.task == "regression" else (self.label, self.prediction)
+        outcomes = (self.horizon,) if self.task in NUMERIC else (self.label, self.prediction)
         typed = [name for name, type_ in self.types.items() if type_ == "categorical"]
         return {name for name in (*self.categorical, *typed, *self.groups, *outcomes) if name is not None}
 
@@ -283,6 +297,9 @@ def _survey(request: BuildRequest, passes: Passes) -> Surveyed:
         "--label": (request.label,),
         "--prediction": (request.prediction,),
         "--score or --scores": tuple(request.scores.values()),
+        "--horizon": (request.horizon,),
+        "--quantiles": tuple(request.quantiles.values()),
+        "--naive": (request.naive,),
         "--features": request.features,
         "--exclude": request.exclude,
         "--categorical": request.categorical,
@@ -338,10 +355,11 @@ def _build(request: BuildRequest, passes: Passes) -> tuple[Profile, list[str]]:
         groups={name: _categorical(columns[name]) for name in request.groups},
         classes=classes,
         missing=list(request.reading.missing),
+        forecast=_forecast(request, columns),
     )
     if request.task != "multilabel":  # sets have no distribution of their own
-        profile.prediction = _outcome(columns, request.prediction, classes, request.bins)
-        profile.label = _outcome(columns, request.label, classes, request.bins)
+        profile.prediction = _outcome(request, columns, request.prediction, classes)
+        profile.label = _outcome(request, columns, request.label, classes)
     if request.scores:
         scores = [columns[name] for name in request.scores.values()]
         for name in request.scores.values():
@@ -386,17 +404,16 @@ def _feature_names(request: BuildRequest, columns: dict[str, Column], notes: lis
                 f"--features: no {'single value' if nested else 'value at all'} in {', '.join(empty)}; leave them out"
             )
     else:
-        others = {request.label, request.prediction, *request.scores.values(), *request.groups, *excluded, request.time}
-        names = features_of(columns, others, said, notes)
+        names = features_of(columns, {*request.outcomes, *excluded}, said, notes)
     notes += remark(names, columns, said)
     return names
 
 
 def _classes(request: BuildRequest, columns: dict[str, Column]) -> list[str]:
     """Return the classes in ledger order: binary negative, positive; multiclass sorted; regression none."""
-    if request.task == "regression":
+    if request.task in NUMERIC:
         if request.scores:
-            raise BuildError("--score: a regression has no scores; give its --prediction")
+            raise BuildError(f"--score: a {request.task} has no scores; give its --prediction")
         return []
     if request.task == "outcomes":
         if request.label or request.prediction or request.scores:
@@ -457,14 +474,54 @@ def _variable(name: str, column: Column, request: BuildRequest) -> Variable:
     return _numeric(name, column, request.bins) if column.is_numeric and not named else _categorical(column)
 
 
-def _outcome(columns: dict[str, Column], name: str | None, classes: list[str], bins: int) -> Variable | None:
+def _outcome(
+    request: BuildRequest, columns: dict[str, Column], name: str | None, classes: list[str]
+) -> Variable | None:
     if name is None:
         return None
     if classes:
         return CategoricalVariable(classes, [0] * (len(classes) + 3))
     if not columns[name].is_numeric:
-        raise BuildError(f"{name}: a regression needs numbers, but most cells of this column are not")
-    return _numeric(name, columns[name], bins)
+        raise BuildError(f"{name}: a {request.task} needs numbers, but most cells of this column are not")
+    return _numeric(name, columns[name], request.bins)
+
+
+def _forecast(request: BuildRequest, columns: dict[str, Column]) -> ForecastReference | None:
+    """Return what predictions say beside one number, None where that is nothing."""
+    if request.task != "forecast":
+        for flag, column in (("--horizon", request.horizon), ("--naive", request.naive)):
+            if column is not None:
+                raise BuildError(f"{flag}: only a forecast has one; write --task forecast")
+    if request.quantiles and request.task not in NUMERIC:
+        raise BuildError(f"--quantiles: a {request.task} predicts no number; leave them out")
+    if request.prediction is None and (request.quantiles or request.task == "forecast"):
+        raise BuildError("--prediction: name the column of the number that is predicted")
+    for column in (*request.quantiles.values(), request.naive):
+        if column is not None and not columns[column].is_numeric:
+            raise BuildError(
+                f"{column}: quantiles and naive forecasts are numbers, but most cells of this column are not"
+            )
+    horizons: list[str] = []
+    if request.task == "forecast":
+        if request.horizon is None:
+            raise BuildError("--horizon: name the column that says how far ahead a forecast looks")
+        horizons = sorted(columns[request.horizon].categories, key=_by_number)
+        if not horizons:
+            raise BuildError(f"--horizon: the column {request.horizon!r} names none")
+        if len(horizons) > MAX_HORIZONS:
+            raise BuildError(
+                f"--horizon: a forecast has {MAX_HORIZONS} horizons at most, but there are {len(horizons)}; name "
+                "ranges of them, as 1-24, in a column of their own"
+            )
+    if not horizons and not request.quantiles:
+        return None
+    return ForecastReference(horizons=horizons, quantiles=sorted(request.quantiles))
+
+
+def _by_number(name: str) -> tuple[float, str]:
+    """Return the key by which horizons are in order: the number that a name begins with, then the name."""
+    found = re.match(r"[+-]?\d+(\.\d+)?", name)
+    return (float(found[0]) if found else math.inf, name)
 
 
 def _numeric(name: str, column: Column, bins: int) -> NumericVariable:
@@ -570,6 +627,8 @@ class Counting:
             if isinstance(variable, CategoricalVariable)
         }
         self._class_table = _codes(CategoricalVariable(profile.classes, []))
+        self._horizon_table = _codes(CategoricalVariable(profile.forecast.horizons if profile.forecast else [], []))
+        self._quantile_columns = [request.quantiles[level] for level in sorted(request.quantiles)]
         self._notes: list[str] = []
 
     def add(self, block: Any, start: int) -> None:
@@ -612,7 +671,9 @@ class Counting:
 
         scores = np.array([numbers(name) for name in _score_columns(request, profile)]).reshape(-1, n).T
         scores = _probabilities(scores, start, exclusive=profile.task != "multilabel")
-        outputs = Outputs.plain(outcome(request.prediction), scores).decided(profile.task, request.threshold)
+        horizons = codes_of(request.horizon, self._horizon_table) if request.horizon else np.zeros(n, np.intp)
+        said = _said(profile, horizons, [outcome(name) for name in (request.naive, *self._quantile_columns)])
+        outputs = Outputs.plain(outcome(request.prediction), scores, said).decided(profile.task, request.threshold)
         layout.count_predictions(self._ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(request.label)
         self._fit.add(numeric, codes, outputs, labels, start)
@@ -668,6 +729,16 @@ class Counting:
         return self._notes
 
 
+def _said(profile: Profile, horizons: Ints, numbers: Sequence[Floats]) -> Floats:
+    """Return the code of the horizon, naive forecast and quantiles, (n, 2 + Q) as of events, or (n, 0)."""
+    if profile.forecast is None:
+        return np.empty((len(horizons), 0))
+    known = max(len(profile.forecast.horizons), 1)
+    found = np.column_stack([np.where(horizons < known, horizons, np.nan), *numbers])
+    found[np.isnan(found[:, 2:]).any(axis=1), 2:] = np.nan
+    return found
+
+
 def _suspicions(layout: Layout, numeric: Floats, codes: Ints, labels: Floats, predictions: Floats) -> list[str]:
     """Return which features tell the label, or what the model says, all by themselves."""
     values = [*numeric, *codes]
@@ -701,6 +772,11 @@ def _measure(profile: Profile, layout: Layout, ledger: Floats) -> None:
     """Take the reference performance from the reference's ledger."""
     if not ledger[layout.labels.start] or (profile.prediction is None and profile.task != "multilabel"):
         return
+    if layout.horizons and profile.forecast is not None:
+        kept = forecast.split(ledger[layout.forecasts].reshape(layout.horizons, -1).sum(0), layout.levels)
+        if kept.naive_n > 0:
+            absolute, squared = forecast.naive_errors(kept)
+            profile.forecast.naive_absolute, profile.forecast.naive_squared = float(absolute), float(squared)
     sums = PerformanceSums(layout, ledger)
     with np.errstate(divide="ignore", invalid="ignore"):
         for name, metric in metrics_of(layout).items():

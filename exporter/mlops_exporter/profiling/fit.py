@@ -49,7 +49,7 @@ class Fit:
         self._names = (numeric, categorical)
         self._calibration = _Calibration(profile) if profile.score_edges else None
         self._vectors = _VectorFit(profile, numeric) if numeric else None
-        self._losses = _LossFit(profile) if profile.task == "regression" and profile.prediction else None
+        self._losses = _LossFit(profile) if profile.of_numbers and profile.prediction else None
         self._streams = {name: np.zeros(2) for name in streams.scales(profile)}
         self._sample: dict[int, tuple[Floats, Ints, Floats]] = {}
 

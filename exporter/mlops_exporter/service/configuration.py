@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.judging.fairness import BETTER as FAIRER
-from mlops_exporter.judging.performance import BETTER, COST, METRICS, RANGES, needs_scores
+from mlops_exporter.judging.performance import BETTER, COST, METRICS, RANGES, lacking
 from mlops_exporter.lifecycle.mirror import Mirror
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.profile import Profile, ProfileError, load
@@ -133,8 +133,11 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
         for measure, agreed in (model.fairness.benchmarks if model.fairness else {}).items():
             for key, fault in _wrong_way(measure, agreed, FAIRER.get(measure)):
                 yield ("models", index, "fairness", "benchmarks", measure, key), fault
-        if model.task == "multilabel" and any(probe.model == model.name for probe in config.probes):
-            yield ("models", index, "task"), "probes ask for one class or number a row: a multilabel model has none"
+        if model.task in ("multilabel", "forecast") and any(probe.model == model.name for probe in config.probes):
+            yield (
+                ("models", index, "task"),
+                f"probes ask for one class or number a row: not for {model.task} models",
+            )
     for index, source in enumerate(config.sources):
         for number, token in enumerate(source.http.tokens if source.http else ()):
             try:
@@ -290,14 +293,8 @@ def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Itera
             yield "segments", str(error)
     yield from (("profile" if model.profile else "profiles", fault) for fault in _oversize(profile, limits))
     for metric, benchmark in model.benchmarks.items():
-        if needs_scores(metric) and not profile.has_scores and metric in METRICS[model.task]:
-            yield (
-                "benchmarks",
-                (
-                    f"{metric}: can never be judged, as the profile has no scores; "
-                    "build it with --score or --scores, or agree on a metric of predictions"
-                ),
-            )
+        if metric in METRICS[model.task] and (lack := lacking(metric, profile)):
+            yield "benchmarks", f"{metric}: can never be judged, as the profile has no {lack}"
             continue
         relative = benchmark.max_drop is not None or benchmark.max_increase is not None
         if relative and metric != COST and metric not in profile.performance:
@@ -329,7 +326,7 @@ def _unfair(settings: FairnessSettings, profile: Profile, limits: Limits) -> Ite
         yield f"attributes: {error}"
     if settings.favourable is not None and settings.favourable not in profile.classes:
         yield f"favourable: {settings.favourable!r} is no class; the classes are {', '.join(profile.classes) or 'none'}"
-    regression = profile.task == "regression"
+    regression = profile.of_numbers
     for metric in settings.benchmarks:
         if regression != (metric in ("mae_difference", "bias_difference")):
             yield f"benchmarks: {profile.task} has no {metric}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from mlops_exporter.profile.profile import Task
+from mlops_exporter.profile.profile import NUMERIC, Task
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings import cadence
 from mlops_exporter.settings.document import Settings as _Settings
@@ -536,8 +536,8 @@ class ModelSettings(_Settings):
             for key in ("costs", "fairness", "segments", "challenge", "benchmarks"):
                 if getattr(self, key):
                     raise ValueError(f"{key}: needs predictions and labels, which a model of outcomes has not")
-        if self.costs is not None and (self.task == "regression") == bool(self.costs.matrix):
-            needed = "over and under" if self.task == "regression" else "a matrix by predicted and then actual class"
+        if self.costs is not None and (self.task in NUMERIC) == bool(self.costs.matrix):
+            needed = "over and under" if self.task in NUMERIC else "a matrix by predicted and then actual class"
             raise ValueError(f"costs: a {self.task} model has {needed}")
         return self
 

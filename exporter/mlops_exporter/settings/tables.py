@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.document import Settings as _Settings
 from mlops_exporter.settings.durations import Duration
 
@@ -23,6 +24,11 @@ class ColumnSettings(_Settings):
     score: Annotated[Column | None, Field(description="Probability of the positive class.")] = None
     scores: Annotated[dict[str, Column], Field(description="Column of each class's probability.")] = {}
     label: Annotated[Column | None, Field(description="True class or number.")] = None
+    horizon: Annotated[Column | None, Field(description="How far ahead a forecast looks.")] = None
+    naive: Annotated[Column | None, Field(description="What the naive forecast says.")] = None
+    series: Annotated[Column | None, Field(description="What is forecast; with `target_ts` in place of an id.")] = None
+    target_ts: Annotated[Column | None, Field(description="The time that is forecast.")] = None
+    quantiles: Annotated[dict[str, Column], Field(description="Column of each quantile, by its level.")] = {}
     latency_seconds: Annotated[Column | None, Field(description="How long the prediction took.")] = None
     error: Annotated[Column | None, Field(description="Why it failed; null where it did not.")] = None
     groups: Annotated[dict[str, Column], Field(description="Column of each sensitive attribute.")] = {}
@@ -31,6 +37,11 @@ class ColumnSettings(_Settings):
         dict[str, Column] | None,
         Field(description="Column of each feature; by default those named like the profile's. `{}` is none."),
     ] = None
+
+    @field_validator("quantiles", mode="before")
+    @classmethod
+    def _levels_are_texts(cls, value: object) -> object:
+        return {canonical(level): column for level, column in value.items()} if isinstance(value, dict) else value
 
     @field_validator("groups", "outcomes", "features", mode="before")
     @classmethod
@@ -47,10 +58,14 @@ class ColumnSettings(_Settings):
             self.prediction,
             self.score,
             self.label,
+            self.horizon,
+            self.naive,
+            self.series,
+            self.target_ts,
             self.latency_seconds,
             self.error,
         )
-        nested = (self.scores, self.groups, self.outcomes, self.features or {})
+        nested = (self.scores, self.groups, self.outcomes, self.quantiles, self.features or {})
         several = [name for columns in nested for name in columns.values()]
         return {name for name in (*single, *several) if name is not None}
 

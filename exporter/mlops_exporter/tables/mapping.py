@@ -56,17 +56,22 @@ class Mapping:
     def _columns_of(self, rows: "_Rows") -> Any:
         columns = self._columns
         found: dict[str, Any] = {}
-        for name in ("id", "version", "prediction", "label"):
+        for name in ("id", "version", "prediction", "label", "horizon", "series"):
             if (column := getattr(columns, name)) is not None:
                 found[name] = plain(rows.single(column, name))
-        for name in ("score", "latency_seconds"):
+        for name in ("score", "latency_seconds", "naive"):
             if (column := getattr(columns, name)) is not None:
                 found[name] = _number(rows.single(column, name))
         if columns.error is not None:
             found["error"] = _text(rows.single(columns.error, "error"))
-        if columns.ts is not None:
-            found["ts"] = in_zone(rows.times(columns.ts), self._timezone)
-        for nested, each, of in (("scores", "a score", columns.scores), ("outcomes", "an outcome", columns.outcomes)):
+        for name in ("ts", "target_ts"):
+            if (column := getattr(columns, name)) is not None:
+                found[name] = in_zone(rows.times(column), self._timezone)
+        for nested, each, of in (
+            ("scores", "a score", columns.scores),
+            ("outcomes", "an outcome", columns.outcomes),
+            ("quantiles", "a quantile", columns.quantiles),
+        ):
             if of:
                 found[nested] = _struct({name: _number(rows.single(column, each)) for name, column in of.items()})
         if columns.groups:
@@ -114,7 +119,7 @@ class _Rows:
 
     def times(self, name: str) -> Any:
         """Return a column of times; texts are parsed. Raises TableError, which names the first that is none."""
-        column = self.single(name, "ts")
+        column = self.single(name, "a column of times")
         if not is_text(column.type):
             return column
         texts = arrays.plain(column)
