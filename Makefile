@@ -10,7 +10,7 @@ ROWS ?= 2000000
 # The tests start the product hundreds of times: it is compiled once, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: chart demo test quick unit releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow spark dashboards stack clean
+.PHONY: chart demo test quick unit releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow ranx spark dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -72,6 +72,11 @@ kafka: $(VENV)/dev
 mlflow: $(VENV)/dev
 	tests/setup-mlflow.sh $(PYTHON) .mlflow
 	PATH="$(CURDIR)/.mlflow/bin:$$PATH" $(BIN)/pytest -m mlflow
+
+ranx:
+	tests/setup-venv.sh $(PYTHON) .ranx
+	.ranx/bin/python -m pip install --quiet ranx
+	PYTHONPATH=exporter .ranx/bin/python tests/oracles/ranx_metrics.py
 
 # KILLS is how many drivers, and how many executors, are killed; ROWS how many the figures at the end are of.
 spark:

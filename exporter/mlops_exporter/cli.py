@@ -180,6 +180,8 @@ def _profile_build(options: argparse.Namespace) -> int:
         horizon=options.horizon,
         quantiles=options.quantiles,
         naive=options.naive,
+        categories=options.categories,
+        cutoffs=options.cutoffs,
         threshold=options.threshold,
         features=options.features,
         exclude=options.exclude,
@@ -667,10 +669,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="who reads the table: this process, or the executors of the Spark that spark-submit names (default here)",
     )
     parser.add_argument("--task", choices=list(get_args(Task)), required=True)
-    parser.add_argument("--label", metavar="COLUMN", help="column of the true class or number")
-    parser.add_argument("--prediction", metavar="COLUMN", help="column of the predicted class or number")
+    parser.add_argument("--label", metavar="COLUMN", help="column of the true class or number, or of relevant items")
+    parser.add_argument("--prediction", metavar="COLUMN", help="column of the predicted class or number, or of lists")
     scores = parser.add_mutually_exclusive_group()
-    scores.add_argument("--score", metavar="COLUMN", help="column of the positive class's probability (binary)")
+    scores.add_argument(
+        "--score",
+        metavar="COLUMN",
+        help="column of the positive class's probability (binary), or of the items' scores (ranking)",
+    )
     scores.add_argument(
         "--scores",
         type=_class_columns,
@@ -693,7 +699,16 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--separator",
         type=_separator,
-        help="what stands between classes in a text such as a|b, where sets of classes are no lists (multilabel)",
+        help="what stands between classes in a text such as a|b, where sets of classes are no lists (multilabel); or "
+        "between items (ranking)",
+    )
+    parser.add_argument("--categories", metavar="COLUMN", help="column of the items' categories (ranking)")
+    parser.add_argument(
+        "--cutoffs",
+        type=_positions,
+        default=(10,),
+        metavar="K,…",
+        help="positions up to which metrics of lists look (ranking; default 10)",
     )
     parser.add_argument(
         "--threshold", type=_probability, default=0.5, help="score from which on positive is predicted (default 0.5)"
@@ -898,6 +913,13 @@ def _separator(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("write what stands between two classes, such as | or ;")
     return text
+
+
+def _positions(text: str) -> tuple[int, ...]:
+    names = _names(text)
+    if not names or not all(name.isdecimal() for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r}: write positions, as in 5,10")
+    return tuple(map(int, names))
 
 
 def _class_columns(text: str) -> dict[str, str]:

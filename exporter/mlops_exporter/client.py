@@ -130,6 +130,7 @@ class Monitor:
         naive: Any = None,
         series: Any = None,
         target_ts: Any = None,
+        categories: Any = None,
         latency_seconds: Any = None,
         error: Any = None,
         model: str | None = None,
@@ -141,12 +142,16 @@ class Monitor:
         `features` are a mapping, a Series, a frame of one row, or values in the order of the names in `features` of
         the monitor; `scores` are a mapping, or a row of `predict_proba` in the order of `classes`. Of two scores
         without names, the second is that of the positive class. `outcomes` are numbers that say how good the answer
-        was, by the names that the exporter is configured with.
+        was, by the names that the exporter is configured with. A model that ranks predicts the list of items that was
+        shown, an array or a list; `scores` and `categories` are then those of the items, in the same order.
 
         A forecast has a `horizon`, and may have announced `quantiles` by their levels and what a `naive` forecast says.
         Its `series` and `target_ts` may stand for an id: `actual` is then the label of all forecasts of them.
         """
         try:
+            ranked = self._ranked(prediction, scores, categories)
+            if ranked:
+                prediction = scores = None
             event = {
                 "model": model,
                 "version": _scalar(version),
@@ -167,6 +172,7 @@ class Monitor:
                 "error": None if error is None else str(error),
             }
             event |= self._scores(scores)
+            event |= ranked
         except Exception as problem:
             self._give_up(1, f"an event cannot be read: {problem!r}")
             return
@@ -368,8 +374,25 @@ class Monitor:
             self._leave_out("scores", scores, problem)
             return {}
 
+    def _ranked(self, shown: Any, scores: Any, categories: Any) -> dict[str, Any]:
+        """Return the members of an event that hold a list of items: with categories, or with as many scores as items.
+
+        Nothing where classes have scores, or where it is no list.
+        """
+        is_list = isinstance(shown, (list, tuple)) or getattr(shown, "ndim", 0) == 1
+        scored = scores is not None and self.class_names is None and _mapping(scores) is None
+        if not is_list or not (categories is not None or (scored and len(scores) == len(shown))):
+            return {}
+        members = {"prediction": shown, "scores": scores, "categories": categories}
+        return {name: [_scalar(each) for each in values] for name, values in members.items() if values is not None}
+
     def _outcome(self, what: str, value: Any) -> Any:
-        """Return a class or a number; of a set, or of a list of several (or of no) texts, the classes."""
+        """Return a class or a number; of a set, or of a list of several (or of no) texts, the classes.
+
+        Of a mapping, as the gains of what was relevant in a list, return it with names as texts.
+        """
+        if what == "label" and isinstance(value, Mapping):
+            return {str(_scalar(name)): _scalar(gain) for name, gain in value.items()}
         several = isinstance(value, (list, tuple)) and len(value) != 1 and all(isinstance(m, str) for m in value)
         if several or isinstance(value, (set, frozenset)):
             members = [self._single(what, member) for member in value]

@@ -617,6 +617,7 @@ def _slices() -> list[p.Panel]:
 
 
 _MISSED = p.Words({1: ("Misses its benchmark", p.BAD), 0: ("Keeps its benchmark", p.GOOD)})
+_NO_LISTS = "No ranked lists in the time range that are final."
 _NO_OUTCOMES = "No outcomes: the model's settings name none, or too few values came in this window."
 
 
@@ -671,6 +672,36 @@ def _outcomes() -> list[p.Panel]:
             ],
             empty=_NO_OUTCOMES,
             size=(24, 7),
+            low=0,
+        ),
+    ]
+
+
+def _lists() -> list[p.Panel]:
+    shown, relevant = (_increase(each, "position") for each in (c.RANKING_SHOWN, c.RANKING_RELEVANT))
+    return [
+        p.bars(
+            "Which positions are found relevant?",
+            "Of the lists of the time range that are final: the share of the items at each position that turned out to "
+            "be relevant. It falls by what people look at, too, not by quality alone.",
+            "percentunit",
+            {"Found relevant": f"{relevant} / ({shown} > 0)"},
+            by="position",
+            empty=_NO_LISTS,
+            size=(12, 8),
+        ),
+        p.over_time(
+            "How good are its lists, by the counters?",
+            "Mean of each metric over the lists that became final, of all replicas together.",
+            "none",
+            [
+                p.Query(
+                    f"sum by (metric) ({rate(c.RANKING_SUM)}) / on () group_left () sum({rate(c.LABELS)})",
+                    "{{metric}}",
+                )
+            ],
+            empty=_NO_LISTS,
+            size=(12, 8),
             low=0,
         ),
     ]
@@ -924,6 +955,7 @@ def build() -> model.Dashboard:
             "Where is it wrong? (classification)": _classes(),
             "Where is it wrong? (regression)": _errors(),
             "How far ahead is it right? (forecast)": _forecasts(),
+            "Where is it wrong? (ranking)": _lists(),
             "Where is it wrong? (slices)": _slices(),
             "Labels, failures, latency": _labels_and_service(),
             "Probes, retraining, registry and batches": [*_life(), *_further_life(), *_batches()],

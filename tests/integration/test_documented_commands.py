@@ -178,6 +178,14 @@ def furnish(directory: Path) -> None:
             ]
         )
     )
+    with (directory / "shown.ndjson").open("w") as lists:
+        for _ in range(500):
+            items = spread.sample(range(90), spread.randrange(3, 13))
+            clicked = [f"i{item}" for item in items if spread.random() < 0.1]
+            scores = sorted((spread.random() for _ in items), reverse=True)
+            kinds = [("shoes", "hats", "bags")[item % 3] for item in items]
+            shown = {"items": [f"i{item}" for item in items], "scores": scores, "kinds": kinds, "clicked": clicked}
+            lists.write(json.dumps(shown) + "\n")
     past = _table(600, time.time() - 900)
     features = {name: past[name] for name in ("amount", "country", "age")}
     (directory / "log").mkdir()
@@ -228,6 +236,7 @@ def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> Non
 
     assert "topics.json: 1000 rows" in world.run("multilabel", "profile build")
     assert "demand.json: 600 rows" in world.run("forecasting", "profile build")
+    assert "shop.json: 500 rows" in world.run("ranking", "profile build")
 
     for shell in ("bash", "zsh", "fish"):
         world.run("operations", f"completion {shell}")

@@ -25,6 +25,7 @@ NOT_SHOWN = {
     "ml_quantile_": "the demonstration's models announce no quantiles",
     "ml_fairness_benchmark_min": "the demonstration agrees on no ratio",
     "ml_outcome_": "the demonstration's models have labels, and no outcomes",
+    "ml_ranking_": "the demonstration has no model that ranks",
     "ml_retraining_": "the demonstration retrains nothing",
     "ml_gpu_": "a machine for tests has no GPU",
     "ml_model_batch_": "the demonstration's models predict all the time",

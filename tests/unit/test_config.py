@@ -145,7 +145,7 @@ BAD = {
     "unknown key deep inside": f"models: [{GOOD}, drift: {{false_alarms: 0.01}}}}]\n",
     "unknown key without a near one": f"models: [{GOOD}, colour: red}}]\n",
     "key missing": "models:\n  - name: m\n    profile: credit.json\n",
-    "task unknown": "models: [{name: m, task: ranking, profile: credit.json}]\n",
+    "task unknown": "models: [{name: m, task: clustering, profile: credit.json}]\n",
     "wrong type": f"models: [{GOOD}, threshold: high}}]\n",
     "number out of range": f"models: [{GOOD}, threshold: 1.5}}]\n",
     "name with a space": "models: [{name: my model, task: binary, profile: credit.json}]\n",
@@ -208,7 +208,7 @@ BAD = {
     "false_alarm_rate too high": f"models: [{GOOD}, drift: {{false_alarm_rate: 0.5}}}}]\n",
     "limit not whole": f"models: [{GOOD}}}]\nlimits: {{versions: 2.5}}\n",
     "nothing where a value belongs": f"models: [{GOOD}, windows: }}]\nlimits:\n",
-    "five faults at once": "models:\n  - name: m\n    task: ranking\n    profile: nowhere.json\n    windows: [1x]\n"
+    "five faults at once": "models:\n  - name: m\n    task: clustering\n    profile: nowhere.json\n    windows: [1x]\n"
     "    colour: red\nlimits:\n  versions: 0\n",
 }
 

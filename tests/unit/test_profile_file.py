@@ -95,10 +95,11 @@ def _document(directory: Path) -> dict[str, Any]:
     [
         ({"schema": 0}, "schema 0, but this version reads schema 1; build the profile again"),
         ({"schema": 99}, "schema 99, but this version reads schema 1"),
-        ({"task": "ranking"}, "not a profile: Invalid enum value 'ranking'"),
+        ({"task": "clustering"}, "not a profile: Invalid enum value 'clustering'"),
         ({"rows": "many"}, "not a profile: Expected `int`"),
         ({"classes": ["no"]}, "a binary profile needs two classes"),
         ({"classes": ["yes", "no"]}, "its categories must be the classes"),
+        ({"task": "ranking"}, "a profile says how lists are kept where its task is ranking, and only there"),
         ({"task": "regression"}, "a profile of regression has no classes and no scores"),
         ({"score_edges": [0.5, 0.1]}, "score_edges must ascend"),
         ({"surplus": 1}, "not a profile: Object contains unknown field `surplus`"),

@@ -22,7 +22,7 @@ from mlops_exporter.judging.dependence import Effects, effects_of
 from mlops_exporter.judging.judge import limit
 from mlops_exporter.judging.performance import PerformanceSums, class_metrics_of, estimates, metrics_of
 from mlops_exporter.settings.durations import format_duration
-from mlops_exporter.statistics import multilabel, regression
+from mlops_exporter.statistics import multilabel, ratings, regression
 from mlops_exporter.statistics.intervals import Estimate
 
 
@@ -55,7 +55,7 @@ class ModelCollector:
             yield family(catalogue.PREDICTIONS_DUPLICATE, [model.predictions_duplicate])
             if gone := model.given_up:
                 yield Family(model.name, versions=list(gone))(catalogue.PREDICTIONS_UNLABELLED, [*gone.values()])
-            yield family(catalogue.PENDING_LABELS, [model.joins.waiting_labels])
+            yield family(catalogue.PENDING_LABELS, [model.waiting_labels])
             yield family(catalogue.CADENCE, [longest_pause(model.settings)])
             yield family(catalogue.BATCH_DEADLINE, [_deadline(model)])
         for view in self._views:
@@ -142,6 +142,8 @@ class _ReferenceView:
             yield family(catalogue.EXACT_SETS, decisions.exact)
             confusion = multilabel.confusion(decisions)
             yield family(catalogue.CLASS_CONFUSION, confusion, profile.classes, ["0", "1"], ["0", "1"])
+        elif layout.ranked:
+            yield from self._lists(ledgers)
         else:
             yield family(catalogue.CONFUSION, ledgers[:, layout.confusion], profile.classes, profile.classes)
         if layout.score_columns:
@@ -151,6 +153,14 @@ class _ReferenceView:
             yield family(catalogue.CALIBRATION_PREDICTIONS, counts, bins)
             yield family(catalogue.CALIBRATION_POSITIVES, positives, bins)
             yield family(catalogue.CALIBRATION_SCORE_SUM, scores, bins)
+
+    def _lists(self, ledgers: Floats) -> Iterator[Samples]:
+        family, layout = self._versions.family, self._reference.layout
+        sums = ledgers[:, layout.measures].reshape(len(ledgers), -1, ratings.CELLS)
+        yield family(catalogue.RANKING_SUM, sums[..., 1], layout.ranked)
+        positions = [f"{position:02}" for position in range(1, layout.shown_at.stop - layout.shown_at.start + 1)]
+        yield family(catalogue.RANKING_SHOWN, ledgers[:, layout.shown_at], positions)
+        yield family(catalogue.RANKING_RELEVANT, ledgers[:, layout.relevant_at], positions)
 
     def _errors(self, moments: Floats) -> Iterator[Samples]:
         family, kept = self._versions.family, regression.split(moments)

@@ -321,7 +321,7 @@ class Join:
         records = self._records
         rows = self._table.find(keys)
         first = np.zeros(len(keys), np.bool_)
-        first[_first_of_each(keys)] = True
+        first[first_of_each(keys)] = True
         absent = first & (rows < 0)
         waited = first & (rows >= 0)
         if waited.any():
@@ -355,7 +355,7 @@ class Join:
         parts = [self._read(np.zeros(0, np.intp), np.zeros(0))]
         duplicates = 0
         while len(keys):
-            first = _first_of_each(keys)
+            first = first_of_each(keys)
             came = some(origins, first)
             pairs, repeated = self._label_once(keys[first], times[first], labels[first], came, refilled=refilled)
             parts.append(pairs)
@@ -605,7 +605,7 @@ def _translated(codes: Floats, table: Floats) -> Floats:
     return result
 
 
-def _first_of_each(keys: Keys) -> Ints:
+def first_of_each(keys: Keys) -> Ints:
     """Return the index of the first occurrence of each key."""
     return np.unique(keys, return_index=True)[1]
 

@@ -16,9 +16,10 @@ from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.windows import Cells
 from mlops_exporter.events.reasons import LONGEST_LATENCY
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
+from mlops_exporter.profile.lists import Lists, resized
 from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.profile.sets import as_numbers, members_of
-from mlops_exporter.statistics import forecast, multilabel, regression
+from mlops_exporter.statistics import forecast, multilabel, ranking, ratings, regression
 
 CALIBRATION_BINS = 10
 
@@ -183,6 +184,11 @@ class Layout:
         self.forecasts = slice(self.size, self.size)
         if self.horizons:
             self.forecasts = self._section(self._of_forecasts, self.horizons * forecast.cells(self.levels))
+        self.ranked = ranking.names(profile.ranking.cutoffs) if profile.ranking else []
+        self.measures = self._section("measures", ratings.CELLS * len(self.ranked))
+        length = profile.ranking.length if profile.ranking else 0
+        self.shown_at = self._section("shown_at", length)
+        self.relevant_at = self._section("relevant_at", length)
         self._shift = profile.label.mean if isinstance(profile.label, NumericVariable) else 0.0
         self._outcomes = {
             name: _Outcome(getattr(self, name), variable)
@@ -253,6 +259,8 @@ class Layout:
             known["moments"] = [_moment_bounds(largest)]
         if self.horizons:
             known[self._of_forecasts] = [_forecast_bounds(largest, self.levels)] * self.horizons
+        if self.ranked:
+            known["measures"] = [bounds.counts(1), bounds.sums(2, 1.0)] * len(self.ranked)
         known |= {section.name: [section.bounds(largest)] for _, section in [*self._inputs, *self._extras]}
         return bounds.joined(
             [
@@ -349,6 +357,17 @@ class Layout:
             codes[:, 0].astype(np.intp),
             self.horizons,
         ).ravel()
+
+    def count_lists(self, ledger: Floats, table: Floats) -> None:
+        """Add lists that are final, a table of them: how good they were, and where what was relevant stood."""
+        assert self.profile.ranking is not None
+        lists = Lists.of(resized(table, self.profile.ranking.length))
+        found = ranking.by_position(lists.shown, lists.relevant, lists.gains)
+        values = ranking.measures(lists.lengths, found, lists.gains, self.profile.ranking.cutoffs)
+        ledger[self.labels] += len(table)
+        ledger[self.measures] += ratings.moments(values, 0.0).ravel()
+        ledger[self.shown_at] += (lists.shown != 0).sum(axis=0)
+        ledger[self.relevant_at] += (found > 0).sum(axis=0)
 
     def _count_sets(self, ledger: Floats, outputs: Outputs, labels: Floats) -> None:
         """Add labelled predictions of sets of classes, but for label counts."""

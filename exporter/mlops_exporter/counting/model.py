@@ -21,6 +21,7 @@ from mlops_exporter.counting.multivariate import Vectors
 from mlops_exporter.counting.partial import PartialLedger, narrowest
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.rhythm import Rhythm, reaches
+from mlops_exporter.counting.shown import Shown
 from mlops_exporter.counting.stored import StoredModel, StoredVersion, codes_of, columns_of, read_state
 from mlops_exporter.counting.version import Version
 from mlops_exporter.counting.versions import Versions
@@ -29,6 +30,7 @@ from mlops_exporter.events import clock
 from mlops_exporter.events.columns import Columns, Encoded, Origins
 from mlops_exporter.events.forecasts import Target
 from mlops_exporter.events.schema import DEFAULT_VERSION, Outcomes, Schema
+from mlops_exporter.profile.lists import resized
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.profiles import Profiles, as_profiles, decoded, unreferenced
 from mlops_exporter.profile.values import floats
@@ -64,11 +66,13 @@ class Model:
             limits.versions,
             self._begin,
             self._shows,
-            lambda version: self.joins.waiting(version) > 0,
+            lambda version: self._waits_here(version) > 0,
             (challenge.champion, challenge.challenger) if challenge else (),
         )
         self.joins = self._joins()
         self.late = self._late()
+        self.shown = self._shown()
+        """Lists that are not final, of a model that ranks."""
         self.challenge = (
             Challenge(
                 challenge.champion,
@@ -142,6 +146,13 @@ class Model:
             ),
         )
 
+    def _shown(self) -> Shown | None:
+        if self.settings.task != "ranking":
+            return None
+        limits = self._limits
+        length = max(reference.profile.ranking.length for reference in self.references if reference.profile.ranking)
+        return Shown(length, limits.versions, self.settings.label_ttl, limits.pending_predictions)
+
     @property
     def name(self) -> str:
         """The model's name in events and labels."""
@@ -212,7 +223,8 @@ class Model:
         """Forget what belonged to versions that are gone."""
         while self.versions.gone:
             version = self.versions.gone.pop()
-            self._note_given_up(version.name, version.unlabelled + self.joins.close(version.place))
+            waited = self.joins.close(version.place) + (self.shown.close(version.place) if self.shown else 0)
+            self._note_given_up(version.name, version.unlabelled + waited)
             self.late.close(version.place)
             del self.reference_of(version.name).versions[version.name]
 
@@ -254,6 +266,7 @@ class Model:
             "versions": {version.name: self._state_of(version) for version in counted},
             "joins": self.joins.state(),
             "late": self.late.state(),
+            "shown": self.shown.state() if self.shown else {},
             "challenge": self.challenge.state() if self.challenge else {},
             "given_up": self.given_up,
             **{name: getattr(self, name) for name in COUNTS},
@@ -279,6 +292,8 @@ class Model:
         transfer = self._adopt(stored, profiles)
         self.joins.restore(stored.joins, transfer)
         self.late.restore(stored.late, transfer.of_outcomes)
+        if self.shown is not None and stored.shown:
+            self.shown.restore(stored.shown, transfer)
         self._hold_versions(len(self.versions.places))
 
     def take_over(self, former: "Model") -> None:
@@ -291,11 +306,15 @@ class Model:
         transfer = self._adopt(stored, {reference.digest: reference.profile for reference in former.references})
         self.joins.take_over(former.joins, transfer)
         self.late.take_over(former.late, transfer.of_outcomes)
+        if self.shown is not None and former.shown is not None:
+            self.shown.take_over(former.shown, transfer)
         self._hold_versions(len(self.versions.places))
 
     def _hold_versions(self, count: int) -> None:
         self.joins.hold_versions(count)
         self.late.hold_versions(count)
+        if self.shown is not None:
+            self.shown.hold_versions(count)
 
     def _adopt(self, stored: StoredModel, profiles: dict[str, Profile]) -> Transfer:
         """Take over versions with their counts; returns how what the joins hold of them is to be read."""
@@ -308,6 +327,7 @@ class Model:
             self._refer(former)
             self.joins = self._joins()
             self.late = self._late()
+            self.shown = self._shown()
         self._hold_versions(max((version.place + 1 for version in stored.versions), default=0))
         outputs: dict[int, list[int]] = {}
         predictions: dict[int, Floats] = {}
@@ -359,7 +379,17 @@ class Model:
     @property
     def waiting(self) -> int:
         """Number of predictions that wait for their label."""
-        return sum(self.joins.waiting(version) for version in self.versions.values())
+        return sum(map(self._waits_here, self.versions.values()))
+
+    def _waits_here(self, version: Version) -> int:
+        """Return how many predictions of a version wait here for their label, or to be final."""
+        waiting = self.joins.waiting(version)
+        return waiting + (int(self.shown.waiting_predictions[version.place]) if self.shown else 0)
+
+    @property
+    def waiting_labels(self) -> int:
+        """Number of labels that wait for their prediction."""
+        return self.joins.waiting_labels + (self.shown.waiting_labels if self.shown else 0)
 
     def window_predictions(self, now: float) -> Floats:
         """Return how many predictions of all versions are in the windows, (W,)."""
@@ -373,15 +403,19 @@ class Model:
         """Forget step by step what waits of some origins, which another exporter sees to now."""
         yield from self.joins.forget(origins)
         yield from self.late.forget(origins)
+        if self.shown is not None:
+            yield from self.shown.forget(origins)
 
     def put_in_order(self) -> None:
         """Let what waits be given up by age, after older things were taken in."""
         self.joins.put_in_order()
         self.late.put_in_order()
+        if self.shown is not None:
+            self.shown.put_in_order()
 
     def waiting_predictions(self, version: str) -> int:
         """Return how many predictions of a version wait for their label."""
-        return self.joins.waiting(self.versions[version]) + self.waiting_elsewhere.get(version, 0)
+        return self._waits_here(self.versions[version]) + self.waiting_elsewhere.get(version, 0)
 
     def count(self, columns: Columns, now: float = -math.inf) -> None:
         """Count events of one schema whose versions are admitted, each prediction and each label once.
@@ -401,10 +435,14 @@ class Model:
         failed = _given(columns.errors)
         predicts = versions >= 0
         fresh = predicts.copy()
-        labelled = predicts & ~np.isnan(labels)
 
+        self._finish(now)
         keys, targets = self._keys(columns, outputs)
         known = keys != 0
+        heard = labels
+        if self.shown is not None:  # feedback on a list that is known by its id waits with it, and decides nothing
+            labels = np.where(known, np.nan, labels)
+        labelled = predicts & ~np.isnan(labels)
         joins = self.joins.of(versions, self.versions.place(self.challenge.challenger) if self.challenge else -2)
         relabelled: list[Ints] = []
         for join, mine in joins:
@@ -429,20 +467,23 @@ class Model:
         self._count_predictions(
             reference, columns, features, vectors, times, outputs, versions, failed, np.flatnonzero(fresh)
         )
+        if self.shown is not None:
+            self._rank(columns, keys, times, versions, fresh & known & ~failed, known & ~np.isnan(heard))
         direct = np.flatnonzero(labelled & fresh)
         if len(direct):
-            self._count_pairs(
-                Pairs(
-                    versions[direct],
-                    times[direct],
-                    times[direct],
-                    table[direct],
-                    labels[direct],
-                    np.full(len(direct), np.nan),
-                    keys[direct],
-                ),
-                delayed=False,
+            pairs = Pairs(
+                versions[direct],
+                times[direct],
+                times[direct],
+                table[direct] if columns.lists is None else columns.lists[direct],
+                labels[direct] if columns.lists is None else np.ones(len(direct)),
+                np.full(len(direct), np.nan),
+                keys[direct],
             )
+            if columns.lists is None:
+                self._count_pairs(pairs, delayed=False)
+            else:
+                self._count_lists(pairs, now)
         apart = ~predicts & ~np.isnan(labels)
         for (join, _), again in zip(joins, relabelled, strict=True):
             alone = np.concatenate([np.flatnonzero(apart & (targets == 0)), again[~np.isnan(labels[again])]])
@@ -508,6 +549,60 @@ class Model:
                 self._count_pairs(joined.pairs)
                 actuals.meet(targets[rows[known]])
 
+    def _rank(
+        self,
+        columns: Columns,
+        keys: Keys,
+        times: Floats,
+        versions: Ints,
+        fresh: Flags,
+        heard: Flags,
+        *,
+        refilled: bool = False,
+    ) -> None:
+        """Let lists wait until they are final, and take in what was relevant of those that are not."""
+        assert self.shown is not None
+        assert columns.lists is not None
+        lists = resized(columns.lists, self.shown.length)
+        rows = np.flatnonzero(fresh & ~np.isnan(lists[:, 0]))
+        came = some(columns.origins, rows)
+        self.shown.show(keys[rows], times[rows], versions[rows], lists[rows], came, refilled=refilled)
+        rows = np.flatnonzero(heard)
+        found = self.shown.hear(keys[rows], times[rows], lists[rows], some(columns.origins, rows), refilled=refilled)
+        if not refilled:
+            self.labels_duplicate += found.duplicates
+            self.labels_unmatched += found.unmatched
+        self._give_up(self.shown.shrink(), self.joins.main)
+
+    def _finish(self, now: float) -> bool:
+        """Count the lists that are final; returns whether there were any."""
+        if self.shown is None:
+            return False
+        pairs, unmatched = self.shown.finish(now)
+        self.labels_unmatched += unmatched
+        answered = pairs.labels > 0
+        if self.settings.ranking.without_feedback == "unknown":
+            self._give_up(GivenUp(pairs.versions[~answered], 0), self.joins.main)
+            pairs = pairs.rows(answered)
+        self._count_lists(pairs, now)
+        return bool(len(answered) or unmatched)
+
+    def _count_lists(self, everyones: Pairs, now: float) -> None:
+        """Count lists that are final, in the pane in which they became so, or in that of the list, as configured."""
+        for reference, pairs in self._by_reference(everyones):
+            layout = reference.layout
+            by_label = self.settings.performance_time == "label"
+            times = pairs.label_times if by_label else pairs.prediction_times
+            answered = pairs.labels > 0
+            for version, time, group in self._groups(pairs.versions, times, np.arange(len(times))):
+                delta = layout.zeros()
+                layout.count_lists(delta, pairs.outputs[group])
+                version.add(delta, time, now)
+                if answered[group].any():
+                    newest = float(pairs.label_times[group[answered[group]]].max())
+                    version.last_label = max(version.last_label or 0.0, newest)
+            self._cover(pairs.versions[answered], pairs.prediction_times[answered], labelled=True)
+
     def _rate(
         self,
         columns: Columns,
@@ -565,8 +660,14 @@ class Model:
         keys, targets = self._keys(columns, outputs)
         predicts = versions >= 0
         young = times + self.settings.label_ttl >= clock.now()
-        fresh = (keys != 0) & young
-        expected = _expected(reference, labels, _given(columns.errors))
+        known = keys != 0
+        fresh = known & young
+        failed = _given(columns.errors)
+        if self.shown is not None:
+            shown = predicts & fresh & ~failed
+            self._rank(columns, keys, times, versions, shown, fresh & ~np.isnan(labels), refilled=True)
+            labels = np.full(len(labels), np.nan)
+        expected = _expected(reference, labels, failed)
         challenger = self.versions.place(self.challenge.challenger) if self.challenge else -2
         joins = self.joins.of(versions, challenger)
         answers = joins[0][1] & fresh
@@ -637,6 +738,7 @@ class Model:
         if self.challenge:
             changed |= self.challenge.forget_after(now)
         changed |= self.late.expire(now)
+        changed |= self._finish(now)
         for join, given_up in self.joins.expire(now):
             self._give_up(given_up, join)
             changed |= bool(len(given_up.versions) or given_up.labels)
@@ -816,7 +918,7 @@ class Model:
 
 def _expected(reference: Reference, labels: Floats, failed: Flags) -> Floats:
     """Return labels, CLOSED in place of those that are not there and will not come."""
-    return np.where((failed | (not reference.expects_labels)) & np.isnan(labels), CLOSED, labels)
+    return np.where((failed | (not reference.joins_labels)) & np.isnan(labels), CLOSED, labels)
 
 
 def _given(values: Sequence[object]) -> Flags:

@@ -65,6 +65,8 @@ class Reference:
             for name, embedding in profile.embeddings.items()
             if settings.multivariate.enabled
         }
+        self.joins_labels = profile.task not in ("ranking", "outcomes")
+        """Whether one label decides a prediction, which waits for it in the join."""
         self.expects_labels = profile.task != "outcomes"
         self.outcome_counts = [OutcomeCounts(name, outcome) for name, outcome in settings.outcomes.items()]
         expects_losses = isinstance(self.estimation, LossEstimation)

@@ -41,6 +41,7 @@ class StoredModel:
     classes: list[str]
     joins: dict[str, Any]
     late: dict[str, Any]
+    shown: dict[str, Any]
     challenge: dict[str, Any]
     counts: dict[str, int]
     given_up: dict[str, int]
@@ -71,6 +72,7 @@ def read_state(state: dict[str, Any], reference: Reference, challenge: Challenge
             state["classes"],
             state["joins"],
             state.get("late", {}),
+            state.get("shown", {}),
             state["challenge"],
             counts,
             state.get("given_up", {}),
@@ -95,7 +97,7 @@ def read_state(state: dict[str, Any], reference: Reference, challenge: Challenge
     challenged = state["challenge"]
     if challenge is not None and challenged.get("versions") == f"{challenge.champion} {challenge.challenger}":
         joins |= {"challenger_version": challenge.challenger, CHALLENGER: challenged["join"]}
-    return StoredModel(versions, {reference.digest: reference.kept}, classes, joins, {}, challenged, counts, {})
+    return StoredModel(versions, {reference.digest: reference.kept}, classes, joins, {}, {}, challenged, counts, {})
 
 
 def columns_of(version: StoredVersion, outputs: list[str], profile: Profile) -> list[int]:

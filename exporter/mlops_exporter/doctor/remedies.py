@@ -6,6 +6,7 @@ from typing import Any
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profile.forecasts import level_name
+from mlops_exporter.profile.lists import CATEGORY, OF_ITEMS, SCORE
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.settings.config import Config
 
@@ -32,11 +33,16 @@ def refusal(reason: Reason, settings: Config) -> str:
 
 def example(model: str, profile: Profile) -> str:
     """Return a prediction as one line of JSON, with values that the reference knows."""
-    features = {name: _typical(variable) for name, variable in profile.features.items()}
+    known = {
+        name: variable for name, variable in profile.features.items() if not (profile.ranking and name in OF_ITEMS)
+    }
+    features = {name: _typical(variable) for name, variable in known.items()}
     event: dict[str, Any] = {"model": model, "version": profile.provenance.model_version, "id": "doctor-1"}
     event["features"] = features
     if profile.task == "binary" and profile.has_scores:
         event["score"] = 0.5
+    elif profile.ranking:
+        event |= _list(profile)
     elif profile.task == "multilabel":
         event["prediction"] = profile.classes[-1:]
     elif profile.classes:
@@ -49,6 +55,15 @@ def example(model: str, profile: Profile) -> str:
     if told is not None and told.quantiles:
         event["quantiles"] = dict.fromkeys(map(level_name, told.quantiles), event["prediction"])
     return json.dumps(event, separators=(",", ":"), ensure_ascii=False)
+
+
+def _list(profile: Profile) -> dict[str, Any]:
+    """Return the members of an event that show a list, of two items."""
+    members = {"prediction": ["item-1", "item-2"]}
+    for name, member in ((SCORE, "scores"), (CATEGORY, "categories")):
+        if name in profile.features:
+            members[member] = [_typical(profile.features[name])] * 2
+    return members
 
 
 def _typical(variable: Any) -> Any:

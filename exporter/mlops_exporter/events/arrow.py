@@ -39,9 +39,11 @@ from mlops_exporter.events.schema import (
     read_version,
     version_of,
 )
-from mlops_exporter.profile import arrays
+from mlops_exporter.profile import arrays, listed
 from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, usual, valid, viewed_bytes
 from mlops_exporter.profile.bins import CategoricalVariable
+from mlops_exporter.profile.listed import Members
+from mlops_exporter.profile.lists import LARGEST_GAIN
 from mlops_exporter.profile.sets import from_codes
 from mlops_exporter.profile.values import Codes, as_category, canonical, probabilities
 
@@ -213,10 +215,16 @@ class _Rows:
     def take(self, decoded: Decoded) -> None:
         """Add the good rows to `decoded`, and the refusals of the others."""
         n = len(self._lines)
+        if self._schema.ranking:
+            self._add_items()
         present, encoded = self._features(decoded)
         times = self._times()
         versions = self._versions()
-        predictions, labels = self._outcomes("prediction"), self._outcomes("label")
+        ranked = None
+        if self._schema.ranking:
+            predictions, labels, ranked = self._lists(self._schema.ranking.length)
+        else:
+            predictions, labels = self._outcomes("prediction"), self._outcomes("label")
         scores = self._scores()
         latencies = self._numbers("latency_seconds")
         self._refuse("bad_latency", ~np.isnan(latencies) & ~((latencies >= 0) & (latencies <= LONGEST_LATENCY)))
@@ -240,6 +248,8 @@ class _Rows:
             names = [None] * n if ids is None else ids.tolist()
             self._refuse("bad_horizon", self._schema.forecasts.lacking(predictions, rated, names, forecasts))
         self._refuse("unknown_class", predicts & self._schema.foreign(labels))
+        if ranked is not None:  # a list that was not shown has no place to look at
+            self._refuse("bad_prediction", predicts & np.isnan(predictions) & ~np.isnan(labels))
         good = self._good(decoded)
         kept: Any = slice(None) if good is None else good
         count = n if good is None else int(np.count_nonzero(good))
@@ -265,8 +275,52 @@ class _Rows:
                 latencies=latencies[kept],
                 errors=[None] * count if errors is None else errors[kept].tolist(),
                 schema=self._schema.version,
+                lists=None if ranked is None else ranked[kept],
             ),
         )
+
+    def _members(self, name: str, reason: Reason, *, numbers: bool = False) -> Members:
+        """Return the members of a column of lists, none of one that is absent or holds something else."""
+        column = self._columns.get(name)
+        if column is not None and not pa.types.is_null(column.type):
+            try:
+                return listed.as_numbers(column) if numbers else listed.members(column)
+            except TypeError:
+                self._refuse(reason, valid(column))
+        n = len(self._lines)
+        return Members(pa.nulls(0), np.zeros(0), np.zeros(n, np.intp), np.zeros(n, np.bool_))
+
+    def _lists(self, length: int) -> tuple[Floats, Floats, Floats]:
+        """Return how many items are shown and named, NaN where there is no list, and the lists as a table."""
+        shown, relevant = self._members("prediction", "bad_prediction"), self._members("label", "bad_label")
+        wrong = ~((relevant.gains >= 0) & (relevant.gains <= LARGEST_GAIN))
+        rows = np.zeros(len(self._lines), np.bool_)
+        rows[np.repeat(np.arange(len(rows)), relevant.lengths)[wrong]] = True
+        self._refuse("bad_label", rows)
+        table = listed.table(shown, relevant, length)
+        named = np.where(relevant.given, relevant.lengths, np.nan)
+        return table[:, 0].copy(), named, table
+
+    def _add_items(self) -> None:
+        """Put what is made of items among the features of rows that show some."""
+        shown = self._members("prediction", "bad_prediction")
+        scores = self._members("scores", "bad_score", numbers=True)
+        categories = self._members("categories", "bad_prediction")
+        for reason, several in (("bad_score", scores), ("bad_prediction", categories)):
+            self._refuse(reason, several.given & (several.lengths != shown.lengths))  # type: ignore[arg-type]
+        seed = int(np.bitwise_xor.reduce(shown.numbers().astype(np.uint64), initial=np.uint64(0)))
+        made = listed.of_items(shown, scores, categories, (seed, int(self._now * 1e6)))
+        known = {name: column for name, column in made.items() if name in self._schema.profile.features}
+        others = {name: column for name, column in self._columns.items() if name not in ("scores", "categories")}
+        nested = others.get("features")
+        if known and (nested is None or pa.types.is_struct(nested.type)):
+            flat = {name: others.pop(name) for name in self._schema.known & others.keys()} if nested is None else {}
+            members = {**(flat if nested is None else _members(nested)), **known}
+            given = shown.given | (bool(flat) if nested is None else valid(nested))
+            others["features"] = pa.StructArray.from_arrays(
+                list(members.values()), list(members), mask=pa.array(~given)
+            )
+        self._columns = others
 
     def _refuse(self, reason: Reason, rows: Flags) -> None:
         if rows.any():

@@ -111,7 +111,8 @@ class Columns:
     say, (n, attributes), `outcomes` what answers are rated by, (n, outcomes), `forecasts` the code of the horizon, the
     naive forecast and the announced quantiles, (n, 2 + Q) or (n, 0), both NaN for absent, `scores` a probability
     (binary) or a decoded struct of them; `predictions` and `labels` are class codes, or numbers (of sets, of a
-    regression). None is absent; `versions` is None for a label alone, which belongs to the version of its prediction.
+    regression, of items in a list). `lists` is a table of these, None where nothing is ranked. None is absent;
+    `versions` is None for a label alone, which belongs to the version of its prediction.
     `schema` is the version that the schema is for, None for that of all others. `origins` are codes of where the
     events came from, none where that does not matter.
     """
@@ -131,6 +132,7 @@ class Columns:
     errors: list[str | None]
     schema: str | None = None
     origins: Origins = field(default_factory=lambda: NO_ORIGINS)
+    lists: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -146,6 +148,7 @@ class Columns:
         self.groups = np.concatenate([self.groups, other.groups])
         self.outcomes = np.concatenate([self.outcomes, other.outcomes])
         self.forecasts = np.concatenate([self.forecasts, other.forecasts])
+        self.lists = _stacked([self.lists, other.lists])
         for ours, theirs in zip(_lists_of(self), _lists_of(other), strict=True):
             ours += theirs
         return True
@@ -161,6 +164,7 @@ class Columns:
         groups = np.concatenate([part.groups for part in parts])
         outcomes = np.concatenate([part.outcomes for part in parts])
         forecasts = np.concatenate([part.forecasts for part in parts])
+        ranked = _stacked([part.lists for part in parts])
         return cls(
             features=features,
             groups=groups,
@@ -168,6 +172,7 @@ class Columns:
             forecasts=forecasts,
             schema=parts[0].schema,
             origins=_origins_of(parts),
+            lists=ranked,
             **lists,
         )
 
@@ -194,13 +199,21 @@ class Columns:
             forecasts=self.forecasts[kept],
             schema=self.schema,
             origins=self.origins[kept] if len(self.origins) else self.origins,
+            lists=None if self.lists is None else self.lists[kept],
             **lists,
         )
 
 
 _ARRAYS = {"groups", "outcomes", "forecasts"}
-_LISTS = [name for name in Columns.__slots__ if name not in {"features", "schema", "origins", *_ARRAYS}]
+_APART = {"features", "schema", "origins", "lists", *_ARRAYS}
+_LISTS = [name for name in Columns.__slots__ if name not in _APART]
 _lists_of = attrgetter(*_LISTS)
+
+
+def _stacked(tables: Sequence[Floats | None]) -> Floats | None:
+    """Return tables one below the other, None where there are none."""
+    known = [table for table in tables if table is not None]
+    return np.concatenate(known) if known else None
 
 
 def _chained(several: Sequence[Any]) -> Any:

@@ -91,10 +91,12 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_features": "`features` is not an object",
     "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
-    "to 1 (rounding to two digits is allowed for), or name a class that the profile lacks",
+    "to 1 (rounding to two digits is allowed for), or name a class that the profile lacks; of a ranking, `scores` "
+    "are not as many numbers as items",
     "bad_prediction": "`prediction` is not a number within a thousand times the reference's largest (regression), or "
-    "not a class",
-    "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a class",
+    "not a class; of a ranking, it is no list of ids, or `categories` are not as many",
+    "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a "
+    "class; of a ranking, it is no list of ids, and no object of gains from 0 to 1000000",
     "unknown_class": "`prediction` or `label` is a class that the profile lacks",
     "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
     "bad_outcome": "`outcomes` is not an object of numbers, or one of them is not among the model's `outcomes` in the "

@@ -21,7 +21,9 @@ from mlops_exporter.events.attributes import Attribute, Attributes
 from mlops_exporter.events.columns import Columns, Encoded, Features
 from mlops_exporter.events.forecasts import ForecastSchema
 from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS, LONGEST_LATENCY, MAX_ID_LENGTH, Reason, Refused
+from mlops_exporter.profile import lists
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, encode
+from mlops_exporter.profile.lists import Lists
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.sets import MAX_CLASSES, from_codes, members_of
 from mlops_exporter.profile.values import (
@@ -99,6 +101,7 @@ class Schema:
         self.model = model
         self.version = version
         self.profile = profile
+        self.ranking = profile.ranking
         self.attributes = attributes
         self._missing_texts = frozenset(profile.missing)
         self.numeric: list[str] = []
@@ -194,6 +197,10 @@ class Schema:
             outcome_type = label_type = number_type | None
         elif profile.task == "multilabel":
             outcome_type, label_type = (_list_type(each) for each in (outcome_type, label_type))
+        elif self.ranking:
+            outcome_type = _list_type(outcome_type)
+            label_type = outcome_type | dict[str, float | None]
+            score_type = list[float | None] | None
         self._members: list[tuple[str, Any, None]] = [
             ("id", _ID | None, None),
             ("ts", _TIME | None, None),
@@ -244,6 +251,7 @@ class Schema:
             *([("outcomes", self._rated | None, None)] if self.rated else []),
             *self.forecasts.members,
             *([("by_class", dict[str, Any] | None, None)] if self.profile.task == "binary" else []),
+            *([("categories", list[str | int | float | None] | None, None)] if self.ranking else []),
         ]
 
     def columns(
@@ -257,9 +265,12 @@ class Schema:
         by_class = given.get("by_class", [])
         if by_class.count(None) < len(by_class):
             scores[:] = [score if named is None else named for score, named in zip(scores, by_class, strict=True)]
-        reasons = self._settle(features, groups, scores)
+        reasons = self._settle(features, groups, [] if self.ranking else scores)
         forecasts = self.forecasts.array(given, len(ids), reasons)
         self.forecasts.name(ids, given, reasons)
+        ranked = None
+        if self.ranking:
+            ranked = self._read_lists(features, predictions, labels, scores, given["categories"], now, reasons)
         columns = Columns(
             self._features_of(features),
             lines if len(lines) >= _ENCODED_AT_ONCE else list(lines),
@@ -275,6 +286,7 @@ class Schema:
             latencies,
             errors,
             self.version,
+            lists=ranked,
         )
         columns, refused = self._check(columns, now, reasons)
         if len(columns) >= _ENCODED_AT_ONCE:
@@ -318,7 +330,7 @@ class Schema:
             columns.predictions, no_class = _sets(columns.predictions, self.classes)
             columns.labels, no_label = _sets(columns.labels, self.labels)
             reasons.update((row, "unknown_class") for row in np.flatnonzero(no_class | no_label).tolist())
-        elif not self.profile.of_numbers:
+        elif not self.profile.of_numbers and not self.ranking:
             for outcomes, table in ((columns.predictions, self.classes), (columns.labels, self.labels)):
                 unknown, missing = table.other, table[None]
                 codes: list[int | None] = list(map(table.__getitem__, outcomes))
@@ -350,6 +362,11 @@ class Schema:
             lacking = self.forecasts.lacking(floats(columns.predictions), rated, columns.ids, columns.forecasts)
             for row in np.flatnonzero(lacking).tolist():
                 reasons.setdefault(row, "bad_horizon")
+        if self.ranking:  # a list that was not shown has no place to look at
+            alone = np.isnan(floats(columns.predictions)) & ~np.isnan(floats(columns.labels))
+            for row in np.flatnonzero(alone).tolist():
+                if columns.versions[row] is not None:
+                    reasons.setdefault(row, "bad_prediction")
         if self._foreign_classes:
             foreign = self.foreign(floats(columns.labels))
             for row in np.flatnonzero(foreign).tolist():
@@ -365,6 +382,90 @@ class Schema:
             return columns, []
         refused = [(columns.lines[row], reason) for row, reason in sorted(reasons.items())]
         return columns.keep([row not in reasons for row in range(len(columns))], self), refused
+
+    def _read_lists(
+        self,
+        features: list[Any],
+        predictions: list[Any],
+        labels: list[Any],
+        scores: list[Any],
+        categories: list[Any],
+        now: float,
+        reasons: dict[int, Reason],
+    ) -> Floats:
+        """Return decoded lists as a table; in their place come how many items were shown, and how many are named.
+
+        What is made of items goes to the features. Rows that are refused are put among the `reasons`.
+        """
+        assert self.ranking is not None
+        predictions[:] = [each if each is None or type(each) is list else [each] for each in predictions]
+        named = [each if each is None or type(each) in (list, dict) else [each] for each in labels]
+        shown, lengths = lists.flat(predictions)
+        wanted, wishes = lists.flat([each if each is None else list(each) for each in named])
+        gains = np.array(
+            [
+                gain or 0.0
+                for each in named
+                if each
+                for gain in (each.values() if type(each) is dict else (1.0,) * len(each))
+            ],
+            np.float64,
+        )
+        numbers = lists.numbers_of(shown)
+        length = self.ranking.length
+        first = np.cumsum(wishes) - wishes
+        for row in np.flatnonzero(wishes > length).tolist():  # of more, those with the highest gains
+            part = slice(first[row], first[row] + wishes[row])
+            order = np.argsort(-gains[part], kind="stable")
+            gains[part] = gains[part][order]
+            wanted[part] = [wanted[part][place] for place in order]
+        table = Lists(
+            np.where([each is None for each in predictions], np.nan, lengths),
+            lists.rectangle(numbers, lengths, length),
+            lists.rectangle(lists.numbers_of(wanted), wishes, length),
+            lists.rectangle(gains, wishes, length),
+        ).table()
+        wrong = np.repeat(np.arange(len(wishes)), wishes)[~((gains >= 0) & (gains <= lists.LARGEST_GAIN))]
+        reasons.update((row, "bad_label") for row in wrong.tolist())
+        several: tuple[tuple[list[Any], Reason], ...] = ((scores, "bad_score"), (categories, "bad_prediction"))
+        for members, reason in several:
+            for row, (given, size) in enumerate(zip(members, lengths.tolist(), strict=True)):
+                if given is not None and len(given) != size:
+                    members[row] = None
+                    reasons.setdefault(row, reason)
+        self._add_features_of_items(
+            features, predictions, scores, categories, lists.drawn(lengths, _seed(numbers, now))
+        )
+        labels[:] = [None if each is None else float(len(each)) for each in named]
+        predictions[:] = [None if each is None else float(len(each)) for each in predictions]
+        scores[:] = [None] * len(scores)
+        return table
+
+    def _add_features_of_items(
+        self, features: list[Any], shown: list[Any], scores: list[Any], categories: list[Any], chosen: Ints
+    ) -> None:
+        """Put what is made of items among the features of events that show some."""
+        places = {self._feature_names[attribute]: attribute for attribute in (*self.numeric, *self.categorical)}
+        made = [(name, places[name]) for name in lists.OF_ITEMS if name in places]
+        for row, (items, place) in enumerate(zip(shown, chosen.tolist(), strict=True)):
+            if items is None or not made:
+                continue
+            if features[row] is None:
+                features[row] = self._features()
+            for name, attribute in made:
+                values = categories[row] if name == lists.CATEGORY else scores[row]
+                if values and items:
+                    value = values[0 if name == lists.TOP_SCORE else place]
+                    setattr(features[row], attribute, self._typed(attribute, value))
+
+    def _typed(self, attribute: str, value: Any) -> Any:
+        """Return a value as the typed decoder would leave it for a feature."""
+        if attribute in self.numeric:
+            return value
+        row = self.categorical.index(attribute)
+        codes = self.codes[row]
+        value = value if isinstance(value, str) and value in codes else as_category(value, self._missing_texts)
+        return float(codes[value]) if row in self._decoded else value
 
     @property
     def exclusive(self) -> bool:
@@ -521,6 +622,7 @@ class Schema:
             error=_error(event.get("error")),
             **({"outcomes": self._read_rated(event.get("outcomes"))} if self.rated else {}),
             **self.forecasts.read(event),
+            **({"categories": _list_or_none(event.get("categories"), "bad_prediction")} if self.ranking else {}),
         )
 
     def _repaired_features(self, features: dict[str, Any]) -> Any:
@@ -556,6 +658,9 @@ class Schema:
 
     def _repaired_scores(self, event: dict[str, Any]) -> Any:
         scores = event.get("scores")
+        if self.ranking:
+            given = _list_or_none(scores, "bad_score")
+            return None if given is None else [_repaired_number(each, "bad_score") for each in given]
         if self.profile.task == "binary" and scores is None:
             return _probability(event.get("score"))
         if not self.profile.classes or scores is None:
@@ -588,8 +693,12 @@ class Schema:
         positive = known.get(self.profile.positive)
         return positive if positive is not None or not known else 1.0 - next(iter(known.values()))
 
-    def _outcome(self, value: Any, reason: Reason) -> float | str | list[str | None] | None:
-        if self.profile.task == "multilabel":
+    def _outcome(self, value: Any, reason: Reason) -> Any:
+        if self.ranking and isinstance(value, dict):
+            if reason == "bad_prediction":
+                raise Refused(reason)
+            return {name: _repaired_number(gain, reason) for name, gain in value.items()}
+        if self.profile.task == "multilabel" or self.ranking:
             if value is None:
                 return None
             try:
@@ -777,3 +886,23 @@ def _probability(value: object) -> float | None:
     if probability is not None and not -PROBABILITY_TOLERANCE <= probability <= 1 + PROBABILITY_TOLERANCE:
         raise Refused("bad_score")
     return probability
+
+
+def _seed(numbers: Floats, now: float) -> list[int]:
+    """Return what tells which items are drawn: the same when a body is read again."""
+    return [int(np.bitwise_xor.reduce(numbers.astype(np.uint64), initial=np.uint64(0))), int(now * 1e6)]
+
+
+def _list_or_none(value: Any, reason: Reason) -> list[Any] | None:
+    if value is not None and not isinstance(value, list):
+        raise Refused(reason)
+    return value
+
+
+def _repaired_number(value: Any, reason: Reason) -> float | None:
+    if value is not None and not _is_number(value):
+        raise Refused(reason)
+    found = _finite_or(value, math.inf)
+    if found is not None and math.isinf(found):
+        raise Refused(reason)
+    return found

@@ -1050,6 +1050,28 @@ SEGMENT_WORSE = _metric(
 )
 
 # --- numbers by which answers are rated ------------------------------------------------------------------------------
+RANKING_SUM = _metric(
+    "ml_ranking_metric_sum_total",
+    "counter",
+    "model",
+    "model version metric",
+    "Sum of a metric over the lists that are final (ranking): by ml_model_labels_total it is the mean.",
+)
+RANKING_SHOWN = _metric(
+    "ml_ranking_shown_total",
+    "counter",
+    "model",
+    "model version position",
+    "Lists that are final and showed an item at the position, 01 being the first (ranking).",
+)
+RANKING_RELEVANT = _metric(
+    "ml_ranking_relevant_total",
+    "counter",
+    "model",
+    "model version position",
+    "Lists that are final whose item at the position turned out to be relevant (ranking): by ml_ranking_shown_total "
+    "it is the position's share.",
+)
 OUTCOME_VALUES = _metric(
     "ml_outcome_values_total",
     "counter",

@@ -19,7 +19,7 @@ from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.counting.windows import Window
 from mlops_exporter.profile.bins import INVALID, Variable
-from mlops_exporter.statistics import dependence, multilabel, regression
+from mlops_exporter.statistics import dependence, multilabel, ratings, regression
 from mlops_exporter.statistics.dependence import PaneSums
 
 LEAST_STRETCHES = 8
@@ -159,9 +159,21 @@ def _labels(layout: Layout) -> Measure:
         return Measure(layout.moments, _errors)
     if layout.profile.task == "multilabel":
         return Measure(layout.decisions, lambda panes: _decisions(panes, len(layout.profile.classes)))
+    if layout.ranked:
+        return Measure(layout.measures, rated)
     if not layout.profile.classes:
         return Measure(layout.labels, _none)
     return Measure(layout.confusion, lambda panes: _confusion(panes, len(layout.profile.classes)))
+
+
+def rated(panes: Floats) -> list[PaneSums]:
+    """Look at the means of bounded numbers, from their sums in panes, (P, numbers * CELLS)."""
+    found = []
+    for n, total, squares in np.moveaxis(panes.reshape(len(panes), -1, ratings.CELLS), 0, -1):
+        count = max(float(n.sum()), 1.0)
+        variance = max(float(squares.sum()) / count - (float(total.sum()) / count) ** 2, 0.0)
+        found.append(dependence.means(n, total[:, np.newaxis], np.array([variance])))
+    return found
 
 
 def _none(panes: Floats) -> list[PaneSums]:

@@ -9,10 +9,9 @@ from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.judging import judge
-from mlops_exporter.judging.dependence import Dependence, Measure
+from mlops_exporter.judging.dependence import Dependence, Measure, rated
 from mlops_exporter.judging.judge import limit
-from mlops_exporter.statistics import dependence, ratings
-from mlops_exporter.statistics.dependence import PaneSums
+from mlops_exporter.statistics import ratings
 from mlops_exporter.statistics.intervals import Estimate
 
 
@@ -38,7 +37,7 @@ class Outcomes:
         self.bounds = {name: outcome.bounds for name, outcome in settings.outcomes.items()}
         self._counts = reference.outcome_counts
         self._cells = [reference.layout.cells_of(counts) for counts in self._counts]
-        self._dependence = Dependence(Measure(slice(self._cells[0].start, self._cells[-1].stop), _sums))
+        self._dependence = Dependence(Measure(slice(self._cells[0].start, self._cells[-1].stop), rated))
         self._shown = settings.min_samples.performance
         self._least = max(self._shown, limit("min_labels"))
         self._caution = judge.caution(np.array(settings.windows))
@@ -64,16 +63,6 @@ class Outcomes:
         sizes = judge.of_full(values, filled)
         missed = judge.missed(mean, minimum, maximum, sizes, limit("min_labels"), self._caution)
         return Rated(values, mean, deviation, missed, judge.judged(mean, values, self._least))
-
-
-def _sums(panes: Floats) -> list[PaneSums]:
-    """Return the sums of each outcome's panes, (P, outcomes * CELLS)."""
-    found = []
-    for n, total, squares in np.moveaxis(panes.reshape(len(panes), -1, ratings.CELLS), 0, -1):
-        count = max(float(n.sum()), 1.0)
-        variance = max(float(squares.sum()) / count - (float(total.sum()) / count) ** 2, 0.0)
-        found.append(dependence.means(n, total[:, np.newaxis], np.array([variance])))
-    return found
 
 
 _KNOWN: WeakKeyDictionary[Reference, Outcomes] = WeakKeyDictionary()

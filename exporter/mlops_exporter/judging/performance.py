@@ -8,9 +8,19 @@ import numpy as np
 
 from mlops_exporter.arrays import Floats
 from mlops_exporter.counting.ledger import CALIBRATION_BINS, Layout
+from mlops_exporter.profile.lists import LONGEST
 from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.settings.models import CostSettings
-from mlops_exporter.statistics import calibration, classification, cost, forecast, multilabel, regression
+from mlops_exporter.statistics import (
+    calibration,
+    classification,
+    cost,
+    forecast,
+    multilabel,
+    ranking,
+    ratings,
+    regression,
+)
 from mlops_exporter.statistics.intervals import Estimate, Spread
 
 PerformanceMetric = Callable[["PerformanceSums"], Estimate]
@@ -32,6 +42,8 @@ class PerformanceSums:
             self.naive_absolute = (told and told.naive_absolute) or 0.0
             self.naive_squared = (told and told.naive_squared) or 0.0
         self.of_sets = layout.profile.task == "multilabel"
+        self._ranked = layout.ranked
+        self._measures = totals[..., layout.measures].reshape(*leading, len(layout.ranked), ratings.CELLS)
         if self.of_sets:
             self.decisions = multilabel.split(totals[..., layout.decisions], k)
         else:
@@ -54,6 +66,14 @@ class PerformanceSums:
     def expected_losses(self) -> tuple[Spread, Spread]:
         """How log_loss and brier_score vary by the model's own account."""
         return classification.expected_losses(self.scores, self._probabilities)
+
+    def of_lists(self, metric: str) -> Estimate:
+        """Return the mean of a metric of lists, with its interval."""
+        return ranking.mean(metric, self._measures[..., self._ranked.index(metric), :])
+
+
+def _of_lists(metric: str) -> PerformanceMetric:
+    return lambda s: s.of_lists(metric)
 
 
 def _calibration_error(sums: PerformanceSums) -> Estimate:
@@ -147,6 +167,7 @@ METRICS: dict[Task, dict[str, PerformanceMetric]] = {
         "skill": lambda s: forecast.skill(s.forecasts),
         **_OF_QUANTILES,
     },
+    "ranking": {name: _of_lists(name) for name in ranking.names(range(1, LONGEST + 1))},
     "outcomes": {},
 }
 """The metrics of each task by name, in the order of their exposition."""
@@ -201,6 +222,7 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("micro_precision", "micro_recall", "micro_f1"), (0.0, 1.0)),
     **dict.fromkeys((name for name in _PROBABILITY if name.startswith("expected_calibration_error")), (0.0, 1.0)),
     "coverage": (0.0, 1.0),
+    **dict.fromkeys(ranking.names(range(1, LONGEST + 1)), (0.0, 1.0)),
     "brier_score": (0.0, 2.0),
     "mcc": (-1.0, 1.0),
 }
@@ -214,7 +236,7 @@ COST = "cost"
 BETTER: dict[str, Literal["higher", "lower"]] = {
     COST: "lower",
     **{
-        name: "lower" if name in _PROBABILITY or name in _ERRORS else "higher"
+        name: "lower" if name in _PROBABILITY or name in _ERRORS or name == ranking.EMPTY else "higher"
         for metrics in METRICS.values()
         for name in metrics
         if name not in ("bias", "coverage")
@@ -267,6 +289,8 @@ def lacking(metric: str, profile: Profile) -> str | None:
 def metrics_of(layout: Layout, costs: CostSettings | None = None) -> dict[str, PerformanceMetric]:
     """Return the metrics that a model can have: no cost without `costs`, none of scores without scores."""
     possible = _possible(METRICS[layout.profile.task], layout)
+    if layout.ranked:  # up to the positions that the reference looks at
+        possible = {name: possible[name] for name in layout.ranked}
     return possible if costs is None else {**possible, COST: _cost(costs, layout.profile.classes)}
 
 

@@ -201,7 +201,7 @@ class Observer:
             label_coverage=_or_none(coverage),
             predictions=int(version.lifetime[layout.predictions.start]),
             labels=int(version.lifetime[layout.labels.start]),
-            pending=model.joins.waiting(version),
+            pending=model.waiting_predictions(version.name),
             unlabelled=version.unlabelled,
             last_prediction=version.last_prediction,
             last_label=version.last_label,

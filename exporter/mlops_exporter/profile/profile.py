@@ -22,6 +22,7 @@ from mlops_exporter.profile.fitted import (
 )
 from mlops_exporter.profile.forecasts import ForecastReference
 from mlops_exporter.profile.hours import HourlyReference
+from mlops_exporter.profile.lists import RankingReference
 from mlops_exporter.profile.parsing import parsed
 from mlops_exporter.profile.sets import MAX_CLASSES
 from mlops_exporter.profile.values import MISSING_TEXTS
@@ -34,7 +35,7 @@ MAX_BYTES = 256 * 1024 * 1024
 _NO_NUMBER = len
 """Reads a number without making one, which takes a third of the time."""
 
-Task = Literal["binary", "multiclass", "multilabel", "regression", "forecast", "outcomes"]
+Task = Literal["binary", "multiclass", "multilabel", "regression", "forecast", "ranking", "outcomes"]
 
 NUMERIC: frozenset[Task] = frozenset({"regression", "forecast"})
 """Tasks whose predictions and labels are numbers."""
@@ -64,8 +65,9 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     None, in a profile from before they were looked for, says so of all bins.
     `performance` and `class_performance` hold the reference value of each metric where labels were there, `class_lower`
     the lower end of each class's interval. What follows them was fitted to the reference: see `fitted`; `importances`
-    are the features' shares in the model's decisions, `forecast` is what predictions say beside one number. `missing`
-    are the texts that mean a missing value, in the reference and in events.
+    are the features' shares in the model's decisions, `forecast` is what predictions say beside one number, `ranking`
+    says how lists are kept, whose lengths are in `prediction`. `missing` are the texts that mean a missing value, in
+    the reference and in events.
     """
 
     schema: int
@@ -92,6 +94,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     forecast: ForecastReference | None = None
     thresholds: DriftThresholds | None = None
     missing: list[str] = msgspec.field(default_factory=lambda: list(MISSING_TEXTS))
+    ranking: RankingReference | None = None
     hours: HourlyReference | msgspec.UnsetType = msgspec.UNSET
     """By hour, where the time of the rows was known; a profile without it is written as if there were no such thing."""
 
@@ -128,7 +131,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         content = msgspec.to_builtins(msgspec.structs.replace(self, provenance=Provenance("", "", "", "", "")))
         del content["thresholds"]  # they follow from the rest, as `class_lower` does
         del content["class_lower"]
-        for name in ("tied_scores", "forecast"):  # as in profiles from before there were any
+        for name in ("tied_scores", "forecast", "ranking"):  # as in profiles from before there were any
             if content[name] is None:
                 del content[name]
         if self.missing == list(MISSING_TEXTS):  # as in profiles from before it could be chosen
@@ -142,7 +145,11 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         """Raise ValueError where the parts do not fit each other."""
         if self.rows < 1:
             raise ValueError("a profile is of one row at least")
-        if self.of_numbers or self.task == "outcomes":
+        if (self.task == "ranking") != (self.ranking is not None):
+            raise ValueError("a profile says how lists are kept where its task is ranking, and only there")
+        if self.ranking is not None:
+            self.ranking.validate()
+        if self.of_numbers or self.task in ("ranking", "outcomes"):
             if self.classes or self.score or self.score_edges:
                 raise ValueError(f"a profile of {self.task} has no classes and no scores")
             if self.task == "outcomes" and (self.prediction or self.label):
@@ -154,7 +161,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
                 raise ValueError(f"a multilabel profile has {MAX_CLASSES} classes at most, not {len(self.classes)}")
             if self.prediction or self.label or self.score:
                 raise ValueError("a multilabel profile has no distribution of one score, prediction or label")
-        wanted = NumericVariable if self.of_numbers else CategoricalVariable
+        wanted = NumericVariable if self.of_numbers or self.ranking else CategoricalVariable
         for name, variable in {"prediction": self.prediction, "label": self.label}.items():
             if variable is not None and not isinstance(variable, wanted):
                 raise ValueError(f"{name}: {self.task} needs a {wanted.__struct_config__.tag} variable")
@@ -242,7 +249,10 @@ def save(profile: Profile, path: Path) -> None:
 
     Raises ProfileError where it cannot be written.
     """
-    text = _lines(msgspec.to_builtins(profile), depth=2) + "\n"
+    content = msgspec.to_builtins(profile)
+    if profile.ranking is None:  # as in profiles from before there were any
+        del content["ranking"]
+    text = _lines(content, depth=2) + "\n"
     unfinished = path.with_name(f".{path.name}.unfinished")  # an exporter may be waiting for the whole file
     try:
         if path.exists() and not path.is_file():  # a pipe, say

@@ -53,6 +53,7 @@ def unreferenced(profile: Profile) -> Profile:
         classes=profile.classes,
         score_edges=profile.score_edges,
         tied_scores=profile.tied_scores,
+        ranking=profile.ranking,
         missing=profile.missing,
         forecast=profile.forecast,
     )

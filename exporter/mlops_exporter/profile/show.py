@@ -33,6 +33,9 @@ def _lines(profile: Profile) -> Iterator[str]:
         yield f"quantiles {', '.join(map(level_name, profile.forecast.quantiles))}"
     if profile.forecast and profile.forecast.naive_absolute is not None:
         yield f"mean absolute error of the naive forecast {profile.forecast.naive_absolute:.6g}"
+    if profile.ranking:
+        cutoffs = ", ".join(map(str, profile.ranking.cutoffs))
+        yield f"lists of up to {profile.ranking.length} items, looked at up to position {cutoffs}"
     if profile.performance:
         yield ""
         yield "reference performance"

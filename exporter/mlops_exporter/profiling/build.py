@@ -34,6 +34,7 @@ from mlops_exporter.profile.bins import (
     quantiles,
 )
 from mlops_exporter.profile.forecasts import MAX_HORIZONS, ForecastReference
+from mlops_exporter.profile.lists import LONGEST, OF_ITEMS, RankingReference
 from mlops_exporter.profile.profile import NUMERIC, SCHEMA, Profile, Provenance, Task
 from mlops_exporter.profile.sets import MAX_CLASSES
 from mlops_exporter.profile.values import Codes, canonical, probabilities
@@ -41,6 +42,7 @@ from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.fit import EmbeddingFit, Fit
 from mlops_exporter.profiling.hours import HourlyCounts, Timing
 from mlops_exporter.profiling.inference import LEAST_ROWS, ColumnType, features_of, foretellers, remark
+from mlops_exporter.profiling.ranked import LENGTH, RankedRows
 from mlops_exporter.profiling.survey import Column, chooses, joined, keys_of, misjudged, survey
 from mlops_exporter.statistics import forecast
 from mlops_exporter.tables import cells
@@ -61,6 +63,7 @@ _QUANTILES, _WIDTHS = 128, 128
 _TAIL, _TAIL_RATIO = 384, 1.0235
 _TAIL_LEAST = 10  # values of the sample that a share of the tail must have
 _LARGEST_LOG_ODDS = 16.0
+_KEPT_ITEMS = 20
 _PERFECT = ("roc_auc", "accuracy", "subset_accuracy", "r2")
 
 
@@ -82,7 +85,11 @@ class BuildRequest:
     naive: str | None = None
     """Column of the forecast that costs nothing (forecast)."""
     separator: str | None = None
-    """What stands between the classes of a text, where sets of classes (multilabel) are no lists."""
+    """What stands between the classes of a text, where sets of classes (multilabel) or lists of items are texts."""
+    categories: str | None = None
+    """Column of the categories of the items of each list."""
+    cutoffs: tuple[int, ...] = (10,)
+    """Positions up to which metrics of lists look."""
     positive: str | None = None
     threshold: float = 0.5
     features: tuple[str, ...] = ()
@@ -118,7 +125,7 @@ class BuildRequest:
     @property
     def outcomes(self) -> set[str]:
         """Columns that are no features: of labels, of what the model said, of groups and of times."""
-        named = (self.label, self.prediction, self.horizon, self.naive, self.time)
+        named = (self.label, self.prediction, self.horizon, self.naive, self.time, self.categories)
         several = (*self.scores.values(), *self.quantiles.values(), *self.groups)
         return {name for name in (*named, *several) if name is not None}
 
@@ -131,9 +138,22 @@ class BuildRequest:
         return replace(self.reading, columns=names, required=names)
 
     @property
+    def ranked(self) -> RankedRows | None:
+        """How lists are read, None where rows hold none. Raises BuildError where no column of lists is named."""
+        if self.task != "ranking":
+            return None
+        if self.prediction is None:
+            raise BuildError("--prediction: name the column of the lists that were shown")
+        scores = next(iter(self.scores.values()), None)
+        return RankedRows(self.prediction, self.label, scores, self.categories, self.separator)
+
+    @property
     def named_columns(self) -> set[str]:
         """Columns whose numbers are names of classes or categories."""
-        outcomes = (self.horizon,) if self.task in NUMERIC else (self.label, self.prediction)
+        if self.task == "ranking":
+            outcomes: tuple[str | None, ...] = ()
+        else:
+            outcomes = (self.horizon,) if self.task in NUMERIC else (self.label, self.prediction)
         typed = [name for name, type_ in self.types.items() if type_ == "categorical"]
         return {name for name in (*self.categorical, *typed, *self.groups, *outcomes) if name is not None}
 
@@ -279,6 +299,8 @@ def survey_of(
         keep(block)
         members.update(_members(request, block))
 
+    if (ranked := request.ranked) is not None:
+        blocks = ranked.extended(blocks, start)
     columns = survey(blocks, named, take, typed=typed, unread=request.unread, start=start)
     return Surveyed(columns, members)
 
@@ -300,6 +322,7 @@ def _survey(request: BuildRequest, passes: Passes) -> Surveyed:
         "--horizon": (request.horizon,),
         "--quantiles": tuple(request.quantiles.values()),
         "--naive": (request.naive,),
+        "--categories": (request.categories,),
         "--features": request.features,
         "--exclude": request.exclude,
         "--categorical": request.categorical,
@@ -357,10 +380,13 @@ def _build(request: BuildRequest, passes: Passes) -> tuple[Profile, list[str]]:
         missing=list(request.reading.missing),
         forecast=_forecast(request, columns),
     )
-    if request.task != "multilabel":  # sets have no distribution of their own
+    if request.task == "ranking":
+        profile.prediction = _numeric(LENGTH, columns[LENGTH], request.bins)
+        profile.ranking = _ranking(request, columns[LENGTH])
+    elif request.task != "multilabel":  # sets have no distribution of their own
         profile.prediction = _outcome(request, columns, request.prediction, classes)
         profile.label = _outcome(request, columns, request.label, classes)
-    if request.scores:
+    if request.scores and request.task != "ranking":
         scores = [columns[name] for name in request.scores.values()]
         for name in request.scores.values():
             if not columns[name].numbers:
@@ -403,14 +429,18 @@ def _feature_names(request: BuildRequest, columns: dict[str, Column], notes: lis
             raise BuildError(
                 f"--features: no {'single value' if nested else 'value at all'} in {', '.join(empty)}; leave them out"
             )
+        names += [name for name in OF_ITEMS if request.task == "ranking" and name in columns and name not in names]
     else:
-        names = features_of(columns, {*request.outcomes, *excluded}, said, notes)
+        made = {LENGTH} if request.task == "ranking" else set()
+        names = features_of(columns, {*request.outcomes, *excluded, *made}, said, notes)
     notes += remark(names, columns, said)
     return names
 
 
 def _classes(request: BuildRequest, columns: dict[str, Column]) -> list[str]:
-    """Return the classes in ledger order: binary negative, positive; multiclass sorted; regression none."""
+    """Return the classes in ledger order: binary negative, positive; multiclass sorted; of numbers and lists none."""
+    if request.task == "ranking":
+        return []
     if request.task in NUMERIC:
         if request.scores:
             raise BuildError(f"--score: a {request.task} has no scores; give its --prediction")
@@ -463,6 +493,14 @@ def _need_all_scores(request: BuildRequest, classes: list[str]) -> None:
     if request.scores and set(request.scores) != set(classes):
         absent = ", ".join(sorted(set(classes) - set(request.scores)))
         raise BuildError(f"--scores: every class needs its column CLASS=COLUMN; without one: {absent}")
+
+
+def _ranking(request: BuildRequest, lengths: Column) -> RankingReference:
+    """Return how lists are kept: as many items as the longest list shows, up to 20, or as metrics look at."""
+    cutoffs = sorted(set(request.cutoffs))
+    if not cutoffs or not 1 <= cutoffs[0] <= cutoffs[-1] <= LONGEST:
+        raise BuildError(f"--cutoffs: positions from 1 to {LONGEST}, as in 5,10")
+    return RankingReference(max(cutoffs[-1], min(int(lengths.maximum), _KEPT_ITEMS)), cutoffs)
 
 
 def _variable(name: str, column: Column, request: BuildRequest) -> Variable:
@@ -634,6 +672,9 @@ class Counting:
     def add(self, block: Any, start: int) -> None:
         """Count the rows of a block, the first of which has the number `start`."""
         request, profile, layout, typed = self._request, self._profile, self._layout, self._typed
+        ranked = request.ranked
+        if ranked is not None:
+            block = ranked.with_items(block, start)
         n = block.num_rows
         present = {name: block[name].chunk(0) for name in block.column_names}
 
@@ -673,18 +714,23 @@ class Counting:
         scores = _probabilities(scores, start, exclusive=profile.task != "multilabel")
         horizons = codes_of(request.horizon, self._horizon_table) if request.horizon else np.zeros(n, np.intp)
         said = _said(profile, horizons, [outcome(name) for name in (request.naive, *self._quantile_columns)])
-        outputs = Outputs.plain(outcome(request.prediction), scores, said).decided(profile.task, request.threshold)
+        shown, answer = (request.prediction, request.label) if ranked is None else (LENGTH, None)
+        outputs = Outputs.plain(outcome(shown), scores, said).decided(profile.task, request.threshold)
         layout.count_predictions(self._ledger, outputs, np.full(n, np.nan), failed=0)
-        labels = outcome(request.label)
+        labels = outcome(answer)
         self._fit.add(numeric, codes, outputs, labels, start)
         for name, embedding in self._embeddings.items():
             if name in present:
                 embedding.add(cells.vectors(present[name], self._dimensions[name]))
-        if not start and profile.task != "multilabel":  # the first block says enough
+        if not start and profile.task not in ("multilabel", "ranking"):  # the first block says enough
             self._notes = _suspicions(layout, numeric, codes, labels, outputs.prediction)
         if self._hourly is not None and request.time in present:
             self._hourly.add(present[request.time], numeric, codes, outputs, choosing)
         layout.count_features(self._ledger, numeric, codes)
+        if ranked is not None and profile.ranking is not None:
+            lists = ranked.lists(block, profile.ranking.length)
+            layout.count_lists(self._ledger, lists[~np.isnan(lists[:, 0])])
+            return
         known = np.flatnonzero(~np.isnan(labels))
         layout.count_labels(self._ledger, outputs.rows(known), labels[known], np.full(len(known), np.nan))
 
@@ -797,7 +843,9 @@ def _codes(variable: Variable) -> Codes:
 
 
 def _score_columns(request: BuildRequest, profile: Profile) -> list[str]:
-    """Return the score columns in ledger order."""
+    """Return the score columns in ledger order, none of lists."""
+    if profile.ranking:
+        return []
     if profile.task == "binary":
         return list(request.scores.values())
     return [request.scores[name] for name in profile.classes] if request.scores else []

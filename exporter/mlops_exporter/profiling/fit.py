@@ -108,7 +108,7 @@ class Fit:
         if importances:
             total = sum(importances.values())
             profile.importances = {name: importances.get(name, 0.0) / total for name in profile.features}
-        elif profile.rows >= MIN_ROWS:
+        elif profile.rows >= MIN_ROWS and not profile.ranking:  # a list is no number that features would explain
             profile.importances = self._surrogate_importances()
 
     def _surrogate_importances(self) -> dict[str, float]:

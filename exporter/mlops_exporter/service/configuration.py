@@ -23,6 +23,7 @@ from mlops_exporter.settings.document import ConfigError, Document, Location, ne
 from mlops_exporter.settings.models import Benchmark, FairnessBenchmark, FairnessSettings, Limits, ModelSettings
 from mlops_exporter.settings.registry import MlflowSettings, registered_model
 from mlops_exporter.settings.sources import KafkaSettings
+from mlops_exporter.statistics import ranking
 from mlops_exporter.web.tokens import read_token
 
 
@@ -133,7 +134,9 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
         for measure, agreed in (model.fairness.benchmarks if model.fairness else {}).items():
             for key, fault in _wrong_way(measure, agreed, FAIRER.get(measure)):
                 yield ("models", index, "fairness", "benchmarks", measure, key), fault
-        if model.task in ("multilabel", "forecast") and any(probe.model == model.name for probe in config.probes):
+        if model.task in ("multilabel", "forecast", "ranking") and any(
+            probe.model == model.name for probe in config.probes
+        ):
             yield (
                 ("models", index, "task"),
                 f"probes ask for one class or number a row: not for {model.task} models",
@@ -292,6 +295,10 @@ def _mismatches(model: ModelSettings, profile: Profile, limits: Limits) -> Itera
         except ValueError as error:
             yield "segments", str(error)
     yield from (("profile" if model.profile else "profiles", fault) for fault in _oversize(profile, limits))
+    if profile.ranking is not None:
+        known = ranking.names(profile.ranking.cutoffs)
+        for metric in model.benchmarks.keys() & METRICS["ranking"].keys() - set(known):
+            yield "benchmarks", f"{metric}: the profile looks at {', '.join(known)}; build it with other --cutoffs"
     for metric, benchmark in model.benchmarks.items():
         if metric in METRICS[model.task] and (lack := lacking(metric, profile)):
             yield "benchmarks", f"{metric}: can never be judged, as the profile has no {lack}"

@@ -352,6 +352,22 @@ class OutcomeSettings(_Settings):
         return self
 
 
+class RankingSettings(_Settings):
+    """How lists of a model that ranks are judged."""
+
+    without_feedback: Annotated[
+        Literal["irrelevant", "unknown"],
+        Field(
+            description="What a list is that nobody answered within `label_ttl`: one in which nothing was relevant, as "
+            "where clicks are feedback, or one that tells nothing."
+        ),
+    ] = "irrelevant"
+
+
+LISTS_FINAL = 3600.0
+"""Seconds after which a list is final, unless `label_ttl` says otherwise."""
+
+
 Label = Annotated[str, Field(min_length=1, max_length=128)] | None
 
 
@@ -409,7 +425,12 @@ class ModelSettings(_Settings):
     label_delay: Annotated[
         Duration, Field(description="Age at which a prediction should have its label, `label_ttl` at most.")
     ] = 7 * 86400.0
-    label_ttl: Annotated[Duration, Field(description="How long a prediction waits for its label.")] = 30 * 86400.0
+    label_ttl: Annotated[
+        Duration,
+        Field(
+            description="How long a prediction waits for its label; a ranked list is final then, by default after `1h`."
+        ),
+    ] = 30 * 86400.0
     cadence: Annotated[
         str,
         Field(
@@ -428,6 +449,7 @@ class ModelSettings(_Settings):
         dict[OutcomeName, OutcomeSettings],
         Field(max_length=20, description="Numbers by which answers are rated, as events carry them by these names."),
     ] = {}
+    ranking: Annotated[RankingSettings, Field(description="How ranked lists are judged.")] = RankingSettings()
     drift: Annotated[DriftSettings, Field(description="Drift statistics and their thresholds.")] = DriftSettings()
     min_samples: Annotated[MinSamples, Field(description="Sample sizes below which a value is absent.")] = MinSamples()
     fairness: Annotated[
@@ -498,6 +520,12 @@ class ModelSettings(_Settings):
         return self.model_copy(update={"windows": [batches * pause for batches in _BATCHES]})
 
     @model_validator(mode="after")
+    def _lists_become_final(self) -> "ModelSettings":
+        if self.task != "ranking" or "label_ttl" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"label_ttl": LISTS_FINAL})
+
+    @model_validator(mode="after")
     def _label_delay_fits(self) -> "ModelSettings":
         if "label_delay" not in self.model_fields_set and self.label_delay > self.label_ttl:
             return self.model_copy(update={"label_delay": self.label_ttl})
@@ -530,6 +558,11 @@ class ModelSettings(_Settings):
         for key in ("fairness", "segments", "costs", "challenge"):
             if self.task == "multilabel" and getattr(self, key) is not None:
                 raise ValueError(f"{key}: not for a multilabel model, whose predictions are sets of classes")
+        if "ranking" in self.model_fields_set and self.task != "ranking":
+            raise ValueError(f"ranking: a {self.task} model ranks no lists")
+        for key in ("fairness", "segments", "costs", "challenge"):
+            if self.task == "ranking" and getattr(self, key) is not None:
+                raise ValueError(f"{key}: not for a ranking model, whose predictions are lists")
         if self.task == "outcomes":
             if not self.outcomes:
                 raise ValueError("outcomes: a model of outcomes needs one at least, as {rating: {low: 1, high: 5}}")

@@ -29,6 +29,7 @@ class ColumnSettings(_Settings):
     series: Annotated[Column | None, Field(description="What is forecast; with `target_ts` in place of an id.")] = None
     target_ts: Annotated[Column | None, Field(description="The time that is forecast.")] = None
     quantiles: Annotated[dict[str, Column], Field(description="Column of each quantile, by its level.")] = {}
+    categories: Annotated[Column | None, Field(description="Categories of the items of a ranked list.")] = None
     latency_seconds: Annotated[Column | None, Field(description="How long the prediction took.")] = None
     error: Annotated[Column | None, Field(description="Why it failed; null where it did not.")] = None
     groups: Annotated[dict[str, Column], Field(description="Column of each sensitive attribute.")] = {}
@@ -62,6 +63,7 @@ class ColumnSettings(_Settings):
             self.naive,
             self.series,
             self.target_ts,
+            self.categories,
             self.latency_seconds,
             self.error,
         )

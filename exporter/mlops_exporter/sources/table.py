@@ -72,7 +72,8 @@ def mapping_of(settings: TableSettings | SqlSettings, profiles: ProfilesByModel)
         for name, variable in profile.features.items()
         if isinstance(variable, NumericVariable)
     ]
-    return Mapping(settings.model, settings.columns, settings.timezone, names, numeric)
+    ranks = any(profile.ranking for profile in known)
+    return Mapping(settings.model, settings.columns, settings.timezone, names, numeric, ranks=ranks)
 
 
 def _features(known: list[Profile]) -> list[str]:

@@ -19,16 +19,27 @@ _LONGEST_SHOWN = 60
 
 
 class Mapping:
-    """How rows become events of one model. `numeric` and `features` are the features of its profile."""
+    """How rows become events of one model. `numeric` and `features` are the features of its profile.
+
+    A model that `ranks` has lists in its rows.
+    """
 
     def __init__(
-        self, model: str, columns: ColumnSettings, timezone: str, features: Collection[str], numeric: Collection[str]
+        self,
+        model: str,
+        columns: ColumnSettings,
+        timezone: str,
+        features: Collection[str],
+        numeric: Collection[str],
+        *,
+        ranks: bool = False,
     ) -> None:
         self._model = model
         self._columns = columns
         self._timezone = timezone
         self._features = features
         self._numeric = frozenset(numeric)
+        self._ranks = ranks
 
     def events(self, batch: Any, first: int = 1) -> bytes:
         """Return the rows of a batch, numbered from `first`, as an Arrow stream of events. Raises TableError."""
@@ -56,11 +67,16 @@ class Mapping:
     def _columns_of(self, rows: "_Rows") -> Any:
         columns = self._columns
         found: dict[str, Any] = {}
-        for name in ("id", "version", "prediction", "label", "horizon", "series"):
+        lists = {"prediction": "prediction", "label": "label", "score": "scores", "categories": "categories"}
+        lists = lists if self._ranks else {}
+        for name, member in lists.items():
             if (column := getattr(columns, name)) is not None:
+                found[member] = rows.of(column)
+        for name in ("id", "version", "prediction", "label", "horizon", "series"):
+            if name not in lists and (column := getattr(columns, name)) is not None:
                 found[name] = plain(rows.single(column, name))
         for name in ("score", "latency_seconds", "naive"):
-            if (column := getattr(columns, name)) is not None:
+            if name not in lists and (column := getattr(columns, name)) is not None:
                 found[name] = _number(rows.single(column, name))
         if columns.error is not None:
             found["error"] = _text(rows.single(columns.error, "error"))

@@ -54,6 +54,8 @@ EMPTY = {
     "What do alerts ask of retraining?": "no receiver of retraining runs here",
     "How are its answers rated?": "the demonstration's models have labels, and no outcomes",
     "How do its ratings go?": "the demonstration's models have labels, and no outcomes",
+    "Which positions are found relevant?": "the demonstration has no model that ranks",
+    "How good are its lists, by the counters?": "the demonstration has no model that ranks",
     "Do ratings find their answers?": "the demonstration's models have labels, and no outcomes",
     "How good is it at each class?": "the demonstration has no multiclass model",
     "How good is each horizon?": "the demonstration's models do not forecast",
