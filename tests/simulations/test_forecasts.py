@@ -18,6 +18,8 @@ pytestmark = pytest.mark.simulation
 
 F64 = NDArray[np.float64]
 WINDOWS = 2000
+AT_ONCE = 200_000
+"""Labels that are drawn at once."""
 LEVELS = [0.1, 0.5, 0.9]
 HOUR = np.array([3600.0])
 METRICS = {
@@ -31,8 +33,14 @@ LAWS = ("normal", "heavy tails", "demand with zeros")
 
 
 def drawn(law: str, n: int, windows: int, seed: int, *, skilled: float = 1.0) -> Sums:
-    """Sums of windows of n labels each; the naive forecast's errors are √2 times the model's where it is `skilled`."""
+    """Sums of windows of n labels each; the naive forecast's errors are `skilled` times as large as the model's."""
     rng = np.random.default_rng(seed)
+    at_once = max(AT_ONCE // n, 1)
+    parts = [_drawn(rng, law, n, min(at_once, windows - start), skilled) for start in range(0, windows, at_once)]
+    return forecast.split(np.concatenate(parts), LEVELS)
+
+
+def _drawn(rng: np.random.Generator, law: str, n: int, windows: int, skilled: float) -> F64:
     shape = windows * n
     if law == "demand with zeros":
         rate = rng.gamma(2.0, 2.0, shape)
@@ -46,14 +54,14 @@ def drawn(law: str, n: int, windows: int, seed: int, *, skilled: float = 1.0) ->
         naive = prediction + 5 * skilled * rng.permutation(noise)
         quantiles = prediction[:, np.newaxis] + 5 * np.array([ndtri(level) for level in LEVELS])
     codes = np.repeat(np.arange(windows), n)
-    return forecast.split(forecast.sums(prediction, label, naive, quantiles, LEVELS, codes, windows), LEVELS)
+    return forecast.sums(prediction, label, naive, quantiles, LEVELS, codes, windows)
 
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("n", [50, 200, 1000])
 def test_intervals_cover(law: str, n: int) -> None:
-    truth = drawn(law, 400_000, 1, 0)
-    windows = drawn(law, n, min(WINDOWS, 400_000 // n), n)
+    truth = Sums(*(part.sum(0, keepdims=True) for part in drawn(law, AT_ONCE, 40, 0)))
+    windows = drawn(law, n, WINDOWS, n)
     for name, metric in METRICS.items():
         wanted, (_, lower, upper) = float(metric(truth).value[0]), metric(windows)
         covered = float(((lower <= wanted) & (wanted <= upper)).mean())

@@ -277,4 +277,8 @@ def _why_unjudged(of: Labels, model: ModelSettings) -> str:
         return (
             "send scores with predictions, and see that both classes are among the labels, or agree on another metric"
         )
+    if of["metric"] == "skill":
+        return "send `naive` with forecasts, what was known without the model, or agree on another metric"
+    if of["metric"] in ("pinball_loss", "coverage"):
+        return "send `quantiles` with predictions, all of the profile's, or agree on another metric"
     return "see that what it is divided by occurs among the labels (each class; of mape, labels other than zero)"
