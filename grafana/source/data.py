@@ -251,7 +251,7 @@ def _outcomes() -> list[p.Panel]:
         ),
         _against_threshold("Do labels drift?", "labels", c.LABEL_DRIFT, c.LABEL_DRIFT_THRESHOLD, _NO_OUTCOME),
         _against_threshold(
-            "Do features drift together?", "the joint distribution of the numeric features",
+            "Do features drift together?", "the joint distribution of the features",
             c.DATA_DRIFT, c.DATA_DRIFT_THRESHOLD, _NO_JOINT,
         ),
         p.over_time(

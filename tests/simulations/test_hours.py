@@ -6,7 +6,8 @@ import pytest
 
 from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.ledger import Layout
-from mlops_exporter.judging.drift import Comparison, Traffic
+from mlops_exporter.judging.drift import Comparison
+from mlops_exporter.judging.hours import Traffic
 from mlops_exporter.profile.bins import CategoricalVariable
 from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.profiling.hours import Timing

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,10 +15,11 @@ import pytest
 from mlops_exporter.arrays import Flags
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.model import Model
-from mlops_exporter.counting.version import Version
+from mlops_exporter.counting.multivariate import VectorMap
 from mlops_exporter.counting.windows import Window
 from mlops_exporter.judging.drift import Comparison, Drift
 from mlops_exporter.judging.hours import Clock, HourlyShares
+from mlops_exporter.judging.multivariate import vector_drift
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.hours import HourlyReference, slots_of
 from mlops_exporter.profile.profile import Profile, ProfileError, load, save
@@ -154,6 +156,7 @@ def test_times_of_no_use_are_refused(change: Any, by: Any, message: str, tmp_pat
         ("features", {"size": [[1]] * 24}, "variables of the profile"),
         ("features", {"amount": [[1]] * 24}, "counts of 0 or more"),
         ("by", "minute", "Invalid enum value"),
+        ("vectors", {"rows": [1] * 24, "means": [[0.0]] * 24, "errors": [1.0] * 24}, "means of 128"),
     ],
 )
 def test_a_damaged_file_is_refused(key: str, value: object, message: str, timed: Profile, tmp_path: Path) -> None:
@@ -193,14 +196,30 @@ def test_a_mixture_is_known_as_well_as_its_hours() -> None:
     assert mixture.n[0, 0] == pytest.approx(0.25 / fair.var(), rel=0.02)
 
 
-def lived(profile: Profile, hours: Iterable[float], rng: np.random.Generator, moved: float = 0.0) -> Drift:
+class Found(NamedTuple):
+    """What drifts in each window, and which statistics of all features together are above their threshold."""
+
+    drift: Drift
+    joint: Flags
+
+
+def lived(profile: Profile, hours: Iterable[float], rng: np.random.Generator, moved: float = 0.0) -> Found:
     """Compare windows that end at the last of these hours, each of which had 600 events; the last ones `moved`."""
     settings = ModelSettings.model_validate({
         "name": "m", "task": "binary", "profile": "p.json", "windows": ["1h", "6h"],
         "drift": {"statistics": ["psi", "ks"]},
     })  # fmt: skip
     reference = Model(settings, profile, Limits()).references[0]
-    version, layout = reference.begin("1", 0), reference.layout
+    version, layout, vectors, joint = (
+        reference.begin("1", 0),
+        reference.layout,
+        reference.vectors,
+        vector_drift(reference),
+    )
+    assert profile.vectors is not None
+    assert vectors is not None
+    assert joint is not None
+    vector_map = VectorMap.of(profile.vectors, layout.numeric, layout.categorical)
     known = list(hours)
     for hour in known:
         wave = np.sin(2 * np.pi * (hour + 0.5) / 24)
@@ -210,38 +229,58 @@ def lived(profile: Profile, hours: Iterable[float], rng: np.random.Generator, mo
         codes = np.where(rng.random(600) < 0.5 + 0.4 * wave, red["red"], red["blue"])[np.newaxis]
         delta = layout.zeros()
         delta[layout.predictions] = 600
+        vectors.count(delta[layout.cells_of(vectors)], vector_map(numeric, codes))
         layout.count_features(delta, numeric, codes)
         version.add(delta, MONDAY + (hour + 0.5) * HOUR)
-    return compared(reference.layout, settings, version, MONDAY + (known[-1] + 1) * HOUR - 1)
-
-
-def compared(layout: Layout, settings: ModelSettings, version: Version, now: float) -> Drift:
-    comparison = Comparison(layout, settings.drift, settings.min_samples.drift)
+    now = MONDAY + (known[-1] + 1) * HOUR - 1
+    comparison, cells = Comparison(layout, settings.drift, settings.min_samples.drift), layout.cells_of(vectors)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return comparison.compare(version.totals(now), comparison.traffic(version, now))
+        drift = comparison.compare(version.totals(now), comparison.traffic(version, now))
+        sums = vectors.sums(version.totals(now)[:, cells])
+        values, thresholds = joint.compare(sums, joint.traffic(version, now, vectors, cells))
+    return Found(drift, values > thresholds)
 
 
 @pytest.mark.parametrize("end", [6, 18])
 def test_a_rhythm_that_the_reference_knows_is_no_drift_and_a_change_is(
     end: int, plain: Profile, timed: Profile
 ) -> None:
-    def beyond(profile: Profile, moved: float = 0.0) -> Flags:
-        found = lived(profile, range(10 * 24, 10 * 24 + end), np.random.default_rng(3), moved)
-        return found.beyond[:, : len(FEATURES)]
+    def found(profile: Profile, moved: float = 0.0) -> Found:
+        return lived(profile, range(10 * 24, 10 * 24 + end), np.random.default_rng(3), moved)
 
     amount = FEATURES.index("amount")
-    assert beyond(plain)[0, amount], "without hours, an hour seems to drift"
-    assert not beyond(timed).any()
-    assert beyond(timed, 1.0)[:, amount].all()
+    without, known, changed = found(plain), found(timed), found(timed, 1.0)
+    assert without.drift.beyond[0, amount], "without hours, an hour seems to drift"
+    assert without.joint[0].any()
+    assert not known.drift.beyond.any()
+    assert not known.joint.any()
+    assert changed.drift.beyond[:, amount].all()
+    assert changed.joint[:, 0].all()
+
+
+def test_a_profile_by_hour_from_before_takes_features_together_as_a_whole(timed: Profile, tmp_path: Path) -> None:
+    assert isinstance(timed.hours, HourlyReference)
+    hours = msgspec.structs.replace(timed.hours, vectors=msgspec.UNSET)
+    former = msgspec.structs.replace(timed, hours=hours)
+    save(former, tmp_path / "p.json")
+    assert "vectors" not in json.loads((tmp_path / "p.json").read_text())["hours"]
+    again = load(tmp_path / "p.json")
+    assert again.digest == former.digest != timed.digest
+    found = lived(again, range(10 * 24, 10 * 24 + 6), np.random.default_rng(3))
+    assert not found.drift.beyond.any()
+    assert found.joint[0].any(), "an hour seems to drift"
 
 
 def test_a_week_of_rhythm_leaves_the_power_of_short_windows(plain: Profile, timed: Profile) -> None:
     rng = np.random.default_rng(4)
     moved = [lived(profile, range(7 * 24), rng, 1.0) for profile in (plain, timed)]
-    raised = [drift.thresholds["psi"][0, 0] for drift in moved]
+    raised = [found.drift.thresholds["psi"][0, 0] for found in moved]
     assert raised[1] < raised[0] / 4, "what hours explain is no dependence"
-    assert moved[1].beyond[0, 0]
-    assert not lived(timed, range(7 * 24), rng).beyond.any()
+    assert moved[1].drift.beyond[0, 0]
+    assert moved[1].joint[0, 0]
+    healthy = lived(timed, range(7 * 24), rng)
+    assert not healthy.drift.beyond.any()
+    assert not healthy.joint.any()
 
 
 def test_windows_of_a_job_are_compared_with_the_whole_reference(timed: Profile) -> None:

@@ -2,14 +2,22 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import msgspec
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from mlops_exporter.collectors.data import DataCollector
 from mlops_exporter.collectors.multivariate import MultivariateCollector
-from mlops_exporter.counting.multivariate import VectorMap
+from mlops_exporter.counting.ledger import Layout
+from mlops_exporter.counting.multivariate import VectorCounts, VectorMap
+from mlops_exporter.demo.run import CONFIG
 from mlops_exporter.judging.multivariate import VectorDrift
 from mlops_exporter.profile.bins import NumericVariable
+from mlops_exporter.profile.profile import load
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.statistics import multivariate
 from tests.support.multivariate import REQUEST, correlated, table_of
 from tests.support.one_model import feed, make_model, samples
@@ -114,3 +122,84 @@ def test_missing_and_invalid_values_count_as_the_mean(tmp_path: Path) -> None:
     variable = model.reference.profile.features["x0"]
     assert isinstance(variable, NumericVariable)
     assert reference.means[0] == variable.mean
+
+
+def of_kinds(seed: int, n: int, alike: float) -> pd.DataFrame:
+    """Rows whose two categories are the same in a share of rows; each for itself is always the same law."""
+    rng = np.random.default_rng(seed)
+    shares = [0.4, 0.3, 0.15, 0.1, 0.05]
+    kind, other = (rng.choice(list("abcde"), n, p=shares) for _ in range(2))
+    noise = rng.standard_normal((2, n))
+    columns = {"size": noise[0], "weight": 0.8 * noise[0] + 0.6 * noise[1], "kind": kind}
+    return pd.DataFrame(columns | {"other": np.where(rng.random(n) < alike, kind, other)})
+
+
+def test_reconstruction_takes_categories_by_their_shares_as_scikit_learn_would(tmp_path: Path) -> None:
+    reference = of_kinds(1, 20_000, 0.8)
+    chunks = [of_kinds(seed, 1000, alike) for seed, alike in enumerate([0.8] * 5 + [0.5] * 5, 2)]
+    path = tmp_path / "rows.parquet"
+    reference.to_parquet(path)
+    profile, _ = build(BuildRequest(path, "outcomes"))
+    assert profile.vectors is not None
+    counts, vector_map = (
+        VectorCounts(profile.vectors),
+        VectorMap.of(profile.vectors, ["size", "weight"], ["kind", "other"]),
+    )
+    codes = [profile.features[name].codes for name in ("kind", "other")]  # type: ignore[union-attr]
+    cells = np.zeros((len(chunks), counts.cells))
+    for row, chunk in zip(cells, chunks, strict=True):
+        found = np.array(
+            [[of[value] for value in chunk[name]] for of, name in zip(codes, ("kind", "other"), strict=True)]
+        )
+        counts.count(row, vector_map(chunk[["size", "weight"]].to_numpy().T, found))
+    values, thresholds = VectorDrift(profile.vectors, 0.01, {}, 100).compare(counts.sums(cells))
+    assert (values > thresholds)[:, 1].tolist() == [False] * 5 + [True] * 5
+
+    shares = {name: reference[name].value_counts(normalize=True) for name in ("kind", "other")}
+    scaler, pca = StandardScaler(), PCA(n_components=0.8, svd_solver="full")
+
+    def encoded(rows: pd.DataFrame) -> np.ndarray:
+        return np.asarray(rows.assign(**{name: rows[name].map(of) for name, of in shares.items()}), np.float64)
+
+    pca.fit(scaler.fit_transform(encoded(reference)))
+
+    def errors(rows: pd.DataFrame) -> np.ndarray:
+        scaled = scaler.transform(encoded(rows))
+        return np.asarray(np.square(scaled - pca.inverse_transform(pca.transform(scaled))).sum(axis=1), np.float64)
+
+    usual = errors(reference).mean()
+    assert profile.vectors.error_mean == pytest.approx(usual, rel=1e-3)
+    expected = [abs(errors(chunk).mean() / usual - 1) for chunk in chunks]
+    assert values[:, 1].tolist() == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_category_that_is_missing_or_new_has_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    of_kinds(1, 2000, 0.8).to_parquet(path)
+    profile, _ = build(BuildRequest(path, "outcomes"))
+    assert profile.vectors is not None
+    codes = profile.features["kind"].codes  # type: ignore[union-attr]
+    vector_map = VectorMap.of(profile.vectors, ["size", "weight"], ["kind", "other"])
+    kinds = np.array([[codes[value] for value in ("a", "e", "new", None)]] * 2)
+    vectors = vector_map(np.zeros((2, 4)), kinds).values
+    common, rare, new, missing = vectors[2].tolist()
+    assert common > missing == 0 > rare > new
+    assert profile.vectors.shares is not msgspec.UNSET
+    for change in ({"kind": [0.5]}, {"size": [1.0], "kind": [0.5]}):
+        damaged = msgspec.structs.replace(profile.vectors, shares=change)
+        with pytest.raises(ValueError, match="vectors"):
+            damaged.validate(list(profile.features), {"kind": 5, "other": 5})
+
+
+def test_a_profile_from_before_takes_numbers_alone_whatever_the_categories() -> None:
+    profile = load(CONFIG.with_name("flights.profile.json"))
+    layout, vectors = Layout(profile), profile.vectors
+    assert vectors is not None
+    assert "shares" not in msgspec.to_builtins(vectors)
+    rng = np.random.default_rng(1)
+    numeric, codes = rng.normal(size=(len(layout.numeric), 100)), rng.integers(0, 3, (len(layout.categorical), 100))
+    assert len(codes) == 2
+    found = VectorMap.of(vectors, layout.numeric, layout.categorical)(numeric, codes)
+    numbers = VectorMap.of(vectors, layout.numeric)(numeric)
+    assert found.values.shape == (len(layout.numeric), 100)
+    assert all((one == other).all() for one, other in zip(found, numbers, strict=True))

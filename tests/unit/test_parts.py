@@ -17,6 +17,7 @@ import pytest
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.producer import Producer
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.profile.hours import HourlyReference, HourlyVectors
 from mlops_exporter.profile.profile import Task
 from mlops_exporter.profiling import build as profiling
 from mlops_exporter.profiling.build import BuildRequest, Counting, Surveyed, build, sha256_of, summed, survey_of
@@ -82,7 +83,7 @@ def table_of(task: Task) -> Any:
         "row": pa.array(np.arange(ROWS)),
         "meaning": pa.array(rng.normal(size=(ROWS, 3)).astype(np.float32).tolist(), pa.list_(pa.float32())),
         "sometimes": pa.array(["none" if n < 500 else str(n % 7) for n in range(ROWS)]),
-        "at": pa.array(np.arange(ROWS) * 600),
+        "at": pa.array(np.arange(ROWS) // 8 * 86_400 + np.arange(ROWS) % 8 * 3600),
     }
     for name, column in columns.items():
         table = table.append_column(name, column)
@@ -132,6 +133,9 @@ def test_a_profile_from_parts_is_that_of_the_table(
     there.provenance.created = here.provenance.created
     assert msgspec.to_builtins(there) == msgspec.to_builtins(here)  # to the last digit
     assert whole.features.keys() >= {"amount", "shop", "zip"}
+    assert isinstance(whole.hours, HourlyReference)
+    assert isinstance(whole.hours.vectors, HourlyVectors)
+    assert min(whole.hours.vectors.rows[:8]) > 80
     assert_alike(msgspec.to_builtins(here), msgspec.to_builtins(whole), "profile")
 
 

@@ -12,7 +12,8 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
-from mlops_exporter.judging.drift import Comparison, Comparisons, Traffic
+from mlops_exporter.judging.drift import Comparison, Comparisons
+from mlops_exporter.judging.hours import Traffic
 from mlops_exporter.judging.quality import Quality
 from mlops_exporter.profile.bins import INVALID, MISSING, CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile

@@ -56,8 +56,8 @@ class _ReferenceView:
                 family = self._family(version.name)
                 with np.errstate(divide="ignore", invalid="ignore"):
                     cells = cells_of(vectors)
-                    effects = self._drift.effects(version, now, vectors, cells)
-                    values, thresholds = self._drift.compare(vectors.sums(totals[:, cells]), effects)
+                    traffic = self._drift.traffic(version, now, vectors, cells)
+                    values, thresholds = self._drift.compare(vectors.sums(totals[:, cells]), traffic)
                 yield family(catalogue.DATA_DRIFT, values, self._windows, STATISTICS)
                 yield family(catalogue.DATA_DRIFT_THRESHOLD, thresholds, self._windows, STATISTICS)
             for name, embedding in self._embeddings.items():

@@ -145,7 +145,7 @@ class LossEstimation:
     def expected(self, prediction: Floats, rows: Ints, vectors: Vectors | None) -> Floats:
         """Return the expected |error| and error² of predictions, (n, 2); NaN where there is nothing to go by.
 
-        `vectors` are the features of `rows`; None for a model without numeric features.
+        `vectors` are the features of `rows`; None for a model without features.
         """
         losses = np.full((len(prediction), 2), np.nan)
         if vectors is None:

@@ -12,7 +12,7 @@ from mlops_exporter.profile.fitted import VectorReference
 from mlops_exporter.statistics import multivariate
 
 MAX_FEATURES = 64
-"""Numeric features that are looked at together, the first ones; the sums grow with their square."""
+"""Features that are looked at together, the first ones, numeric before categorical; sums grow with their square."""
 
 FREQUENCIES = 64
 SEED = 42
@@ -34,33 +34,63 @@ class Vectors(NamedTuple):
 
 
 class VectorMap:
-    """Makes vectors of features: `chosen` are rows of the feature array. Single precision, for speed."""
+    """Makes vectors of features: `chosen` are rows of the array of numbers, `categories` of that of codes.
+
+    A category becomes its share in the reference: `shares` are those of its codes. Single precision, for speed.
+    """
 
     def __init__(
-        self, chosen: Sequence[int], means: Sequence[float], scales: Sequence[float], frequencies: Floats
+        self,
+        chosen: Sequence[int],
+        means: Sequence[float],
+        scales: Sequence[float],
+        frequencies: Floats,
+        categories: Sequence[int] = (),
+        shares: Sequence[Sequence[float]] = (),
     ) -> None:
+        numbers = len(chosen)
         self._chosen = np.array(chosen, np.intp)
-        self._means = np.array(means, np.float64)[:, np.newaxis]
-        self._scales = np.minimum(scales, np.finfo(np.float32).max).astype(np.float32)[:, np.newaxis]
+        self._means = np.array(means[:numbers], np.float64)[:, np.newaxis]
+        self._scales = np.minimum(scales[:numbers], np.finfo(np.float32).max).astype(np.float32)[:, np.newaxis]
         self._frequencies = frequencies.astype(np.float32)
+        self._categories = np.array(categories, np.intp)
+        self._values = [  # of each code: categories, others, invalid, missing
+            np.append(np.clip((np.array(each) - mean) / scale, -_CLIP, _CLIP), [0.0, 0.0]).astype(np.float32)
+            for each, mean, scale in zip(shares, means[numbers:], scales[numbers:], strict=True)
+        ]
 
     @classmethod
-    def of(cls, reference: VectorReference, names: Sequence[str]) -> "VectorMap":
-        """Return the map of a profile; `names` are the rows of the feature array."""
-        fourier = reference.fourier
+    def of(cls, reference: VectorReference, names: Sequence[str], categorical: Sequence[str] = ()) -> "VectorMap":
+        """Return the map of a profile; `names` are the rows of the array of numbers, `categorical` of that of codes."""
+        fourier, shares = reference.fourier, reference.shares or {}
         frequencies = multivariate.frequencies(
             fourier.seed, len(reference.features), fourier.frequencies, fourier.bandwidth
         )
-        return cls([names.index(name) for name in reference.features], reference.means, reference.scales, frequencies)
+        return cls(
+            [names.index(name) for name in reference.features if name not in shares],
+            reference.means,
+            reference.scales,
+            frequencies,
+            [categorical.index(name) for name in shares],
+            list(shares.values()),
+        )
 
-    def __call__(self, numeric: Floats | Singles) -> Vectors:
-        """Turn numeric features, (features, n), to vectors; what is missing or invalid becomes the mean."""
+    def __call__(self, numeric: Floats | Singles, codes: Ints | None = None) -> Vectors:
+        """Turn features, (features, n), and codes of categories, (categorical, n), to vectors.
+
+        What is missing or invalid becomes the mean.
+        """
         chosen = numeric if len(self._chosen) == len(numeric) else numeric[self._chosen]
+        values = np.empty((len(self._frequencies), chosen.shape[1]), np.float32)
+        numbers = values[: len(chosen)]
         with np.errstate(over="ignore", invalid="ignore"):  # what a single float cannot hold counts as missing
-            values = np.subtract(chosen, self._means, dtype=np.float32, casting="same_kind")
-            values /= self._scales
-        values[~np.isfinite(values)] = 0.0
-        np.clip(values, -_CLIP, _CLIP, out=values)
+            np.subtract(chosen, self._means, out=numbers, dtype=np.float32, casting="same_kind")
+            numbers /= self._scales
+        numbers[~np.isfinite(numbers)] = 0.0
+        np.clip(numbers, -_CLIP, _CLIP, out=numbers)
+        if codes is not None:
+            for row, category, known in zip(values[len(chosen) :], self._categories, self._values, strict=True):
+                np.take(known, codes[category], out=row)
         return Vectors(values, multivariate.fourier_map(values, self._frequencies))
 
 

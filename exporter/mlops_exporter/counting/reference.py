@@ -87,7 +87,9 @@ class Reference:
             rated={name: (outcome.low, outcome.high) for name, outcome in settings.outcomes.items()},
         )
         self._vector_map = (
-            VectorMap.of(vectors, self.layout.numeric) if vectors and (self.vectors or expects_losses) else None
+            VectorMap.of(vectors, self.layout.numeric, self.layout.categorical)
+            if vectors and (self.vectors or expects_losses)
+            else None
         )
         self._class_of = _codes_among(outcomes.classes, profile.classes)
         self.versions: dict[str, Version] = {}
@@ -136,7 +138,7 @@ class Reference:
     def encode(self, columns: Columns) -> tuple[Encoded, Vectors | None, Outputs]:
         """Return the features of events, their vectors, and what the model said, of whom, with what losses expected."""
         features = columns.features.encoded(self.schema)
-        vectors = self._vector_map(features.numeric) if self._vector_map else None
+        vectors = self._vector_map(features.numeric, features.codes) if self._vector_map else None
         prediction = floats(columns.predictions)
         scores = (
             self.schema.score_array(columns.scores) if self.layout.score_columns else np.empty((len(prediction), 0))

@@ -1267,7 +1267,7 @@ DATA_DRIFT = _metric(
     "gauge",
     "data",
     f"{_WINDOW} statistic",
-    "Distance of the joint distribution of the numeric features from the reference: mmd with a Gaussian kernel; "
+    "Distance of the joint distribution of the features from the reference: mmd with a Gaussian kernel; "
     "pca_reconstruction, the relative change of the mean squared reconstruction error. Missing values count as means.",
 )
 DATA_DRIFT_THRESHOLD = _metric(

@@ -11,7 +11,7 @@ from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.counting.windows import Window
 from mlops_exporter.judging.dependence import Dependence, Measure
-from mlops_exporter.judging.hours import Clock, HourlyShares
+from mlops_exporter.judging.hours import Clock, HourlyShares, Traffic
 from mlops_exporter.profile.bins import INVALID, NumericVariable, Variable
 from mlops_exporter.profile.fitted import DriftThresholds
 from mlops_exporter.profile.hours import HourlyReference
@@ -38,26 +38,6 @@ class Bins(NamedTuple):
     def counts(self, totals: Floats) -> Floats:
         """Sum ledgers, (..., cells), to bins, (..., C)."""
         return np.add.reduceat(totals, self.cells, axis=-1)[..., self.kept]
-
-
-class Traffic(NamedTuple):
-    """How the events of windows came: design effects of all variables, (W, variables), and in which hours, (W, slots).
-
-    `hours` is None where the reference knows no hours, or the windows go by the time of a job.
-    """
-
-    effects: Floats
-    hours: Floats | None
-
-    def rows(self, rows: Sequence[int]) -> "Traffic":
-        """Return that of some windows."""
-        return Traffic(self.effects[rows], None if self.hours is None else self.hours[rows])
-
-    @classmethod
-    def joined(cls, parts: Sequence["Traffic"]) -> "Traffic":
-        """Join windows of several versions of one reference."""
-        hours = [part.hours for part in parts if part.hours is not None]
-        return cls(np.concatenate([part.effects for part in parts]), np.concatenate(hours) if hours else None)
 
 
 class Drift(NamedTuple):
@@ -167,10 +147,8 @@ class Comparison:
 
     def traffic(self, version: Version, now: float) -> Traffic:
         """Return how the events of a version's windows came."""
-        effects, clock = self._dependence.effects(version, now), self._clock
-        if clock is None or not all(window.by_clock for window in version.windows):
-            return Traffic(effects, None)
-        return Traffic(effects, np.stack([clock.of_window(w, now, self._predictions) for w in version.windows]))
+        effects = self._dependence.effects(version, now)
+        return Traffic(effects, self._clock.of_windows(version, now, self._predictions) if self._clock else None)
 
     def compare(self, totals: Floats, traffic: Traffic | None = None) -> Drift:
         """Compare sums of ledgers, (W, cells), with the reference, with that of their hours where it knows such.

@@ -1,10 +1,12 @@
 """What is usual at the hours that a window covers: the mixture of the reference's hours, by when its events fell."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mlops_exporter.arrays import Floats, Ints
+from mlops_exporter.counting.version import Version
 from mlops_exporter.counting.windows import Window
 from mlops_exporter.profile.hours import SECONDS, HourlyReference, slots_of
 from mlops_exporter.statistics import drift
@@ -13,6 +15,26 @@ from mlops_exporter.statistics.drift import Starts
 
 LEAST_VALUES = 50
 """Values of a slot below which it says nothing of its own, and the whole reference stands for it."""
+
+
+class Traffic(NamedTuple):
+    """How the events of windows came: design effects of all variables, (W, variables), and in which hours, (W, slots).
+
+    `hours` is None where the reference knows no hours, or the windows go by the time of a job.
+    """
+
+    effects: Floats
+    hours: Floats | None
+
+    def rows(self, rows: Sequence[int]) -> "Traffic":
+        """Return that of some windows."""
+        return Traffic(self.effects[rows], None if self.hours is None else self.hours[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Traffic"]) -> "Traffic":
+        """Join windows of several versions of one reference."""
+        hours = [part.hours for part in parts if part.hours is not None]
+        return cls(np.concatenate([part.effects for part in parts]), np.concatenate(hours) if hours else None)
 
 
 class Mixture(NamedTuple):
@@ -74,10 +96,15 @@ class Clock:
         np.add.at(found, (panes, slots), np.diff(cuts) * self._rows[slots])
         return np.asarray(found / found.sum(-1, keepdims=True), np.float64)
 
-    def of_window(self, window: Window, now: float, cells: slice) -> Floats:
-        """Return the share of a window's events that fell into each slot, (slots,); 0 without any.
+    def of_windows(self, version: Version, now: float, cells: slice) -> Floats | None:
+        """Return the share of each window's events that fell into each slot, (W, slots); 0 without any.
 
-        `cells` is the one that counts events.
+        `cells` is the one that counts events. None for windows that go by the time of a job.
         """
-        n = window.in_order(now, cells)[:, 0]
-        return np.asarray(n @ self.of_panes(window, now) / max(float(n.sum()), 1.0), np.float64)
+        if not all(window.by_clock for window in version.windows):
+            return None
+        found = []
+        for window in version.windows:
+            n = window.in_order(now, cells)[:, 0]
+            found.append(n @ self.of_panes(window, now) / max(float(n.sum()), 1.0))
+        return np.stack(found)

@@ -274,9 +274,10 @@ class Bench:
             yield from _times("predictions drifted", judge.of_threshold(values, thresholds, 1.0), window)
         if self._joint is not None and (vectors := self._reference.vectors) is not None:
             cells = self._layout.cells_of(vectors)
-            sums, effects = vectors.sums(totals[:, cells]), self._joint.effects(version, now, vectors, cells)[[row]]
+            traffic = self._joint.traffic(version, now, vectors, cells).rows([row])
             values, thresholds = (
-                dict(zip(STATISTICS, part[0].tolist(), strict=True)) for part in self._joint.compare(sums, effects)
+                dict(zip(STATISTICS, part[0].tolist(), strict=True))
+                for part in self._joint.compare(vectors.sums(totals[:, cells]), traffic)
             )
             ratios = judge.of_threshold(values, thresholds, float(self._caution[row]))
             yield from _times("features, taken together, drifted", ratios, window)

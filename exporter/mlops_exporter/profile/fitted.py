@@ -46,7 +46,10 @@ class FourierReference(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class VectorReference(msgspec.Struct, forbid_unknown_fields=True):
-    """The joint distribution of the numeric features, standardised by `means` and `scales`, (F,).
+    """The joint distribution of the features, standardised by `means` and `scales`, (F,): numeric, then categorical.
+
+    A category is taken as its share in the reference: `shares` are those of the categories of each such feature, in the
+    order of their codes, and last that of all others. A profile of numbers alone is written without them.
 
     `second_moments` is the upper triangle of Σ x xᵀ / rows, row by row. `error_*` are moments of the reference's
     squared distances from the plane of the first `components` principal components.
@@ -61,12 +64,21 @@ class VectorReference(msgspec.Struct, forbid_unknown_fields=True):
     error_mean: float
     error_variance: float
     error_skewness: float
+    shares: dict[str, list[float]] | msgspec.UnsetType = msgspec.UNSET
 
-    def validate(self, features: list[str]) -> None:
-        """Raise ValueError where the parts do not fit each other."""
-        n = len(self.features)
+    def validate(self, features: list[str], categories: dict[str, int]) -> None:
+        """Raise ValueError where the parts do not fit each other; features with categories have so many."""
+        n, shares = len(self.features), self.shares or {}
         if not set(self.features) <= set(features):
             raise ValueError("vectors: its features must be features of the profile")
+        encoded = [name for name in self.features if name in categories]
+        if list(shares) != encoded or self.features[n - len(encoded) :] != encoded:
+            raise ValueError("vectors: categorical features must come last, each with its shares")
+        for name in encoded:
+            if len(shares[name]) != categories[name] + 1:
+                raise ValueError(
+                    f"vectors: {name}: {categories[name]} categories need as many shares, and one of others"
+                )
         if n != len(self.means) or n != len(self.scales) or n * (n + 1) // 2 != len(self.second_moments):
             raise ValueError(f"vectors: {n} features need as many means and scales, and {n * (n + 1) // 2} moments")
         if not 2 * self.fourier.frequencies == len(self.fourier.mean) == len(self.fourier.eigenvalues):

@@ -20,6 +20,17 @@ _SLOTS: dict[Hours, int] = {"hour": 24, "weekday-hour": 168}
 _REMEMBERED = 4096
 
 
+class HourlyVectors(msgspec.Struct, forbid_unknown_fields=True):
+    """The joint distribution of features by slot: rows, mean Fourier maps and mean reconstruction errors.
+
+    Where there were too few rows, `rows` is 0, and the others are those of the whole reference.
+    """
+
+    rows: list[int]
+    means: list[list[float]]
+    errors: list[float]
+
+
 class HourlyReference(msgspec.Struct, forbid_unknown_fields=True):
     """Counts of the reference by the slot of time in which its rows fell.
 
@@ -33,6 +44,7 @@ class HourlyReference(msgspec.Struct, forbid_unknown_fields=True):
     features: dict[str, list[list[int]]]
     score: list[list[int]] = []
     prediction: list[list[int]] = []
+    vectors: HourlyVectors | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def slots(self) -> int:
@@ -44,11 +56,18 @@ class HourlyReference(msgspec.Struct, forbid_unknown_fields=True):
         """Counts of what the model said, by name, where there are such."""
         return {name: counts for name, counts in (("score", self.score), ("prediction", self.prediction)) if counts}
 
-    def validate(self, cells: Mapping[str, int], outcomes: Mapping[str, int]) -> None:
-        """Raise ValueError where the parts do not fit each other; features and outcomes have so many cells."""
+    def validate(self, cells: Mapping[str, int], outcomes: Mapping[str, int], maps: int) -> None:
+        """Raise ValueError where the parts do not fit each other.
+
+        Features and outcomes have so many cells, Fourier maps of vectors so many numbers, 0 where there are no vectors.
+        """
         zone(self.timezone)
         if len(self.rows) != self.slots or min(self.rows) < 0:
             raise ValueError(f"hours: {self.slots} slots need as many numbers of rows, of 0 or more")
+        if isinstance(self.vectors, HourlyVectors):
+            lengths = {len(part) for part in (self.vectors.rows, self.vectors.means, self.vectors.errors)}
+            if lengths != {self.slots} or {len(row) for row in self.vectors.means} != {maps} or not maps:
+                raise ValueError(f"hours: vectors: {self.slots} slots need as many rows, errors and means of {maps}")
         for given, known in ((self.features, cells), (self.outcomes, outcomes)):
             if not set(given) <= set(known):
                 raise ValueError("hours: its variables must be variables of the profile")

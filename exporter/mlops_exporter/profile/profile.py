@@ -181,7 +181,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
             columns = 1 if self.task == "binary" else len(self.classes)
             self.calibrator.validate(columns, len(self.score_edges) + 1)
         if self.vectors is not None:
-            self.vectors.validate(list(self.features))
+            categorical = {n: v for n, v in self.features.items() if isinstance(v, CategoricalVariable)}
+            self.vectors.validate(list(self.features), {n: len(v.categories) for n, v in categorical.items()})
         for name, embedding in self.embeddings.items():
             embedding.validate(name)
         if self.losses is not None:
@@ -196,6 +197,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
             self.hours.validate(
                 {name: variable.cells for name, variable in self.features.items()},
                 {name: variable.cells for name, variable in outcomes.items() if variable is not None},
+                len(self.vectors.fourier.mean) if self.vectors is not None else 0,
             )
 
 

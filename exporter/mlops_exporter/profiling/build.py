@@ -651,7 +651,7 @@ class Counting:
         self._layout = layout = Layout(profile)
         self._ledger = layout.zeros()
         self._uncounted = layout.zeros()
-        self._fit = Fit(profile, layout.numeric, layout.categorical)
+        self._fit = Fit(profile, layout.numeric, layout.categorical, _shares(profile, columns))
         self._embeddings = {
             name: EmbeddingFit(*column.vectors) for name, column in columns.items() if column.dimensions
         }
@@ -718,14 +718,16 @@ class Counting:
         outputs = Outputs.plain(outcome(shown), scores, said).decided(profile.task, request.threshold)
         layout.count_predictions(self._ledger, outputs, np.full(n, np.nan), failed=0)
         labels = outcome(answer)
-        self._fit.add(numeric, codes, outputs, labels, start)
+        hourly = self._hourly
+        slots = hourly.slots(present[request.time]) if hourly is not None and request.time in present else None
+        self._fit.add(numeric, codes, outputs, labels, start, slots)
         for name, embedding in self._embeddings.items():
             if name in present:
                 embedding.add(cells.vectors(present[name], self._dimensions[name]))
         if not start and profile.task not in ("multilabel", "ranking"):  # the first block says enough
             self._notes = _suspicions(layout, numeric, codes, labels, outputs.prediction)
-        if self._hourly is not None and request.time in present:
-            self._hourly.add(present[request.time], numeric, codes, outputs, choosing)
+        if hourly is not None and slots is not None:
+            hourly.add(slots, numeric, codes, outputs, choosing)
         layout.count_features(self._ledger, numeric, codes)
         if ranked is not None and profile.ranking is not None:
             lists = ranked.lists(block, profile.ranking.length)
@@ -782,6 +784,17 @@ def _said(profile: Profile, horizons: Ints, numbers: Sequence[Floats]) -> Floats
     known = max(len(profile.forecast.horizons), 1)
     found = np.column_stack([np.where(horizons < known, horizons, np.nan), *numbers])
     found[np.isnan(found[:, 2:]).any(axis=1), 2:] = np.nan
+    return found
+
+
+def _shares(profile: Profile, columns: dict[str, Column]) -> dict[str, list[float]]:
+    """Return the share of each category, and last that of all others, among the values of categorical features."""
+    found = {}
+    for name, variable in profile.features.items():
+        if isinstance(variable, CategoricalVariable):
+            known = [columns[name].categories[category] for category in variable.categories]
+            total = max(columns[name].categories.total(), 1)
+            found[name] = [round(count / total, 8) for count in (*known, total - sum(known))]
     return found
 
 

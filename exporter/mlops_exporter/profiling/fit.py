@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from mlops_exporter.arrays import Floats, Ints, Singles
@@ -19,6 +20,7 @@ from mlops_exporter.profile.fitted import (
     StreamReference,
     VectorReference,
 )
+from mlops_exporter.profile.hours import HourlyReference, HourlyVectors
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profile.sets import members_of
 from mlops_exporter.profiling.survey import keys_of
@@ -35,7 +37,7 @@ The mean of so many is known well enough: beside a window of n, its variance is 
 
 _SAMPLE = 20_000  # rows kept for what sums cannot tell
 _FOLDS = 5
-_FOLD_SEED, _RANK_SEED = 2, 3  # of rows' keys, beside those of the survey
+_FOLD_SEED, _RANK_SEED = 1_000_004, 1_000_005  # of rows' keys; made-up data must not come from the same stream
 _EXPLAINED = 0.8  # share of the variance that the principal components keep
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e6)  # penalties per row; the last leaves the mean alone
 _LEAST_EXPLAINED = 0.1  # share of the outputs' variance below which they do not tell which features matter
@@ -44,19 +46,23 @@ _LEAST_EXPLAINED = 0.1  # share of the outputs' variance below which they do not
 class Fit:
     """Gathers what the models need, block by block; `numeric` and `categorical` are the names of the feature rows."""
 
-    def __init__(self, profile: Profile, numeric: list[str], categorical: list[str]) -> None:
+    def __init__(
+        self, profile: Profile, numeric: list[str], categorical: list[str], shares: Mapping[str, list[float]]
+    ) -> None:
         self._profile = profile
         self._names = (numeric, categorical)
         self._calibration = _Calibration(profile) if profile.score_edges else None
-        self._vectors = _VectorFit(profile, numeric) if numeric else None
+        self._vectors = _VectorFit(profile, numeric, categorical, shares) if numeric or categorical else None
         self._losses = _LossFit(profile) if profile.of_numbers and profile.prediction else None
         self._streams = {name: np.zeros(2) for name in streams.scales(profile)}
         self._sample: dict[int, tuple[Floats, Ints, Floats]] = {}
 
-    def add(self, numeric: Floats, codes: Ints, outputs: Outputs, labels: Floats, start: int) -> None:
+    def add(
+        self, numeric: Floats, codes: Ints, outputs: Outputs, labels: Floats, start: int, slots: Ints | None = None
+    ) -> None:
         """Take in a block: features (F, n) and (C, n), outputs and labels of all rows, NaN where unknown.
 
-        Its first row has the number `start`.
+        Its first row has the number `start`; `slots` are those of time, -1 where unknown.
         """
         n = len(labels)
         folds = (keys_of(n, start, _FOLD_SEED) * _FOLDS).astype(np.intp)
@@ -67,7 +73,9 @@ class Fit:
             self._calibration.add(outputs.scores, labels, folds)
         vectors = None
         if self._vectors is not None:
-            vectors = self._vectors.add(numeric[:, fitted], np.flatnonzero(ranks[fitted] < _SAMPLE))
+            chosen_of_fitted = np.flatnonzero(ranks[fitted] < _SAMPLE)
+            of_fitted = None if slots is None else slots[fitted]
+            vectors = self._vectors.add(numeric[:, fitted], codes[:, fitted], chosen_of_fitted, of_fitted)
         if self._losses is not None:
             self._losses.add(outputs.prediction[fitted], labels[fitted], vectors, folds[fitted])
         for name, values in self._streams_of(outputs, labels):
@@ -98,6 +106,8 @@ class Fit:
                 profile.calibrator = self._calibration.finish()
             if self._vectors is not None:
                 profile.vectors = self._vectors.finish()
+                if isinstance(profile.hours, HourlyReference):
+                    profile.hours.vectors = self._vectors.hourly(profile.hours.slots, profile.vectors)
             if self._losses is not None:
                 profile.losses = self._losses.finish()
             profile.streams = {
@@ -199,32 +209,47 @@ class _Calibration:
 
 
 class _VectorFit:
-    def __init__(self, profile: Profile, numeric: list[str]) -> None:
+    def __init__(
+        self, profile: Profile, numeric: list[str], categorical: list[str], shares: Mapping[str, list[float]]
+    ) -> None:
         variables = {name: profile.features[name] for name in numeric[:MAX_FEATURES]}
-        self._features = list(variables)
+        encoded = categorical[: MAX_FEATURES - len(variables)]
+        self._shares = {name: shares[name] for name in encoded}
+        self._features = [*variables, *encoded]
         self._means = [v.mean for v in variables.values() if isinstance(v, NumericVariable)]
         self._scales = [v.standard_deviation or 1.0 for v in variables.values() if isinstance(v, NumericVariable)]
-        self._width = multivariate.bandwidth(len(variables))
+        for each in map(np.array, self._shares.values()):
+            mean = float(np.square(each).sum())
+            self._means.append(mean)
+            self._scales.append(float(np.sqrt(max((each**3).sum() - mean**2, 0.0))) or 1.0)
+        self._width = multivariate.bandwidth(len(self._features))
         self._map = VectorMap(
             range(len(variables)),
             self._means,
             self._scales,
-            multivariate.frequencies(SEED, len(variables), FREQUENCIES, self._width),
+            multivariate.frequencies(SEED, len(self._features), FREQUENCIES, self._width),
+            range(len(encoded)),
+            list(self._shares.values()),
         )
+        self._hourly: dict[int, _SlotSums] = {}
         self._rows = 0
         self._map_sum = np.zeros(2 * FREQUENCIES)
         self._map_products = np.zeros((2 * FREQUENCIES, 2 * FREQUENCIES))
-        self._products = np.zeros((len(variables), len(variables)))
+        self._products = np.zeros((len(self._features), len(self._features)))
         self._sample: list[Floats] = []
 
-    def add(self, numeric: Floats, chosen: Ints) -> Vectors:
-        vectors = self._map(numeric)
+    def add(self, numeric: Floats, codes: Ints, chosen: Ints, slots: Ints | None) -> Vectors:
+        vectors = self._map(numeric, codes)
         values, maps = vectors.values.astype(np.float64), vectors.maps.astype(np.float64)
         self._rows += values.shape[1]
         self._map_sum += maps.sum(axis=1)
         self._map_products += maps @ maps.T
         self._products += values @ values.T
         self._sample.append(values[:, chosen].T)
+        for slot in np.unique(slots[slots >= 0]).tolist() if slots is not None else ():
+            rows = np.flatnonzero(slots == slot)
+            here = values[:, rows]
+            self._take(slot, _SlotSums(len(rows), maps[:, rows].sum(axis=1), here @ here.T))
         return vectors
 
     def add_fit(self, other: "_VectorFit") -> None:
@@ -233,6 +258,12 @@ class _VectorFit:
         self._map_products += other._map_products
         self._products += other._products
         self._sample += other._sample
+        for slot, sums in other._hourly.items():
+            self._take(slot, sums)
+
+    def _take(self, slot: int, sums: "_SlotSums") -> None:
+        known = self._hourly.get(slot)
+        self._hourly[slot] = sums if known is None else known.plus(sums)
 
     def finish(self) -> VectorReference:
         n = self._rows
@@ -254,7 +285,29 @@ class _VectorFit:
             error_mean=float(multivariate.reconstruction_error(np.array(float(n)), self._products, components)),
             error_variance=float(spread**2),
             error_skewness=float(np.mean((errors - errors.mean()) ** 3) / spread**3) if spread > 0 else 0.0,
+            shares=self._shares or msgspec.UNSET,
         )
+
+    def hourly(self, slots: int, reference: VectorReference) -> HourlyVectors:
+        """Return what is usual in each slot; that of the whole reference where there are too few rows."""
+        components = multivariate.principal_components(self._products / self._rows, _EXPLAINED)
+        rows, means, errors = [0] * slots, [reference.fourier.mean] * slots, [reference.error_mean] * slots
+        for slot, (n, maps, products) in self._hourly.items():
+            if n >= MIN_ROWS:
+                rows[slot], means[slot] = n, (maps / n).round(8).tolist()
+                errors[slot] = float(multivariate.reconstruction_error(np.array(float(n)), products, components))
+        return HourlyVectors(rows, means, errors)
+
+
+class _SlotSums(NamedTuple):
+    """Sums of the vectors in one slot of time: n, Σ map (D,), Σ x xᵀ (F, F)."""
+
+    n: int
+    maps: Floats
+    products: Floats
+
+    def plus(self, other: "_SlotSums") -> "_SlotSums":
+        return _SlotSums(self.n + other.n, self.maps + other.maps, self.products + other.products)
 
 
 class EmbeddingFit:

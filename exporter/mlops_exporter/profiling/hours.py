@@ -35,26 +35,33 @@ class HourlyCounts:
         self._ledgers: dict[int, Floats] = {}
         self._first, self._last = np.inf, -np.inf
 
-    def add(self, column: Any, numeric: Floats, codes: Ints, outputs: Outputs, choosing: Flags) -> None:
-        """Take in a block: the column of times, features (F, n) and (C, n), outputs, and which rows choose."""
+    def slots(self, column: Any) -> Ints:
+        """Return the slot of each row of a block by its column of times, -1 where it has none. Raises BuildError."""
         timing = self._timing
         try:
             found = times.seconds(column, timing.timezone)
         except (TableError, pa.ArrowException) as error:
             raise BuildError(f"--time: {timing.column}: {error}") from None
+        slots = np.full(len(found), -1)
         known = np.flatnonzero(~np.isnan(found))
         if not len(known):
-            return
+            return slots
         first, last = float(found[known].min()), float(found[known].max())
         if first < 0 or last > _LATEST:
             odd = first if first < 0 else last
             raise BuildError(f"--time: {timing.column}: {odd:.15g} is no time in Unix seconds since 1970")
         self._first, self._last = min(self._first, first), max(self._last, last)
-        slots = slots_of((found[known] // SECONDS).astype(np.intp), timing.by, timing.timezone)
-        order = slots.argsort(kind="stable")
+        slots[known] = slots_of((found[known] // SECONDS).astype(np.intp), timing.by, timing.timezone)
+        return slots
+
+    def add(self, slots: Ints, numeric: Floats, codes: Ints, outputs: Outputs, choosing: Flags) -> None:
+        """Take in a block: slots, features (F, n) and (C, n), outputs, and which rows choose."""
+        order = slots.argsort(kind="stable")[np.count_nonzero(slots < 0) :]
+        if not len(order):
+            return
         starts = np.flatnonzero(np.diff(slots[order])) + 1
         for rows in np.split(order, starts):
-            self._add(int(slots[rows[0]]), known[rows], numeric, codes, outputs, choosing)
+            self._add(int(slots[rows[0]]), rows, numeric, codes, outputs, choosing)
 
     def _add(self, slot: int, rows: Ints, numeric: Floats, codes: Ints, outputs: Outputs, choosing: Flags) -> None:
         layout = self._layout

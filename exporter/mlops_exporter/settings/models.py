@@ -230,7 +230,7 @@ class EstimationSettings(_Settings):
 
 
 class MultivariateSettings(_Settings):
-    """Drift of the joint distribution of the numeric features; the rate of false alarms is the drift's."""
+    """Drift of the joint distribution of the features; the rate of false alarms is the drift's."""
 
     enabled: Annotated[bool, Field(description="Whether it is computed; the profile must allow it.")] = True
     min_effect: Annotated[
@@ -464,7 +464,7 @@ class ModelSettings(_Settings):
     )
     multivariate: Annotated[
         MultivariateSettings,
-        Field(description="Drift of the joint distribution of numeric features, and of embeddings."),
+        Field(description="Drift of the joint distribution of features, and of embeddings."),
     ] = MultivariateSettings()
     change: Annotated[ChangeSettings, Field(description="Changes of errors and scores as they happen.")] = (
         ChangeSettings()

@@ -80,7 +80,7 @@ def _mixture_quantile(eigenvalues: bytes, alpha: float) -> float:
     return float(np.quantile(np.square(normal) @ weights, 1 - alpha))
 
 
-def mmd_threshold(coefficient: float, n: Floats, reference_n: float) -> Floats:
+def mmd_threshold(coefficient: float, n: Floats, reference_n: Floats | float) -> Floats:
     """Discrepancy that windows of n without drift exceed at the coefficient's rate."""
     threshold: Floats = np.sqrt(coefficient * (1 / np.where(n > 0, n, np.nan) + 1 / reference_n))
     return threshold
@@ -107,7 +107,7 @@ def reconstruction_error(n: Floats, outer_sum: Floats, components: Floats) -> Fl
 
 
 def mean_threshold(
-    n: Floats, mean: float, variance: float, skewness: float, reference_n: float, alpha: float
+    n: Floats, mean: Floats | float, variance: float, skewness: float, reference_n: Floats | float, alpha: float
 ) -> Floats:
     """Return the relative change of a mean of n values, up or down, that chance exceeds at the rate alpha.
 
