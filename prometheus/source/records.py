@@ -512,6 +512,12 @@ def _fleet(window: str) -> Group:
             ),
             Record(
                 performance,
+                f"{_increase('ml_ranking_metric_sum_total', window)}\n/ ignoring (metric) group_left ()\n"
+                f"({labels} >= {threshold('min_labels')})",
+                comment="Metrics of lists that are final.",
+            ),
+            Record(
+                performance,
                 f"{_increase('ml_model_absolute_error_sum_total', window)} / {labels}\n{labelled}",
                 {"metric": "mae"},
             ),

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from mlops_exporter.statistics.intervals import Z, bounded_mean, delta_multinomial, mean_from_sums, normal, wilson
+from mlops_exporter.statistics.intervals import (
+    Z,
+    bounded_mean,
+    delta_multinomial,
+    exact_share,
+    mean_from_sums,
+    normal,
+    wilson,
+)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -16,6 +24,17 @@ def test_wilson_equals_scipy(n: int, share: float) -> None:
     assert float(estimate.lower) == pytest.approx(wanted.low, abs=1e-12)
     assert float(estimate.upper) == pytest.approx(wanted.high, abs=1e-12)
     assert 0 <= estimate.lower <= estimate.value <= estimate.upper <= 1
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 100), (3, 100), (50, 100), (100, 100)])
+def test_an_exact_share_equals_scipy(successes: int, n: int) -> None:
+    value, lower, upper = exact_share(np.array([float(successes)]), np.array([float(n)]))
+    expected = binomtest(successes, n).proportion_ci(0.95, method="exact")
+    assert (value[0], lower[0], upper[0]) == pytest.approx((successes / n, expected.low, expected.high), abs=1e-9)
+
+
+def test_an_exact_share_of_nothing_is_unknown() -> None:
+    assert np.isnan(exact_share(np.zeros(1), np.zeros(1))).all()
 
 
 def test_wilson_of_nothing_is_nan() -> None:
