@@ -15,6 +15,7 @@ need systemd-analyze systemd
 need faketime faketime
 [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || packages="$packages postgresql"
 need curl curl
+need jq jq
 need zsh zsh
 need fish fish
 [ -z "$packages" ] && exit 0

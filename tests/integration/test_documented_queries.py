@@ -1,4 +1,4 @@
-"""Every PromQL expression of README.md and docs/*.md, asked of a real Prometheus that scrapes two replicas."""
+"""Every PromQL expression of README.md, docs/*.md and the runbooks, asked of a Prometheus that scrapes two replicas."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ import pytest
 
 from mlops_exporter.exposition.catalogue import all_metrics
 from tests.support.exporter import ENVIRONMENT, running_exporter
+from tests.support.pages import blocks
 from tests.support.prometheus import eventually, running_prometheus, scrape_job
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,28 @@ def test_a_documented_query_is_understood_and_its_sides_match(ask: Ask, page: st
     found = ask(_matching(query))
     reason = next((why for start, why in NOT_SHOWN.items() if any(name.startswith(start) for name in names)), None)
     assert bool(found) != bool(reason), reason or "both sides have series, but none match: labels differ"
+
+
+def _of_runbooks() -> Iterator[tuple[str, str]]:
+    """Yield runbook and query, of anything that an alert may be about."""
+    for page in sorted((ROOT / "docs" / "runbooks").glob("*.md")):
+        for block in blocks(page.read_text(), "promql"):
+            yield page.stem, re.sub(r'="\$\w+"', '=~".+"', " ".join(block.split()))
+
+
+_SELECTOR = r"(?:ALERTS(?:_FOR_STATE)?|up|(?:ml|instance|process|prometheus)[_:][\w:]+)\b(?:\{[^}]*\})?"
+
+
+def test_the_queries_of_runbooks_are_understood_and_their_sides_match(ask: Ask) -> None:
+    """Of series that the demonstration has; a lint knows the labels of the others."""
+    queries = list(_of_runbooks())
+    shown = {
+        (page, query)
+        for page, query in queries
+        if ask(query) or (" offset " not in query and all(map(ask, re.findall(_SELECTOR, query))))
+    }
+    assert len(shown) > len(queries) / 2
+    assert not [(page, query) for page, query in sorted(shown) if not ask(_matching(query))]
 
 
 _COMPUTES = r" [<>=!]=? | (and|or|unless) |\b(rate|increase|sum|count|topk|max|min|avg|histogram_quantile)\b.*\("
