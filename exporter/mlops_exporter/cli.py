@@ -394,8 +394,8 @@ REFUSED_STATUS = 3
 COLUMNS = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
 """What a column may be of an event."""
 
-AHEAD_COLUMNS = ("horizon", "naive", "series", "target_ts")
-"""What a column may be of forecasts, where it is named: other tables have features called so."""
+NAMED_COLUMNS = ("horizon", "naive", "series", "target_ts", "categories")
+"""What a column may be of forecasts and of lists, where it is named: other tables have features called so."""
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -856,7 +856,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
 
 def _column(text: str) -> tuple[str, str]:
     name, separator, column = text.partition("=")
-    known = (*COLUMNS, *AHEAD_COLUMNS)
+    known = (*COLUMNS, *NAMED_COLUMNS)
     if not separator or not column or name not in known:
         raise argparse.ArgumentTypeError(f"{text!r}: write WHAT=COLUMN, WHAT one of {', '.join(known)}")
     return name, column

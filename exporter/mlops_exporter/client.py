@@ -255,7 +255,8 @@ class Monitor:
         Arrow or CSV. `columns` says which columns are what of an event: `id`, `ts`, `version`, `prediction`, `score`,
         `scores` ({class: column}), `label`, `latency_seconds`, `error`, `groups` ([column] or {attribute: column}),
         `outcomes` and `features` (likewise); by default those of that name, and as features all others. Of forecasts
-        also `horizon`, `naive`, `series`, `target_ts` and `quantiles` ({level: column}), where named. `labels` are
+        also `horizon`, `naive`, `series`, `target_ts` and `quantiles` ({level: column}), where named; of ranked lists
+        `categories` and `scores` (each a column of lists). `labels` are
         what became true: one value for each row of a frame or table, or another table with `id`, `label` and perhaps
         `ts`. `model` and `version` are those of the monitor unless given; `timezone` is that of times which name none.
         `untyped` says that texts may be numbers, which is known of CSV.
@@ -956,7 +957,7 @@ class TableNotSentError(Exception):
 
 
 _SINGLE = ("id", "ts", "version", "prediction", "score", "label", "latency_seconds", "error")
-_AHEAD = ("horizon", "naive", "series", "target_ts")  # where they are named: other tables have features called so
+_NAMED = ("horizon", "naive", "series", "target_ts", "categories")  # where they are: other tables' features are so, too
 _NESTED = ("scores", "groups", "outcomes", "quantiles", "features")
 _ARROW = "application/vnd.apache.arrow.stream"
 
@@ -988,11 +989,13 @@ class _Part:
     ) -> None:
         self.name = name
         self._labels_alone = bool(name)
-        known = (*_SINGLE, *_AHEAD, *_NESTED)
+        known = (*_SINGLE, *_NAMED, *_NESTED)
         if unknown := set(columns) - {*known}:
             raise ValueError(f"columns: {', '.join(sorted(unknown))}: there are {', '.join(known)}")
-        self._single = {name: str(columns[name]) for name in (*_SINGLE, *_AHEAD) if columns.get(name) is not None}
-        self._nested = {name: _pairs(columns[name]) for name in _NESTED if columns.get(name) is not None}
+        listed = ("scores",) if isinstance(columns.get("scores"), str) else ()
+        single, nested = (*_SINGLE, *_NAMED, *listed), (name for name in _NESTED if name not in listed)
+        self._single = {name: str(columns[name]) for name in single if columns.get(name) is not None}
+        self._nested = {name: _pairs(columns[name]) for name in nested if columns.get(name) is not None}
         self._common = common
         self._timezone = timezone
         self._untyped = untyped
@@ -1063,7 +1066,7 @@ class _Part:
                 found[name] = _plain_column(table.column(column))
             elif name in self._single and not (self._labels_alone and name == "ts"):
                 raise ValueError(f"no column {column!r} for {name}; there are {', '.join(table.column_names)}")
-        for name in _AHEAD:
+        for name in (*_NAMED, "scores"):
             if name in self._single:
                 if self._single[name] not in table.column_names:
                     there = ", ".join(table.column_names)

@@ -39,6 +39,7 @@ from mlops_exporter.settings.tables import TableSettings
 from mlops_exporter.sources.table import TableSource, mapping_of, reading_of
 from mlops_exporter.statistics import ranking
 from mlops_exporter.tables.files import find
+from tests.integration.serving import served
 from tests.support import pipeline
 from tests.support.http_sink import taking_events
 from tests.support.pipeline import Event
@@ -594,6 +595,24 @@ def test_the_client_sends_lists(profile: Profile) -> None:
         {"label": {"x": 2}},
         {"label": []},
     ]
+
+
+def test_the_client_sends_tables_of_lists(profile: Profile) -> None:
+    rows = [row for row in drawn(60, 15) if row["items"]]
+    table = pa.table(
+        {
+            "items": pa.array([row["items"] for row in rows], pa.list_(pa.string())),
+            "rated": [row["scores"] for row in rows],
+            "kinds": pa.array([row["kinds"] for row in rows], pa.list_(pa.string())),
+            "bought": pa.array([[*row["gains"].items()] for row in rows], pa.map_(pa.string(), pa.float64())),
+        }
+    )
+    columns = {"prediction": "items", "scores": "rated", "categories": "kinds", "label": "bought"}
+    service = shop(profile)
+    with served(service.app) as address, Monitor(f"http://{address}", model="shop") as monitor:
+        receipt = monitor.send_table(table, columns=columns)
+    assert (receipt.accepted, dict(receipt.refused)) == (len(rows), {})
+    assert performance(service, time.time()) == pytest.approx(expected(rows), abs=1e-9)
 
 
 GAINS = st.dictionaries(st.integers(1, 9), st.sampled_from([0.0, 1.0, 2.0, 3.0]), max_size=6)
