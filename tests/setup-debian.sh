@@ -18,6 +18,7 @@ need curl curl
 need jq jq
 need zsh zsh
 need fish fish
+need haproxy haproxy
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages:$packages"

@@ -28,7 +28,7 @@ class StandIn:
         return IntakeResult(accepted=body.count(b"\n"))
 
     async def submit_ledgers(
-        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
     ) -> LedgersResult:
         return LedgersResult()
 

@@ -131,6 +131,7 @@ def _sources() -> list[p.Panel]:
             [
                 p.Query(f"sum {by} ({rate(c.EVENTS, _SOURCE)})", "{{source}}"),
                 p.Query(f"sum {by} ({rate(c.LEDGERS, _SOURCE)}) > 0", "{{source}}: ledgers"),
+                p.Query(f"sum {by} ({rate(c.EVENTS_PASSED, _SOURCE)}) > 0", "{{source}}: passed to other members"),
             ],
             empty=_NO_EVENTS,
             size=(8, 8),

@@ -6,22 +6,22 @@ import sys
 import time
 from random import Random
 
-from mlops_exporter.events import decoder
+from mlops_exporter.events import texts
 from tests.fuzz.bodies import body
 from tests.fuzz.oracle import Oracle
 
-CHUNKS = (64, 300, decoder.CHUNK_BYTES)
+CHUNKS = (64, 300, texts.CHUNK_BYTES)
 
 
 def fuzz(tries: int, seed: int, defects: dict[str, bytes]) -> tuple[int, int]:
     """Try random bodies, collecting the shortest body of each kind of defect; returns events accepted and refused."""
     random, oracle = Random(seed), Oracle()
     accepted = refused = 0
-    standard = decoder.CHUNK_BYTES
+    standard = texts.CHUNK_BYTES
     try:
         for number in range(tries):
             if number % 1000 == 0:
-                decoder.CHUNK_BYTES = random.choice(CHUNKS)
+                texts.CHUNK_BYTES = random.choice(CHUNKS)
             data = body(random)
             try:
                 counts = oracle.check(data)
@@ -32,7 +32,7 @@ def fuzz(tries: int, seed: int, defects: dict[str, bytes]) -> tuple[int, int]:
             accepted += counts[0]
             refused += counts[1]
     finally:
-        decoder.CHUNK_BYTES = standard
+        texts.CHUNK_BYTES = standard
     return accepted, refused
 
 

@@ -65,7 +65,7 @@ class Service:
         return self.result
 
     async def submit_ledgers(
-        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
     ) -> LedgersResult:
         self.models.append(models)
         if self.full_at_submit is not None:

@@ -8,12 +8,13 @@ import pytest
 import mlops_exporter.events
 from mlops_exporter.counting.keys import hash_ids
 from mlops_exporter.counting.model import Model
-from mlops_exporter.events import decoder
+from mlops_exporter.events import texts
 from mlops_exporter.events.columns import Decoded
-from mlops_exporter.events.decoder import CHUNK_BYTES, Decoder
+from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.formats import ARROW_STREAM
 from mlops_exporter.events.reasons import REASONS, Reason
 from mlops_exporter.events.schema import Schema
+from mlops_exporter.events.texts import CHUNK_BYTES
 from mlops_exporter.ingest.http import KSERVE, HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.settings.models import Limits, ModelSettings
@@ -236,7 +237,7 @@ def test_long_strings() -> None:
 
 
 def test_pauses_let_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(texts, "CHUNK_BYTES", 100)
     decoded = Decoded()
     steps = [decoded.accepted for _ in DECODER.decode_steps(b"\n".join([GOOD] * 30), NOW, decoded)]
     assert len(steps) >= 10

@@ -8,6 +8,7 @@ from mlops_exporter.collectors.parts import Parts
 from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
+from mlops_exporter.ingest.http import HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
 from mlops_exporter.sources.base import Health, Source
@@ -22,15 +23,16 @@ class IntakeCollector:
     by_default = True
     of_counts = True
 
-    def __init__(self, intake: Intake, pulling: Mapping[str, Source]) -> None:
+    def __init__(self, intake: Intake, pulling: Mapping[str, Source], http: HttpSource | None) -> None:
         self._intake = intake
-        self._pulling = pulling
+        self._sources: dict[str, Source | HttpSource] = {**pulling, **({} if http is None else {http.name: http})}
+        self._http = http
         self._family = Family()
 
     @classmethod
     def of(cls, parts: Parts) -> Self | None:
         """Return the collector of these parts."""
-        return None if (it := parts.running) is None else cls(it.intake, it.pulling)
+        return None if (it := parts.running) is None else cls(it.intake, it.pulling, it.http)
 
     def collect(self, now: float) -> Iterator[Samples]:
         """Return the samples at `now`."""
@@ -43,11 +45,13 @@ class IntakeCollector:
         yield family(catalogue.EVENTS_LATE, [count.late for count in counts], sources)
         models = self._intake.models
         yield family(catalogue.FEATURES_IGNORED, [self._intake.features_ignored[name] for name in models], models)
-        health = [self._pulling[name].health if name in self._pulling else Health(True) for name in sources]
+        health = [self._sources[name].health if name in self._sources else Health(True) for name in sources]
         yield family(catalogue.SOURCE_UP, [float(source.up) for source in health], sources)
         yield family(catalogue.SOURCE_LAG, [or_absent(source.lag_events) for source in health], sources)
         yield family(catalogue.SOURCE_REWRITTEN, [or_absent(source.rewritten) for source in health], sources)
         yield family(catalogue.SOURCE_REFILL, [or_absent(source.refill) for source in health], sources)
+        if self._http is not None and self._http.members is not None:
+            yield family(catalogue.EVENTS_PASSED, [self._http.members.passed], [self._http.name])
         yield family(catalogue.SOURCE_LAST_EVENT, [or_absent(count.last_event) for count in counts], sources)
         yield family(catalogue.QUEUE_EVENTS, [self._intake.waiting])
         yield family(catalogue.QUEUE_CAPACITY, [self._intake.capacity])

@@ -28,7 +28,6 @@ from mlops_exporter.events.reasons import (
     MAX_ID_LENGTH,
     Reason,
     Refused,
-    TooManyEventsError,
 )
 from mlops_exporter.events.schema import (
     DEFAULT_VERSION,
@@ -39,6 +38,7 @@ from mlops_exporter.events.schema import (
     read_version,
     version_of,
 )
+from mlops_exporter.events.texts import hold
 from mlops_exporter.profile import arrays, listed
 from mlops_exporter.profile.arrays import distinct, floats, is_number, is_text, plain, usual, valid, viewed_bytes
 from mlops_exporter.profile.bins import CategoricalVariable
@@ -74,7 +74,7 @@ class _WrongTypeError(Exception):
     """A column has a type that its name does not allow, or the stream is not what it must be; the message says what."""
 
 
-_UNREADABLE = (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error)
+UNREADABLE = (_WrongTypeError, pa.ArrowException, OSError, ValueError, struct.error)
 
 
 def decode_steps(
@@ -92,31 +92,15 @@ def decode_steps(
     Where the stream cannot be read on, that row is refused as `bad_arrow`; the record batches before it are taken.
     """
     features = max(len(schema.profile.features) for several in schemas.values() for schema in several.values())
-    most = len(body) // max(_BYTES_PER_ROW, features // _FEATURES_PER_BYTE)
     batches: list[Any] = []
-    rows = 0
     try:
-        _refuse_compression(body)
-        with pa.ipc.open_stream(body) as reader:
-            if len(reader.schema.names) > (widest := max(MOST_COLUMNS, 4 * features)):
-                raise _WrongTypeError(f"it has {len(reader.schema.names)} columns, more than {widest}")
-            for batch in reader:
-                yield
-                batch.validate()
-                if (viewed := sum(map(viewed_bytes, batch.columns))) > max(MOST_VIEWED, len(body)):
-                    raise _WrongTypeError(
-                        f"its cells are views that take {viewed} bytes: send texts that are their own"
-                    )
-                batch.validate(full=True)
-                if rows + batch.num_rows > most:
-                    raise _WrongTypeError(f"it claims {rows + batch.num_rows} rows, more than its bytes can hold")
-                rows += batch.num_rows
-                batches.append(batch)
-    except _UNREADABLE as error:
-        decoded.refused.append((rows + 1, "bad_arrow"))
-        decoded.evidence[rows + 1] = _words(error)
-    if limit is not None and rows > limit:
-        raise TooManyEventsError(limit)
+        yield from read_steps(body, features, batches)
+    except UNREADABLE as error:
+        at = sum(batch.num_rows for batch in batches) + 1
+        decoded.refused.append((at, "bad_arrow"))
+        decoded.evidence[at] = words_of(error)
+    rows = sum(batch.num_rows for batch in batches)
+    hold(rows, limit)
     if rows:
         try:
             table = pa.Table.from_batches(batches).combine_chunks()
@@ -127,9 +111,32 @@ def decode_steps(
                 part = {name: usual(column.slice(start, stop - start)) for name, column in columns.items()}
                 _take(part, constants, np.arange(start + 1, stop + 1), schemas, now, decoded)
                 yield
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             decoded.refused.append((1, "bad_arrow"))
-            decoded.evidence[1] = _words(error)
+            decoded.evidence[1] = words_of(error)
+
+
+def read_steps(body: bytes, features: int, batches: list[Any]) -> Iterator[None]:
+    """Read the record batches of a stream into `batches`, of a model of so many features, pausing after each.
+
+    Raises one of UNREADABLE where it cannot be read on.
+    """
+    most = len(body) // max(_BYTES_PER_ROW, features // _FEATURES_PER_BYTE)
+    rows = 0
+    _refuse_compression(body)
+    with pa.ipc.open_stream(body) as reader:
+        if len(reader.schema.names) > (widest := max(MOST_COLUMNS, 4 * features)):
+            raise _WrongTypeError(f"it has {len(reader.schema.names)} columns, more than {widest}")
+        for batch in reader:
+            yield
+            batch.validate()
+            if (viewed := sum(map(viewed_bytes, batch.columns))) > max(MOST_VIEWED, len(body)):
+                raise _WrongTypeError(f"its cells are views that take {viewed} bytes: send texts that are their own")
+            batch.validate(full=True)
+            if rows + batch.num_rows > most:
+                raise _WrongTypeError(f"it claims {rows + batch.num_rows} rows, more than its bytes can hold")
+            rows += batch.num_rows
+            batches.append(batch)
 
 
 def _take(
@@ -718,7 +725,7 @@ def _value(cell: Any) -> Any:
     return f"{cell[0]} ({cell.type})" if pa.types.is_temporal(cell.type) else f"({cell.type})"
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """Return why a stream cannot be read on, on one line."""
     text = "it is cut short" if isinstance(error, struct.error) else str(error).partition("\n")[0]
     return text if len(text) <= _LONGEST_WORDS else text[:_LONGEST_WORDS] + " …"

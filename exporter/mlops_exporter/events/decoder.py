@@ -10,7 +10,6 @@ Features that no version of a model knows are refused by that decoder, too, so t
 none. Where there are, a lenient one passes them by, and one for names alone counts them.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,16 +18,13 @@ from itertools import chain, compress
 from typing import Annotated, Any, NamedTuple, Union
 
 import msgspec
-import numpy as np
 
 from mlops_exporter.events.arrays import Elements
 from mlops_exporter.events.columns import Decoded
 from mlops_exporter.events.formats import ARROW_STREAM, BYTE_ORDER_MARK, FRAME, in_utf16
-from mlops_exporter.events.reasons import MAX_EVENT_BYTES, Refused, TooManyEventsError
+from mlops_exporter.events.reasons import MAX_EVENT_BYTES, Refused
 from mlops_exporter.events.schema import Schema, version_of
-
-CHUNK_BYTES = 256 * 1024
-"""Text decoded at a time: less makes more calls, more leaves the cache."""
+from mlops_exporter.events.texts import are_json, chunks, count_lines, hold, is_one_object, lines_of, parse, runs
 
 _UNKNOWN_FIELD = "unknown field"
 """In what the typed decoder says of a feature that no version has."""
@@ -164,16 +160,17 @@ class Decoder:
         if start == b"[":
             elements = Elements(text, limit)
             yield from elements.find()
-            _hold(elements.count, limit)
-            if elements.whole and (yield from _are_json(text, elements)):
+            hold(elements.count, limit)
+            if elements.whole and (yield from are_json(text, elements)):
                 yield from self._decode_array(text, elements, now, decoded)
                 return
-        elif start == b"{" and self._decode_single(text, now, decoded):
+        elif start == b"{" and is_one_object(text):
+            yield from self._decode_each([(1, text)], now, decoded)
             return
         if limit is not None:
-            _hold(_count_lines(body), limit)
+            hold(count_lines(body), limit)
         line = 1
-        for chunk in _chunks(body):
+        for chunk in chunks(body):
             line += yield from self._decode_lines(chunk, line, now, decoded)
             yield
 
@@ -185,25 +182,11 @@ class Decoder:
             return
         yield from arrow.decode_steps(body, self._schemas, now, decoded, limit)
 
-    def _decode_single(self, text: bytes, now: float, decoded: Decoded) -> bool:
-        """Take a body that is one object printed over several lines; False when it is not."""
-        end = text.find(b"\n")
-        if end < 0 or end == len(text) - 1:
-            return False
-        first = text[:end].rstrip()
-        if len(first) > MAX_EVENT_BYTES or (first.endswith(b"}") and _is_json(first)):
-            return False  # the usual case, decided without a copy of the body
-        if not text[end:].strip() or len(text) > MAX_EVENT_BYTES or not _is_json(text):
-            return False
-        for _ in self._decode_each([(1, text)], now, decoded):
-            pass
-        return True
-
     def _decode_lines(
         self, chunk: bytes | memoryview, first_line: int, now: float, decoded: Decoded
     ) -> Generator[None, None, int]:
         """Decode whole lines; returns how many there were."""
-        count, regular = _lines_of(chunk)
+        count, regular = lines_of(chunk)
         typed = None
         if regular and len(chunk) <= MAX_EVENT_BYTES:
             typed = self._typed(lambda pair: pair.one.decode_lines(chunk))
@@ -219,7 +202,7 @@ class Decoder:
 
     def _decode_array(self, body: bytes, elements: Elements, now: float, decoded: Decoded) -> Iterator[None]:
         """Decode the elements of an array, some at a time."""
-        for first, places in elements.chunks(CHUNK_BYTES):
+        for first, places in runs(elements):
             text = body[places[0].start : places[-1].stop]
             typed = None
             if len(text) <= MAX_EVENT_BYTES:
@@ -270,7 +253,7 @@ class Decoder:
                 (event,), named = typed
                 self._note_names(named, decoded)
                 return event, True
-            parsed = _parse(text)
+            parsed = parse(text)
             event = self._repair(parsed)
             known = self._known[parsed["model"]]
             decoded.ignore(parsed["model"], {name: 1 for name in parsed.get("features") or () if name not in known})
@@ -342,7 +325,7 @@ class Decoder:
                 events.append(decode(text))
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 try:
-                    events.append(self._repair(_parse(text)))
+                    events.append(self._repair(parse(text)))
                 except Refused as refused:
                     decoded.refused.append((line, refused.reason))
                     continue
@@ -379,85 +362,9 @@ def _schema_of(schemas: Mapping[str | None, Schema], version: object) -> Schema:
     return schemas.get(version_of(version)) or schemas[None]
 
 
-def _are_json(text: bytes, elements: Elements) -> Generator[None, None, bool]:
-    """Tell whether all elements of an array are JSON, or too long to be looked at."""
-    with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-        msgspec.json.decode(text, type=msgspec.Raw)  # makes nothing of it
-        return True
-    for _, places in elements.chunks(CHUNK_BYTES):
-        for place in places:
-            if place.stop - place.start <= MAX_EVENT_BYTES and not _is_json(text[place]):
-                return False
-            yield
-    return True
-
-
 def _as_array(text: bytes, pair: _Pair) -> list[Any]:
     return pair.array.decode(text)
 
 
 def _cut(text: bytes, places: Sequence[slice]) -> list[bytes]:
     return [text[place] for place in places]
-
-
-def _hold(events: int, limit: int | None) -> None:
-    if limit is not None and events > limit:
-        raise TooManyEventsError(limit)
-
-
-def _parse(text: bytes) -> Any:
-    """Return a JSON value as lenient as it gets: with NaN and infinities, bytes that are no UTF-8 as lone surrogates.
-
-    So a damaged id is not taken for another one. Raises Refused.
-    """
-    try:
-        return json.loads(text.removeprefix(BYTE_ORDER_MARK).decode(errors="surrogateescape"))
-    except (ValueError, RecursionError):
-        raise Refused("malformed_json") from None
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        _parse(text)
-    except Refused:
-        return False
-    return True
-
-
-def _count_lines(text: bytes) -> int:
-    """Return the number of lines; NumPy counts them several times as fast as `bytes.count`."""
-    ends = np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    return int(ends) + (not text.endswith(b"\n"))
-
-
-def _lines_of(data: bytes | memoryview) -> tuple[int, bool]:
-    """Return the number of lines, and whether each begins with { and those before the last end with }.
-
-    No JSON value goes on from } to {, so no value then spans lines. The decoder of lines would let it, and would let
-    several values share a line.
-    """
-    if isinstance(data, bytes) and data.find(b"\n", 0, len(data) - 1) < 0:
-        return 1, True
-    text = np.frombuffer(data, np.uint8)
-    (ends,) = (text == ord("\n")).nonzero()
-    count = len(ends) + int(text[-1] != ord("\n"))
-    last = text[ends - 1].tobytes()
-    if b"\r" in last:
-        last = bytes(text[end - 2] if byte == ord("\r") else byte for end, byte in zip(ends, last, strict=True))
-    starts = text[ends[: count - 1] + 1].tobytes()
-    regular = text[0] == ord("{") and last.count(b"}") == len(last) and starts.count(b"{") == len(starts)
-    return count, bool(regular)
-
-
-def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
-    """Cut a body at line ends into chunks that stay in the cache. A longer line is a chunk of its own."""
-    if len(body) <= CHUNK_BYTES:
-        if body.strip():
-            yield body
-        return
-    view = memoryview(body)
-    start = 0
-    while start < len(body):
-        end = body.rfind(b"\n", start, start + CHUNK_BYTES) + 1 or body.find(b"\n", start) + 1 or len(body)
-        yield view[start:end]
-        start = end

@@ -1775,6 +1775,14 @@ SOURCE_REFILL = _metric(
     "source",
     "Events left to be read again and not counted, since another exporter has; absent for sources other than Kafka.",
 )
+EVENTS_PASSED = _metric(
+    "ml_exporter_events_passed_total",
+    "counter",
+    "exporter",
+    "source",
+    "Events that this exporter got and passed to the other members of its set, which keep their ids and count them; "
+    "absent without `members`.",
+)
 SOURCE_LAST_EVENT = _metric(
     "ml_exporter_source_last_event_timestamp_seconds",
     "gauge",

@@ -4,24 +4,30 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from operator import itemgetter
 
 import msgspec
 
+from mlops_exporter.counting.partial import decode, encode
 from mlops_exporter.events.columns import NAMED_REFUSALS, Ignored
 from mlops_exporter.events.explain import with_words
 from mlops_exporter.events.formats import ARROW_STREAM
-from mlops_exporter.events.reasons import Reason
+from mlops_exporter.events.reasons import Reason, Refused
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.deliveries import position_of
 from mlops_exporter.ingest.intake import Intake, let_others_run
 from mlops_exporter.ingest.ledgers import LEDGERS, LedgersResult
-from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
+from mlops_exporter.ingest.members import Members, Split, combined, numbered
+from mlops_exporter.sources.base import ARROW_TYPE, Content, Health, IntakeResult, QueueFullError, UnavailableError
 from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
 
 KSERVE = "kserve"
 """Name of KServe's format in the journal, and of what waits in the checkpoint."""
 
 
+_ONE_EXPORTER = (
+    "a CloudEvent's other half may reach another member of this set: let KServe's logger send to an exporter of its own"
+)
 _NO_STREAMS = {
     b"ARROW1": "it is an Arrow file: write an IPC stream",
     b"PAR1": "it is Parquet: send it with `mlops-exporter push`",
@@ -33,10 +39,14 @@ class HttpSource:
     """Bodies that were posted, under the source's name. `kserve` holds the CloudEvents that wait.
 
     The intake has `kserve` among its translators, as KSERVE. Bodies of more than `limit` events are refused.
+    With `members`, each event is taken by the one that keeps its id.
     """
 
-    def __init__(self, name: str, intake: Intake, kserve: KServe, limit: int | None = None) -> None:
+    def __init__(
+        self, name: str, intake: Intake, kserve: KServe, limit: int | None = None, members: Members | None = None
+    ) -> None:
         self._limit = limit
+        self.members = members
         self.kserve = kserve
         self.name = name
         self._intake = intake
@@ -47,37 +57,94 @@ class HttpSource:
     ) -> IntakeResult:
         """Take the events of `body`, which arrived at `arrived` (Unix seconds).
 
-        Raises QueueFullError or TooManyEventsError.
+        Raises QueueFullError, UnavailableError or TooManyEventsError.
 
         Of CloudEvents the result counts the events that they became, so one that waits for its other half counts
         nothing yet; `errors` number the CloudEvents. Events of models other than `models` are refused; None allows all.
         """
+        if (members := self.members) is not None:
+            if is_cloud_event(content):
+                return self._refused("unsupported_type", _ONE_EXPORTER)
+            if content.passed is None:
+                return await self._share(members, body, arrived, content, models)
+            members.check(content.passed)
+            models = _both(models, content.passed.models)
         if is_cloud_event(content):
             reading = Reading()
             await let_others_run(self.kserve.read_steps(content, body, reading, models, self._limit))
             return await self._take_parts(reading, arrived)
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
-            self._intake.refuse(self.name, ["bad_arrow"])
             found = next((words for begin, words in _NO_STREAMS.items() if body.startswith(begin)), "")
-            details = [with_words("bad_arrow", found)]
-            return IntakeResult(0, 1, [(1, "bad_arrow")], {"bad_arrow": 1}, details=details)
-        position = position_of(self.name, models, content.key, body) if content.key else None
+            return self._refused("bad_arrow", with_words("bad_arrow", found))
+        return await self._take(body, arrived, content.key, models)
+
+    async def _take(self, body: bytes, arrived: float, key: str, models: frozenset[str] | None) -> IntakeResult:
+        position = position_of(self.name, models, key, body) if key else None
         result = await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
         return result._replace(details=self._intake.explain(body, result, models)) if result.errors else result
 
-    async def submit_ledgers(
-        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
-    ) -> LedgersResult:
-        """Take the partial ledgers of `body`, which arrived at `arrived` (Unix seconds). Raises QueueFullError.
+    async def _share(
+        self, members: Members, body: bytes, arrived: float, content: Content, models: frozenset[str] | None
+    ) -> IntakeResult:
+        """Pass on what falls to others, and then take what falls here: what has no id counts once, or not at all."""
+        split = Split()
+        await let_others_run(members.split(body, content.key, self._limit, split))
+        results = await members.pass_on(split.parts, content.key, models)
+        if (own := members.own(split.parts)) is not None:
+            results.append(numbered(await self._take(own.data, arrived, content.key, models), own.numbers))
+        if split.unread is not None:
+            number, why = split.unread
+            results.append(self._refused("bad_arrow", why, number))
+        return combined(results)
 
-        Ledgers of models other than `models` are refused; None allows all.
+    def _refused(self, reason: Reason, why: str, number: int = 1) -> IntakeResult:
+        """Account for what is refused of a body, as one event."""
+        self._intake.refuse(self.name, [reason])
+        return IntakeResult(0, 1, [(number, reason)], {reason: 1}, details=[why])
+
+    async def submit_ledgers(
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
+    ) -> LedgersResult:
+        """Take the partial ledgers of `body`, which arrived at `arrived` (Unix seconds).
+
+        Ledgers of models other than `models` are refused; None allows all. Raises QueueFullError or UnavailableError.
         """
+        if (members := self.members) is not None:
+            if content.passed is None:
+                return await self._share_ledgers(members, body, arrived, models)
+            members.check(content.passed)
+            models = _both(models, content.passed.models)
         return await self._intake.take_ledgers(Body(self.name, body, arrived, None, models, LEDGERS))
+
+    async def _share_ledgers(
+        self, members: Members, body: bytes, arrived: float, models: frozenset[str] | None
+    ) -> LedgersResult:
+        parts = list(enumerate(decode(body), 1))
+        readable = [(number, part) for number, part in parts if not isinstance(part, Refused)]
+        own, result = await members.pass_ledgers(readable, models)
+        if own:
+            taken = await self._intake.take_ledgers(
+                Body(self.name, encode(ledger for _, ledger in own), arrived, None, models, LEDGERS)
+            )
+            result.accepted += taken.accepted
+            result.repeated += taken.repeated
+            result.changed += taken.changed
+            result.refused += [(own[number - 1][0], refused) for number, refused in taken.refused]
+        unreadable = [(number, part) for number, part in parts if isinstance(part, Refused)]
+        self._intake.refuse(self.name, [part.reason for _, part in unreadable])
+        result.refused = sorted([*result.refused, *unreadable], key=itemgetter(0))
+        return result
 
     def shares(self, models: frozenset[str] | None = None) -> bytes:
         """Return what is counted of `models`, None for all, as `GET /v1/ledgers` answers."""
         self.ensure_room()
         return self._intake.shares(models)
+
+    @property
+    def health(self) -> Health:
+        """Whether all members take the events that fall to them."""
+        fault = None if self.members is None else self.members.fault
+        return Health(fault is None, None, fault)
 
     async def _take_parts(self, reading: Reading, arrived: float) -> IntakeResult:
         """Take what was read, in parts, so that others have their turn. Once one is taken, the others wait for room."""
@@ -110,3 +177,8 @@ class HttpSource:
         if (expiry := self.kserve.expiry(now)) is not None:
             with suppress(QueueFullError):
                 await self._intake.translate(Body(self.name, expiry, now, format=KSERVE))
+
+
+def _both(some: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the models that both allow; None allows all."""
+    return others if some is None else some if others is None else some & others

@@ -20,6 +20,7 @@ from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.ingest.http import KSERVE, HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
+from mlops_exporter.ingest.members import Members, here
 from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.judging.status import Observer, Report
 from mlops_exporter.lifecycle.mirror import Mirror
@@ -116,7 +117,9 @@ def assemble(
     translators = {} if kserve is None else {KSERVE: kserve}
     intake = Intake(models.values(), names, config.limits, None if running is None else running.seed, translators)
     running = running or intake
-    http = None if kserve is None else HttpSource(_http_name(config), running, kserve, config.limits.body_events)
+    members = _members(config, former)
+    limit = config.limits.body_events
+    http = None if kserve is None else HttpSource(_http_name(config), running, kserve, limit, members)
     pulling = _pulling(config, profiles, former)
     probers = _probers(config, profiles, former)
     comparisons = Comparisons(None if former is None else former.comparisons)
@@ -221,6 +224,19 @@ def _kserve(config: Config, profiles: Mapping[str, Profiles | Profile], former: 
         return None
     known = None if former is None else former.http
     return KServe(settings.kserve, profiles) if known is None else known.kserve
+
+
+def _members(config: Config, former: Assembly | None) -> Members | None:
+    """Return the set of exporters that share what is posted, the former one where nothing of it changes."""
+    settings = _http_settings(config)
+    if settings is None or settings.members is None:
+        return None
+    known = None if former is None or former.http is None else former.http.members
+    if known is not None and known.settings == settings.members:
+        return known
+    this = here(settings.members)
+    assert this is not None, "the configuration was checked"
+    return Members(settings.members, this)
 
 
 def renew_kserve(assembly: Assembly) -> None:

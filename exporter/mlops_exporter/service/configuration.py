@@ -3,11 +3,13 @@
 from collections.abc import Hashable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from mlops_exporter.events.attributes import Attributes
+from mlops_exporter.ingest.members import here
 from mlops_exporter.judging.fairness import BETTER as FAIRER
 from mlops_exporter.judging.performance import BETTER, COST, METRICS, RANGES, lacking
 from mlops_exporter.lifecycle.mirror import Mirror
@@ -147,6 +149,9 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
                 read_token(token.file)
             except ConfigError as error:
                 yield ("sources", index, "http", "tokens", number, "file"), str(error)
+        if source.http and source.http.members and here(source.http.members) is None:
+            fault = f"this machine, {gethostname()}, is none of these hosts, or several: say with `this` which it is"
+            yield ("sources", index, "http", "members", "urls"), fault
         if source.redis and not find_spec("redis"):
             yield ("sources", index, "redis"), _NEEDS.format("redis", "redis")
         if source.table and not find_spec("pyarrow"):

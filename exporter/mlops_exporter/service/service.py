@@ -186,7 +186,8 @@ class Service:
         return self._report[1]
 
     def _source(self, name: str, counts: SourceCounts) -> SourceState:
-        source = self.assembly.pulling.get(name)
+        http = self.assembly.http
+        source = http if http is not None and http.name == name else self.assembly.pulling.get(name)
         return source_state(name, counts, source.health if source is not None else None)
 
     def profile_states(self) -> Hashable:

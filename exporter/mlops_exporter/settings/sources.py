@@ -67,6 +67,31 @@ class TokenSettings(_Settings):
     ] = None
 
 
+class MembersSettings(AccessSettings):
+    """Exporters behind one load balancer, this one among them: each keeps the ids that fall to it."""
+
+    urls: Annotated[
+        list[Url],
+        Field(min_length=2, description="Addresses of all of them, each `http[s]://HOST:PORT`, the same in each."),
+    ]
+    this: Annotated[
+        Url | None,
+        Field(description="Which of `urls` is this exporter; by default the one whose host is this machine's name."),
+    ] = None
+    timeout: Annotated[Duration, Field(ge=0.1, description="How long another member's answer may take.")] = 10.0
+
+    @field_validator("urls")
+    @classmethod
+    def _each_once(cls, urls: list[str]) -> list[str]:
+        return _bare(urls, "or it would get twice its share")
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> "MembersSettings":
+        if self.this is not None and self.this.rstrip("/") not in self.urls:
+            raise ValueError(f"this: {self.this} is none of urls")
+        return self
+
+
 class HttpSourceSettings(_Settings):
     """Events posted to /v1/events. With tokens, it takes them from their bearers only."""
 
@@ -75,6 +100,10 @@ class HttpSourceSettings(_Settings):
         Field(description="Bearer tokens, one of which a sender must have; none lets everybody send."),
     ] = []
     kserve: Annotated[KServeSettings, Field(description="CloudEvents of KServe's inference logger.")] = KServeSettings()
+    members: Annotated[
+        MembersSettings | None,
+        Field(description="Exporters behind one load balancer, which share the events by id."),
+    ] = None
 
 
 class FileSettings(_Settings):
@@ -165,10 +194,15 @@ class ReplicasSettings(AccessSettings):
     @field_validator("urls")
     @classmethod
     def _each_once(cls, urls: list[str]) -> list[str]:
-        bare = [url.rstrip("/") for url in urls]
-        if repeated := {url for url in bare if bare.count(url) > 1}:
-            raise ValueError(f"{', '.join(sorted(repeated))}: name each exporter once, or it would count twice")
-        return bare
+        return _bare(urls, "or it would count twice")
+
+
+def _bare(urls: list[str], otherwise: str) -> list[str]:
+    """Return addresses without a slash at their end; none may come twice."""
+    bare = [url.rstrip("/") for url in urls]
+    if repeated := {url for url in bare if bare.count(url) > 1}:
+        raise ValueError(f"{', '.join(sorted(repeated))}: name each exporter once, {otherwise}")
+    return bare
 
 
 class SourceSettings(_Settings):

@@ -94,17 +94,30 @@ Origins = tuple[tuple[str, int], ...]
 """Where lines came from, one after the other: a name, such as a partition's, and the number of its lines."""
 
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
+MSGPACK_TYPE = "application/vnd.msgpack"
+
+
+class Passed(NamedTuple):
+    """What one member of a set of exporters says of a body that it passes to another.
+
+    `members` is a digest of who they are, `models` are those that the body's sender may write, None for all.
+    """
+
+    members: str
+    models: frozenset[str] | None = None
 
 
 class Content(NamedTuple):
     """What a request says of its body: media type (lower case) and attributes of a CloudEvent (its `ce-…` headers).
 
-    By its `key` a body that is sent again is known; it is empty where there is none.
+    By its `key` a body that is sent again is known; it is empty where there is none. `passed` is there where another
+    member of a set sends it.
     """
 
     type: str = "application/x-ndjson"
     attributes: Mapping[str, str] = MappingProxyType({})
     key: str = ""
+    passed: Passed | None = None
 
 
 class Pace:

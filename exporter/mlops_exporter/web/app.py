@@ -20,10 +20,19 @@ from mlops_exporter.events import clock
 from mlops_exporter.events.explain import with_words
 from mlops_exporter.events.reasons import Reason, TooManyEventsError
 from mlops_exporter.ingest.ledgers import LedgersResult
+from mlops_exporter.ingest.members import PASSED, passed_of
 from mlops_exporter.judging.status import Report
 from mlops_exporter.logs import escaped, escaped_lines
 from mlops_exporter.settings.document import ConfigError
-from mlops_exporter.sources.base import ARROW_TYPE, Content, IntakeResult, QueueFullError, UnavailableError
+from mlops_exporter.sources.base import (
+    ARROW_TYPE,
+    MSGPACK_TYPE,
+    Content,
+    IntakeResult,
+    Passed,
+    QueueFullError,
+    UnavailableError,
+)
 from mlops_exporter.web import negotiation
 from mlops_exporter.web.body import BodyReader, BodyRefusedError, ClientGoneError, Message, Receive
 from mlops_exporter.web.landing import landing_page
@@ -33,8 +42,6 @@ from mlops_exporter.web.tokens import Tokens, UnauthorizedError
 
 MAX_ERRORS = 100
 """Refused events that one answer of `POST /v1/events` describes; `rejected` counts them all."""
-
-MSGPACK_TYPE = "application/vnd.msgpack"
 
 MAX_KEY = 256
 """Characters of an Idempotency-Key."""
@@ -98,7 +105,7 @@ class Intake(Protocol):
         ...
 
     async def submit_ledgers(
-        self, body: bytes, arrived: float, *, models: frozenset[str] | None = None
+        self, body: bytes, arrived: float, content: Content, *, models: frozenset[str] | None = None
     ) -> LedgersResult:
         """Take the partial ledgers of `body`, as `submit` takes events."""
         ...
@@ -289,7 +296,7 @@ class App:
             return text(404, "ledgers are not taken here: add a source with `http: {}` to the configuration")
 
         async def submit(body: bytes, content: Content, models: frozenset[str] | None) -> Response:
-            return _ledgers_answer(await intake.submit_ledgers(body, clock.now(), models=models))
+            return _ledgers_answer(await intake.submit_ledgers(body, clock.now(), content, models=models), content)
 
         return await self._take(scope, receive, intake, _LEDGER_TYPES, submit)
 
@@ -366,7 +373,14 @@ class App:
         key = header(scope, b"idempotency-key").strip()
         if len(key) > MAX_KEY:
             raise BodyRefusedError(431, f"Idempotency-Key of {len(key)} characters: send {MAX_KEY} at most")
-        return coding in ("gzip", "x-gzip"), Content(type_, attributes, key)
+        return coding in ("gzip", "x-gzip"), Content(type_, attributes, key, self._passed(scope))
+
+    def _passed(self, scope: Scope) -> Passed | None:
+        text = header(scope, PASSED.encode())
+        passed = passed_of(text)
+        if text and passed is None:
+            raise BodyRefusedError(400, f"{PASSED}: only members of a set of exporters send it")
+        return passed
 
 
 def _events_answer(result: IntakeResult, content: Content) -> Response:
@@ -377,16 +391,18 @@ def _events_answer(result: IntakeResult, content: Content) -> Response:
     answer = {"accepted": result.accepted, "rejected": result.rejected, "errors": errors}
     if result.ignored:
         answer["ignored"] = result.ignored
-    if content.key:
+    if content.key or content.passed:
         answer |= {"refused": dict(result.refused), "repeated": result.repeated}
+    if content.passed:
+        return _json(202, answer)  # whoever passed it knows what else was in the whole body
     forbidden = unreadable and {*result.refused, *(reason for _, reason in result.errors)} == {"forbidden_model"}
     return _json(403 if forbidden else 400 if unreadable else 202, answer)
 
 
-def _ledgers_answer(result: LedgersResult) -> Response:
+def _ledgers_answer(result: LedgersResult, content: Content) -> Response:
     errors = [
         {"ledger": number, "reason": refused.reason, "detail": with_words(refused.reason, refused.told)}
-        for number, refused in result.refused[:MAX_ERRORS]
+        for number, refused in (result.refused if content.passed else result.refused[:MAX_ERRORS])
     ]
     answer = {
         "accepted": result.accepted,
@@ -396,6 +412,8 @@ def _ledgers_answer(result: LedgersResult) -> Response:
         "refused": Counter(result.reasons),
         "errors": errors,
     }
+    if content.passed:
+        return _json(202, answer)
     unreadable = result.refused and not result.accepted and not result.repeated
     forbidden = unreadable and set(result.reasons) == {"forbidden_model"}
     return _json(403 if forbidden else 400 if unreadable else 202, answer)

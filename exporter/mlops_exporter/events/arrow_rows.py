@@ -1,0 +1,57 @@
+"""Arrow IPC streams by rows: the id of each, and streams of some of them, so that they can be passed on."""
+
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from mlops_exporter.arrays import Ints
+from mlops_exporter.events.arrow import UNREADABLE, read_steps, words_of
+from mlops_exporter.events.reasons import Refused
+from mlops_exporter.events.schema import read_id
+from mlops_exporter.events.texts import hold
+from mlops_exporter.profile.arrays import distinct, is_number, is_text
+
+
+class Stream(NamedTuple):
+    """The rows of a stream that can be read: `ids` in canonical form, None for none. `fault` is why no more can be."""
+
+    table: Any
+    ids: list[str | None]
+    fault: str | None
+
+    def of(self, rows: Ints) -> bytes:
+        """Return a stream of the rows of these numbers, from 0."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as writer:
+            writer.write_table(self.table.take(pa.array(rows)).combine_chunks())
+        data: bytes = sink.getvalue().to_pybytes()
+        return data
+
+
+def read(body: bytes, limit: int | None) -> Generator[None, None, Stream]:
+    """Read a stream, pausing after each of its batches; raises TooManyEventsError for more rows than `limit`."""
+    batches: list[Any] = []
+    fault = None
+    try:
+        yield from read_steps(body, 0, batches)
+    except UNREADABLE as error:
+        fault = words_of(error)
+    if not batches:
+        return Stream(None, [], fault)
+    table = pa.Table.from_batches(batches).combine_chunks()
+    hold(table.num_rows, limit)
+    column = table.column("id") if table.column_names.count("id") == 1 else None
+    if column is None or not (is_number(column.type) or is_text(column.type)):
+        return Stream(table, [None] * table.num_rows, fault)
+    values, which = distinct(column.combine_chunks())
+    ids = np.array([*map(_id, values), None], np.object_)[which]
+    return Stream(table, ids.tolist(), fault)
+
+
+def _id(value: Any) -> str | None:
+    try:
+        return read_id(value)
+    except Refused:
+        return None

@@ -1,0 +1,201 @@
+"""How a body is shared among members: together its parts say what the whole says, wherever it was sent."""
+
+import asyncio
+import json
+from collections import Counter
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.reasons import TooManyEventsError
+from mlops_exporter.events.schema import Schema
+from mlops_exporter.ingest.http import HttpSource
+from mlops_exporter.ingest.intake import Intake
+from mlops_exporter.ingest.members import Members, Split, combined, here, numbered, passed_of
+from mlops_exporter.profile.values import canonical
+from mlops_exporter.settings.models import Limits
+from mlops_exporter.settings.sources import KServeSettings, MembersSettings
+from mlops_exporter.sources.base import Content, IntakeResult, Passed, UnavailableError
+from mlops_exporter.sources.kserve import KServe
+from tests.fuzz.bodies import body as random_body
+from tests.fuzz.oracle import fuzzed_profiles
+from tests.models import NOW
+
+URLS = [f"http://10.0.0.{number}:10042" for number in range(1, 4)]
+SETTINGS = MembersSettings(urls=URLS)
+SCHEMAS = [Schema(name, profile) for name, profile in fuzzed_profiles().items()]
+
+
+def members(this: int = 0) -> Members:
+    return Members(SETTINGS, URLS[this])
+
+
+def split(body: bytes, key: str = "", this: int = 0, limit: int | None = None) -> Split:
+    found = Split()
+    for _ in members(this).split(body, key, limit, found):
+        pass
+    return found
+
+
+def read(body: bytes) -> tuple[Counter[tuple[str, Any]], list[tuple[int, str]]]:
+    """What the decoder makes of a body: how many events of each model have each id, and what it refuses."""
+    decoded = Decoder(SCHEMAS).decode(body, NOW)
+    taken = Counter[tuple[str, Any]]()
+    for model, parts in decoded.parts.items():
+        for columns in parts:
+            taken.update((model, canonical(id_)) for id_ in columns.ids)
+    return taken, list(decoded.refused)
+
+
+def assert_shared_whole(body: bytes) -> None:
+    whole_taken, whole_refused = read(body)
+    found = split(body)
+    owners: dict[str, int] = {}
+    taken, refused = Counter[tuple[str, Any]](), list[tuple[int, str]]()
+    for owner, part in found.parts.items():
+        some_taken, some_refused = read(part.data)
+        taken += some_taken
+        refused += [(part.numbers[line - 1], reason) for line, reason in some_refused]
+        for _, id_ in some_taken:
+            if id_ is not None:
+                assert owners.setdefault(id_, owner) == owner == members().owners([id_])[0]
+    assert taken == whole_taken
+    assert len(whole_refused) == 100 or sorted(refused) == sorted(whole_refused)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_parts_say_what_the_whole_says(seed: int) -> None:
+    assert_shared_whole(random_body(Random(seed)))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(noise=st.binary(max_size=60), seed=st.integers(0, 2**32))
+def test_any_bytes_after_events(noise: bytes, seed: int) -> None:
+    assert_shared_whole(random_body(Random(seed)) + b"\n" + noise)
+
+
+def test_an_object_and_an_array_over_several_lines() -> None:
+    event = {"model": "price", "id": "a", "prediction": 1.0}
+    for body in (json.dumps(event, indent=2), json.dumps([event, {**event, "id": 7}], indent=2), "\n\n[]\n", ""):
+        assert_shared_whole(body.encode())
+
+
+def test_forms_of_an_id_fall_to_one_member() -> None:
+    forms = [125, 125.0, "125", "125.0"]
+    lines = "\n".join(json.dumps({"model": "price", "id": form, "label": 1}) for form in forms)
+    assert len(split(lines.encode()).parts) == 1
+    stream = pa.table({"model": ["price"], "id": [125.0], "label": [1.0]})
+    (owner,) = split(arrow(stream)).parts
+    assert [owner] == list(split(lines.encode()).parts)
+
+
+def arrow(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=40)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.float64(), pa.dictionary(pa.int8(), pa.string())])
+def test_rows_of_arrow(kind: pa.DataType) -> None:
+    ids = [None if number % 7 == 0 else str(number) for number in range(100)]
+    column = pa.array(ids).cast(pa.int64() if pa.types.is_floating(kind) else kind).cast(kind)
+    table = pa.table({"model": ["price"] * 100, "id": column, "prediction": np.arange(100.0)})
+    body = arrow(table)
+    found = split(body)
+    assert len(found.parts) == 3
+    assert found.unread is None
+    whole, _ = read(body)
+    assert sum((read(part.data)[0] for part in found.parts.values()), Counter()) == whole
+    numbers = sorted(number for part in found.parts.values() for number in part.numbers)
+    assert numbers == list(range(1, 101))
+    for owner, part in found.parts.items():
+        with pa.ipc.open_stream(part.data) as stream:
+            predictions = stream.read_all()["prediction"].to_pylist()
+        assert predictions == [number - 1.0 for number in part.numbers]
+        named = [ids[number - 1] for number in part.numbers if ids[number - 1] is not None]
+        assert set(members().owners([id_ for id_ in named if id_])) == {owner}
+
+
+def test_rows_before_the_end_of_a_stream_that_is_cut_are_shared() -> None:
+    body = arrow(pa.table({"model": ["price"] * 100, "id": [str(n) for n in range(100)], "label": np.arange(100.0)}))
+    found = split(body[: len(body) // 2])
+    rows = sum(len(part.numbers) for part in found.parts.values())
+    assert 0 < rows < 100
+    assert found.unread is not None
+    assert found.unread[0] == rows + 1
+    assert "cut short" in found.unread[1] or "bytes" in found.unread[1]
+
+
+def test_with_a_key_a_body_is_split_alike_wherever_it_is_sent() -> None:
+    lines = b'{"model":"price","prediction":1}\n{"model":"price","id":"a","prediction":1}\nnonsense'
+    assert split(lines, "k", 0).parts == split(lines, "k", 1).parts == split(lines, "k", 2).parts
+    kept = {this: split(lines, "", this).parts[this].numbers for this in range(3)}
+    assert all({1, 3} <= set(numbers) for numbers in kept.values()), "what has no id stays where it is"
+
+
+@pytest.mark.parametrize("body", [b'{"id":1}\n' * 5, b"[" + b",".join([b"{}"] * 5) + b"]"])
+def test_more_events_than_a_body_may_have(body: bytes) -> None:
+    with pytest.raises(TooManyEventsError):
+        split(body, limit=4)
+    split(body, limit=5)
+
+
+def test_ids_are_shared_evenly_and_few_move_when_a_member_comes() -> None:
+    ids = [f"{number}" for number in range(30_000)]
+    before = members().owners(ids)
+    assert np.bincount(before).min() > 0.95 * 10_000
+    more = [*URLS, "http://10.0.0.4:10042"]
+    after = Members(MembersSettings(urls=more), URLS[0]).owners(ids)
+    moved = [new for old, new in zip(before, after, strict=True) if sorted(URLS)[old] != sorted(more)[new]]
+    assert {sorted(more)[new] for new in moved} == {more[-1]}, "none moves between those that stay"
+    assert len(moved) == pytest.approx(7_500, rel=0.05)
+
+
+def test_results_are_put_together() -> None:
+    one = numbered(IntakeResult(2, 1, [(2, "bad_id")], {"bad_id": 1}, details=["why"]), [4, 9, 11])
+    other = numbered(IntakeResult(1, 1, [(1, "bad_label")], {"bad_label": 1}), [3, 5])
+    whole = combined([one, other])
+    assert (whole.accepted, whole.rejected, whole.repeated) == (3, 2, None)
+    assert whole.errors == [(3, "bad_label"), (9, "bad_id")]
+    assert whole.details == ["", "why"]
+    assert whole.refused == {"bad_id": 1, "bad_label": 1}
+    same, changed = IntakeResult(1, repeated="same"), IntakeResult(1, repeated="changed")
+    assert combined([same, same]).repeated == "same"
+    assert combined([same, changed]).repeated == "changed"
+    assert combined([same, IntakeResult(1)]).repeated is None
+    assert combined([]) == IntakeResult(0, 0, [], Counter(), None, {}, [])
+
+
+def test_which_member_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "exporter-1")
+    monkeypatch.setattr("socket.getfqdn", lambda: "exporter-1")
+    pods = MembersSettings(urls=[f"http://exporter-{n}.exporter.ml.svc:10042" for n in range(3)])
+    assert here(pods) == "http://exporter-1.exporter.ml.svc:10042"
+    assert here(SETTINGS) is None
+    assert here(MembersSettings(urls=URLS, this=URLS[2] + "/")) == URLS[2]
+
+
+def test_what_is_passed_says_by_whom_and_for_whom() -> None:
+    assert passed_of('["digest", null]') == Passed("digest", None)
+    assert passed_of('["digest", ["credit"]]') == Passed("digest", frozenset({"credit"}))
+    for nonsense in ("", "digest", "[]", '["digest"]', '["digest", 1]', "\xff"):
+        assert passed_of(nonsense) is None
+
+
+def test_members_that_know_of_others_are_turned_away_and_cloud_events_refused() -> None:
+    intake = Intake([], ["push"], Limits())
+    source = HttpSource("push", intake, KServe(KServeSettings(), {}), members=members())
+    with pytest.raises(UnavailableError, match="must be the same in each"):
+        asyncio.run(source.submit(b"", NOW, Content(passed=Passed("other"))))
+    assert asyncio.run(source.submit(b"", NOW, Content(passed=Passed(members().digest)))).accepted == 0
+    refused = asyncio.run(source.submit(b"{}", NOW, Content("application/cloudevents+json")))
+    assert refused.refused == {"unsupported_type": 1}
+    assert "exporter of its own" in refused.details[0]
