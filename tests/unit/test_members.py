@@ -134,6 +134,14 @@ def test_rows_before_the_end_of_a_stream_that_is_cut_are_shared() -> None:
     assert "cut short" in found.unread[1] or "bytes" in found.unread[1]
 
 
+def test_what_a_series_and_a_time_stand_for_falls_to_one_member() -> None:
+    events = [{"model": "demand", "series": 7, "target_ts": 0, "horizon": "1d", "prediction": 1}]
+    events += [{"model": "demand", "series": "7", "target_ts": time, "label": 2} for time in range(9)]
+    (owner,) = split("\n".join(map(json.dumps, events)).encode()).parts
+    rows = pa.table({"model": ["demand"] * 9, "series": [7.0] * 9, "target_ts": range(9), "label": [2.0] * 9})
+    assert list(split(arrow(rows)).parts) == [owner] == members().owners(["7"])
+
+
 def test_with_a_key_a_body_is_split_alike_wherever_it_is_sent() -> None:
     lines = b'{"model":"price","prediction":1}\n{"model":"price","id":"a","prediction":1}\nnonsense'
     assert split(lines, "k", 0).parts == split(lines, "k", 1).parts == split(lines, "k", 2).parts

@@ -3,6 +3,7 @@
 A few waiting events are decoded as the exporter would, and thrown away; nothing is acknowledged or committed.
 """
 
+import asyncio
 import glob
 import gzip
 import logging
@@ -18,11 +19,19 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
 from mlops_exporter.doctor.remedies import refusal
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.ingest.members import Members, Part, here
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.durations import format_duration
-from mlops_exporter.settings.sources import FileSettings, KafkaSettings, RedisSettings, SourceSettings
+from mlops_exporter.settings.sources import (
+    FileSettings,
+    KafkaSettings,
+    MembersSettings,
+    RedisSettings,
+    SourceSettings,
+)
 from mlops_exporter.settings.tables import TableSettings
+from mlops_exporter.sources.base import QueueFullError
 from mlops_exporter.sources.lines import lines_of, ndjson
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.files import find
@@ -65,6 +74,22 @@ def check(source: SourceSettings, settings: Config, profiles: dict[str, Profiles
     elif source.http is not None:
         tokens = f", with one of {len(source.http.tokens)} tokens" if source.http.tokens else ""
         yield ok(AREA, f"{source.name}: events are posted to /v1/events{tokens}")
+        if source.http.members is not None:
+            yield from _members(source.name, source.http.members)
+
+
+def _members(name: str, settings: MembersSettings) -> Iterator[Finding]:
+    """Yield which members do not take what others would pass to them; the body that is passed is empty."""
+    members = Members(settings, here(settings) or settings.urls[0])
+    for link in members.links.values():
+        try:
+            asyncio.run(link.send(Part(), None, ""))
+        except QueueFullError as fault:
+            yield problem(
+                AREA, f"{name}: {fault}", "start that member, and give all the same sources.http.members.urls"
+            )
+        else:
+            yield ok(AREA, f"{name}: {link.url} takes what falls to it")
 
 
 def _table(name: str, table: TableSettings) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
-"""The ids of a body's events, each beside the event's own text, which is read no further.
+"""What the events of a body find each other by, beside each event's own text, which is read no further.
 
-So an event can be passed on, as it came, to whoever keeps what its id belongs to.
+That is the id, or the series of a forecast whose series and time stand for one. So an event can be passed on, as it
+came, to whoever keeps what it belongs to.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,33 +20,34 @@ STEP_EVENTS = 500
 """Events that are read between two pauses."""
 
 
-class _Address(msgspec.Struct, gc=False):
+class _Event(msgspec.Struct, gc=False):
     id: Any = None
+    series: Any = None
 
 
 @dataclass(slots=True)
 class Addressed:
-    """The events of a body: their numbers (from 1), their texts, each on one line, and their ids, None for none."""
+    """The events of a body: numbers (from 1), texts, each on one line, and what they are found by, None for nothing."""
 
     numbers: list[int] = field(default_factory=list)
     texts: list[bytes] = field(default_factory=list)
-    ids: list[str | None] = field(default_factory=list)
+    addresses: list[str | None] = field(default_factory=list)
 
     def add(self, numbers: Iterable[int], texts: Sequence[bytes], *, typed: bool) -> None:
         """Take in events; `typed` where each line surely is one object."""
         self.numbers += numbers
         self.texts += texts
-        self.ids += _ids(texts, typed=typed)
+        self.addresses += _addresses(texts, typed=typed)
 
 
-_event = msgspec.json.Decoder(_Address)
+_event = msgspec.json.Decoder(_Event)
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def addresses(body: bytes, found: Addressed, limit: int | None = None) -> Iterator[None]:
     """Find the events of a body of JSON, in the forms in which events are decoded, with pauses for others.
 
-    An event that cannot be read has no id: it is refused wherever it is passed to.
+    An event that cannot be read has no address: it is refused wherever it is passed to.
     Raises TooManyEventsError for more than `limit`.
     """
     if in_utf16(body):
@@ -86,7 +88,7 @@ def _on_one_line(text: bytes) -> bytes:
     return text.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
-def _ids(texts: Sequence[bytes], *, typed: bool) -> Iterable[str | None]:
+def _addresses(texts: Sequence[bytes], *, typed: bool) -> Iterable[str | None]:
     if typed:
         try:
             events = _event.decode_lines(b"\n".join(texts))
@@ -94,20 +96,22 @@ def _ids(texts: Sequence[bytes], *, typed: bool) -> Iterable[str | None]:
             pass
         else:
             if len(events) == len(texts):
-                return map(_canonical, [event.id for event in events])
-    return map(_id_of, texts)
+                return [address(event.id, event.series) for event in events]
+    return map(_address_of, texts)
 
 
-def _id_of(text: bytes) -> str | None:
+def _address_of(text: bytes) -> str | None:
     try:
         event = parse(text) if len(text) <= MAX_EVENT_BYTES else None
     except Refused:
         return None
-    return _canonical(event.get("id")) if isinstance(event, dict) else None
+    return address(event.get("id"), event.get("series")) if isinstance(event, dict) else None
 
 
-def _canonical(value: Any) -> str | None:
+def address(id_: Any, series: Any) -> str | None:
+    """Return what an event with this id, or of this series, is found by; None for neither, or one of no use."""
     try:
-        return read_id(value)
+        found = read_id(id_)
+        return read_id(series) if found is None else found
     except Refused:
         return None

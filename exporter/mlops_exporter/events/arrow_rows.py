@@ -1,24 +1,24 @@
-"""Arrow IPC streams by rows: the id of each, and streams of some of them, so that they can be passed on."""
+"""Arrow IPC streams by rows: what each is found by, and streams of some of them, so that they can be passed on."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from mlops_exporter.arrays import Ints
+from mlops_exporter.events.addresses import address
 from mlops_exporter.events.arrow import UNREADABLE, read_steps, words_of
-from mlops_exporter.events.reasons import Refused
-from mlops_exporter.events.schema import read_id
 from mlops_exporter.events.texts import hold
 from mlops_exporter.profile.arrays import distinct, is_number, is_text
 
 
 class Stream(NamedTuple):
-    """The rows of a stream that can be read: `ids` in canonical form, None for none. `fault` is why no more can be."""
+    """The rows of a stream that can be read, and their addresses, None for none. `fault` is why no more can be."""
 
     table: Any
-    ids: list[str | None]
+    addresses: list[str | None]
     fault: str | None
 
     def of(self, rows: Ints) -> bytes:
@@ -42,16 +42,17 @@ def read(body: bytes, limit: int | None) -> Generator[None, None, Stream]:
         return Stream(None, [], fault)
     table = pa.Table.from_batches(batches).combine_chunks()
     hold(table.num_rows, limit)
-    column = table.column("id") if table.column_names.count("id") == 1 else None
+    pairs = zip(_values(table, "id"), _values(table, "series"), strict=True)
+    known: dict[tuple[Any, Any], str | None] = {}
+    addresses = [known[pair] if pair in known else known.setdefault(pair, address(*pair)) for pair in pairs]
+    return Stream(table, addresses, fault)
+
+
+def _values(table: Any, name: str) -> Iterable[Any]:
+    """Return the values of a column, None for those of one that is absent, or no texts and no numbers."""
+    column = table.column(name) if table.column_names.count(name) == 1 else None
     if column is None or not (is_number(column.type) or is_text(column.type)):
-        return Stream(table, [None] * table.num_rows, fault)
+        return repeat(None, table.num_rows)
     values, which = distinct(column.combine_chunks())
-    ids = np.array([*map(_id, values), None], np.object_)[which]
-    return Stream(table, ids.tolist(), fault)
-
-
-def _id(value: Any) -> str | None:
-    try:
-        return read_id(value)
-    except Refused:
-        return None
+    found: list[Any] = np.array([*values, None], np.object_)[which].tolist()
+    return found

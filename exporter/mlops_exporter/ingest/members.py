@@ -256,7 +256,9 @@ class Members:
             raise UnavailableError("members differ: sources.http.members.urls must be the same in each", 5.0)
 
     def owners(self, ids: Sequence[str]) -> list[int]:
-        """Return which member keeps each id: the one with the highest weight, so that few move when one comes or goes.
+        """Return which member keeps each id (or series, or producer of ledgers): that with the highest weight.
+
+        So few move when a member comes or goes.
 
         D. Thaler, C. Ravishankar, "Using name-based mappings to increase hit rates", 1998.
         """
@@ -267,8 +269,12 @@ class Members:
         highest: list[int] = (weights ^ (weights >> np.uint64(31))).argmax(axis=1).tolist()
         return highest
 
+    def _owners_of(self, addresses: Sequence[str | None], remainder: int) -> list[int]:
+        named = iter(self.owners([address for address in addresses if address is not None]))
+        return [remainder if address is None else next(named) for address in addresses]
+
     def split(self, body: bytes, key: str, limit: int | None, split: Split) -> Iterator[None]:
-        """Sort the events of a body by member, with pauses for others; those without an id stay here.
+        """Sort the events of a body by member, with pauses for others; those that name no id or series stay here.
 
         Of a body with a key they go by that, so that it is split alike wherever it is sent. Raises TooManyEventsError.
         """
@@ -278,9 +284,9 @@ class Members:
             return
         found = Addressed()
         yield from addresses(body, found, limit)
-        owners = iter(self.owners([id_ for id_ in found.ids if id_ is not None]))
-        for number, text, id_ in zip(found.numbers, found.texts, found.ids, strict=True):
-            part = split.parts.setdefault(remainder if id_ is None else next(owners), Part())
+        owners = self._owners_of(found.addresses, remainder)
+        for number, text, owner in zip(found.numbers, found.texts, owners, strict=True):
+            part = split.parts.setdefault(owner, Part())
             part.numbers.append(number)
             part.texts.append(text)
 
@@ -291,8 +297,7 @@ class Members:
             split.parts[self._this] = Part([1], [body], ARROW_TYPE)  # which refuses it
             return
         stream = yield from read(body, limit)
-        named = iter(self.owners([id_ for id_ in stream.ids if id_ is not None]))
-        owners = np.array([remainder if id_ is None else next(named) for id_ in stream.ids], np.int64)
+        owners = np.array(self._owners_of(stream.addresses, remainder), np.int64)
         for owner in np.unique(owners).tolist():
             (rows,) = (owners == owner).nonzero()
             split.parts[owner] = Part((rows + 1).tolist(), [stream.of(rows)], ARROW_TYPE)
