@@ -22,6 +22,7 @@ BENCHMARKS = (
     "tables",
     "peers",
     "ledgers",
+    "members",
     "start",
     "scrape",
     "busy",

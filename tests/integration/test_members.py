@@ -20,7 +20,7 @@ from mlops_exporter.counting.partial import PartialLedger, encode
 from mlops_exporter.ledgers import LedgerCounter
 from tests.integration.durability import write_profile
 from tests.requirements import require_program
-from tests.support.exporter import Exporter, running_exporter, start_exporter
+from tests.support.exporter import Exporter, run, running_exporter, start_exporter
 from tests.support.prometheus import eventually, free_port
 
 COUNTED = (
@@ -239,6 +239,9 @@ def test_what_senders_hear(tmp_path: Path) -> None:
         assert first.value("ml_exporter_source_up", source="push") == 0
         page = httpx.get(first.url, trust_env=False).text
         assert f"{fleet.places[2][1]}" in page
+        doctor = run("doctor", "--config.file=mlops-exporter.yml", directory=fleet.places[0][0]).stdout
+        assert f"127.0.0.1:{fleet.places[1][1]} takes what falls to it" in doctor
+        assert f"another member does not take its events: http://127.0.0.1:{fleet.places[2][1]}" in doctor
         fleet.members[2] = fleet.start(2)
         send(client, first.url, "\n".join(lines).encode())
         assert first.value("ml_exporter_source_up", source="push") == 1

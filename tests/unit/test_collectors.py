@@ -98,6 +98,7 @@ NEED_MORE = {
     or metric.name in ("ml_feature_importance_ratio", "ml_model_weighted_drift")  # here nothing explains the scores
     or metric.name in ("ml_exporter_source_lag_events", "ml_exporter_source_rewritten_files")  # test_table.py
     or metric.name == "ml_exporter_source_refill_events"  # test_kafka_mock_cluster.py
+    or metric.name == "ml_exporter_events_passed_total"  # integration/test_members.py
 }
 """Metrics that this traffic does not bring about."""
 

@@ -3,87 +3,31 @@
 import asyncio
 import json
 from collections import Counter
-from random import Random
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.reasons import TooManyEventsError
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.ingest.http import HttpSource
 from mlops_exporter.ingest.intake import Intake
-from mlops_exporter.ingest.members import Members, Split, combined, here, numbered, passed_of
-from mlops_exporter.profile.values import canonical
+from mlops_exporter.ingest.members import MemberSet, combined, here, numbered, passed_of
 from mlops_exporter.settings.models import Limits
 from mlops_exporter.settings.sources import KServeSettings, MembersSettings
 from mlops_exporter.sources.base import Content, IntakeResult, Passed, UnavailableError
 from mlops_exporter.sources.kserve import KServe
-from tests.fuzz.bodies import body as random_body
-from tests.fuzz.oracle import fuzzed_profiles
-from tests.models import NOW
+from tests.models import NOW, profiles
+from tests.support.members import SETTINGS, URLS, assert_shared_whole, members, read, split
 
-URLS = [f"http://10.0.0.{number}:10042" for number in range(1, 4)]
-SETTINGS = MembersSettings(urls=URLS)
-SCHEMAS = [Schema(name, profile) for name, profile in fuzzed_profiles().items()]
-
-
-def members(this: int = 0) -> Members:
-    return Members(SETTINGS, URLS[this])
-
-
-def split(body: bytes, key: str = "", this: int = 0, limit: int | None = None) -> Split:
-    found = Split()
-    for _ in members(this).split(body, key, limit, found):
-        pass
-    return found
-
-
-def read(body: bytes) -> tuple[Counter[tuple[str, Any]], list[tuple[int, str]]]:
-    """What the decoder makes of a body: how many events of each model have each id, and what it refuses."""
-    decoded = Decoder(SCHEMAS).decode(body, NOW)
-    taken = Counter[tuple[str, Any]]()
-    for model, parts in decoded.parts.items():
-        for columns in parts:
-            taken.update((model, canonical(id_)) for id_ in columns.ids)
-    return taken, list(decoded.refused)
-
-
-def assert_shared_whole(body: bytes) -> None:
-    whole_taken, whole_refused = read(body)
-    found = split(body)
-    owners: dict[str, int] = {}
-    taken, refused = Counter[tuple[str, Any]](), list[tuple[int, str]]()
-    for owner, part in found.parts.items():
-        some_taken, some_refused = read(part.data)
-        taken += some_taken
-        refused += [(part.numbers[line - 1], reason) for line, reason in some_refused]
-        for _, id_ in some_taken:
-            if id_ is not None:
-                assert owners.setdefault(id_, owner) == owner == members().owners([id_])[0]
-    assert taken == whole_taken
-    assert len(whole_refused) == 100 or sorted(refused) == sorted(whole_refused)
-
-
-@pytest.mark.parametrize("seed", range(300))
-def test_parts_say_what_the_whole_says(seed: int) -> None:
-    assert_shared_whole(random_body(Random(seed)))
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(noise=st.binary(max_size=60), seed=st.integers(0, 2**32))
-def test_any_bytes_after_events(noise: bytes, seed: int) -> None:
-    assert_shared_whole(random_body(Random(seed)) + b"\n" + noise)
+DECODER = Decoder([Schema(name, profile) for name, profile in profiles().items()])
 
 
 def test_an_object_and_an_array_over_several_lines() -> None:
     event = {"model": "price", "id": "a", "prediction": 1.0}
     for body in (json.dumps(event, indent=2), json.dumps([event, {**event, "id": 7}], indent=2), "\n\n[]\n", ""):
-        assert_shared_whole(body.encode())
+        assert_shared_whole(DECODER, body.encode())
 
 
 def test_forms_of_an_id_fall_to_one_member() -> None:
@@ -112,8 +56,8 @@ def test_rows_of_arrow(kind: pa.DataType) -> None:
     found = split(body)
     assert len(found.parts) == 3
     assert found.unread is None
-    whole, _ = read(body)
-    assert sum((read(part.data)[0] for part in found.parts.values()), Counter()) == whole
+    whole, _ = read(DECODER, body)
+    assert sum((read(DECODER, part.data)[0] for part in found.parts.values()), Counter()) == whole
     numbers = sorted(number for part in found.parts.values() for number in part.numbers)
     assert numbers == list(range(1, 101))
     for owner, part in found.parts.items():
@@ -161,7 +105,7 @@ def test_ids_are_shared_evenly_and_few_move_when_a_member_comes() -> None:
     before = members().owners(ids)
     assert np.bincount(before).min() > 0.95 * 10_000
     more = [*URLS, "http://10.0.0.4:10042"]
-    after = Members(MembersSettings(urls=more), URLS[0]).owners(ids)
+    after = MemberSet(MembersSettings(urls=more), URLS[0]).owners(ids)
     moved = [new for old, new in zip(before, after, strict=True) if sorted(URLS)[old] != sorted(more)[new]]
     assert {sorted(more)[new] for new in moved} == {more[-1]}, "none moves between those that stay"
     assert len(moved) == pytest.approx(7_500, rel=0.05)

@@ -19,7 +19,7 @@ from mlops_exporter.counting.model import Model
 from mlops_exporter.doctor.findings import Finding, ok, problem, warning
 from mlops_exporter.doctor.remedies import refusal
 from mlops_exporter.events.decoder import Decoder
-from mlops_exporter.ingest.members import Members, Part, here
+from mlops_exporter.ingest.members import MemberSet, Part, here
 from mlops_exporter.profile.profiles import Profiles
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.durations import format_duration
@@ -80,7 +80,7 @@ def check(source: SourceSettings, settings: Config, profiles: dict[str, Profiles
 
 def _members(name: str, settings: MembersSettings) -> Iterator[Finding]:
     """Yield which members do not take what others would pass to them; the body that is passed is empty."""
-    members = Members(settings, here(settings) or settings.urls[0])
+    members = MemberSet(settings, here(settings) or settings.urls[0])
     for link in members.links.values():
         try:
             asyncio.run(link.send(Part(), None, ""))

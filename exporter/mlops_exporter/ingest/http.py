@@ -17,7 +17,7 @@ from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.deliveries import position_of
 from mlops_exporter.ingest.intake import Intake, let_others_run
 from mlops_exporter.ingest.ledgers import LEDGERS, LedgersResult
-from mlops_exporter.ingest.members import Members, Split, combined, numbered
+from mlops_exporter.ingest.members import MemberSet, Split, combined, numbered
 from mlops_exporter.sources.base import ARROW_TYPE, Content, Health, IntakeResult, QueueFullError, UnavailableError
 from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
 
@@ -43,7 +43,7 @@ class HttpSource:
     """
 
     def __init__(
-        self, name: str, intake: Intake, kserve: KServe, limit: int | None = None, members: Members | None = None
+        self, name: str, intake: Intake, kserve: KServe, limit: int | None = None, members: MemberSet | None = None
     ) -> None:
         self._limit = limit
         self.members = members
@@ -84,7 +84,7 @@ class HttpSource:
         return result._replace(details=self._intake.explain(body, result, models)) if result.errors else result
 
     async def _share(
-        self, members: Members, body: bytes, arrived: float, content: Content, models: frozenset[str] | None
+        self, members: MemberSet, body: bytes, arrived: float, content: Content, models: frozenset[str] | None
     ) -> IntakeResult:
         """Pass on what falls to others, and then take what falls here: what has no id counts once, or not at all."""
         split = Split()
@@ -117,7 +117,7 @@ class HttpSource:
         return await self._intake.take_ledgers(Body(self.name, body, arrived, None, models, LEDGERS))
 
     async def _share_ledgers(
-        self, members: Members, body: bytes, arrived: float, models: frozenset[str] | None
+        self, members: MemberSet, body: bytes, arrived: float, models: frozenset[str] | None
     ) -> LedgersResult:
         parts = list(enumerate(decode(body), 1))
         readable = [(number, part) for number, part in parts if not isinstance(part, Refused)]

@@ -229,7 +229,7 @@ class Link:
         return said
 
 
-class Members:
+class MemberSet:
     """The set, as seen by the member at `this`. For the event loop alone."""
 
     def __init__(self, settings: MembersSettings, this: str) -> None:

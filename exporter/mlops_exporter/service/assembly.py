@@ -20,7 +20,7 @@ from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.ingest.http import KSERVE, HttpSource
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.journal import Faults, Journal
-from mlops_exporter.ingest.members import Members, here
+from mlops_exporter.ingest.members import MemberSet, here
 from mlops_exporter.judging.drift import Comparisons
 from mlops_exporter.judging.status import Observer, Report
 from mlops_exporter.lifecycle.mirror import Mirror
@@ -226,7 +226,7 @@ def _kserve(config: Config, profiles: Mapping[str, Profiles | Profile], former: 
     return KServe(settings.kserve, profiles) if known is None else known.kserve
 
 
-def _members(config: Config, former: Assembly | None) -> Members | None:
+def _members(config: Config, former: Assembly | None) -> MemberSet | None:
     """Return the set of exporters that share what is posted, the former one where nothing of it changes."""
     settings = _http_settings(config)
     if settings is None or settings.members is None:
@@ -236,7 +236,7 @@ def _members(config: Config, former: Assembly | None) -> Members | None:
         return known
     this = here(settings.members)
     assert this is not None, "the configuration was checked"
-    return Members(settings.members, this)
+    return MemberSet(settings.members, this)
 
 
 def renew_kserve(assembly: Assembly) -> None:

@@ -46,6 +46,7 @@ EMPTY = {
     "What fires, where, and since when?": "no alerting rules are loaded here",
     "Which differ from the same hours of last week?": "no week has gone by",
     "How many events come in? [B]": "no partial ledgers come in",
+    "How many events come in? [C]": "the exporters here are no members of a set",
     "Do embeddings drift?": "the demonstration has none",
     "Do probes get through?": "the demonstration has none",
     "How long does an endpoint take?": "the demonstration has none",
