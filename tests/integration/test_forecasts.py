@@ -14,7 +14,7 @@ from mlops_exporter.profile.profile import save
 from tests.support import pipeline
 from tests.support.exporter import Exporter, run, running_exporter, start_exporter, write_config
 from tests.support.prometheus import eventually
-from tests.unit.test_forecasts import HORIZONS, NAMES, built, forecasts_of, later, oracle, reference
+from tests.support.temperatures import HORIZONS, NAMES, built, forecasts_of, later, oracle, reference
 
 MODEL = {
     "name": "temperature",

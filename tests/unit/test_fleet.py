@@ -19,6 +19,11 @@ from mlops_exporter.settings.models import Limits
 from tests.support import pipeline, workload
 from tests.support.pipeline import Event, reference_rows
 
+SHARED = (
+    *("ml_model", "ml_feature", "ml_prediction", "ml_label"),
+    *("ml_horizon", "ml_quantile", "ml_interval", "ml_forecast"),
+)
+
 
 def _add_up(intake: Intake, *exporters: Intake | bytes) -> dict[str, str]:
     shares = {f"http://{n}": it if isinstance(it, bytes) else it.shares(None) for n, it in enumerate(exporters)}
@@ -34,6 +39,9 @@ def _events(task: Task, now: float, rows: int = 240) -> list[Event]:
         event: Event = {"model": task, "version": "7", "id": str(number), "ts": ts}
         event["features"] = {name: row[name] for name in ("amount", "rooms", "age", "country", "owner")}
         event |= {"score": row["p_yes"]} if task == "binary" else {"prediction": row["p"]}
+        if task == "forecast":
+            event |= {"horizon": row["ahead"], "naive": row["naive"]}
+            event["quantiles"] = {"0.1": row["low"], "0.5": row["p"], "0.9": row["high"]}
         found.append(event)
         if rng.random() < 0.7:
             found.append({"model": task, "id": str(number), "ts": min(ts + rng.random() * 600, now), "label": row["y"]})
@@ -41,7 +49,7 @@ def _events(task: Task, now: float, rows: int = 240) -> list[Event]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.parametrize("task", ["binary", "regression", "forecast"])
 def test_shares_of_replicas_are_one_exporter_that_got_all_events(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [pipeline.service(task, change={"enabled": False}, label_delay="15m") for _ in range(5)]
     now = time.time()
@@ -57,7 +65,7 @@ def test_shares_of_replicas_are_one_exporter_that_got_all_events(task: Task, mon
     for _ in range(2):  # again and again, and the same
         assert _add_up(fleet.intake, *(replica.intake for replica in replicas)) == {}
         here, there = pipeline.scrape(one), pipeline.scrape(fleet)
-        names = [n for n in here.names if n.startswith(("ml_model", "ml_feature", "ml_prediction", "ml_label"))]
+        names = [n for n in here.names if n.startswith(SHARED)]
         assert len(names) > 25
         assert there.names >= set(names)
         for name in names:

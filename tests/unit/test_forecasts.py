@@ -3,9 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -23,7 +21,6 @@ from mlops_exporter.ingest.trees import pack, unpack
 from mlops_exporter.profile.forecasts import ForecastReference
 from mlops_exporter.profile.profile import Profile, Task, load, save
 from mlops_exporter.profile.profiles import Profiles
-from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.service.configuration import read
 from mlops_exporter.service.service import Options, Service
@@ -37,57 +34,22 @@ from tests.support.http_sink import taking_events
 from tests.support.one_model import feed
 from tests.support.pages import blocks
 from tests.support.pipeline import Event, Exposition
-
-losses = pytest.importorskip("utilsforecast.losses")
-
-SEASON = 24
-CUT = 500
-HORIZONS = {"1h": 1, "24h": 24}
-QUANTILES = {0.1: "low", 0.25: "q25", 0.5: "middle", 0.75: "q75", 0.9: "high"}
-NAMES = {"0.1": "low", "0.25": "q25", "0.5": "middle", "0.75": "q75", "0.9": "high"}
-
-
-@cache
-def temperatures() -> pd.DataFrame:
-    """Forecasts of the hourly temperature at three airports for one hour and a day ahead."""
-    parts = []
-    for series, rows in weather.groupby("origin"):
-        known = rows.dropna(subset=["temp"]).iloc[:800]
-        for horizon, steps in HORIZONS.items():
-            part = pd.DataFrame({"series": series, "y": known.temp.to_numpy(), "n": np.arange(len(known))})
-            part["ahead"] = horizon
-            part["target"] = pd.to_datetime(known.time_hour).to_numpy()
-            part["naive"] = part.y.shift(SEASON)
-            part["p"] = 0.8 * part.y.shift(steps) + 0.2 * part.y.shift(steps).rolling(SEASON, min_periods=1).mean()
-            for level, name in QUANTILES.items():
-                part[name] = part.p + (level - 0.5) * 4 * np.sqrt(steps)
-            parts.append(part)
-    made = pd.concat(parts)
-    return made[made.n >= SEASON]
-
-
-def reference() -> pd.DataFrame:
-    return temperatures()[temperatures().n < CUT]
-
-
-def later() -> pd.DataFrame:
-    return temperatures()[temperatures().n >= CUT]
-
-
-def built_of(rows: pd.DataFrame, task: Task = "forecast", **request: Any) -> Profile:
-    wanted: dict[str, Any] = {"label": "y", "prediction": "p", "quantiles": QUANTILES}
-    wanted |= {"horizon": "ahead", "naive": "naive"} if task == "forecast" else {}
-    wanted |= {"exclude": ("n", "series", "target", "ahead", "naive")}
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "reference.csv"
-        rows.to_csv(path, index=False)
-        profile, _ = build(BuildRequest(path, task, **(wanted | request)))
-    return profile
-
-
-@cache
-def built(task: Task = "forecast") -> Profile:
-    return built_of(reference(), task)
+from tests.support.temperatures import (
+    CUT,
+    HORIZONS,
+    NAMES,
+    QUANTILES,
+    SEASON,
+    actuals_of,
+    built,
+    built_of,
+    forecasts_of,
+    later,
+    losses,
+    oracle,
+    reference,
+    temperatures,
+)
 
 
 def service(task: Task = "forecast", **settings: Any) -> Service:
@@ -107,61 +69,10 @@ def service(task: Task = "forecast", **settings: Any) -> Service:
     return made
 
 
-def stamp(target: Any) -> float:
-    return float(pd.Timestamp(target).timestamp())
-
-
-def forecasts_of(rows: pd.DataFrame) -> list[Event]:
-    return [
-        {
-            "model": "temperature",
-            "version": "3",
-            "series": row.series,
-            "target_ts": stamp(row.target),
-            "horizon": row.ahead,
-            "prediction": row.p,
-            "naive": row.naive,
-            "quantiles": {name: getattr(row, column) for name, column in NAMES.items()},
-        }
-        for row in rows.itertuples()
-    ]
-
-
-def actuals_of(rows: pd.DataFrame) -> list[Event]:
-    once = rows.drop_duplicates(["series", "target"])
-    return [
-        {"model": "temperature", "series": row.series, "target_ts": stamp(row.target), "label": row.y}
-        for row in once.itertuples()
-    ]
-
-
 def shown(made: Service, *bodies: Sequence[Event]) -> Exposition:
     _, refused = pipeline.submit(made, *map(pipeline.ndjson, bodies))
     assert refused == []
     return pipeline.scrape(made)
-
-
-def oracle(rows: pd.DataFrame, train: pd.DataFrame | None = None) -> dict[str, float]:
-    """What utilsforecast makes of forecasts; all rows are one series to it, as the exporter pools them."""
-    one = {"models": ["p"], "id_col": "id", "target_col": "y"}
-    frame = rows.assign(id="all", ds=np.arange(len(rows)))
-
-    def of(found: pd.DataFrame, column: str = "p") -> float:
-        return float(found[column].iloc[0])
-
-    levels = np.array([*QUANTILES])
-    intervals = frame.rename(columns={"low": "p-lo-80", "high": "p-hi-80"})
-    return {
-        "mae": of(losses.mae(frame, **one)),
-        "rmse": of(losses.rmse(frame, **one)),
-        "bias": of(losses.bias(frame, **one)),
-        "wape": of(losses.wape(frame, **one)),
-        "skill": 1 - of(losses.rmae(frame, baseline="naive", **one)),
-        "coverage": of(losses.coverage(intervals, level=80, **one)),
-        "pinball_loss": of(
-            losses.mqloss(frame, models={"p": [*QUANTILES.values()]}, quantiles=levels, id_col="id", target_col="y")
-        ),
-    }
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
