@@ -114,6 +114,7 @@ def stream(
     columns: Mapping[str, Any] | None = None,
     label_columns: Mapping[str, Any] | None = None,
     watermark: str | None = None,
+    distinct: bool = False,
     trigger: Mapping[str, Any] | None = None,
     access: AccessSettings | None = None,
     wait_seconds: float = 600.0,
@@ -122,8 +123,9 @@ def stream(
 
     Spark joins both streams by their ids, and keeps a prediction until no label of the last `label_ttl` can come any
     more, by a watermark that is as long behind unless given, such as "1 hour". `columns` name at least `id` and `ts` of
-    predictions, `label_columns` `id`, `ts` and `label`; both `ts` are timestamps. What was counted is known by the
-    query's id, which is in its `checkpoint`, and the number of the micro-batch.
+    predictions, `label_columns` `id`, `ts` and `label`; both `ts` are timestamps. Where events may come twice,
+    `distinct` takes the first prediction and the first label of an id. What was counted is known by the query's id,
+    which is in its `checkpoint`, and the number of the micro-batch.
     """
     from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
 
@@ -141,13 +143,17 @@ def stream(
     ttl = f"{recipe.settings.label_ttl:g} seconds"
     made = _narrow(predictions, recipe)
     known = _renamed(labels, of_labels, late)
-    behind = watermark or ttl
-    waiting = made.withWatermark(str(names.ts), behind)
+    made, known = (
+        frame.withWatermark(str(of), watermark or ttl) for frame, of in ((made, names.ts), (known, late["ts"]))
+    )
+    if distinct:
+        made, known = (
+            frame.dropDuplicatesWithinWatermark([str(of)]) for frame, of in ((made, names.id), (known, late["id"]))
+        )
     ts, label_ts = F.col(str(names.ts)), F.col(late["ts"])
     span = F.expr(f"INTERVAL {ttl}")
     together = (F.col(str(names.id)) == F.col(late["id"])) & (label_ts <= ts + span) & (label_ts >= ts - span)
-    joined = waiting.join(known.withWatermark(late["ts"], behind), together)
-    rows = made.unionByName(joined, allowMissingColumns=True)
+    rows = made.unionByName(made.join(known, together), allowMissingColumns=True)
 
     def count(part: "DataFrame", number: int) -> None:
         query = part.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")

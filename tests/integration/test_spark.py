@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pytest
 
@@ -121,10 +122,15 @@ def test_what_is_wrong_is_told_by_name(session: Any, config: Path, tmp_path: Pat
             spark.batch(frame, to=exporter.url, columns=LABELLED, width=7.0, **{**how, "epoch": "2"})
 
 
-def test_a_stream_joins_late_labels_as_one_exporter_does(session: Any, config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("distinct", [False, True], ids=["once", "some twice"])
+def test_a_stream_joins_late_labels_as_one_exporter_does(
+    session: Any, config: Path, tmp_path: Path, distinct: bool
+) -> None:
     start = time.time() - 3000
     table = support.rows(12_000, start, 2300)
     labels = support.labels_of(table)
+    if distinct:  # what was in the first file is in the last one, too
+        table, labels = (pa.concat_tables([each, each.slice(0, 2000)]) for each in (table, labels))
     predictions = support.write(table.drop(["truth", "late"]), tmp_path / "predictions")
     known = support.write(labels, tmp_path / "labels")
     with running_exporter(tmp_path) as exporter:
@@ -142,6 +148,7 @@ def test_a_stream_joins_late_labels_as_one_exporter_does(session: Any, config: P
             "columns": support.COLUMNS,
             "label_columns": support.LABELS,
             "trigger": {"availableNow": True},
+            "distinct": distinct,
         }
         query = spark.stream(*frames, **how)
         query.awaitTermination()
@@ -231,40 +238,58 @@ def _replaced(text: str, places: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("kind", ["batch", "stream"])
-def test_killed_drivers_double_and_lose_nothing(kind: str, config: Path, tmp_path: Path) -> None:
+def test_killed_drivers_double_and_lose_nothing(kind: str, tmp_path: Path) -> None:
     rng = random.Random(5)
-    if kind == "batch":  # of a day, in thousands of panes: it takes many requests to send them
-        table = support.rows(30_000, time.time() - 85_000, 85_000)
-        support.write(table, tmp_path / "predictions")
-        bodies = support.events(table.drop(["id"]), config, without_id(LABELLED))
-    else:  # in more micro-batches than there are kills
-        table = support.rows(30_000, time.time() - 3000, 2300)
-        labels = support.labels_of(table)
-        support.write(table.drop(["truth", "late"]), tmp_path / "predictions", KILLS + 4)
-        support.write(labels, tmp_path / "labels", KILLS + 4)
-        bodies = [*support.events(table, config, support.COLUMNS), *support.events(labels, config, support.LABELS)]
+    support.write_configuration(tmp_path)
+    began = time.monotonic()
+    kills = amid = done = 0
     with running_exporter(tmp_path) as exporter:
-        support.post_events(exporter.url, bodies)
-        began = time.monotonic()
-        amid = 0
-        for kill in range(KILLS):
-            job = support.Job(kind, tmp_path, exporter.url, "local[2]")
+        place = _work(kind, tmp_path / "0", exporter)
+        while True:
+            job = support.Job(kind, place, exporter.url, "local[2]")
             before = sent(exporter)
-            if kill % 2:  # at any time
+            if kills == KILLS:
+                status = job.wait(1500)
+            elif kills % 2:  # at any time
                 status = job.wait_for("begun") or job.wait(rng.uniform(0.0, 8.0))
             else:  # amid sending
                 while (status := job.wait(0.05)) is None and sent(exporter) == before:
                     pass
-            assert status is None, f"ended before kill {kill + 1}: {job.log[-4000:]}"
-            job.kill()
-            amid += sent(exporter) > before
-        job = support.Job(kind, tmp_path, exporter.url, "local[2]")
-        assert job.wait(1500) == 0, job.log[-4000:]
+            if status is None:
+                assert kills < KILLS, f"it does not end: {job.log[-4000:]}"
+                job.kill()
+                kills += 1
+                amid += sent(exporter) > before
+                continue
+            assert status == 0, job.log[-4000:]
+            done += 1
+            if kills == KILLS:
+                break
+            place = _work(kind, tmp_path / str(done), exporter)  # it was done before it was killed often enough
         cells = support.assert_equal(exporter.url)
-        print(
-            f"{kind}: {KILLS} drivers killed, {amid} of them after they had sent something, {cells:,} cells equal, "
-            f"{time.monotonic() - began:.0f} s"
-        )
+    print(
+        f"{kind}: {kills} drivers killed, {amid} of them after they had sent something, over {done} tables; "
+        f"{cells:,} cells equal, {time.monotonic() - began:.0f} s"
+    )
+
+
+def _work(kind: str, place: Path, exporter: Exporter) -> Path:
+    """Write what a driver is to count, and send the same as events; returns where it is."""
+    place.mkdir()
+    config = support.write_configuration(place)
+    seed = int(place.name)
+    if kind == "batch":  # in thousands of panes: it takes many requests to send them
+        table = support.rows(20_000, time.time() - 42_000, 40_000, seed)
+        support.write(table, place / "predictions")
+        bodies = support.events(table.drop(["id"]), config, without_id(LABELLED))
+    else:
+        table = support.rows(20_000, time.time() - 3000, 2300, seed)
+        labels = support.labels_of(table)
+        support.write(table.drop(["truth", "late"]), place / "predictions", 8)
+        support.write(labels, place / "labels", 8)
+        bodies = [*support.events(table, config, support.COLUMNS), *support.events(labels, config, support.LABELS)]
+    support.post_events(exporter.url, bodies)
+    return place
 
 
 def sent(exporter: Exporter) -> float:
@@ -288,6 +313,6 @@ def test_killed_executors_double_and_lose_nothing(config: Path, tmp_path: Path) 
                 rng.choice(executors).kill()
                 kills += 1
         assert status == 0, job.log[-4000:]
-        assert kills > 0
+        assert kills == KILLS
         cells = support.assert_equal(exporter.url)
         print(f"{kills} executors killed, {cells:,} cells equal")

@@ -247,7 +247,7 @@ def main(kind: str, directory: str, url: str, master: str) -> None:
     if kind == "batch":
         frame = spark_session.read.parquet(str(place / "predictions"))
         columns = {**COLUMNS, "label": "truth"}
-        sent = spark.batch(frame, to=url, config=config, model=MODEL, epoch="1", columns=columns)
+        sent = spark.batch(frame, to=url, config=config, model=MODEL, epoch=place.name, columns=columns)
         print(f"batch: {sent}, {time.monotonic() - began:.1f} s", flush=True)
     else:
         reader = spark_session.readStream.option("maxFilesPerTrigger", 1)

@@ -66,6 +66,7 @@ def test_scores_of_several_classes(table: Path) -> None:
         ([*BUILD, "--exclude", "knid", "--output", "p.json"], 1, "did you mean 'kind'?"),
         ([*BUILD, "--bins", "1", "--output", "p.json"], 2, "'1': write a whole number from 2 to 50"),
         ([*BUILD, "--scores", "a=p", "--output", "p.json"], 2, "not allowed with argument --score"),
+        ([*BUILD, "--engine", "spark", "--output", "p.json"], 1, "needs PySpark: pip install 'mlops-exporter[spark]'"),
         (["profile", "build", "--data", "no.csv", "--task", "binary", "--output", "p"], 1, "no.csv: no such file"),
         (["profile", "show", "none.json"], 1, "none.json: No such file or directory; make it with"),
         (["check", "none.yml"], 1, "none.yml: cannot be read"),
