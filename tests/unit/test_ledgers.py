@@ -9,13 +9,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlops_exporter.arrays import Floats
+from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.partial import MOST_LEDGERS, Pane, PartialLedger, decode, encode
 from mlops_exporter.counting.producer import Producer
@@ -24,7 +28,9 @@ from mlops_exporter.events.reasons import Reason, Refused
 from mlops_exporter.ingest.body import Body
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.ledgers import LEDGERS, LedgersResult
-from mlops_exporter.profile.profile import Task
+from mlops_exporter.ledgers import LedgerCounter
+from mlops_exporter.profile.profile import Task, load, save
+from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.service.service import Service
 from mlops_exporter.settings.models import Limits
 from tests.support import pipeline, workload
@@ -415,3 +421,23 @@ def test_rows_that_would_be_other_ledgers_when_read_again_are_not_counted() -> N
     (columns,) = decoded.parts["credit"]
     assert producer.take(columns, NOW) == {"bad_timestamp": 2, "label_alone": 1}
     assert [np.frombuffer(each.cells)[0] for each in producer.ledgers("p", "1")] == [1.0]
+
+
+def test_rows_of_lists_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    items = [rng.choice(40, size, replace=False).astype(str).tolist() for size in rng.integers(1, 9, 300)]
+    table = pa.table({"at": time.time() - np.arange(300) - 10, "items": items, "bought": [each[:1] for each in items]})
+    pq.write_table(table, tmp_path / "lists.parquet")
+    request = BuildRequest(
+        data=tmp_path / "lists.parquet", task="ranking", label="bought", prediction="items", exclude=("at",)
+    )
+    save(build(request)[0], tmp_path / "shop.json")
+    config = tmp_path / "mlops-exporter.yml"
+    config.write_text("models: [{name: shop, task: ranking, profile: shop.json}]")
+    columns = {"ts": "at", "prediction": "items", "label": "bought"}
+    counter = LedgerCounter(config, "shop", columns=columns)
+    counter.add(table)
+    assert (counter.accepted, counter.refused) == (300, {})
+    layout = Layout(load(tmp_path / "shop.json"))
+    cells = np.sum([ledger.numbers() for ledger in counter.ledgers("p", "1")], axis=0)
+    assert cells[layout.predictions.start] == cells[layout.labels.start] == 300
