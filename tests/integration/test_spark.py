@@ -279,7 +279,7 @@ def _work(kind: str, place: Path, exporter: Exporter) -> Path:
     config = support.write_configuration(place)
     seed = int(place.name)
     if kind == "batch":  # in thousands of panes: it takes many requests to send them
-        table = support.rows(20_000, time.time() - 42_000, 40_000, seed)
+        table = support.rows(20_000, time.time() - 40_100, 40_000, seed)
         support.write(table, place / "predictions")
         bodies = support.events(table.drop(["id"]), config, without_id(LABELLED))
     else:

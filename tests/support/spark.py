@@ -159,6 +159,8 @@ def assert_equal(url: str) -> int:
             assert numbers == of_one, window
             pairs.append((ours, theirs))
         for ours, theirs in pairs:
+            if not len(theirs):  # a window that shows no pane any more
+                continue
             whole = theirs == np.floor(theirs)
             assert (ours[whole] == theirs[whole]).mean() > 0.999  # a sum of fractions may be whole by chance
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-6)
