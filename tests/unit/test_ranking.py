@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, ndcg_score
 
-from mlops_exporter.client import Monitor
+from mlops_exporter.client import Monitor, _Part
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.doctor.remedies import example
 from mlops_exporter.events.columns import Columns
@@ -39,7 +39,6 @@ from mlops_exporter.settings.tables import TableSettings
 from mlops_exporter.sources.table import TableSource, mapping_of, reading_of
 from mlops_exporter.statistics import ranking
 from mlops_exporter.tables.files import find
-from tests.integration.serving import served
 from tests.support import pipeline
 from tests.support.http_sink import taking_events
 from tests.support.pipeline import Event
@@ -609,9 +608,10 @@ def test_the_client_sends_tables_of_lists(profile: Profile) -> None:
     )
     columns = {"prediction": "items", "scores": "rated", "categories": "kinds", "label": "bought"}
     service = shop(profile)
-    with served(service.app) as address, Monitor(f"http://{address}", model="shop") as monitor:
-        receipt = monitor.send_table(table, columns=columns)
-    assert (receipt.accepted, dict(receipt.refused)) == (len(rows), {})
+    part = _Part("", table, columns, {"model": "shop"}, "UTC", untyped=False)
+    part.open()
+    for count, body in part.bodies(25):
+        assert pipeline.submit(service, body) == (count, [])
     assert performance(service, time.time()) == pytest.approx(expected(rows), abs=1e-9)
 
 

@@ -578,14 +578,16 @@ class Model:
         """Count the lists that are final; returns whether there were any."""
         if self.shown is None:
             return False
-        pairs, unmatched = self.shown.finish(now)
-        self.labels_unmatched += unmatched
-        answered = pairs.labels > 0
-        if self.settings.ranking.without_feedback == "unknown":
-            self._give_up(GivenUp(pairs.versions[~answered], 0), self.joins.main)
-            pairs = pairs.rows(answered)
-        self._count_lists(pairs, now)
-        return bool(len(answered) or unmatched)
+        changed = False
+        for pairs, unmatched in self.shown.finish(now):
+            self.labels_unmatched += unmatched
+            answered = pairs.labels > 0
+            changed |= bool(len(answered) or unmatched)
+            if self.settings.ranking.without_feedback == "unknown":
+                self._give_up(GivenUp(pairs.versions[~answered], 0), self.joins.main)
+                pairs = pairs.rows(answered)
+            self._count_lists(pairs, now)
+        return changed
 
     def _count_lists(self, everyones: Pairs, now: float) -> None:
         """Count lists that are final, in the pane in which they became so, or in that of the list, as configured."""

@@ -5,6 +5,7 @@ part decides anything: a list is final `label_ttl` after it was shown, and is co
 named by that time. What was counted never has to be taken back, which counters could not do.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,30 +106,31 @@ class Shown(Join):
         same = (after == before).all(axis=1)
         return Heard(int(np.count_nonzero(same)), int(np.count_nonzero(~in_time)))
 
-    def finish(self, now: float) -> tuple[Pairs, int]:
-        """Return the lists that are final, and how much feedback found no list in time.
+    def finish(self, now: float) -> Iterator[tuple[Pairs, int]]:
+        """Yield lists that are final, many thousands at a time, and how much feedback found no list in time.
 
         The label of a list that was answered is 1, of any other 0.
         """
-        rows = np.concatenate([np.zeros(0, np.int32), *self._stale_rows(now)])
         records = self._records
-        final = rows[records.states[rows] == PREDICTED]
-        outputs, times = records.outputs[final], records.prediction_times[final]
-        pairs = Pairs(
-            records.versions[final].astype(np.intp),
-            times,
-            times + self._time_to_live,
-            outputs[:, 1:],
-            outputs[:, _HEARD],
-            np.full(len(final), np.nan),
-            records.keys[final],
-        )
-        self.waiting_predictions -= self._by_version(final)
-        alone = rows[records.states[rows] == LABELLED]
-        unmatched = int(np.count_nonzero(~records.refilled[alone]))
-        self.waiting_labels -= len(alone)
-        self._release(rows)
-        return pairs, unmatched
+        while len(entries := self._waiting.take_while(lambda several: self._is_stale(several, now))):
+            rows = entries["row"][self._still_waits(entries)]
+            final = rows[records.states[rows] == PREDICTED]
+            alone = rows[records.states[rows] == LABELLED]
+            outputs, times = records.outputs[final], records.prediction_times[final]
+            pairs = Pairs(
+                records.versions[final].astype(np.intp),
+                times,
+                times + self._time_to_live,
+                outputs[:, 1:],
+                outputs[:, _HEARD],
+                np.full(len(final), np.nan),
+                records.keys[final],
+            )
+            unmatched = int(np.count_nonzero(~records.refilled[alone]))
+            self.waiting_predictions -= self._by_version(final)
+            self.waiting_labels -= len(alone)
+            self._release(rows)
+            yield pairs, unmatched
 
     def shrink(self) -> GivenUp:
         """Give up the oldest beyond the limit."""
@@ -151,9 +153,3 @@ class Shown(Join):
             super().take_over(former, Transfer({}))
         else:
             self.restore(former.state(), transfer)
-
-    def _stale_rows(self, now: float) -> list[Ints]:
-        found = []
-        while len(entries := self._waiting.take_while(lambda several: self._is_stale(several, now))):
-            found.append(np.unique(entries["row"][self._still_waits(entries)]))
-        return found
