@@ -13,10 +13,10 @@ from mlops_exporter.judging.status import HISTORY_POINTS, Headline, ModelState, 
 from mlops_exporter.logs import Notice
 from mlops_exporter.web.app import App
 from tests.dom import assert_accessible
-from tests.integration.serving import served
 from tests.standin import StandIn
 from tests.support.chromium import Page, browser
 from tests.support.prometheus import eventually
+from tests.support.serving import served
 
 LONG = "a_feature_with_a_rather_long_name_such_as_feature_stores_make_them_up_every_day"
 

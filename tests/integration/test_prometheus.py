@@ -14,10 +14,10 @@ from mlops_exporter.exposition.registry import Registry
 from mlops_exporter.exposition.samples import Rows, Samples
 from mlops_exporter.logs import escaped
 from mlops_exporter.web.app import App
-from tests.integration.serving import served
 from tests.requirements import require_program
 from tests.standin import StandIn
 from tests.support.prometheus import eventually, running_prometheus, scrape_job
+from tests.support.serving import served
 
 HOSTILE = [
     "plain",

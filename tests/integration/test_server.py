@@ -16,8 +16,8 @@ from mlops_exporter.web import body
 from mlops_exporter.web.app import App
 from mlops_exporter.web.protocol import HEAD_LIMIT, BoundedProtocol, Connections
 from mlops_exporter.web.server import ListenError, listen
-from tests.integration.serving import served
 from tests.standin import StandIn
+from tests.support.serving import served
 
 LIMIT = 1 << 20
 JSON = {"content-type": "application/json"}

@@ -24,10 +24,10 @@ from mlops_exporter.web.config import read
 from mlops_exporter.web.tls import ReloadingContext
 from mlops_exporter.web.watch import Watched
 from tests.certificates import Authority, Pair
-from tests.integration.serving import served
 from tests.requirements import require_program
 from tests.standin import StandIn
 from tests.support.prometheus import eventually, running_prometheus, scrape_job
+from tests.support.serving import served
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"

@@ -24,8 +24,8 @@ from mlops_exporter.service.service import Options, Service
 from prometheus.source.render import rule_files
 from tests.integration.alerting.alertmanager import SHIPPED, Inbox, Notification, local, receiving, running_alertmanager
 from tests.integration.alerting.hastened import HELD, hastened
-from tests.integration.serving import served
 from tests.support.prometheus import running_prometheus, scrape_job
+from tests.support.serving import served
 
 FACTOR = 60  # a minute of waiting is a second here
 HEALTHY_SECONDS = 15.0

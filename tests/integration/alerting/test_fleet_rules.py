@@ -22,9 +22,9 @@ from mlops_exporter.service.service import Options, Service
 from mlops_exporter.settings.models import ModelSettings
 from prometheus.source.render import RECORDS, rule_files
 from prometheus.source.thresholds import THRESHOLDS
-from tests.integration.serving import served
 from tests.models import profiles as small_profiles
 from tests.support.prometheus import Prometheus, eventually, running_prometheus, scrape_job
+from tests.support.serving import served
 
 SCRAPES = 15  # before and after the events, so that the ends to which increase extrapolates weigh little
 REPLICAS = ("first", "second")
