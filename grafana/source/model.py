@@ -962,4 +962,11 @@ def build() -> model.Dashboard:
         },
         matchers=',model="$model"',
         one_environment=True,
+        # What few models have: open, they were a quarter of the page, and empty for most.
+        folded={
+            "How are its answers rated?",
+            "How far ahead is it right? (forecast)",
+            "Where is it wrong? (ranking)",
+            "Where is it wrong? (slices)",
+        },
     )

@@ -1,6 +1,6 @@
 """What all dashboards share: panels, variables, annotations and links, on top of Grafana's own builders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -659,10 +659,12 @@ def dashboard(
     matchers: str = "",
     since: str = "now-1h",
     one_environment: bool = False,
+    folded: Collection[str] = (),
 ) -> model.Dashboard:
     """Return the dashboard `uid` of `DASHBOARDS`: rows by title (the first may have none: ""), and links to the others.
 
-    `matchers` narrow the annotations to what it is about. A dashboard about one model is about `one_environment`.
+    `matchers` narrow the annotations to what it is about. A dashboard about one model is about `one_environment`. The
+    rows that are `folded` ask nothing until somebody opens them.
     """
     made = (
         build.Dashboard(f"ML / {DASHBOARDS[uid][0]}")
@@ -691,11 +693,17 @@ def dashboard(
                 .include_vars(True)
             )
     for title, panels in rows_.items():
+        row = build.Row(title)
+        if title in folded:
+            for shown in panels:
+                row = row.with_panel(shown)
         if title:
-            made = made.with_row(build.Row(title))
-        for shown in panels:
-            made = made.with_panel(shown)
+            made = made.with_row(row)
+        if title not in folded:
+            for shown in panels:
+                made = made.with_panel(shown)
     done = made.build()
-    for identifier, placed in enumerate(done.panels or [], start=1):
-        placed.id_val = identifier
+    placed = [each for panel in done.panels or [] for each in (panel, *getattr(panel, "panels", []))]
+    for identifier, each in enumerate(placed, start=1):
+        each.id_val = identifier
     return done
