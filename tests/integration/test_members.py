@@ -60,6 +60,9 @@ class Fleet:
         ]
         self.members: list[Exporter] = []
 
+    def url(self, number: int) -> str:
+        return f"http://127.0.0.1:{self.places[number][1]}"
+
     def start(self, number: int) -> Exporter:
         directory, port = self.places[number]
         exporter = start_exporter(directory, port=port)
@@ -312,3 +315,24 @@ def test_a_list_that_differs_is_told_and_nothing_is_lost(tmp_path: Path) -> None
             headers={**HEADERS, "mlops-exporter-passed": "nonsense"},
         )
         assert answer.status_code == 400
+
+
+def test_a_set_that_cannot_work_is_told_by_check_or_at_the_first_part(tmp_path: Path) -> None:
+    urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
+    directory = write(tmp_path / "anonymous", {"members": {"urls": urls, "this": urls[0]}})
+    checked = run("check", "mlops-exporter.yml", directory=directory)
+    assert checked.returncode == 1
+    assert "with tokens, members need one for each other: give token_file" in checked.stderr
+    directory = write(tmp_path / "nobody", {"members": {"urls": urls, "token_file": "token"}})
+    checked = run("check", "mlops-exporter.yml", directory=directory)
+    assert "is none of these hosts, or several: say with `this` which it is" in checked.stderr
+    fleet = Fleet(tmp_path)
+    path = fleet.places[1][0] / "mlops-exporter.yml"
+    content = yaml.safe_load(path.read_text())
+    content["sources"][0]["http"]["members"]["this"] = fleet.url(0)
+    path.write_text(yaml.safe_dump(content))
+    with fleet.running(), httpx.Client(timeout=60, trust_env=False) as client:
+        lines = "\n".join(f'{{"model":"m","id":"{n}","prediction":1}}' for n in range(40))
+        answer = client.post(f"{fleet.url(0)}/v1/events", content=lines, headers=HEADERS)
+        assert answer.status_code == 503
+        assert f"this exporter is {fleet.url(0)} and not {fleet.url(1)}" in answer.text

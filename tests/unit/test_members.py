@@ -2,21 +2,29 @@
 
 import asyncio
 import json
+import socket
+import time
 from collections import Counter
+from collections.abc import Generator
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from mlops_exporter.events.addresses import Addressed, addresses
+from mlops_exporter.events.arrow_rows import Stream
+from mlops_exporter.events.arrow_rows import read as read_stream
 from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.reasons import TooManyEventsError
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.ingest.http import HttpSource
 from mlops_exporter.ingest.intake import Intake
-from mlops_exporter.ingest.members import MemberSet, combined, here, numbered, passed_of
+from mlops_exporter.ingest.members import HELD_BYTES, Link, MemberSet, Part, combined, here, numbered, passed_of
 from mlops_exporter.settings.models import Limits
 from mlops_exporter.settings.sources import KServeSettings, MembersSettings
-from mlops_exporter.sources.base import Content, IntakeResult, Passed, UnavailableError
+from mlops_exporter.sources.base import Content, IntakeResult, Passed, QueueFullError, UnavailableError
 from mlops_exporter.sources.kserve import KServe
 from tests.models import NOW, profiles
 from tests.support.members import SETTINGS, URLS, assert_shared_whole, members, read, split
@@ -136,18 +144,125 @@ def test_which_member_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_passed_says_by_whom_and_for_whom() -> None:
-    assert passed_of('["digest", null]') == Passed("digest", None)
-    assert passed_of('["digest", ["credit"]]') == Passed("digest", frozenset({"credit"}))
-    for nonsense in ("", "digest", "[]", '["digest"]', '["digest", 1]', "\xff"):
+    assert passed_of('["digest", "to", null]') == Passed("digest", "to", None)
+    assert passed_of('["digest", "to", ["credit"]]') == Passed("digest", "to", frozenset({"credit"}))
+    for nonsense in ("", "digest", "[]", '["digest"]', '["digest", "to"]', '["digest", "to", 1]', "\xff"):
         assert passed_of(nonsense) is None
 
 
 def test_members_that_know_of_others_are_turned_away_and_cloud_events_refused() -> None:
     intake = Intake([], ["push"], Limits())
     source = HttpSource("push", intake, KServe(KServeSettings(), {}), members=members())
+
+    def submit(content: Content) -> IntakeResult:
+        return asyncio.run(source.submit(b"", NOW, content))
+
     with pytest.raises(UnavailableError, match="must be the same in each"):
-        asyncio.run(source.submit(b"", NOW, Content(passed=Passed("other"))))
-    assert asyncio.run(source.submit(b"", NOW, Content(passed=Passed(members().digest)))).accepted == 0
+        submit(Content(passed=Passed("other", URLS[0])))
+    with pytest.raises(UnavailableError, match=r"10\.0\.0\.1:10042 and not .*2:10042.*this must say"):
+        submit(Content(passed=Passed(members().digest, URLS[1])))
+    assert submit(Content(passed=Passed(members().digest, URLS[0]))).accepted == 0
     refused = asyncio.run(source.submit(b"{}", NOW, Content("application/cloudevents+json")))
     assert refused.refused == {"unsupported_type": 1}
     assert "exporter of its own" in refused.details[0]
+    source.members = None
+    with pytest.raises(UnavailableError, match="no member"):
+        submit(Content(passed=Passed(members().digest, URLS[0])))
+
+
+EVENT = '{"model":"price","id":"a","prediction":1.0}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"[[{EVENT},{EVENT}]]",
+        f"[[{EVENT}]]\n{EVENT}",
+        f"{EVENT}\n{json.dumps(json.loads(EVENT), indent=1)}",
+        f"{EVENT}\n[\n{EVENT}\n]",
+        f"[{EVENT}\n{EVENT}",
+        "1\n[]\n{}",
+        EVENT.encode("utf-16").decode("latin-1"),
+    ],
+)
+def test_what_is_no_event_becomes_none_in_a_part(body: str) -> None:
+    assert_shared_whole(DECODER, body.encode("latin-1"))
+
+
+FORMS = {
+    "text": pa.array(["7", "0.5", "b"]),
+    "large text": pa.array(["7", "0.5", "b"], pa.large_string()),
+    "view": pa.array(["7", "0.5", "b"]).cast(pa.string_view()),
+    "bytes": pa.array([b"7", b"0.5", b"b"]),
+    "large bytes": pa.array([b"7", b"0.5", b"b"], pa.large_binary()),
+    "bytes of one length": pa.array([b"7__", b"0.5", b"b__"], pa.binary(3)),
+    "codes": pa.array(["7", "0.5", "b"]).dictionary_encode(),
+    "runs": pc.run_end_encode(pa.array(["7", "0.5", "b"])),
+    "whole numbers": pa.array([7, 8, 2**53 + 1]),
+    "decimals": pa.array([Decimal("7"), Decimal("8.0"), Decimal("0.5")], pa.decimal128(5, 1)),
+    "numbers": pa.array([7.0, 0.5, 1e20]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["id", "series"])
+def test_arrow_is_found_by_what_json_is_found_by(form: str, name: str) -> None:
+    values = [value.decode() if isinstance(value, bytes) else value for value in FORMS[form].to_pylist()]
+    table = pa.table({name: FORMS[form], "unused": FORMS["runs"]})
+    stream = finished(read_stream(arrow(table), None))
+    assert stream.fault is None
+    found = Addressed()
+    lines = [json.dumps({name: float(value) if isinstance(value, Decimal) else value}) for value in values]
+    for _ in addresses("\n".join(lines).encode(), found):
+        pass
+    assert stream.addresses == found.addresses
+    assert any(each is not None for each in found.addresses)
+    with pa.ipc.open_stream(stream.of(np.array([2, 0]))) as rows:
+        assert rows.read_all().num_rows == 2
+
+
+def finished(work: Generator[None, None, Stream]) -> Stream:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            found: Stream = end.value
+            return found
+
+
+async def sent(link: Link, count: int) -> list[str]:
+    """What as many senders hear who pass a part on at once."""
+    results = await asyncio.gather(
+        *(link.send(Part([1], [b"{}"]), None, "") for _ in range(count)), return_exceptions=True
+    )
+    return [str(result) for result in results]
+
+
+def test_nobody_waits_for_a_member_that_does_not_answer_or_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        link = Link(url, MembersSettings.model_validate({"urls": [*URLS, url], "timeout": "500ms"}), "digest")
+        began = time.monotonic()
+        heard = asyncio.run(sent(link, 600))
+        assert {words.partition(": ")[2] for words in heard} == {f"{url}/v1/events: no answer within 0.5 s"}
+        assert time.monotonic() - began < 5
+        began = time.monotonic()
+        assert len(asyncio.run(sent(link, 600))) == 600
+        assert time.monotonic() - began < 1.5, "one of them tries it, and the others do not wait"
+
+    async def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("mlops_exporter.ingest.members.in_thread", no_thread)
+    link = Link(URLS[1], SETTINGS, "digest")
+    assert all("could not be asked" in words for words in asyncio.run(sent(link, 200)))
+
+
+def test_bodies_that_are_held_are_bounded() -> None:
+    several = members()
+    with several.holding(HELD_BYTES), pytest.raises(QueueFullError), several.holding(1):
+        pass
+    with several.holding(1):
+        pass

@@ -42,7 +42,6 @@ from mlops_exporter.tables.files import find
 from tests.support import pipeline
 from tests.support.http_sink import taking_events
 from tests.support.pipeline import Event
-from tests.support.serving import served
 
 SUM = "ml_ranking_metric_sum_total{"
 CATALOGUE = [f"i{number}" for number in range(60)]

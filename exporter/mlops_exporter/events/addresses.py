@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from mlops_exporter.events.arrays import Elements
-from mlops_exporter.events.formats import BYTE_ORDER_MARK, in_utf16
+from mlops_exporter.events.forecasts import read_target
+from mlops_exporter.events.formats import BYTE_ORDER_MARK, FRAME, in_utf16
 from mlops_exporter.events.reasons import MAX_EVENT_BYTES, Refused
 from mlops_exporter.events.schema import read_id
 from mlops_exporter.events.texts import are_json, count_lines, hold, is_one_object, lines_of, parse, runs
@@ -36,10 +37,16 @@ class Addressed:
     def add(self, numbers: Iterable[int], texts: Sequence[bytes], *, typed: bool) -> None:
         """Take in events; `typed` where each line surely is one object."""
         self.numbers += numbers
-        self.texts += texts
-        self.addresses += _addresses(texts, typed=typed)
+        if typed and (known := _addresses(texts)) is not None:
+            self.texts += texts
+            self.addresses += known
+        else:
+            for line, address_ in map(_line, texts):
+                self.texts.append(line)
+                self.addresses.append(address_)
 
 
+_NO_JSON, _NO_OBJECT = b"?", b"0"
 _event = msgspec.json.Decoder(_Event)
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -51,7 +58,7 @@ def addresses(body: bytes, found: Addressed, limit: int | None = None) -> Iterat
     Raises TooManyEventsError for more than `limit`.
     """
     if in_utf16(body):
-        found.add([1], [body], typed=False)
+        found.add([1], [_NO_JSON], typed=False)
         return
     body = body.removeprefix(BYTE_ORDER_MARK)
     text = body.lstrip()
@@ -88,30 +95,36 @@ def _on_one_line(text: bytes) -> bytes:
     return text.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
-def _addresses(texts: Sequence[bytes], *, typed: bool) -> Iterable[str | None]:
-    if typed:
-        try:
-            events = _event.decode_lines(b"\n".join(texts))
-        except _UNREADABLE:
-            pass
-        else:
-            if len(events) == len(texts):
-                return [address(event.id, event.series) for event in events]
-    return map(_address_of, texts)
-
-
-def _address_of(text: bytes) -> str | None:
+def _addresses(texts: Sequence[bytes]) -> list[str | None] | None:
+    """Return the addresses of events, each one object on one line; None where one is something else."""
     try:
-        event = parse(text) if len(text) <= MAX_EVENT_BYTES else None
-    except Refused:
+        events = _event.decode_lines(b"\n".join(texts))
+    except _UNREADABLE:
         return None
-    return address(event.get("id"), event.get("series")) if isinstance(event, dict) else None
+    return [address(event.id, event.series) for event in events] if len(events) == len(texts) else None
+
+
+def _line(text: bytes) -> tuple[bytes, str | None]:
+    """Return a line, and its address.
+
+    What is no event is made such that it is refused for the same reason, whatever lines it stands among: by itself, an
+    array is a body of events, and so is an object that lines make up.
+    """
+    if len(text) > MAX_EVENT_BYTES:
+        return _NO_JSON + text[1:], None
+    try:
+        event = parse(text)
+    except Refused:
+        return (text if text.startswith(FRAME) else _NO_JSON + text), None
+    if not isinstance(event, dict):
+        return _NO_OBJECT, None
+    return text, address(event.get("id"), event.get("series"))
 
 
 def address(id_: Any, series: Any) -> str | None:
     """Return what an event with this id, or of this series, is found by; None for neither, or one of no use."""
     try:
         found = read_id(id_)
-        return read_id(series) if found is None else found
+        return read_target(series, None)[0] if found is None else found
     except Refused:
         return None

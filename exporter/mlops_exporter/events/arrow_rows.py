@@ -11,7 +11,7 @@ from mlops_exporter.arrays import Ints
 from mlops_exporter.events.addresses import address
 from mlops_exporter.events.arrow import UNREADABLE, read_steps, words_of
 from mlops_exporter.events.texts import hold
-from mlops_exporter.profile.arrays import distinct, is_number, is_text
+from mlops_exporter.profile.arrays import distinct, is_number, is_text, usual
 
 
 class Stream(NamedTuple):
@@ -40,12 +40,22 @@ def read(body: bytes, limit: int | None) -> Generator[None, None, Stream]:
         fault = words_of(error)
     if not batches:
         return Stream(None, [], fault)
-    table = pa.Table.from_batches(batches).combine_chunks()
-    hold(table.num_rows, limit)
-    pairs = zip(_values(table, "id"), _values(table, "series"), strict=True)
-    known: dict[tuple[Any, Any], str | None] = {}
-    addresses = [known[pair] if pair in known else known.setdefault(pair, address(*pair)) for pair in pairs]
+    hold(sum(batch.num_rows for batch in batches), limit)
+    try:
+        table = _usual(pa.Table.from_batches(batches).combine_chunks())
+        pairs = zip(_values(table, "id"), _values(table, "series"), strict=True)
+        known: dict[tuple[Any, Any], str | None] = {}
+        addresses = [known[pair] if pair in known else known.setdefault(pair, address(*pair)) for pair in pairs]
+        table.slice(0, 1).take(pa.array([0]))  # of each type rows can be taken
+    except UNREADABLE as error:
+        return Stream(None, [], words_of(error))
     return Stream(table, addresses, fault)
+
+
+def _usual(table: Any) -> Any:
+    """Return a table whose columns are as decoders look at them."""
+    columns = [usual(column.chunk(0)) for column in table.columns]
+    return pa.Table.from_arrays(columns, names=table.column_names).replace_schema_metadata(table.schema.metadata)
 
 
 def _values(table: Any, name: str) -> Iterable[Any]:

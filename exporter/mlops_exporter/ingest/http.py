@@ -69,6 +69,8 @@ class HttpSource:
                 return await self._share(members, body, arrived, content, models)
             members.check(content.passed)
             models = _both(models, content.passed.models)
+        elif content.passed is not None:
+            raise UnavailableError("this exporter is no member of a set: give it sources.http.members")
         if is_cloud_event(content):
             reading = Reading()
             await let_others_run(self.kserve.read_steps(content, body, reading, models, self._limit))
@@ -88,8 +90,9 @@ class HttpSource:
     ) -> IntakeResult:
         """Pass on what falls to others, and then take what falls here: what has no id counts once, or not at all."""
         split = Split()
-        await let_others_run(members.split(body, content.key, self._limit, split))
-        results = await members.pass_on(split.parts, content.key, models)
+        with members.holding(len(body)):
+            await let_others_run(members.split(body, content.key, self._limit, split))
+            results = await members.pass_on(split.parts, content.key, models)
         if (own := members.own(split.parts)) is not None:
             results.append(numbered(await self._take(own.data, arrived, content.key, models), own.numbers))
         if split.unread is not None:
@@ -114,6 +117,8 @@ class HttpSource:
                 return await self._share_ledgers(members, body, arrived, models)
             members.check(content.passed)
             models = _both(models, content.passed.models)
+        elif content.passed is not None:
+            raise UnavailableError("this exporter is no member of a set: give it sources.http.members")
         return await self._intake.take_ledgers(Body(self.name, body, arrived, None, models, LEDGERS))
 
     async def _share_ledgers(

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -44,8 +45,8 @@ PASSED = "mlops-exporter-passed"
 CONNECTIONS = 4
 """Bodies that may be on their way to one member."""
 
-WAITING_BYTES = 32 * 1024 * 1024
-"""Of events that wait to be passed to one member: beyond it, bodies are turned away."""
+HELD_BYTES = 64 * 1024 * 1024
+"""Of bodies whose parts are being passed on: beyond it, further ones are turned away."""
 
 FAULT_SECONDS = 60.0
 """How long a member that did not answer counts as away, when nothing more was to be passed to it."""
@@ -128,10 +129,6 @@ class _Waiting:
     key: str
     result: asyncio.Future[IntakeResult]
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.part.texts))
-
     def goes_with(self, other: "_Waiting") -> bool:
         """Whether both may be one body: few enough that each refused event is named."""
         alike = self.models == other.models and not (self.key or other.key)
@@ -148,7 +145,6 @@ class Link:
         self._settings = settings
         self._members = members
         self._waiting: deque[_Waiting] = deque()
-        self._bytes = 0
         self._carriers: set[asyncio.Task[None]] = set()
         self._fault: tuple[float, str] | None = None
 
@@ -160,12 +156,14 @@ class Link:
         return self._fault[1]
 
     async def send(self, part: Part, models: frozenset[str] | None, key: str) -> IntakeResult:
-        """Pass a part on, and return what became of it once it is durable there; raises UnavailableError."""
+        """Pass a part on, and return what became of it once it is durable there; raises UnavailableError.
+
+        While the member does not answer, one part at a time tries it, and others are not kept waiting.
+        """
+        if self._carriers and (fault := self.fault) is not None:
+            raise _unavailable(fault)
         waiting = _Waiting(part, models, key, asyncio.get_running_loop().create_future())
-        if self._waiting and self._bytes + waiting.size > WAITING_BYTES:
-            raise QueueFullError(1.0)
         self._waiting.append(waiting)
-        self._bytes += waiting.size
         if len(self._carriers) < CONNECTIONS:
             carrier = asyncio.create_task(self._carry())
             self._carriers.add(carrier)
@@ -178,8 +176,10 @@ class Link:
             try:
                 result = await self._pass(group)
             except QueueFullError as fault:
-                for each in group:
-                    _settle(each, fault)
+                self._give_up(group, fault)
+            except BaseException:
+                self._give_up(group, _unavailable("it could not be asked"))
+                raise
             else:
                 lines = [len(each.part.numbers) for each in group]
                 self.passed += sum(lines)
@@ -194,8 +194,13 @@ class Link:
             if lines > NAMED_REFUSALS:
                 break
             group.append(self._waiting.popleft())
-        self._bytes -= sum(each.size for each in group)
         return group
+
+    def _give_up(self, group: Sequence[_Waiting], fault: QueueFullError) -> None:
+        """Let nobody wait any longer, for this group or for what was to follow it."""
+        for each in (*group, *self._waiting):
+            _settle(each, fault)
+        self._waiting.clear()
 
     async def _pass(self, group: Sequence[_Waiting]) -> IntakeResult:
         first = group[0]
@@ -215,7 +220,10 @@ class Link:
         self, path: str, type_: str, body: bytes, models: frozenset[str] | None, answer: type[_Kind], key: str = ""
     ) -> _Kind:
         """Post a body to the member, for a sender who may write `models`; raises UnavailableError."""
-        headers = {"Content-Type": type_, PASSED: json.dumps([self._members, models and sorted(models)])}
+        headers = {
+            "Content-Type": type_,
+            PASSED: json.dumps([self._members, self.url, None if models is None else sorted(models)]),
+        }
         if key:
             headers["Idempotency-Key"] = key
         timeout = self._settings.timeout
@@ -224,7 +232,7 @@ class Link:
             said = msgspec.json.decode((await in_thread(ask)).body, type=answer)
         except (CallError, msgspec.MsgspecError) as error:
             self._fault = time.monotonic(), str(error)
-            raise UnavailableError(f"another member does not take its events: {error}", 1.0) from None
+            raise _unavailable(str(error)) from None
         self._fault = None
         return said
 
@@ -236,6 +244,8 @@ class MemberSet:
         self.settings = settings
         urls = sorted(settings.urls)
         self._this = urls.index(this)
+        self._url = this
+        self._held = 0
         self._seeds = np.array([xxhash.xxh3_64_intdigest(url.encode()) for url in urls], np.uint64)
         self.digest = xxhash.xxh3_64_hexdigest("\n".join(urls).encode())
         self.links = {number: Link(url, settings, self.digest) for number, url in enumerate(urls) if url != this}
@@ -245,6 +255,17 @@ class MemberSet:
         """How many events were passed to others."""
         return sum(link.passed for link in self.links.values())
 
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold a body of so many bytes while its parts are passed on; raises QueueFullError for too many."""
+        if self._held and self._held + size > HELD_BYTES:
+            raise QueueFullError(1.0)
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+
     @property
     def fault(self) -> str | None:
         """Why others do not take their events, None where all do."""
@@ -253,7 +274,10 @@ class MemberSet:
     def check(self, passed: Passed) -> None:
         """Raise UnavailableError where who passed a body knows of other members than this one."""
         if passed.members != self.digest:
-            raise UnavailableError("members differ: sources.http.members.urls must be the same in each", 5.0)
+            raise UnavailableError("members differ: sources.http.members.urls must be the same in each")
+        if passed.to != self._url:
+            said = f"this exporter is {self._url} and not {passed.to}: sources.http.members.this must say which each is"
+            raise UnavailableError(said)
 
     def owners(self, ids: Sequence[str]) -> list[int]:
         """Return which member keeps each id (or series, or producer of ledgers): that with the highest weight.
@@ -404,6 +428,10 @@ def _shares(result: IntakeResult, lines: Sequence[int]) -> Iterator[IntakeResult
         first += count
 
 
+def _unavailable(why: str) -> UnavailableError:
+    return UnavailableError(f"another member does not take its events: {why}", 1.0)
+
+
 def _settle(waiting: _Waiting, result: IntakeResult | Exception) -> None:
     if waiting.result.done():  # its sender has gone
         return
@@ -416,7 +444,7 @@ def _settle(waiting: _Waiting, result: IntakeResult | Exception) -> None:
 def passed_of(text: str) -> Passed | None:
     """Return what the header PASSED says, None where it is none."""
     try:
-        members, models = msgspec.json.decode(text, type=tuple[str, list[str] | None])
+        members, to, models = msgspec.json.decode(text, type=tuple[str, str, list[str] | None])
     except msgspec.MsgspecError:
         return None
-    return Passed(members, None if models is None else frozenset(models))
+    return Passed(members, to, None if models is None else frozenset(models))

@@ -152,6 +152,8 @@ def _unusable(config: Config) -> Iterator[tuple[Location, str]]:
         if source.http and source.http.members and here(source.http.members) is None:
             fault = f"this machine, {gethostname()}, is none of these hosts, or several: say with `this` which it is"
             yield ("sources", index, "http", "members", "urls"), fault
+        if source.http and source.http.members and source.http.tokens and not source.http.members.has_credentials:
+            yield ("sources", index, "http", "members"), "with tokens, members need one for each other: give token_file"
         if source.redis and not find_spec("redis"):
             yield ("sources", index, "redis"), _NEEDS.format("redis", "redis")
         if source.table and not find_spec("pyarrow"):

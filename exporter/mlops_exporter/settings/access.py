@@ -64,3 +64,9 @@ class AccessSettings(_Settings):
             if not name.isascii() or not value.isascii() or any(ord(c) < 0x20 for c in name + value):
                 raise ValueError(f"headers: {name!r} and its value must be printable ASCII")
         return self
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether requests say who asks."""
+        named = {name.lower() for name in (*self.headers, *self.header_files)}
+        return self.token_file is not None or self.username is not None or "authorization" in named

@@ -100,10 +100,12 @@ MSGPACK_TYPE = "application/vnd.msgpack"
 class Passed(NamedTuple):
     """What one member of a set of exporters says of a body that it passes to another.
 
-    `members` is a digest of who they are, `models` are those that the body's sender may write, None for all.
+    `members` is a digest of who they are, `to` the address of the other, `models` are those that the body's sender may
+    write, None for all.
     """
 
     members: str
+    to: str
     models: frozenset[str] | None = None
 
 
