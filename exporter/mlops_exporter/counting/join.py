@@ -352,18 +352,15 @@ class Join:
         What is `refilled` was counted elsewhere: of such, a pair is returned only if its prediction was not, and no
         correction.
         """
-        parts = [self._read(np.zeros(0, np.intp), np.zeros(0))]
-        duplicates = 0
-        while len(keys):
-            first = first_of_each(keys)
-            came = some(origins, first)
-            pairs, repeated = self._label_once(keys[first], times[first], labels[first], came, refilled=refilled)
-            parts.append(pairs)
-            duplicates += repeated
+        first = first_of_each(keys)
+        came = some(origins, first)
+        pairs, duplicates = self._label_once(keys[first], times[first], labels[first], came, refilled=refilled)
+        if len(first) < len(keys):
             later = np.ones(len(keys), np.bool_)
             later[first] = False
-            keys, times, labels, origins = keys[later], times[later], labels[later], some(origins, later)
-        return Labelled(_concatenate(parts), duplicates, self._shrink())
+            corrections, repeated = self._label_again(keys[later], labels[later], refilled=refilled)
+            pairs, duplicates = _concatenate([pairs, corrections]), duplicates + repeated
+        return Labelled(pairs, duplicates, self._shrink())
 
     def _label_once(
         self, keys: Keys, times: Floats, labels: Floats, origins: Origins, *, refilled: bool
@@ -392,6 +389,27 @@ class Join:
         corrected = changed & (states == PAIRED) & (not refilled)
         pairs = [self._pair(old[waits], refilled=refilled), self._read(old[corrected], before[corrected])]
         return _concatenate(pairs), int(np.count_nonzero(~waits & ~changed))
+
+    def _label_again(self, keys: Keys, labels: Floats, *, refilled: bool) -> tuple[Pairs, int]:
+        """Take further labels of keys in that have one already: each is held against the one before it.
+
+        All at once, however often a key is there: somebody may send one id as often as a body holds.
+        """
+        records = self._records
+        order = keys.argsort(kind="stable")
+        rows, labels = self._table.find(keys[order]), labels[order]
+        places = np.arange(len(rows))
+        begins = np.ones(len(rows), np.bool_)
+        begins[1:] = rows[1:] != rows[:-1]
+        before = np.roll(labels, 1)
+        before[begins] = records.labels[rows[begins]]
+        start = np.maximum.accumulate(np.where(begins, places, 0))
+        closed = np.maximum.accumulate(np.where(before == CLOSED, places, -1)) >= start
+        changed = ~closed & (before != labels)
+        records.labels[rows[changed]] = labels[changed]  # the last one of each row stays
+        corrected = changed & (records.states[rows] == PAIRED) & (not refilled)
+        pairs = self._read(rows[corrected], before[corrected])._replace(labels=labels[corrected])
+        return pairs, int(np.count_nonzero(~changed))
 
     def knows(self, keys: Keys) -> Flags:
         """Return which keys have a record."""

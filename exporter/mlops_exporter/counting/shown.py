@@ -20,6 +20,9 @@ from mlops_exporter.statistics import ranking
 _COLUMNS = 7
 """So many columns take as much memory as a waiting prediction does: of longer lists, fewer may wait."""
 
+_HEARD_AT_ONCE = 4096
+"""Parts of feedback that are taken in together: a few megabytes."""
+
 _HEARD = 0  # the column that tells whether anything was named, even nothing; the lists follow
 
 
@@ -72,39 +75,45 @@ class Shown(Join):
     ) -> Heard:
         """Take in what was relevant of lists, as far as these are not final."""
         heard = Heard(0, 0)
-        while len(keys):
-            first = first_of_each(keys)
-            came = some(origins, first)
-            once = self._hear_once(keys[first], times[first], lists[first], came, refilled=refilled)
-            heard = Heard(*map(sum, zip(heard, once, strict=True)))
-            later = np.ones(len(keys), np.bool_)
-            later[first] = False
-            keys, times, lists, origins = keys[later], times[later], lists[later], some(origins, later)
+        for start in range(0, len(keys), _HEARD_AT_ONCE):
+            part = slice(start, start + _HEARD_AT_ONCE)
+            came = origins[part] if len(origins) else origins
+            some_heard = self._hear_some(keys[part], times[part], lists[part], came, refilled=refilled)
+            heard = Heard(*map(sum, zip(heard, some_heard, strict=True)))
         return heard
 
-    def _hear_once(self, keys: Keys, times: Floats, lists: Floats, origins: Origins, *, refilled: bool) -> Heard:
-        """Take in feedback whose keys differ from each other."""
-        records, length = self._records, self.length
+    def _hear_some(self, keys: Keys, times: Floats, lists: Floats, origins: Origins, *, refilled: bool) -> Heard:
+        """Take in feedback, all parts of a list at once, however many there are."""
+        records, width = self._records, 2 * self.length
+        unknown = np.flatnonzero(self._table.find(keys) < 0)
+        at = unknown[first_of_each(keys[unknown])]
+        new = self._allocate(keys[at], some(origins, at), refilled=refilled)
+        records.outputs[new] = 0.0
+        records.states[new] = LABELLED
+        records.label_times[new] = times[at]
+        self._waiting.push(new, records.stamps)
+        self.waiting_labels += len(new)
         rows = self._table.find(keys)
-        new = rows < 0
-        rows[new] = self._allocate(keys[new], some(origins, new), refilled=refilled)
-        records.outputs[rows[new]] = 0.0
-        records.states[rows[new]] = LABELLED
-        records.label_times[rows[new]] = times[new]
-        self._waiting.push(rows[new], records.stamps)
-        self.waiting_labels += int(np.count_nonzero(new))
         in_time = (records.states[rows] == LABELLED) | (times <= records.prediction_times[rows] + self._time_to_live)
+        late = int(np.count_nonzero(~in_time))
         rows, lists = rows[in_time], lists[in_time]
-        before = records.outputs[rows]
-        relevant, gains = ranking.merged(
-            before[:, -2 * length : -length], before[:, -length:], lists[:, -2 * length : -length], lists[:, -length:]
-        )
-        after = before.copy()
-        after[:, _HEARD] = 1.0
-        after[:, -2 * length :] = np.concatenate([relevant, gains], axis=1)
-        records.outputs[rows] = after
-        same = (after == before).all(axis=1)
-        return Heard(int(np.count_nonzero(same)), int(np.count_nonzero(~in_time)))
+        own = np.unique(rows)
+        if not len(own):
+            return Heard(0, late)
+        # Of each list what is known already, then the parts in the order in which they came.
+        owners = np.concatenate([own, rows])
+        order = owners.argsort(kind="stable")
+        owners = owners[order]
+        known = np.concatenate([records.outputs[own, -width:], lists[:, -width:]])[order]
+        told = np.concatenate(ranking.gathered(owners, known[:, : self.length], known[:, self.length :]), axis=1)
+        first = np.flatnonzero(order < len(own))
+        same = np.zeros(len(owners), np.bool_)
+        same[1:] = (told[1:] == told[:-1]).all(axis=1)
+        same[first] = False
+        same[first + 1] &= records.outputs[own, _HEARD] != 0
+        records.outputs[own, _HEARD] = 1.0
+        records.outputs[own, -width:] = told[np.append(first[1:], len(owners)) - 1]
+        return Heard(int(np.count_nonzero(same)), late)
 
     def finish(self, now: float) -> Iterator[tuple[Pairs, int]]:
         """Yield lists that are final, many thousands at a time, and how much feedback found no list in time.

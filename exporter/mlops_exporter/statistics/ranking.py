@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlops_exporter.arrays import Floats
+from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.statistics import ratings
 from mlops_exporter.statistics.intervals import Estimate, exact_share
 
@@ -94,3 +94,22 @@ def merged(relevant: Floats, gains: Floats, more: Floats, more_gains: Floats) ->
     best = np.lexsort((items, np.where(last, -values, np.inf)), axis=1)[:, :width]
     kept = np.take_along_axis(last, best, 1)
     return tuple(np.where(kept, np.take_along_axis(each, best, 1), 0.0) for each in (items, values))  # type: ignore[return-value]
+
+
+def gathered(owners: Ints, relevant: Floats, gains: Floats) -> tuple[Floats, Floats]:
+    """Return what is relevant by each account and those of its owner before it, (n, R) each.
+
+    Accounts of one owner follow each other. Neighbours are merged first, then what these come to in the same way
+    (a scan: Blelloch 1990), so that n accounts take at most 2 n merges, whoever owns them.
+    """
+    places = np.arange(len(owners))
+    begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
+    ranks = places - np.maximum.accumulate(np.where(begins, places, 0))
+    odd, even = np.flatnonzero(ranks % 2 == 1), np.flatnonzero((ranks % 2 == 0) & (ranks > 0))
+    if not len(odd):
+        return relevant, gains
+    relevant, gains = relevant.copy(), gains.copy()
+    pairs = merged(relevant[odd - 1], gains[odd - 1], relevant[odd], gains[odd])
+    relevant[odd], gains[odd] = gathered(owners[odd], *pairs)
+    relevant[even], gains[even] = merged(relevant[even - 1], gains[even - 1], relevant[even], gains[even])
+    return relevant, gains
