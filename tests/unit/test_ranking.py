@@ -1,5 +1,6 @@
 """Ranked lists: from events, in JSON and Arrow, to metrics that equal scikit-learn's, over restarts and odd input."""
 
+import asyncio
 import io
 import json
 import math
@@ -25,7 +26,9 @@ from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.doctor.remedies import example
 from mlops_exporter.events.columns import Columns
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.explain import explained
 from mlops_exporter.ingest import trees
+from mlops_exporter.ingest.http import HttpSource
 from mlops_exporter.profile.lists import Lists, numbers_of
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profiling.build import BuildRequest, build
@@ -35,7 +38,10 @@ from mlops_exporter.service.configuration import read
 from mlops_exporter.service.service import Options, Service
 from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
+from mlops_exporter.settings.sources import KServeSettings
 from mlops_exporter.settings.tables import TableSettings
+from mlops_exporter.sources.base import Content
+from mlops_exporter.sources.kserve import KServe
 from mlops_exporter.sources.table import TableSource, mapping_of, reading_of
 from mlops_exporter.statistics import ranking
 from mlops_exporter.tables.files import find
@@ -83,6 +89,19 @@ def built(directory: Path, rows: list[Event], **request: Any) -> Profile:
     settings = {"cutoffs": (1, 5, 10), "categories": "kinds", "scores": {"positive": "scores"}} | request
     found, _ = build(BuildRequest(data=path, task="ranking", label="bought", prediction="items", **settings))
     return found
+
+
+def test_features_that_are_made_of_lists_are_no_outcomes_by_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "lists.ndjson"
+    lines = [
+        {"items": r["items"], "scores": r["scores"], "bought": [*r["gains"]], "b_score": n}
+        for n, r in enumerate(drawn(300))
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    request = BuildRequest(data=path, task="ranking", label="bought", prediction="items", scores={"positive": "scores"})
+    profile, notes = build(request)
+    assert {"item_score", "top_score"} <= {*profile.features}
+    assert [note.split(":")[0] for note in notes if "called like an outcome" in note] == ["b_score"]
 
 
 def shop(profile: Profile, **settings: Any) -> Service:
@@ -493,8 +512,26 @@ def test_arrow_says_the_same_as_json(profile: Profile) -> None:
     ],
 )
 def test_odd_events_are_refused(profile: Profile, event: Event, reason: str) -> None:
+    service = shop(profile)
     body = json.dumps({"model": "shop"} | event).encode()
-    assert pipeline.submit(shop(profile), body) == (0, [(1, reason)])
+    assert pipeline.submit(service, body) == (0, [(1, reason)])
+    (told,) = explained([(1, reason)], body, service.intake._decoder.classes, rankings={"shop"})  # type: ignore[list-item]
+    assert (" is not a list" in told or " is neither a list" in told) == (reason.startswith("bad_"))
+    assert "class" not in told
+    assert "regression" not in told
+
+
+def test_a_refused_list_is_told_what_a_list_is(profile: Profile) -> None:
+    """In the answer and in the log."""
+    service = shop(profile)
+    body = b'{"model":"shop","prediction":["a"],"scores":[0.5,0.2]}'
+    result = asyncio.run(
+        HttpSource("push", service.intake, KServe(KServeSettings(), {})).submit(
+            body, time.time(), Content("application/json")
+        )
+    )
+    said = "`scores` is not a list with a number for each item of `prediction`, in its order; `scores` is [0.5, 0.2]"
+    assert list(result.details) == [said]
 
 
 def test_ids_and_single_items_are_read_as_ids_are(profile: Profile) -> None:

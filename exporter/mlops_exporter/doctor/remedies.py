@@ -20,7 +20,7 @@ def refusal(reason: Reason, settings: Config) -> str:
         "future_timestamp": "write Unix seconds or RFC 3339, and set the clocks by NTP",
         "bad_horizon": "write one of the horizons of the profile (profile show lists them) in every forecast",
         "bad_quantile": "write all quantiles of the profile by their levels, or none",
-        "bad_target": "write series and target_ts both, or an id",
+        "bad_target": """write series and target_ts both, this as "2026-12-01T00:00:00Z" or Unix seconds, or an id""",
         "bad_timestamp": """write "2026-11-22T10:00:00Z" or Unix seconds, or leave ts out""",
         "unknown_class": "write classes as in the training data (profile show lists them), or build the profile anew",
         "missing_id": "send the label with the id of its prediction",

@@ -82,6 +82,11 @@ class Decoder:
         """The classes that a label of each model may be, none for a regression."""
         return {model: next(iter(several.values())).labels.names for model, several in self._schemas.items()}
 
+    @property
+    def rankings(self) -> set[str]:
+        """The models that give ranked lists."""
+        return {model for model, several in self._schemas.items() if next(iter(several.values())).ranking}
+
     def _use(self) -> None:
         """Decode by the usual schemas."""
         usual = tuple(self._usual.values())

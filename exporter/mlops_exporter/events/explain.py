@@ -1,7 +1,7 @@
 """Which value an event was refused for, and what would be right: for the log, and for the sender."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import MappingProxyType
@@ -11,7 +11,7 @@ import msgspec
 
 from mlops_exporter.events.columns import Evidence
 from mlops_exporter.events.formats import ARROW_STREAM, BYTE_ORDER_MARK, in_utf16
-from mlops_exporter.events.reasons import MAX_EVENT_BYTES, REASONS, Reason
+from mlops_exporter.events.reasons import MAX_EVENT_BYTES, OF_RANKINGS, REASONS, Reason
 from mlops_exporter.profile.values import canonical
 
 LONGEST_EXPLAINED = 64 * 1024
@@ -34,7 +34,7 @@ _MEMBERS: Final[dict[Reason, tuple[str, ...]]] = {
     "bad_features": ("features",),
     "bad_groups": ("groups",),
     "bad_score": ("score", "scores"),
-    "bad_prediction": ("prediction",),
+    "bad_prediction": ("prediction", "categories"),
     "bad_label": ("label",),
     "unknown_class": ("prediction", "label"),
     "bad_latency": ("latency_seconds",),
@@ -57,11 +57,13 @@ def explained(
     body: bytes,
     classes: Mapping[str, Sequence[str]],
     evidence: Mapping[int, Evidence] = MappingProxyType({}),
+    rankings: Collection[str] = (),
 ) -> Iterator[str]:
     """Yield why events of a body were refused, with the value at fault where it is found in little time.
 
     `refusals` are their lines (from 1) and reasons; `classes` has the classes of each configured model, none for a
-    regression. What is no JSON is not read again: `evidence` has what was found in it.
+    regression, and `rankings` are the models of ranked lists. What is no JSON is not read again: `evidence` has what
+    was found in it.
     """
     events = _events(body, max((line for line, _ in refusals), default=0))
     for line, reason in refusals:
@@ -69,7 +71,7 @@ def explained(
         if isinstance(found, str):
             yield with_words(reason, found)
         else:
-            yield _explained(reason, events(line) if found is None else found, classes)
+            yield _explained(reason, events(line) if found is None else found, classes, rankings)
 
 
 def with_words(reason: Reason, found: str) -> str:
@@ -88,12 +90,15 @@ def named(names: Iterable[str]) -> str:
     return ", ".join(map(_shown, several[:NAMED])) + (", …" if len(several) > NAMED else "")
 
 
-def _explained(reason: Reason, event: Mapping[str, Any], classes: Mapping[str, Sequence[str]]) -> str:
-    known = classes.get(str(event.get("model")), ())
+def _explained(
+    reason: Reason, event: Mapping[str, Any], classes: Mapping[str, Sequence[str]], rankings: Collection[str]
+) -> str:
+    model = str(event.get("model"))
+    known = classes.get(model, ())
     members = {name: event[name] for name in _MEMBERS.get(reason, ()) if event.get(name) is not None}
     if reason == "unknown_class":
         members = {name: value for name, value in members.items() if _name(value) not in known}
-    told = REASONS[reason]
+    told = OF_RANKINGS.get(reason, REASONS[reason]) if model in rankings else REASONS[reason]
     if reason == "malformed_json" and event is _UTF16:
         return f"{told}; the body is in UTF-16: send UTF-8"
     if members:

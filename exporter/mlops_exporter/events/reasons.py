@@ -72,6 +72,15 @@ Reason = Literal[
     "too_many_ledgers",
 ]
 
+OF_RANKINGS: Final[dict[Reason, str]] = {
+    "bad_score": "`scores` is not a list with a number for each item of `prediction`, in its order",
+    "bad_prediction": "`prediction` is not a list of ids, texts or numbers, the first shown first, or `categories` is "
+    "not a list of as many",
+    "bad_label": "`label` is neither a list of the ids that were relevant, nor an object of their gains from 0 to "
+    "1000000",
+}
+"""What these mean of a ranking."""
+
 REASONS: Final[dict[Reason, str]] = {
     "malformed_json": "the line is not JSON",
     "framed_by_schema_registry": "the message has the frame of a schema registry, and no JSON behind it: Avro and "
@@ -91,12 +100,12 @@ REASONS: Final[dict[Reason, str]] = {
     "bad_features": "`features` is not an object",
     "bad_groups": "`groups` is not an object",
     "bad_score": "`score` (or a member of `scores`) is not a probability between 0 and 1, or `scores` do not add up "
-    "to 1 (rounding to two digits is allowed for), or name a class that the profile lacks; of a ranking, `scores` "
-    "are not as many numbers as items",
+    "to 1 (rounding to two digits is allowed for), or name a class that the profile lacks; of a ranking, "
+    f"{OF_RANKINGS['bad_score']}",
     "bad_prediction": "`prediction` is not a number within a thousand times the reference's largest (regression), or "
-    "not a class; of a ranking, it is no list of ids, or `categories` are not as many",
+    f"not a class; of a ranking, {OF_RANKINGS['bad_prediction']}",
     "bad_label": "`label` is not a number within a thousand times the reference's largest (regression), or not a "
-    "class; of a ranking, it is no list of ids, and no object of gains from 0 to 1000000",
+    f"class; of a ranking, {OF_RANKINGS['bad_label']}",
     "unknown_class": "`prediction` or `label` is a class that the profile lacks",
     "bad_latency": f"`latency_seconds` is not a number from 0 to {LONGEST_LATENCY:.0f}",
     "bad_outcome": "`outcomes` is not an object of numbers, or one of them is not among the model's `outcomes` in the "
@@ -105,7 +114,9 @@ REASONS: Final[dict[Reason, str]] = {
     "forecast, outcomes of a target",
     "bad_quantile": "`quantiles` is not an object with a number for each quantile of the profile, by its level",
     "bad_naive": "`naive` is not a number within a thousand times the reference's largest",
-    "bad_target": "`series` is not a text or a whole number, or `target_ts` not a time, or one of the two is missing",
+    "bad_target": f"`series` is not a text of 1 to {MAX_ID_LENGTH} characters or a whole number, or `target_ts` is "
+    "neither RFC 3339 with a time zone (a date alone is not) nor Unix seconds (milliseconds instead?), or one of the "
+    "two is missing",
     "bad_error": "`error` is not a string",
     "nothing_to_count": "there are no features, no prediction, no score, no error, no label and no outcome",
     "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",

@@ -359,7 +359,8 @@ class Intake:
         """Log the first event that was refused for each reason, if none was of this source in the last minute."""
         refusals = decoded.refused
         for line, reason in self._untold(body, refusals):
-            (why,) = explained([(line, reason)], body.data, self._decoder.classes, decoded.evidence)
+            decoder = self._decoder
+            (why,) = explained([(line, reason)], body.data, decoder.classes, decoded.evidence, decoder.rankings)
             count = refusals.counts[reason]
             _log.warning("%s refused %d as %s, as in line %d: %s", body.source, count, reason, line, why)
 
@@ -376,7 +377,8 @@ class Intake:
         classes = self._decoder.classes
         if models is not None:
             classes = {name: known for name, known in classes.items() if name in models}
-        return list(explained(result.errors[:EXPLAINED_REFUSALS], body, classes, result.evidence))
+        refusals = result.errors[:EXPLAINED_REFUSALS]
+        return list(explained(refusals, body, classes, result.evidence, self._decoder.rankings))
 
     def _take_durable(self, body: Body, decoder: Decoder, decoded: Decoded) -> None:
         """Count a body that became durable; if `decoder` is a former one, as a restart would."""

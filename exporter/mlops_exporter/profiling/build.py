@@ -433,7 +433,7 @@ def _feature_names(request: BuildRequest, columns: dict[str, Column], notes: lis
     else:
         made = {LENGTH} if request.task == "ranking" else set()
         names = features_of(columns, {*request.outcomes, *excluded, *made}, said, notes)
-    notes += remark(names, columns, said)
+    notes += remark(names, columns, said, OF_ITEMS if request.task == "ranking" else ())
     return names
 
 

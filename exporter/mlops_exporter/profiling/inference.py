@@ -55,8 +55,10 @@ def features_of(
     return names
 
 
-def remark(names: Collection[str], columns: Mapping[str, Column], said: Collection[str]) -> list[str]:
-    """Return what is worth saying of the features, not of the types that were `said`.
+def remark(
+    names: Collection[str], columns: Mapping[str, Column], said: Collection[str], made: Collection[str] = ()
+) -> list[str]:
+    """Return what is worth saying of the features, not of the types that were `said` nor of names `made` here.
 
     Raises BuildError where numbers are written so that they cannot be told.
     """
@@ -90,7 +92,7 @@ def remark(names: Collection[str], columns: Mapping[str, Column], said: Collecti
             )
         elif column.is_numeric and column.rows >= LEAST_ROWS and column.all_distinct and column.whole:
             notes.append(f"{name}: taken as numbers, though all differ; where they identify rows, --exclude {name}")
-        if _OUTCOME.search(name):
+        if _OUTCOME.search(name) and name not in made:
             notes.append(
                 f"{name}: is called like an outcome of the model; where it is one, name its role or --exclude it"
             )
