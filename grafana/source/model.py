@@ -759,7 +759,9 @@ def _forecasts() -> list[p.Panel]:
 
     level = "instance, level"
     errors, labels = (rate(each) for each in (c.HORIZON_ABSOLUTE_ERROR, c.HORIZON_LABELS))
-    of_quantiles = series(c.QUANTILE_PERFORMANCE, 'metric="share_below"')
+    below, strictly = (
+        series(c.QUANTILE_PERFORMANCE, f'metric="{share}"') for share in ("share_below", "share_strictly_below")
+    )
     return [
         p.table_of(
             "How good is each horizon?",
@@ -805,7 +807,7 @@ def _forecasts() -> list[p.Panel]:
         p.table_of(
             "Do announced intervals hold?",
             "Share of labels inside each announced interval in this window, on each replica, with its 95 % interval. "
-            "It should be the level.",
+            "It should be the level, or more where labels are on the ends, as counts are.",
             [
                 f"max by ({level}) ({series(each)})"
                 for each in (c.INTERVAL_COVERAGE, c.INTERVAL_COVERAGE_LOWER, c.INTERVAL_COVERAGE_UPPER)
@@ -823,9 +825,13 @@ def _forecasts() -> list[p.Panel]:
         ),
         p.over_time(
             "How many labels lie below each quantile?",
-            "Share of labels at or below each announced quantile in this window; it should be the quantile's level.",
+            "Share of labels below each announced quantile in this window, and of those at or below it. The quantile's "
+            "level should lie between the two; without ties they are one.",
             "percentunit",
-            [p.Query(f"max by (instance, quantile) ({of_quantiles})", "{{quantile}} {{instance}}")],
+            [
+                p.Query(f"max by (instance, quantile) ({below})", "≤ {{quantile}} {{instance}}"),
+                p.Query(f"max by (instance, quantile) ({strictly})", "< {{quantile}} {{instance}}"),
+            ],
             empty=_NO_QUANTILES,
             size=(14, 8),
             low=0,

@@ -104,10 +104,10 @@ def each(query: str, labels: tuple[str, ...], name: str, show: str, *, before: s
     return _list(query, labels, f'{{{{ $s | label "{name}" }}}} ({{{{ $s | value | {show} }}}})', before, none)
 
 
-def by_window(query: str, labels: tuple[str, ...], show: str) -> str:
-    """Template text with a query's result in each window: 1 over 15m, 2 over 1h."""
+def by_window(query: str, labels: tuple[str, ...], show: str, none: str = "unknown by now") -> str:
+    """Template text with a query's result in each window: 1 over 15m, 2 over 1h; `none` where it has none."""
     item = f'{{{{ $s | value | {show} }}}} over {{{{ $s | label "window" }}}}'
-    return _list(f"sort({query})", labels, item, none="unknown by now")
+    return _list(f"sort({query})", labels, item, none=none)
 
 
 def names(query: str, labels: tuple[str, ...], name: str, none: str) -> str:

@@ -369,7 +369,12 @@ ALERTS = [
         "ml_forecast_no_better == 1",
         "A model's forecasts are no better than naive ones.",
         f"The errors of {WHERE} are smaller than those of the naive forecast by "
-        + by_window('ml_model_performance{SELECT,metric="skill"}', MODEL_HERE, PERCENT)
+        + by_window(
+            'ml_model_performance{SELECT,metric="skill"}',
+            MODEL_HERE,
+            PERCENT,
+            none="no share that is known, as of a naive forecast without error",
+        )
         + f"; {LEAST_SKILL:.0%} is the least that makes a forecast worth having. Chance is allowed for. In the "
         "reference it is"
         + value('ml_model_performance_reference{SELECT,metric="skill"}', MODEL_HERE, 'printf " %.3f"', none=" unknown")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from scipy.stats import poisson
 
 from mlops_exporter.judging import judge
 from mlops_exporter.judging.judge import COVERAGE_GAP, LEAST_SKILL
@@ -83,11 +84,23 @@ def test_a_forecast_at_the_least_skill_is_rarely_called_no_better(n: int) -> Non
     assert found < 0.003
 
 
+@pytest.mark.parametrize("rate", [None, 0.5, 3.0, 20.0])
 @pytest.mark.parametrize("n", [100, 1000])
-def test_honest_intervals_are_rarely_called_misleading(n: int) -> None:
-    found = told(forecast.coverage(drawn("normal", n, 1000, 4)), 0.8 - COVERAGE_GAP, 0.8 + COVERAGE_GAP)
-    print(f"{n} labels: {found:.4f}")
-    assert found < 0.002
+def test_honest_intervals_are_rarely_called_misleading(n: int, rate: float | None) -> None:
+    """Of normal errors, and of Poisson numbers, which often equal their quantiles."""
+    windows = drawn("normal", n, 1000, 4) if rate is None else _counts(n, 1000, rate)
+    narrow = told(forecast.coverage(windows), 0.8 - COVERAGE_GAP, None)
+    wide = told(forecast.strict_coverage(windows), None, 0.8 + COVERAGE_GAP)
+    print(f"{n} labels, rate {rate}: {narrow:.4f} too narrow, {wide:.4f} too wide")
+    assert narrow + wide < 0.002
+
+
+def _counts(n: int, windows: int, rate: float) -> Sums:
+    """Sums of windows of Poisson numbers with the quantiles of their law."""
+    label = np.random.default_rng(7).poisson(rate, n * windows).astype(np.float64)
+    quantiles = np.tile(poisson.ppf(LEVELS, rate), (len(label), 1))
+    nothing, codes = np.full(len(label), np.nan), np.repeat(np.arange(windows), n)
+    return forecast.split(forecast.sums(label, label, nothing, quantiles, LEVELS, codes, windows), LEVELS)
 
 
 def test_a_copy_of_the_naive_forecast_and_intervals_of_half_the_width_are_told() -> None:

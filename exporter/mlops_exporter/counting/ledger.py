@@ -475,7 +475,7 @@ def _forecast_bounds(largest: float, levels: Sequence[float]) -> Bounds:
             *(bounds.counts(1), bounds.sums(1, far), bounds.sums(1, far**2)),
             *(bounds.sums(1, far), bounds.sums(2, far**2)),
             *(bounds.counts(1), bounds.sums(1, far), bounds.sums(1, far**2)),
-            *(bounds.sums(q, far), bounds.sums(q, far**2), bounds.counts(q + len(forecast.intervals(levels)))),
+            *(bounds.sums(q, far), bounds.sums(q, far**2), bounds.counts(2 * (q + len(forecast.intervals(levels))))),
         ]
     )
 

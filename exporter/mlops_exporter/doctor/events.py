@@ -278,7 +278,10 @@ def _why_unjudged(of: Labels, model: ModelSettings) -> str:
             "send scores with predictions, and see that both classes are among the labels, or agree on another metric"
         )
     if of["metric"] == "skill":
-        return "send `naive` with forecasts, what was known without the model, or agree on another metric"
+        return (
+            "send `naive` with forecasts, what was known without the model, or agree on another metric; a naive "
+            "forecast without any error has none"
+        )
     if of["metric"] in ("pinball_loss", "coverage"):
         return "send `quantiles` with predictions, all of the profile's, or agree on another metric"
     return "see that what it is divided by occurs among the labels (each class; of mape, labels other than zero)"

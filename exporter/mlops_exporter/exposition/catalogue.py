@@ -1222,21 +1222,23 @@ FORECAST_NO_BETTER = _metric(
     "model",
     _MODEL,
     "1 where in a full window the errors are surely not smaller than the naive forecast's by 2 %, unless the freshest "
-    "says they are; else 0. Absent until a window holds labels enough to judge by.",
+    "says they are; else 0. Also beside a naive forecast without error. Absent until there are labels enough.",
 )
 QUANTILE_PERFORMANCE = _metric(
     "ml_quantile_performance",
     "gauge",
     "model",
     f"{_WINDOW} quantile metric",
-    "In the window, pinball_loss of an announced quantile, and share_below it, of labels, which should be its level.",
+    "In the window, pinball_loss of an announced quantile; share_below it, of labels, ties included, should be its "
+    "level or more, and share_strictly_below its level or less.",
 )
 INTERVAL_COVERAGE = _metric(
     "ml_interval_coverage",
     "gauge",
     "model",
     f"{_WINDOW} level",
-    "Share of the window's labels inside the announced interval, which should be its level.",
+    "Share of the window's labels inside the announced interval, ends included: its level, or more where labels are on "
+    "the ends, as counts are.",
 )
 INTERVAL_COVERAGE_LOWER = _metric(
     "ml_interval_coverage_lower",
@@ -1257,8 +1259,8 @@ INTERVAL_MISSED = _metric(
     "gauge",
     "model",
     _MODEL,
-    "1 where in a full window the widest announced interval surely covers another share than its level, by more than 5 "
-    "points, unless the freshest surely does not; else 0. Absent until there are labels enough.",
+    "1 where in a full window the widest announced interval surely covers less than its level by over 5 points, or "
+    "more with its ends left out, unless the freshest surely does not; else 0. Absent until there are labels enough.",
 )
 
 # --- the joint distribution ------------------------------------------------------------------------------------------

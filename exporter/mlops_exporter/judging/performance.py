@@ -213,6 +213,7 @@ HORIZON_METRICS: dict[str, PerformanceMetric] = {
 QUANTILE_METRICS: dict[str, PerformanceMetric] = {
     "pinball_loss": lambda s: forecast.pinball_losses(s.forecasts),
     "share_below": lambda s: forecast.shares_below(s.forecasts),
+    "share_strictly_below": lambda s: forecast.shares_strictly_below(s.forecasts),
 }
 """One announced quantile by itself, over all horizons: (..., Q)."""
 

@@ -3,6 +3,9 @@
 With error e = prediction − label y, and d = naive − y of a forecast that costs nothing, as yesterday's value. A
 quantile forecast f of level q loses max(q (y − f), (q − 1) (y − f)), the pinball loss (Koenker and Bassett 1978,
 Econometrica 46(1)). Quantiles whose levels q and 1 − q are both announced are the ends of an interval of level 1 − 2 q.
+
+f is a quantile of level q where P(y < f) ≤ q ≤ P(y ≤ f). Of counts the two differ, as many labels equal a quantile, so
+both are kept: between true quantiles lies at least the interval's level with its ends, and at most that without them.
 """
 
 from collections.abc import Sequence
@@ -18,12 +21,13 @@ from mlops_exporter.statistics.intervals import (
     mean_and_variance,
     mean_from_sums,
     mean_of_losses,
+    normal,
     wilson,
 )
 
 
 class Sums(NamedTuple):
-    """The sums that are kept of each horizon, in the order of their cells; the last three have a cell each by level."""
+    """The sums that are kept of each horizon, in the order of their cells; the last six have a cell each by level."""
 
     n: Floats  # pairs of forecast and label
     absolute: Floats  # Σ |e|
@@ -45,12 +49,14 @@ class Sums(NamedTuple):
     losses: Floats  # Σ pinball loss, (..., Q)
     losses2: Floats  # Σ pinball loss², (..., Q)
     below: Floats  # labels at or below the quantile, (..., Q)
+    strictly_below: Floats  # labels below the quantile, (..., Q)
     covered: Floats  # labels inside the interval, ends included, (..., I)
+    strictly_covered: Floats  # labels inside the interval, ends left out, (..., I)
 
 
 _NOTHING_EXPECTED = Spread(np.zeros(()), np.zeros(()))
 
-_SINGLE = len(Sums._fields) - 4
+_SINGLE = len(Sums._fields) - 6
 
 
 def intervals(levels: Sequence[float]) -> list[tuple[int, int]]:
@@ -69,7 +75,7 @@ def nominal(levels: Sequence[float]) -> list[float]:
 
 def cells(levels: Sequence[float]) -> int:
     """Return how many cells a horizon has."""
-    return _SINGLE + 3 * len(levels) + len(intervals(levels))
+    return _SINGLE + 4 * len(levels) + 2 * len(intervals(levels))
 
 
 def sums(
@@ -94,14 +100,16 @@ def sums(
     losses = np.maximum(shares * above, (shares - 1) * above)
     mean = losses.mean(axis=1) if len(levels) else np.zeros(len(label))
     below = (above <= 0) & told[:, np.newaxis]
+    strictly_below = (above < 0) & told[:, np.newaxis]
     inside = [below[:, high] & (above[:, low] >= 0) for low, high in intervals(levels)]
+    between = [strictly_below[:, high] & (above[:, low] > 0) for low, high in intervals(levels)]
     size = np.abs(label)
     single = [
         *(np.ones(len(label)), error, prediction - label, error**2, error**4, size, size**2, error * size),
         *(known, of_known, of_known**2, distance, distance**2, of_known * distance),
         *(told, mean, mean**2),
     ]
-    rows = np.column_stack([*single, losses, losses**2, below, *inside]).astype(np.float64)
+    rows = np.column_stack([*single, losses, losses**2, below, strictly_below, *inside, *between]).astype(np.float64)
     width = rows.shape[1]
     places = codes[:, np.newaxis] * width + np.arange(width)
     added = np.bincount(places.ravel(), rows.ravel(), minlength=count * width)
@@ -111,7 +119,8 @@ def sums(
 def split(kept: Floats, levels: Sequence[float]) -> Sums:
     """Name the last axis of sums, (..., cells)."""
     q = len(levels)
-    parts = np.split(kept, [_SINGLE, _SINGLE + q, _SINGLE + 2 * q, _SINGLE + 3 * q], axis=-1)
+    widths = [_SINGLE, q, q, q, q, len(intervals(levels))]
+    parts = np.split(kept, np.cumsum(widths), axis=-1)
     return Sums(*np.moveaxis(parts[0], -1, 0), *parts[1:])
 
 
@@ -142,6 +151,23 @@ def skill(s: Sums) -> Estimate:
     """
     value, lower, upper = _ratio(s.naive_n, s.naive_absolute, s.naive, s.naive_error2, s.naive2, s.naive_crossed)
     return Estimate(1 - value, 1 - upper, 1 - lower)
+
+
+def skill_after_a_miss(s: Sums, size: float, least: float) -> Estimate:
+    """Return skill as it is held against `least`, also beside a naive forecast that has made no error.
+
+    There skill would be −∞ whatever the errors are. In its place stands the difference of the errors,
+    Σ((1 − `least`) |d| − |e|), as a share of Σ|e| and above `least`, by the central limit theorem. That n labels had no
+    naive error does not tell that none is to come: one label more has one of a label's size, Σy² / Σ|y|, or of `size`,
+    that of the reference's naive errors, where it is larger. NaN where neither is known.
+    """
+    exact = (s.naive == 0) & (s.naive_absolute > 0)
+    missed = np.fmax(s.label2 / np.where(s.label > 0, s.label, np.nan), size if size > 0 else np.nan)
+    n, scale = s.naive_n + 1, np.where(exact, s.naive_absolute, np.nan)
+    gain = (1 - least) * missed
+    mean, variance = mean_and_variance(n, gain - s.naive_absolute, s.naive_error2 + gain**2)
+    beside = normal(least + mean * n / scale, variance * (n / scale) ** 2)
+    return Estimate(*(np.where(exact, one, other) for one, other in zip(beside, skill(s), strict=True)))
 
 
 def naive_errors(s: Sums) -> tuple[Floats, Floats]:
@@ -177,18 +203,28 @@ def pinball_losses(s: Sums) -> Estimate:
 
 
 def shares_below(s: Sums) -> Estimate:
-    """Share of labels at or below each quantile, (..., Q), which should be its level; Wilson's interval."""
+    """Share of labels at or below each quantile, (..., Q): at least its level; Wilson's interval."""
     return wilson(s.below, s.quantile_n[..., np.newaxis])
 
 
+def shares_strictly_below(s: Sums) -> Estimate:
+    """Share of labels below each quantile, (..., Q): at most its level; Wilson's interval."""
+    return wilson(s.strictly_below, s.quantile_n[..., np.newaxis])
+
+
 def coverages(s: Sums) -> Estimate:
-    """Share of labels inside each interval, (..., I), which should be its level; Wilson's interval."""
+    """Share of labels inside each interval, ends included, (..., I): at least its level; Wilson's interval."""
     return wilson(s.covered, s.quantile_n[..., np.newaxis])
 
 
 def coverage(s: Sums) -> Estimate:
-    """Share of labels inside the widest interval."""
-    return Estimate(*(part[..., 0] for part in coverages(s)))
+    """Share of labels inside the widest interval, ends included."""
+    return wilson(s.covered[..., 0], s.quantile_n)
+
+
+def strict_coverage(s: Sums) -> Estimate:
+    """Share of labels inside the widest interval, ends left out: at most its level; Wilson's interval."""
+    return wilson(s.strictly_covered[..., 0], s.quantile_n)
 
 
 def _scaled(estimate: Estimate, scale: float) -> Estimate:
