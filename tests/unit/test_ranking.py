@@ -29,6 +29,7 @@ from mlops_exporter.events.decoder import Decoder
 from mlops_exporter.events.explain import explained
 from mlops_exporter.ingest import trees
 from mlops_exporter.ingest.http import HttpSource
+from mlops_exporter.profile import lists
 from mlops_exporter.profile.lists import Lists, numbers_of
 from mlops_exporter.profile.profile import Profile
 from mlops_exporter.profiling.build import BuildRequest, build
@@ -543,6 +544,110 @@ def test_ids_and_single_items_are_read_as_ids_are(profile: Profile) -> None:
     assert performance(service, time.time())["map@5"] == 1.0
 
 
+def streamed(table: Any) -> bytes:
+    table = table.replace_schema_metadata({"model": "shop"})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def by_arrow(items: list[str], label: Any, type_: Any) -> bytes:
+    shown = pa.array([items], pa.list_(pa.string()))
+    return streamed(pa.table({"prediction": shown, "label": pa.array([label], type_)}))
+
+
+OTHERS = [f"x{number}" for number in range(30)]
+LISTED, GAINED = pa.list_(pa.string()), pa.map_(pa.string(), pa.float64())
+
+
+@pytest.mark.parametrize("arrow", [False, True])
+@pytest.mark.parametrize(
+    ("label", "metrics"),
+    [
+        (["a", "a"], {"recall@5": 1.0, "ndcg@5": 1.0, "map@5": 1.0}),
+        (["a", None], {"recall@5": 1.0, "ndcg@5": 1.0, "map@5": 1.0}),
+        ({"a": 1.0, "b": None}, {"recall@5": 1.0, "ndcg@5": 1.0, "map@5": 1.0}),
+        ({"a": 1.0, "b": math.nan}, {"recall@5": 1.0, "ndcg@5": 1.0, "map@5": 1.0}),
+        ([*OTHERS, "b", "a"], {"hit_rate@1": 1.0, "precision@5": 0.4, "recall@5": 2 / 12, "mrr": 1.0}),
+        (
+            {**dict.fromkeys(OTHERS, 3.0), "b": 1.0, "a": 2.0},
+            {"hit_rate@1": 1.0, "precision@5": 0.4, "recall@5": 2 / 12, "mrr": 1.0},
+        ),
+    ],
+)
+def test_items_are_relevant_once_and_those_shown_above_all(
+    profile: Profile, label: Any, metrics: dict[str, float], arrow: bool
+) -> None:
+    """Of the twelve items that the reference keeps, two were shown."""
+    service, items = shop(profile), ["a", "b"]
+    if arrow:
+        entries = [*label.items()] if isinstance(label, dict) else label
+        body = by_arrow(items, entries, GAINED if isinstance(label, dict) else LISTED)
+    else:
+        body = pipeline.ndjson([{"model": "shop", "prediction": items, "label": label}])
+    assert pipeline.submit(service, body) == (1, [])
+    found = performance(service, time.time())
+    assert {name: found[name] for name in metrics} == pytest.approx(metrics)
+
+
+@pytest.mark.parametrize("label", [[None], {"a": None}, {"a": math.nan}])
+def test_a_label_of_nothing_but_missing_items_is_missing(profile: Profile, label: Any) -> None:
+    alone: Event = {"model": "shop", "id": "r1", "label": label}
+    assert pipeline.submit(shop(profile), pipeline.ndjson([alone])) == (0, [(1, "nothing_to_count")])
+    entries, type_ = ([*label.items()], GAINED) if isinstance(label, dict) else (label, LISTED)
+    for body in (
+        pipeline.ndjson([{"model": "shop", "prediction": ["a"], "label": label}]),
+        by_arrow(["a"], entries, type_),
+    ):
+        service = shop(profile)
+        assert pipeline.submit(service, body) == (1, [])
+        assert pipeline.scrape(service).value("ml_model_labels_total") == 0
+
+
+def test_feedback_on_more_items_than_are_kept_keeps_those_that_were_shown(profile: Profile) -> None:
+    now = time.time()
+    service = shop(profile, label_ttl="20m")
+    shown: Event = {"model": "shop", "id": "r1", "ts": now - 1800, "prediction": ["a", "b"]}
+    parts = [
+        {"model": "shop", "id": "r1", "ts": now - 1700, "label": {item: 90.0 - n}} for n, item in enumerate(OTHERS)
+    ]
+    for item in ("a", "b"):
+        parts.insert(7, {"model": "shop", "id": "r1", "ts": now - 1700, "label": {item: 1.0}})
+    submit_at(service, [shown, *parts, *parts[7:9]], now - 1600)
+    assert service.models[0].labels_duplicate == len(OTHERS) - 10 + 2  # what is not kept says nothing new
+    found = performance(service, now)
+    assert (found["precision@5"], found["recall@5"], found["mrr"]) == pytest.approx((0.4, 2 / 12, 1.0))
+
+
+def test_a_reference_names_items_once(tmp_path: Path) -> None:
+    rows: list[Event] = [
+        {"items": ["a", "b"], "clicked": ["a", "a", None]},
+        {"items": ["a", "b"], "clicked": ["b"]},
+    ] * 60
+    path = tmp_path / "shown.ndjson"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    made, _ = build(BuildRequest(data=path, task="ranking", label="clicked", prediction="items", cutoffs=(2,)))
+    assert made.performance is not None
+    assert made.performance["recall@2"] == 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(1, 6), st.sampled_from([0.0, 1.0, 2.0])), max_size=8), max_size=5))
+def test_a_table_keeps_what_feedback_in_parts_keeps(named: list[list[tuple[int, float]]]) -> None:
+    shown = np.tile([5.0, 6.0, 0.0], (len(named), 1))
+    items = np.array([item for row in named for item, _ in row], np.float64)
+    gains = np.array([gain for row in named for _, gain in row], np.float64)
+    relevant, found = lists.relevant(items, gains, np.array([*map(len, named)], np.intp), shown)
+    for row, kept, worth in zip(named, relevant, found, strict=True):
+        part = np.zeros((1, 3)), np.zeros((1, 3))
+        for item, gain in row:
+            one = np.array([[item, 0.0, 0.0]]), np.array([[gain, 0.0, 0.0]])
+            part = ranking.merged(part[0], part[1], one[0], one[1], shown[:1])
+        ours = {item: gain for item, gain in zip(kept, worth, strict=True) if item}
+        assert ours == {item: gain for item, gain in zip(part[0][0], part[1][0], strict=True) if item}
+
+
 def test_drift_of_scores_categories_and_lengths_is_seen(profile: Profile) -> None:
     for shift, drifts in ((0.0, False), (0.4, True)):
         service = shop(profile)
@@ -663,7 +768,7 @@ def test_parts_may_come_in_any_order(parts: list[dict[int, float]], chance: Any)
         for part in several:
             row = np.zeros((2, 1, 9))
             row[0, 0, : len(part)], row[1, 0, : len(part)] = [*part], [*part.values()]
-            relevant, gains = ranking.merged(relevant, gains, *row)
+            relevant, gains = ranking.merged(relevant, gains, row[0], row[1], np.zeros((1, 9)))
         return {item: gain for item, gain in zip(relevant[0], gains[0], strict=True) if item}
 
     highest: dict[float, float] = {}

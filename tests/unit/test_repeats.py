@@ -86,11 +86,12 @@ PARTS = st.lists(
 def test_feedback_at_once_is_feedback_one_after_the_other(
     shown: set[int], events: list[tuple[int, dict[int, float], float]], batch: int
 ) -> None:
-    """Against a dict for each list: three items at most, the higher gain counts, and what comes too late does not."""
+    """Against a dict for each list: three items, shown ones first, of the highest gains; what comes late is not in."""
     length, ttl = 3, 100.0
     lists = Shown(length, 1, ttl, 1000)
     keys = np.array(sorted(shown), np.uint64)
     table = np.zeros((len(keys), width(length)))
+    table[:, :3] = 2.0, 5.0, 6.0
     lists.show(keys, np.ones(len(keys)), np.zeros(len(keys), np.intp), table)
     plain: dict[int, dict[int, float]] = {}
     duplicates = unmatched = 0
@@ -102,7 +103,9 @@ def test_feedback_at_once_is_feedback_one_after_the_other(
         named = dict(before or {})
         for item, gain in part.items():
             named[item] = max(gain, named.get(item, 0.0))
-        plain[key] = dict(sorted(named.items(), key=lambda each: (-each[1], each[0]))[:length])
+        seen = {5, 6} if key in shown else set[int]()
+        best = sorted(named.items(), key=lambda each: (each[0] not in seen, -each[1], each[0]))
+        plain[key] = dict(best[:length])
         duplicates += plain[key] == before
     counts = np.zeros(2, np.intp)
     for start in range(0, len(events), batch):

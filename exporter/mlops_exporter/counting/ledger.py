@@ -16,7 +16,7 @@ from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.windows import Cells
 from mlops_exporter.events.reasons import LONGEST_LATENCY
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
-from mlops_exporter.profile.lists import Lists, resized
+from mlops_exporter.profile.lists import Lists
 from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.profile.sets import as_numbers, members_of
 from mlops_exporter.statistics import forecast, multilabel, ranking, ratings, regression
@@ -361,7 +361,8 @@ class Layout:
     def count_lists(self, ledger: Floats, table: Floats) -> None:
         """Add lists that are final, a table of them: how good they were, and where what was relevant stood."""
         assert self.profile.ranking is not None
-        lists = Lists.of(resized(table, self.profile.ranking.length))
+        lists = Lists.of(table)  # all that is known to be relevant, also where another version's lists are longer
+        lists = lists._replace(shown=lists.resized(self.profile.ranking.length).shown)
         found = ranking.by_position(lists.shown, lists.relevant, lists.gains)
         values = ranking.measures(lists.lengths, found, lists.gains, self.profile.ranking.cutoffs)
         ledger[self.labels] += len(table)

@@ -105,8 +105,11 @@ class Shown(Join):
         order = owners.argsort(kind="stable")
         owners = owners[order]
         known = np.concatenate([records.outputs[own, -width:], lists[:, -width:]])[order]
-        told = np.concatenate(ranking.gathered(owners, known[:, : self.length], known[:, self.length :]), axis=1)
-        first = np.flatnonzero(order < len(own))
+        begins = order < len(own)
+        first = np.flatnonzero(begins)
+        shown = records.outputs[own, 2:-width][np.cumsum(begins) - 1]
+        relevant, gains = np.split(known, 2, axis=1)
+        told = np.concatenate(ranking.gathered(owners, relevant, gains, shown), axis=1)
         same = np.zeros(len(owners), np.bool_)
         same[1:] = (told[1:] == told[:-1]).all(axis=1)
         same[first] = False

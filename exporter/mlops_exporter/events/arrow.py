@@ -299,7 +299,8 @@ class _Rows:
 
     def _lists(self, length: int) -> tuple[Floats, Floats, Floats]:
         """Return how many items are shown and named, NaN where there is no list, and the lists as a table."""
-        shown, relevant = self._members("prediction", "bad_prediction"), self._members("label", "bad_label")
+        shown = self._members("prediction", "bad_prediction")
+        relevant = listed.known(self._members("label", "bad_label"))
         wrong = ~((relevant.gains >= 0) & (relevant.gains <= LARGEST_GAIN))
         rows = np.zeros(len(self._lines), np.bool_)
         rows[np.repeat(np.arange(len(rows)), relevant.lengths)[wrong]] = True

@@ -404,7 +404,7 @@ class Schema:
         wanted, wishes = lists.flat([each if each is None else list(each) for each in named])
         gains = np.array(
             [
-                gain or 0.0
+                np.nan if gain is None else gain
                 for each in named
                 if each
                 for gain in (each.values() if type(each) is dict else (1.0,) * len(each))
@@ -413,19 +413,17 @@ class Schema:
         )
         numbers = lists.numbers_of(shown)
         length = self.ranking.length
-        first = np.cumsum(wishes) - wishes
-        for row in np.flatnonzero(wishes > length).tolist():  # of more, those with the highest gains
-            part = slice(first[row], first[row] + wishes[row])
-            order = np.argsort(-gains[part], kind="stable")
-            gains[part] = gains[part][order]
-            wanted[part] = [wanted[part][place] for place in order]
+        wanted_numbers = lists.numbers_of(wanted)
+        there = (wanted_numbers != 0) & ~np.isnan(gains)
+        rows, gains = np.repeat(np.arange(len(wishes)), wishes)[there], gains[there]
+        known = np.bincount(rows, minlength=len(wishes))
+        items = lists.rectangle(numbers, lengths, length)
         table = Lists(
             np.where([each is None for each in predictions], np.nan, lengths),
-            lists.rectangle(numbers, lengths, length),
-            lists.rectangle(lists.numbers_of(wanted), wishes, length),
-            lists.rectangle(gains, wishes, length),
+            items,
+            *lists.relevant(wanted_numbers[there], gains, known, items),
         ).table()
-        wrong = np.repeat(np.arange(len(wishes)), wishes)[~((gains >= 0) & (gains <= lists.LARGEST_GAIN))]
+        wrong = rows[~((gains >= 0) & (gains <= lists.LARGEST_GAIN))]
         reasons.update((row, "bad_label") for row in wrong.tolist())
         several: tuple[tuple[list[Any], Reason], ...] = ((scores, "bad_score"), (categories, "bad_prediction"))
         for members, reason in several:
@@ -436,7 +434,11 @@ class Schema:
         self._add_features_of_items(
             features, predictions, scores, categories, lists.drawn(lengths, _seed(numbers, now))
         )
-        labels[:] = [None if each is None else float(len(each)) for each in named]
+        nothing = (wishes > 0) & (known == 0)  # none but missing items: so is the label
+        labels[:] = [
+            None if each is None or missing else float(len(each))
+            for each, missing in zip(named, nothing.tolist(), strict=True)
+        ]
         predictions[:] = [None if each is None else float(len(each)) for each in predictions]
         scores[:] = [None] * len(scores)
         return table

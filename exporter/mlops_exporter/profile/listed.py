@@ -57,23 +57,23 @@ def members(column: Any, separator: str | None = None) -> Members:
         values = column.drop_null()
     if len(values) and not is_category(values.type):
         raise TypeError(f"a list of ids, and not of {values.type}")
-    return Members(values, np.ones(len(values)) if gains is None else np.nan_to_num(gains, nan=0.0), lengths, given)
+    return Members(values, np.ones(len(values)) if gains is None else gains, lengths, given)
+
+
+def known(relevant: Members) -> Members:
+    """Return what is relevant but for items that are missing, or whose gain is; a list of none but such is missing."""
+    there = valid(relevant.values) & ~np.isnan(relevant.gains)
+    rows = np.repeat(np.arange(len(relevant.lengths)), relevant.lengths)
+    lengths = np.bincount(rows[there], minlength=len(relevant.lengths))
+    given = relevant.given & ((relevant.lengths == 0) | (lengths > 0))
+    return Members(relevant.values.filter(pa.array(there)), relevant.gains[there], lengths, given)
 
 
 def table(shown: Members, relevant: Members, length: int) -> Floats:
-    """Return lists as a table: what is relevant of more items than `length`, those with the highest gains."""
-    gains, named = relevant.gains, relevant.numbers()
-    first = np.cumsum(relevant.lengths) - relevant.lengths
-    for row in np.flatnonzero(relevant.lengths > length).tolist():
-        part = slice(first[row], first[row] + relevant.lengths[row])
-        order = np.argsort(-gains[part], kind="stable")
-        gains[part], named[part] = gains[part][order], named[part][order]
-    return Lists(
-        np.where(shown.given, shown.lengths, np.nan),
-        lists.rectangle(shown.numbers(), shown.lengths, length),
-        lists.rectangle(named, relevant.lengths, length),
-        lists.rectangle(gains, relevant.lengths, length),
-    ).table()
+    """Return lists as a table."""
+    items = lists.rectangle(shown.numbers(), shown.lengths, length)
+    named = lists.relevant(relevant.numbers(), relevant.gains, relevant.lengths, items)
+    return Lists(np.where(shown.given, shown.lengths, np.nan), items, *named).table()
 
 
 def of_items(shown: Members, scores: Members | None, categories: Members | None, seed: Sequence[int]) -> dict[str, Any]:

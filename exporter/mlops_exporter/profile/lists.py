@@ -95,6 +95,29 @@ def rectangle(values: Floats, lengths: Ints, length: int) -> Floats:
     return found
 
 
+def relevant(numbers: Floats, gains: Floats, lengths: Ints, shown: Floats) -> tuple[Floats, Floats]:
+    """Return what is relevant of lists and its gains, (n, L) each, out of items that follow each other.
+
+    An item that is named twice is there once, with the higher gain. Of more than L items those are kept that were
+    `shown`, (n, L), then those with the highest gains.
+    """
+    length = shown.shape[1]
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((gains, numbers, rows))
+    rows, numbers, gains = rows[order], numbers[order], gains[order]
+    last = np.ones(len(rows), np.bool_)
+    last[:-1] = (rows[1:] != rows[:-1]) | (numbers[1:] != numbers[:-1])
+    rows, numbers, gains = rows[last], numbers[last], gains[last]
+    lengths = np.bincount(rows, minlength=len(lengths))
+    missed = np.zeros(len(rows), np.bool_)
+    if (lengths > length).any():
+        several = lengths[rows] > length
+        pairs = rows[several] + 1j * numbers[several]  # a row and an item in one number, exactly
+        missed[several] = ~np.isin(pairs, np.arange(len(shown))[:, np.newaxis] + 1j * shown)
+    order = np.lexsort((numbers, -gains, missed, rows))
+    return rectangle(numbers[order], lengths, length), rectangle(gains[order], lengths, length)
+
+
 def flat(several: Iterable[Sequence[object] | None]) -> tuple[list[object], Ints]:
     """Return the members of lists one after the other, and how many each has; None has none."""
     lists = [each or () for each in several]

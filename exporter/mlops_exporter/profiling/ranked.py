@@ -57,6 +57,7 @@ class RankedRows:
         relevant = self._members(block, self._relevant, "--label")
         if relevant is None:
             return np.full((block.num_rows, 1 + 3 * length), np.nan)
+        relevant = listed.known(relevant)
         if not ((relevant.gains >= 0) & np.isfinite(relevant.gains)).all():
             raise BuildError("--label: a gain is a number of 0 or more")
         found = listed.table(shown, relevant, length)

@@ -79,10 +79,11 @@ def measures(lengths: Floats, found: Floats, gains: Floats, cutoffs: Sequence[in
     return np.stack([*(each for several in at.values() for each in several), reciprocal, lengths == 0], axis=1)
 
 
-def merged(relevant: Floats, gains: Floats, more: Floats, more_gains: Floats) -> tuple[Floats, Floats]:
+def merged(relevant: Floats, gains: Floats, more: Floats, more_gains: Floats, shown: Floats) -> tuple[Floats, Floats]:
     """Return what is relevant by two accounts, (n, R) each: an item named twice has the higher of its gains.
 
-    So parts may come in any order, and twice. Of more than R items those with the highest gains are kept.
+    So parts may come in any order, and twice. Of more than R items those are kept that were `shown`, (n, L), then those
+    with the highest gains.
     """
     width = relevant.shape[1]
     items, values = np.concatenate([relevant, more], axis=1), np.concatenate([gains, more_gains], axis=1)
@@ -91,12 +92,20 @@ def merged(relevant: Floats, gains: Floats, more: Floats, more_gains: Floats) ->
     last = np.ones(items.shape, np.bool_)
     last[:, :-1] = items[:, 1:] != items[:, :-1]
     last &= items != 0
+    over = np.flatnonzero(last.sum(axis=1) > width)
+    if len(over):
+        seen = np.zeros((len(over), items.shape[1]), np.bool_)
+        for column in shown[over].T:
+            seen |= items[over] == column[:, np.newaxis]
+        worth = np.where(last[over], -values[over], np.inf)
+        order = np.lexsort((items[over], worth, ~(seen & last[over])), axis=1)
+        last[over[:, np.newaxis], order[:, width:]] = False
     best = np.lexsort((items, np.where(last, -values, np.inf)), axis=1)[:, :width]
     kept = np.take_along_axis(last, best, 1)
     return tuple(np.where(kept, np.take_along_axis(each, best, 1), 0.0) for each in (items, values))  # type: ignore[return-value]
 
 
-def gathered(owners: Ints, relevant: Floats, gains: Floats) -> tuple[Floats, Floats]:
+def gathered(owners: Ints, relevant: Floats, gains: Floats, shown: Floats) -> tuple[Floats, Floats]:
     """Return what is relevant by each account and those of its owner before it, (n, R) each.
 
     Accounts of one owner follow each other. Neighbours are merged first, then what these come to in the same way
@@ -109,7 +118,7 @@ def gathered(owners: Ints, relevant: Floats, gains: Floats) -> tuple[Floats, Flo
     if not len(odd):
         return relevant, gains
     relevant, gains = relevant.copy(), gains.copy()
-    pairs = merged(relevant[odd - 1], gains[odd - 1], relevant[odd], gains[odd])
-    relevant[odd], gains[odd] = gathered(owners[odd], *pairs)
-    relevant[even], gains[even] = merged(relevant[even - 1], gains[even - 1], relevant[even], gains[even])
+    pairs = merged(relevant[odd - 1], gains[odd - 1], relevant[odd], gains[odd], shown[odd])
+    relevant[odd], gains[odd] = gathered(owners[odd], *pairs, shown[odd])
+    relevant[even], gains[even] = merged(relevant[even - 1], gains[even - 1], relevant[even], gains[even], shown[even])
     return relevant, gains
