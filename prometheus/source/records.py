@@ -489,8 +489,13 @@ def _fleet(window: str) -> Group:
                           {by_class} unless on (job, model, version) ml_model_positive_class
                         )
                     )
-                    and ignoring (metric) ({labels} >= {threshold("min_labels")})"""),
-                comment="Precision, recall and f1: a binary model's of its positive class, else the classes' mean.",
+                    and ignoring (metric) ({labels} >= {threshold("min_labels")})
+                    or
+                      {_increase("ml_ranking_metric_sum_total", window)}
+                      / ignoring (metric) group_left ()
+                      ({labels} >= {threshold("min_labels")})"""),
+                comment="Precision, recall and f1: a binary model's of its positive class, else the classes' mean. "
+                "And metrics of ranked lists that are final.",
             ),
             Record(
                 performance,
@@ -509,12 +514,6 @@ def _fleet(window: str) -> Group:
                     )
                     {labelled}"""),
                 {"metric": "micro_f1"},
-            ),
-            Record(
-                performance,
-                f"{_increase('ml_ranking_metric_sum_total', window)}\n/ ignoring (metric) group_left ()\n"
-                f"({labels} >= {threshold('min_labels')})",
-                comment="Metrics of lists that are final.",
             ),
             Record(
                 performance,

@@ -73,10 +73,11 @@ NOT_TRIED = {
     *("forbidden_model", "unauthorized", "body_stalled"),
     *("bad_cloud_event", "unknown_cloud_event_type", "bad_payload", "unnamed_columns", "unmapped_outputs"),
     *("rows_differ", "framed_by_schema_registry", "arrow_not_installed", "bad_outcome"),
+    *("bad_horizon", "bad_quantile", "bad_naive", "bad_target"),
     *("bad_ledger", "bad_pane", "future_pane", "pane_too_old", "other_profile", "other_layout", "bad_cells"),
     "too_many_ledgers",
 }
-"""Reasons that need tokens, patience, KServe, Kafka, outcomes, partial ledgers or an exporter without pyarrow."""
+"""Reasons that need tokens, patience, KServe, Kafka, outcomes, forecasts, partial ledgers or an exporter without pyarrow."""
 
 SUMS = {
     'ml_model_predictions_total{model="credit",version="3"}': HONEST,
