@@ -77,7 +77,7 @@ NOT_TRIED = {
     *("bad_ledger", "bad_pane", "future_pane", "pane_too_old", "other_profile", "other_layout", "bad_cells"),
     "too_many_ledgers",
 }
-"""Reasons that need tokens, patience, KServe, Kafka, outcomes, forecasts, partial ledgers or an exporter without pyarrow."""
+"""Reasons that need tokens, patience, KServe, Kafka, outcomes, forecasts, ledgers or an exporter without pyarrow."""
 
 SUMS = {
     'ml_model_predictions_total{model="credit",version="3"}': HONEST,
