@@ -21,10 +21,21 @@ from mlops_exporter.events.reasons import TooManyEventsError
 from mlops_exporter.events.schema import Schema
 from mlops_exporter.ingest.http import HttpSource
 from mlops_exporter.ingest.intake import Intake
-from mlops_exporter.ingest.members import HELD_BYTES, Link, MemberSet, Part, combined, here, numbered, passed_of
+from mlops_exporter.ingest.members import (
+    CONNECTIONS,
+    HELD_BYTES,
+    Link,
+    MemberSet,
+    Part,
+    combined,
+    here,
+    numbered,
+    passed_of,
+)
 from mlops_exporter.settings.models import Limits
 from mlops_exporter.settings.sources import KServeSettings, MembersSettings
 from mlops_exporter.sources.base import Content, IntakeResult, Passed, QueueFullError, UnavailableError
+from mlops_exporter.sources.calls import Answer
 from mlops_exporter.sources.kserve import KServe
 from tests.models import NOW, profiles
 from tests.support.members import SETTINGS, URLS, assert_shared_whole, members, read, split
@@ -221,6 +232,12 @@ def test_arrow_is_found_by_what_json_is_found_by(form: str, name: str) -> None:
         assert rows.read_all().num_rows == 2
 
 
+def test_a_stream_without_rows_is_no_fault() -> None:
+    found = split(arrow(pa.table({"id": pa.array([], pa.string())})))
+    assert (found.parts, found.unread) == ({}, None)
+    assert split(arrow(pa.table({"id": ["a"]}))[:40]).unread is not None
+
+
 def finished(work: Generator[None, None, Stream]) -> Stream:
     while True:
         try:
@@ -258,6 +275,27 @@ def test_nobody_waits_for_a_member_that_does_not_answer_or_cannot_be_asked(monke
     monkeypatch.setattr("mlops_exporter.ingest.members.in_thread", no_thread)
     link = Link(URLS[1], SETTINGS, "digest")
     assert all("could not be asked" in words for words in asyncio.run(sent(link, 200)))
+
+
+def test_a_part_that_comes_as_all_tasks_end_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = b'{"accepted":1,"rejected":0}'
+
+    async def at_once(_: object) -> Answer:
+        await asyncio.sleep(0)
+        return Answer(taken, {})
+
+    monkeypatch.setattr("mlops_exporter.ingest.members.in_thread", at_once)
+    link = Link(URLS[1], SETTINGS, "digest")
+
+    async def sender(parts: int) -> None:
+        for _ in range(parts):
+            assert (await link.send(Part([1], [b"{}"]), None, "key")).accepted == 1
+
+    async def senders() -> None:
+        await asyncio.wait_for(asyncio.gather(sender(2), *(sender(1) for _ in range(1, CONNECTIONS))), 5)
+
+    asyncio.run(senders())
+    assert link.passed == 1 + CONNECTIONS
 
 
 def test_bodies_that_are_held_are_bounded() -> None:

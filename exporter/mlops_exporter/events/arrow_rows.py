@@ -38,9 +38,10 @@ def read(body: bytes, limit: int | None) -> Generator[None, None, Stream]:
         yield from read_steps(body, 0, batches)
     except UNREADABLE as error:
         fault = words_of(error)
-    if not batches:
+    rows = sum(batch.num_rows for batch in batches)
+    hold(rows, limit)
+    if not rows:
         return Stream(None, [], fault)
-    hold(sum(batch.num_rows for batch in batches), limit)
     try:
         table = _usual(pa.Table.from_batches(batches).combine_chunks())
         pairs = zip(_values(table, "id"), _values(table, "series"), strict=True)

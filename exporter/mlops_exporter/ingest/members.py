@@ -165,26 +165,29 @@ class Link:
         waiting = _Waiting(part, models, key, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if len(self._carriers) < CONNECTIONS:
-            carrier = asyncio.create_task(self._carry())
-            self._carriers.add(carrier)
-            carrier.add_done_callback(self._carriers.discard)
+            self._carriers.add(asyncio.create_task(self._carry()))
         return await waiting.result
 
     async def _carry(self) -> None:
-        while self._waiting:
-            group = self._gather()
-            try:
-                result = await self._pass(group)
-            except QueueFullError as fault:
-                self._give_up(group, fault)
-            except BaseException:
-                self._give_up(group, _unavailable("it could not be asked"))
-                raise
-            else:
-                lines = [len(each.part.numbers) for each in group]
-                self.passed += sum(lines)
-                for each, its in zip(group, _shares(result, lines), strict=True):
-                    _settle(each, its)
+        try:
+            while self._waiting:
+                await self._carry_group(self._gather())
+        finally:  # at once, so that a part which comes now begins a task of its own
+            self._carriers = {task for task in self._carriers if task is not asyncio.current_task()}
+
+    async def _carry_group(self, group: Sequence[_Waiting]) -> None:
+        try:
+            result = await self._pass(group)
+        except QueueFullError as fault:
+            self._give_up(group, fault)
+        except BaseException:
+            self._give_up(group, _unavailable("it could not be asked"))
+            raise
+        else:
+            lines = [len(each.part.numbers) for each in group]
+            self.passed += sum(lines)
+            for each, its in zip(group, _shares(result, lines), strict=True):
+                _settle(each, its)
 
     def _gather(self) -> list[_Waiting]:
         group = [self._waiting.popleft()]
