@@ -99,10 +99,10 @@ def principal_components(second_moments: Floats, explained: float = 0.8) -> Floa
 
 
 def reconstruction_error(n: Floats, outer_sum: Floats, components: Floats) -> Floats:
-    """Mean squared distance of vectors from the components' plane, from Σ x xᵀ, (..., F, F): tr M − tr Vᵀ M V."""
-    total = np.trace(outer_sum, axis1=-2, axis2=-1)
-    kept = np.einsum("fk,...fg,gk->...", components, outer_sum, components)
-    error: Floats = (total - kept) / np.where(n > 0, n, np.nan)
+    """Mean squared distance of vectors from the components' plane, from Σ x xᵀ, (..., F, F): tr M (I − V Vᵀ)."""
+    left_out = np.eye(len(components)) - components @ components.T
+    squares = outer_sum.reshape(*outer_sum.shape[:-2], -1) @ left_out.ravel()
+    error: Floats = squares / np.where(n > 0, n, np.nan)
     return error
 
 
