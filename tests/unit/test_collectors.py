@@ -63,23 +63,26 @@ def traffic(task: Task, size: int, seed: int = 0, **members: object) -> list[Eve
     return events
 
 
+SETTINGS: dict[Task, dict[str, Any]] = {
+    "binary": {
+        "benchmarks": {"accuracy": {"max_drop": 0.1, "max": 0.99}},
+        "segments": ["country", "owner"],
+        "outcomes": {
+            "rating": {"low": 1, "high": 5, "benchmark": 2},
+            "tokens": {"low": 0, "high": 3000, "better": "lower", "benchmark": 2900},
+        },
+        "fairness": {"attributes": ["country"], "benchmarks": {"demographic_parity_ratio": {"min": 0.8, "max": 1}}},
+    },
+    "multiclass": {"benchmarks": {"f1": {"max_drop": 0.1}}},
+    "multilabel": {"benchmarks": {"f1": {"max_drop": 0.1}}},
+    "regression": {"benchmarks": {"mae": {"max_increase": 1.0}}, "fairness": {"attributes": ["country"]}},
+}
+
+
 @pytest.fixture(scope="module")
 def busy() -> Service:
     """A service that has seen every kind of traffic."""
-    benchmarks: dict[Task, dict[str, Any]] = {
-        "binary": {
-            "benchmarks": {"accuracy": {"max_drop": 0.1, "max": 0.99}},
-            "segments": ["country", "owner"],
-            "outcomes": {
-                "rating": {"low": 1, "high": 5, "benchmark": 2},
-                "tokens": {"low": 0, "high": 3000, "better": "lower", "benchmark": 2900},
-            },
-            "fairness": {"attributes": ["country"], "benchmarks": {"demographic_parity_ratio": {"min": 0.8, "max": 1}}},
-        },
-        "multilabel": {"benchmarks": {"f1": {"max_drop": 0.1}}},
-        "regression": {"benchmarks": {"mae": {"max_increase": 1.0}}, "fairness": {"attributes": ["country"]}},
-    }
-    service = pipeline.service(*TASKS, only=benchmarks, label_delay="0s", **DEFAULTS)
+    service = pipeline.service(*TASKS, only=SETTINGS, label_delay="0s", **DEFAULTS)
     pipeline.submit(service, *(pipeline.ndjson(traffic(task, 400)) for task in TASKS))
     pipeline.submit(service, b'{"model": "nobody"}\n')
     return service
@@ -118,6 +121,37 @@ def test_the_catalogue_is_what_a_busy_service_shows(busy: Service) -> None:
         for sample in family.samples:
             labels = tuple(label for label in sample.labels if label != "le")
             assert labels == metric.labels, sample
+
+
+BY_ARRIVAL = {"ml_model_window_filled_ratio", "ml_model_label_delay_seconds_sum", "ml_model_change_evidence"}
+"""What the moment or the order of arrival has a part in."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_a_second_version_shows_what_the_first_does(task: Task) -> None:
+    """Versions of one profile are worked out together, and none takes the place of another."""
+    service = pipeline.service(task, only=SETTINGS, label_delay="0s", windows=["15m", "1h"], **DEFAULTS)
+    events = traffic(task, 400)
+    pipeline.submit(service, pipeline.ndjson(events))
+    alone = _of_version(service, "7")
+    other = [event | {"id": f"b-{event['id']}"} | ({"version": "8"} if "version" in event else {}) for event in events]
+    pipeline.submit(service, pipeline.ndjson(other))
+    assert len(alone) > 100
+    assert _of_version(service, "7") == pytest.approx(alone, nan_ok=True)
+    assert _of_version(service, "8") == pytest.approx(alone, nan_ok=True)
+
+
+def _of_version(service: Service, version: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    shown = pipeline.scrape(service)
+    successes = shown.by("collector", "ml_exporter_collector_success")
+    assert set(successes.values()) == {1.0}, successes
+    return {
+        (sample.name, tuple(sorted(sample.labels.items() - {("version", version)}))): sample.value
+        for family in shown.families.values()
+        for sample in family.samples
+        if sample.labels.get("version") == version and sample.name not in BY_ARRIVAL
+    }
 
 
 @pytest.mark.slow

@@ -41,9 +41,10 @@ class Classes:
         self._rates = judge.chance(np.array(settings.windows))[:, np.newaxis]
 
     def worse(self, totals: Floats, effects: Effects) -> Flags:
-        """Return which classes are surely worse in which metric, (W, K, metrics), from ledgers of windows, (W, cells).
+        """Return which classes are surely worse in which metric, (V * W, K, metrics), from ledgers, (V * W, cells).
 
-        False discoveries are controlled over all classes and metrics of a window.
+        Ledgers are those of all windows of some versions.         False discoveries are controlled over all classes and metrics of
+        a window.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             found = estimates(self.metrics, self._layout, totals, effects.labels)
@@ -53,7 +54,8 @@ class Classes:
             ]
         enough = totals[:, self._layout.labels] >= self._least
         tests = np.where(enough[..., np.newaxis], np.stack(p, axis=-1), np.nan)
-        return discoveries(tests.reshape(len(totals), -1), self._rates).reshape(tests.shape)
+        of_windows = tests.reshape(-1, len(self._rates), tests[0].size)
+        return discoveries(of_windows, self._rates).reshape(tests.shape)
 
 
 def classes_of(reference: Reference) -> Classes | None:
