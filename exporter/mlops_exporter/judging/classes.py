@@ -43,8 +43,8 @@ class Classes:
     def worse(self, totals: Floats, effects: Effects) -> Flags:
         """Return which classes are surely worse in which metric, (V * W, K, metrics), from ledgers, (V * W, cells).
 
-        Ledgers are those of all windows of some versions.         False discoveries are controlled over all classes and metrics of
-        a window.
+        Ledgers are those of all windows of some versions. False discoveries are controlled over all classes and
+        metrics of a window.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             found = estimates(self.metrics, self._layout, totals, effects.labels)
