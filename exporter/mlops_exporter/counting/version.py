@@ -16,6 +16,13 @@ from mlops_exporter.events.reasons import CLOCK_SKEW_SECONDS
 
 COVERAGE_PANES = 4096
 
+LEAST_STRETCHES = 8
+"""Stretches of a window's length that must have been to tell how they differ."""
+
+_COARSEST = 1.6
+"""Lengths of a window that a pane may have to tell of it, since longer stretches differ by less than it may: those of
+24h tell of 15m."""
+
 
 class Version:
     """The counts of one model version: all of its life in one ledger, and its windows."""
@@ -35,9 +42,8 @@ class Version:
         self.changes = changes
         self.lifetime = layout.zeros()
         self.windows = [Window.of(length, layout.size, rhythm) for length in lengths]
-        longest = max(window.length for window in self.windows)
-        self.history = Window(PANES * longest, layout.size, rhythm=rhythm)
-        """As many stretches as long as the longest window: how much these differ among each other."""
+        self.histories = _histories(self.windows, layout.size, rhythm)
+        """Sixty stretches each: how much stretches as long as a window differ, where no window tells."""
         self._rhythm = rhythm
         self.coverage = [_coverage(length, label_delay, rhythm) for length in lengths]
         """Predictions, and those of them that got their label, by the time of the prediction."""
@@ -54,7 +60,7 @@ class Version:
     @property
     def rings(self) -> list[Window]:
         """Windows of ledgers."""
-        return [*self.windows, self.history]
+        return [*self.windows, *self.histories]
 
     def forget_after(self, now: float) -> bool:
         """Forget the windows and times that a clock which was ahead has made; returns whether there were any."""
@@ -159,6 +165,18 @@ class Version:
     def totals(self, now: float) -> Floats:
         """Return the sums of all windows, (W, cells)."""
         return np.stack([window.total(now) for window in self.windows])
+
+
+def _histories(windows: Sequence[Window], cells: int, rhythm: Rhythm | None) -> list[Window]:
+    """Return rings for the windows of which no other tells: always for the longest, and for those near to it."""
+    made: list[Window] = []
+    for window in sorted(windows, key=lambda each: -each.length):
+        if not any(
+            ring.length >= LEAST_STRETCHES * window.length and ring.width <= _COARSEST * window.length
+            for ring in [*windows, *made]
+        ):
+            made.append(Window(PANES * window.length, cells, rhythm=rhythm))
+    return made
 
 
 def _coverage(length: float, delay: float, rhythm: Rhythm | None) -> Window:

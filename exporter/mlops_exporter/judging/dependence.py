@@ -1,7 +1,7 @@
 """How many independent events a window is worth: for labels, outputs, variables and vectors.
 
 A window is one of many stretches of its length, and sees no other. The panes of longer windows tell how much such
-stretches differ among each other, and those of a version's history how much the longest windows do. What the window
+stretches differ among each other, and those of a version's histories where no window tells. What the window
 itself holds does not count there, so that a change is not excused by itself. Until there are stretches enough, the
 window's own panes tell.
 """
@@ -16,14 +16,11 @@ import numpy as np
 from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.ledger import Layout
 from mlops_exporter.counting.reference import Reference
-from mlops_exporter.counting.version import Version
+from mlops_exporter.counting.version import LEAST_STRETCHES, Version
 from mlops_exporter.counting.windows import Window
 from mlops_exporter.profile.bins import INVALID, Variable
 from mlops_exporter.statistics import dependence, multilabel, ratings, regression
 from mlops_exporter.statistics.dependence import PaneSums
-
-LEAST_STRETCHES = 8
-"""Stretches of a window's length that must have been to tell how they differ."""
 
 _LEAST_EFFECTIVE = 2.0
 _GROWN = 1.2
@@ -67,7 +64,7 @@ class Dependence:
     def _of(self, window: Window, version: Version, now: float) -> Floats:
         longer = [
             self._ask(_between, ring, now, ceil(window.length / ring.width))
-            for ring in [*version.windows, version.history]
+            for ring in version.rings
             if ring.length >= LEAST_STRETCHES * window.length
         ]
         between, stretches = np.array(longer).swapaxes(0, 1)

@@ -7,8 +7,8 @@ follow one another in time are joined to batches, and their spread is set beside
 - `variance_between` takes many stretches, each as long as a window: what they differ by is what a window may differ by.
 - `design_effects` knows the window alone. A slow movement within it may be a change, so it looks at short range only,
   at differences of batches that follow one another (von Neumann 1941, Ann. Math. Stat. 12(4)).
-- Nothing is believed that chance explains, so that independent events cost nothing, and both take the median over
-  batches, so that a single change is not taken for dependence.
+- Nothing is believed that chance explains, so that independent events cost next to nothing, and both take the median
+  over batches, so that a single change is not taken for dependence.
 
 A variable is counts in bins, or a number of which sums are kept. All functions take the panes in the order of their
 time, the oldest first; `starts`, (S,), are each variable's first cell, as in `drift`.
@@ -32,6 +32,10 @@ MEDIAN_OF_CHI_SQUARED = 0.455
 
 SIGNIFICANCE = 0.002
 """Chance at each length of batch that independent events look dependent."""
+
+OF_STRETCHES = 0.02
+"""The same of stretches as long as a window: of those there are few, so that half as much variance again is hard to
+tell from chance, and it would let 95 % intervals cover 88 %. Believed in error it is small, so it costs little."""
 
 
 class PaneSums(NamedTuple):
@@ -128,7 +132,7 @@ def _between_neighbours(panes: PaneSums, length: int) -> Floats:
         (ratios.sum(0) - largest) * panes.dimensions, degrees, out=np.ones_like(degrees), where=degrees > 0
     )
     of_pairs = 1.5 * (2 * degrees + panes.rarity * inverse)  # of which neighbours share a batch
-    dependent = (pairs >= LEAST_BATCHES) & _significant(_Dispersion(total, degrees, of_pairs))
+    dependent = (pairs >= LEAST_BATCHES) & _significant(_Dispersion(total, degrees, of_pairs), SIGNIFICANCE)
     batch = n.sum(0) / np.maximum((n > 0).sum(0), 1)
     return np.where(dependent, 1 + batch * panes.median_variance(far, size), 1.0)
 
@@ -142,7 +146,9 @@ def variance_between(panes: PaneSums, length: int) -> tuple[Floats, Floats]:
     """
     stretches, n = _joined(panes.sums, length), _joined(panes.n, length)
     count = (n > 0).sum(0).astype(np.float64)
-    dependent = (count >= LEAST_BATCHES) & _significant(_dispersion(panes, _with_a_step(panes), length, 2))
+    dependent = (count >= LEAST_BATCHES) & _significant(
+        _dispersion(panes, _with_a_step(panes), length, 2), OF_STRETCHES
+    )
     if not dependent.any():
         return np.zeros(len(count)), count
     of_cells = panes.spread(n)
@@ -182,11 +188,11 @@ def _dispersion(panes: PaneSums, expected: Floats, length: int, fitted: int) -> 
     return _Dispersion(ratio, degrees, 2 * degrees + panes.rarity * inverse)
 
 
-def _significant(found: _Dispersion) -> Flags:
-    """Tell where chance alone would hardly spread so far: by the χ² of X²'s own mean and variance."""
+def _significant(found: _Dispersion, chance: float) -> Flags:
+    """Tell where independent events spread so far with a small chance: by the χ² of X²'s own mean and variance."""
     freedom = np.where(found.degrees > 0, 2 * found.degrees**2 / np.maximum(found.variance, 1e-9), 1.0)
     freedom = np.maximum(freedom, 1e-3)
-    return np.asarray((found.degrees > 0) & (found.ratio * freedom > chdtri(freedom, SIGNIFICANCE)), np.bool_)
+    return np.asarray((found.degrees > 0) & (found.ratio * freedom > chdtri(freedom, chance)), np.bool_)
 
 
 def _with_a_step(panes: PaneSums) -> Floats:
