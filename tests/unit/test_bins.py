@@ -18,7 +18,7 @@ def numeric(sample: Floats, bins: int = 10) -> NumericVariable:
     """A variable with the bins of `sample`, counted."""
     edges, exported = quantile_edges(np.sort(sample), sample.min(), sample.max(), bins)
     variable = NumericVariable(edges, exported, [0] * (len(edges) + 3), [0.0] * (len(edges) - 1), 0.0, 1.0)
-    variable.counts = count_numeric(np.sort(sample), variable.boundaries).tolist()
+    variable.counts = count_numeric(sample, variable.boundaries).tolist()
     variable.validate("x")
     return variable
 
@@ -104,7 +104,32 @@ def test_each_value_falls_into_the_one_cell_whose_range_holds_it(
             expected[-2] += 1
         else:
             expected[sum(edge <= value for edge in edges)] += 1
-    assert count_numeric(np.sort(values), variable.boundaries).tolist() == expected
+    assert count_numeric(np.array(values), variable.boundaries).tolist() == expected
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20), st.integers(2, 12))
+def test_in_single_precision_a_value_is_in_one_cell_before_and_after_it_is_rounded(
+    reference: list[float], bins: int
+) -> None:
+    sample = np.sort(reference)
+    edges, exported = quantile_edges(sample, sample[0], sample[-1], bins, "single")
+    counts, positions = [0] * (len(edges) + 3), [0.0] * (len(edges) - 1)
+    variable = NumericVariable(edges, exported, counts, positions, 0.0, 1.0, "single")
+    inner = np.array(edges)  # halfway between two single floats
+    values = np.concatenate([sample, inner, np.nextafter(inner, np.inf), np.nextafter(inner, -np.inf)])
+    for value in values:
+        rounded = np.float64(np.float32(value))
+        cell = int(count_numeric(np.array([value]), variable.boundaries).argmax())
+        assert cell == int(count_numeric(np.array([rounded]), variable.boundaries).argmax())
+        if value not in edges and sample[0] < sample[-1]:
+            assert cell == np.count_nonzero(inner < value)
+    odd = np.array([-1e39, 1e39, np.inf, np.nan])  # the first two are beyond single precision
+    assert [int(count_numeric(np.array([each]), variable.boundaries).argmax()) for each in odd] == [
+        0,
+        variable.cells - 3,
+        variable.cells - 2,
+        variable.cells - 1,
+    ]
 
 
 @given(st.lists(finite, min_size=1, max_size=400), st.integers(2, 12))

@@ -15,7 +15,7 @@ from mlops_exporter.counting import bounds, buckets
 from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.windows import Cells
 from mlops_exporter.events.reasons import LONGEST_LATENCY
-from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, ascending, count_numeric
 from mlops_exporter.profile.lists import Lists
 from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.profile.sets import as_numbers, members_of
@@ -284,15 +284,14 @@ class Layout:
         return np.zeros(self.size)
 
     def count_features(self, ledger: Floats, numeric: Floats, codes: Ints) -> None:
-        """Add feature values: `numeric` (F, n), NaN missing and infinity invalid, sorted in place; `codes` (C, n)."""
+        """Add feature values: `numeric` (F, n), NaN missing and infinity invalid; `codes` (C, n)."""
         if self.numeric:
             below = np.zeros(2 + sum(map(len, self._boundaries)), np.intp)
             below[1] = numeric.shape[1]
             for start in range(0, numeric.shape[1], _SORTED_AT_ONCE):
-                block = numeric[:, start : start + _SORTED_AT_ONCE]
-                block.sort(axis=1)
+                rows = zip(numeric[:, start : start + _SORTED_AT_ONCE], self._boundaries, strict=True)
                 below[2:] += np.concatenate(
-                    [row.searchsorted(edges) for row, edges in zip(block, self._boundaries, strict=True)]
+                    [ascending(row, boundaries).searchsorted(boundaries) for row, boundaries in rows]
                 )
             ledger[self._numeric] += below[self._upper] - below[self._lower]
         if self.categorical:
@@ -321,7 +320,7 @@ class Layout:
                 values.astype(np.intp), minlength=outcome.section.stop - outcome.section.start
             )
         else:
-            ledger[outcome.section] += count_numeric(np.sort(values), outcome.boundaries)
+            ledger[outcome.section] += count_numeric(values, outcome.boundaries)
 
     def count_labels(self, ledger: Floats, outputs: Outputs, labels: Floats, delays: Floats) -> None:
         """Add labelled predictions: class codes or numbers in `labels` (n,); `delays` in seconds, NaN where unknown."""

@@ -180,8 +180,7 @@ class Reference:
 
     def count_features(self, ledger: Floats, features: Encoded, vectors: Vectors | None, events: Ints) -> None:
         """Add the features of some of the events that have any."""
-        numeric = columns_of(features.numeric, events).copy()  # which is sorted
-        self.layout.count_features(ledger, numeric, columns_of(features.codes, events))
+        self.layout.count_features(ledger, columns_of(features.numeric, events), columns_of(features.codes, events))
         if self.vectors is not None and vectors is not None:
             self.vectors.count(ledger[self.layout.cells_of(self.vectors)], vectors.of(events))
         for counts, values in self.embedded(features):

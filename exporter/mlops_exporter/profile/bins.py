@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_exporter.arrays import Floats, Ints
+from mlops_exporter.arrays import Floats, Ints, Singles
 from mlops_exporter.profile.values import MISSING_TEXTS, Codes
 
 FINE_PER_EXPORTED = 5
@@ -54,9 +54,15 @@ class NumericVariable(msgspec.Struct, tag_field="kind", tag="numeric", forbid_un
         return len(self.edges) + 3
 
     @property
-    def boundaries(self) -> Floats:
-        """Where sorted values are cut into the cells: the edges, then infinity (invalid) and NaN (missing)."""
-        return np.array([*self.edges, np.inf, np.nan])
+    def boundaries(self) -> Floats | Singles:
+        """Where values, `ascending`, are cut into the cells: the edges, then infinity (invalid) and NaN (missing).
+
+        In single precision these are the numbers with which the bins begin.
+        """
+        edges = np.array(self.edges)
+        if self.precision != "single":
+            return np.array([*edges, np.inf, np.nan])
+        return np.array([*_first_values(edges, "single"), np.inf, np.nan], np.float32)
 
     @property
     def fine_starts(self) -> list[int]:
@@ -238,10 +244,27 @@ def _edges(starts: Floats, precision: Precision) -> Floats:
     return np.where(np.isfinite(before), (starts + before) / 2, starts)
 
 
-def count_numeric(sorted_values: Floats, boundaries: Floats) -> Ints:
-    """Count the values of each cell from values in NumPy's sort order (infinity, then NaN, last)."""
-    below = np.searchsorted(sorted_values, boundaries)
-    return np.diff(below, prepend=0, append=len(sorted_values))
+def ascending(values: Floats, boundaries: Floats | Singles) -> Floats | Singles:
+    """Return values in NumPy's sort order (infinity, then NaN, last), in the precision of the boundaries.
+
+    Single precision sorts twice as fast.
+    """
+    if boundaries.dtype == np.float64:
+        return np.sort(values)
+    with np.errstate(over="ignore"):
+        singles = values.astype(np.float32)
+    endless = singles == np.inf
+    if endless.any():
+        singles[endless & (values < np.inf)] = np.finfo(np.float32).max  # which is no infinity, but beyond all bins
+    singles.sort()
+    return singles
+
+
+def count_numeric(values: Floats, boundaries: Floats | Singles) -> Ints:
+    """Count the values of each cell."""
+    found = ascending(values, boundaries)
+    below = found.searchsorted(boundaries)
+    return np.diff(below, prepend=0, append=len(found))
 
 
 def encode(values: Sequence[object], codes: Codes) -> Ints:

@@ -64,6 +64,7 @@ _TAIL, _TAIL_RATIO = 384, 1.0235
 _TAIL_LEAST = 10  # values of the sample that a share of the tail must have
 _LARGEST_LOG_ODDS = 16.0
 _KEPT_ITEMS = 20
+_SUSPECTED = 4096  # rows by which a feature is known that tells the outcome
 _PERFECT = ("roc_auc", "accuracy", "subset_accuracy", "r2")
 
 
@@ -724,8 +725,10 @@ class Counting:
         for name, embedding in self._embeddings.items():
             if name in present:
                 embedding.add(cells.vectors(present[name], self._dimensions[name]))
-        if not start and profile.task not in ("multilabel", "ranking"):  # the first block says enough
-            self._notes = _suspicions(layout, numeric, codes, labels, outputs.prediction)
+        if not start and profile.task not in ("multilabel", "ranking"):  # the first rows say enough
+            first = slice(_SUSPECTED)
+            told = labels[first], outputs.prediction[first]
+            self._notes = _suspicions(layout, numeric[:, first], codes[:, first], *told)
         if hourly is not None and slots is not None:
             hourly.add(slots, numeric, codes, outputs, choosing)
         layout.count_features(self._ledger, numeric, codes)

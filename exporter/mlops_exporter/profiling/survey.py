@@ -6,7 +6,7 @@ categories after all, the table is read once more.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_exporter.arrays import Flags, Floats
+from mlops_exporter.arrays import Flags, Floats, Ints
 from mlops_exporter.profile.arrays import indices, is_text
 from mlops_exporter.tables import cells
 
@@ -42,10 +42,58 @@ _CODE = "^[+-]?0[0-9]+$"
 _MARKERS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "null", "NULL", "None", "none")
 
 
-class Column:
-    """What the first pass learns of one column."""
+class Draw:
+    """Which rows are in a sample: those with the smallest keys.
 
-    def __init__(self, rows: int = 0) -> None:
+    It never changes. Columns that have numbers in the same rows go from one draw to the next together, and what each
+    step leaves of the rows is worked out once for all of them.
+    """
+
+    def __init__(self, keys: Sequence[Floats] = (), largest: float = 1.0) -> None:
+        self._keys = keys
+        self._largest = largest
+        self.size = sum(map(len, keys))
+        self._next: tuple[object, tuple[Draw, Ints | None]] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Draw, (self._keys, self._largest)
+
+    def with_rows(self, keys: Floats) -> "tuple[Draw, Ints | None]":
+        """Return the draw of the rows that follow, too, and which of these are in it, None for all."""
+        return self._step(keys, lambda: self._with_rows(keys))
+
+    def with_draw(self, other: "Draw") -> "Draw":
+        """Return the draw that has the rows of another one, too."""
+        if not self.size:
+            return other
+        return self._step(other, lambda: (Draw([*self._keys, *other._keys], self._largest), None))[0]
+
+    def cut(self, rows: int) -> "tuple[Draw, Ints | None]":
+        """Return the draw of so many rows, and which of those of this one are in it, None for all."""
+        return self._step(None, lambda: self._cut(rows)) if self.size > rows else (self, None)
+
+    def _step(self, of: object, made: "Callable[[], tuple[Draw, Ints | None]]") -> "tuple[Draw, Ints | None]":
+        if self._next is None or self._next[0] is not of:
+            self._next = of, made()
+        return self._next[1]
+
+    def _with_rows(self, keys: Floats) -> "tuple[Draw, Ints | None]":
+        if self._largest == 1.0:
+            return Draw([*self._keys, keys]), None
+        chosen = np.flatnonzero(keys < self._largest)
+        return Draw([*self._keys, keys.take(chosen)], self._largest), chosen
+
+    def _cut(self, rows: int) -> "tuple[Draw, Ints | None]":
+        keys = np.concatenate(self._keys)
+        largest = float(np.partition(keys, rows)[rows])
+        chosen = np.flatnonzero(keys < largest)
+        return Draw([keys.take(chosen)], largest), chosen
+
+
+class Column:
+    """What the first pass learns of one column; columns that begin with the same `draw` share it."""
+
+    def __init__(self, rows: int = 0, draw: Draw | None = None) -> None:
         self.rows = rows
         self.numbers = 0
         self.texts = 0
@@ -57,10 +105,8 @@ class Column:
         self.minimum, self.maximum = math.inf, -math.inf
         self.mean = 0.0
         self._squares = 0.0
-        self._keys: list[Floats] = []
+        self._draw = draw or Draw()
         self._values: list[Floats] = []
-        self._sampled = 0
-        self._largest_key = 1.0
         self.missing = 0
         self.markers: Counter[str] = Counter()
         """How many cells say what elsewhere means a missing value, and here does not."""
@@ -190,22 +236,16 @@ class Column:
 
     def _add_to_sample(self, values: Floats, keys: Floats) -> None:
         """Keep the values with the smallest keys: a uniform sample of all."""
-        if self._largest_key < 1.0:
-            chosen = np.flatnonzero(keys < self._largest_key)
-            values, keys = values.take(chosen), keys.take(chosen)
-        self._values.append(values)
-        self._keys.append(keys)
-        self._sampled += len(values)
-        if self._sampled > 2 * SAMPLE_ROWS:
+        self._draw, chosen = self._draw.with_rows(keys)
+        self._values.append(values if chosen is None else values.take(chosen))
+        if self._draw.size > 2 * SAMPLE_ROWS:
             self._cut_sample()
 
     def _cut_sample(self) -> None:
         """Keep the SAMPLE_ROWS values with the smallest keys."""
-        if self._sampled > SAMPLE_ROWS:
-            keys, values = np.concatenate(self._keys), np.concatenate(self._values)
-            self._largest_key = float(np.partition(keys, SAMPLE_ROWS)[SAMPLE_ROWS])
-            chosen = np.flatnonzero(keys < self._largest_key)
-            self._keys, self._values, self._sampled = [keys.take(chosen)], [values.take(chosen)], len(chosen)
+        self._draw, chosen = self._draw.cut(SAMPLE_ROWS)
+        if chosen is not None:
+            self._values = [np.concatenate(self._values).take(chosen)]
 
     def add_column(self, other: "Column") -> None:
         """Take in what was learned of the same column in the rows that follow."""
@@ -231,8 +271,7 @@ class Column:
         self._last = other._last
         self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
         self._add_moments(other.numbers, other.mean, other._squares)
-        self._keys, self._values = self._keys + other._keys, self._values + other._values
-        self._sampled += other._sampled
+        self._draw, self._values = self._draw.with_draw(other._draw), self._values + other._values
         self._cut_sample()
 
     @cached_property
@@ -243,7 +282,7 @@ class Column:
         """
         self._cut_sample()
         found = np.sort(np.concatenate([np.empty(0), *self._values]))
-        self._values, self._keys = [found], []
+        self._values, self._draw = [found], Draw()
         return found
 
     @cached_property
@@ -326,11 +365,12 @@ def survey(
     columns: dict[str, Column] = {}
     rows = 0
     for block in blocks:
+        draw = Draw()
         keys = keys_of(block.num_rows, start + rows)
         kept: dict[str, Any] = {}
         for name in block.column_names:
             if name not in columns:
-                columns[name] = Column(rows)
+                columns[name] = Column(rows, draw)
             if name in unread:
                 continue
             kept[name] = columns[name].add(block[name].chunk(0), keys, typed=typed, named=name in named)
