@@ -1028,7 +1028,7 @@ class _Part:
         """Yield so many rows each, and how many, as Arrow streams of events; the same whatever the batches were."""
         pa = _arrow("pyarrow")
         waiting: list[Any] = []
-        count = 0
+        count, first = 0, 1
         for batch in self._batches():
             start = 0
             while start < batch.num_rows:
@@ -1037,10 +1037,10 @@ class _Part:
                 waiting.append(piece)
                 count += piece.num_rows
                 if count == rows:
-                    yield count, self._body(pa.Table.from_batches(waiting))
-                    waiting, count = [], 0
+                    yield count, self._body(pa.Table.from_batches(waiting), first)
+                    waiting, count, first = [], 0, first + count
         if count:
-            yield count, self._body(pa.Table.from_batches(waiting))
+            yield count, self._body(pa.Table.from_batches(waiting), first)
 
     def _batches(self) -> Iterator[Any]:
         if hasattr(self._table, "scanner"):  # a dataset, which would read far ahead
@@ -1057,7 +1057,8 @@ class _Part:
         parts = [table.slice(0, half), table.slice(half)]
         return [(part.num_rows, _stream(part)) for part in parts if part.num_rows]
 
-    def _body(self, table: Any) -> bytes:
+    def _body(self, table: Any, first: int) -> bytes:
+        """Return rows, numbered from `first`, as an Arrow stream of events; raises ValueError."""
         pa = _arrow("pyarrow")
         found: dict[str, Any] = {}
         for name in _SINGLE:
@@ -1073,7 +1074,13 @@ class _Part:
                     raise ValueError(f"no column {self._single[name]!r} for {name}; there are {there}")
                 found[name] = _plain_column(table.column(self._single[name]))
         for name in {"ts", "target_ts"} & found.keys():
-            found[name] = _times(found[name], self._timezone)
+            try:
+                found[name] = _times(found[name], self._timezone)
+            except _NoTimeError as odd:
+                raise ValueError(
+                    f"row {first + odd.place}, column {self._single.get(name, name)!r}: {odd.text!r} is no time: write "
+                    "all as 2026-11-01T12:00:00Z, all without a zone, or all as Unix seconds"
+                ) from None
         used = {self._single.get(name, name) for name in found}
         for name in _NESTED:
             if name in self._nested:
@@ -1123,26 +1130,47 @@ def _plain_column(column: Any) -> Any:
     return column
 
 
+class _NoTimeError(Exception):
+    """A text at some place is no time, or none like those before."""
+
+    def __init__(self, place: int, text: str) -> None:
+        super().__init__(place, text)
+        self.place, self.text = place, text
+
+
 def _times(column: Any, timezone: str) -> Any:
-    """Return times with a zone; numbers, which are Unix seconds, as they are. Raises ValueError."""
+    """Return times with a zone; numbers, which are Unix seconds, as they are. Raises _NoTimeError."""
     pa, pc = _arrow("pyarrow"), _arrow("pyarrow.compute")
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         finest = [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in ("UTC", None)]
-        for kind in (*finest, pa.float64()):
-            try:
-                column = column.cast(kind)
-                break
-            except pa.ArrowInvalid:
-                continue
-        else:
-            raise ValueError("ts: not all are times, as in 2026-11-01T12:00:00Z or Unix seconds")
+        kinds, texts = (*finest, pa.float64()), column
+        column = next((found for kind in kinds if (found := _cast(texts, kind)) is not None), None)
+        if column is None:
+            place = max(_first_unlike(texts, kind) for kind in kinds)
+            raise _NoTimeError(place, texts[place].as_py())
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
     if pa.types.is_timestamp(column.type) and column.type.tz is None:
         column = pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="earliest")
     return column
+
+
+def _cast(texts: Any, kind: Any) -> Any:
+    try:
+        return texts.cast(kind)
+    except _arrow("pyarrow").ArrowInvalid:
+        return None
+
+
+def _first_unlike(texts: Any, kind: Any) -> int:
+    """Return the place of the first text that is none of a kind, which not all are."""
+    low, high = 0, len(texts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _cast(texts.slice(low, middle - low), kind) is None else (middle, high)
+    return low
 
 
 def _dataset(path: str) -> tuple[Any, bool]:

@@ -103,6 +103,24 @@ def test_columns_of_other_names(service: Exporter) -> None:
         monitor.send_table("nowhere.parquet")
 
 
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        ("rubbish", "'rubbish' is no time: write all as 2026"),
+        ("2026-11-01T12:00:00", "'2026-11-01T12:00:00' is no time"),
+        ("1793523090.5", "'1793523090.5' is no time"),
+    ],
+)
+def test_what_is_no_time_is_named_by_row_and_value(service: Exporter, odd: str, says: str) -> None:
+    rows = frame(20_000)
+    rows["at"] = "2026-11-01T12:00:00Z"
+    rows.loc[0, "at"] = None
+    rows.loc[17_000, "at"] = odd
+    monitor = Monitor(service.url, model="credit", version="untimely")
+    with pytest.raises(ValueError, match=f"^row 17001, column 'at': {says}"):
+        monitor.send_table(rows.drop(columns="ts"), columns={"ts": "at"})
+
+
 def test_labels_beside_the_rows_and_in_a_table_of_their_own(service: Exporter) -> None:
     rows, truth = frame(2000, 10_000), np.arange(2000) % 2
     monitor = Monitor(service.url, model="credit")
