@@ -84,8 +84,63 @@ def test_seldons_events_of_the_same_shape_are_read() -> None:
     assert event["prediction"] == 1
 
 
+AZURE = {"azureml": {"model": "credit", "outputs": {"probability": "score"}}}
+
+
+def posted(kind: str, rows: Any, identifier: str = "req-1", **more: str) -> tuple[Content, bytes]:
+    """What azureml-ai-monitoring 1.0.0 posts to /modeldata/log."""
+    attributes = {
+        "time": "1793523090",
+        "type": f"azureml.inference.{kind}",
+        "collect-data-type": "pandas.core.frame.DataFrame",
+        "agent": "azureml-ai-monitoring/1.0.0",
+        "x-request-id": identifier,
+        **more,
+    }
+    return Content("application/json", attributes), json.dumps(rows).encode()
+
+
+def test_azures_sdk_posts_inputs_and_outputs_apart() -> None:
+    adapter = kserve(AZURE)
+    rows = [{"amount": 12.5, "country": "DE"}, {"amount": None, "country": "FR"}]
+    assert events(translate(adapter, *posted("model_inputs", rows, **{"model-version": "3"}))) == []
+    outputs = [{"probability": 0.75}, {"probability": 0.25}]
+    first, second = events(translate(adapter, *posted("model_outputs", outputs)))
+    said = {"model": "credit", "version": "3", "ts": "2026-11-01T08:51:30+00:00"}
+    assert first == said | {"id": "req-1/0", "features": rows[0], "score": 0.75}
+    assert second == said | {"id": "req-1/1", "features": rows[1], "score": 0.25}
+    assert adapter.counts["joined"] == 2
+
+
+def test_a_deployment_of_azures_may_name_its_model() -> None:
+    """By the headers of its correlation context, where several send to one exporter."""
+    adapter = kserve()
+    named = {"inferenceservicename": "credit"}
+    translate(adapter, *posted("model_inputs", [{"amount": 1.0}], **named))
+    (event,) = events(translate(adapter, *posted("model_outputs", [{"prediction": 1}], **named)))
+    assert (event["id"], event["prediction"]) == ("req-1", 1)
+    assert translate(kserve(), *posted("model_inputs", [])).refused == [(1, "unknown_model")]
+
+
+def test_what_azures_data_collector_stores_may_be_posted_too() -> None:
+    adapter = kserve(AZURE)
+    stored = {"specversion": "1.0", "id": "8f", "time": "2026-11-01T08:51:30Z", "correlationid": "c1"}
+    for kind, rows in (("inputs", [{"amount": 2.0}]), ("outputs", [{"probability": 0.5}])):
+        taken = take(adapter, {**stored, "type": f"azureml.inference.model_{kind}", "modelversion": "3", "data": rows})
+    (event,) = events(taken)
+    assert (event["id"], event["version"], event["ts"]) == ("c1", "3", stored["time"])
+    assert (event["features"], event["score"]) == ({"amount": 2.0}, 0.5)
+
+
+@pytest.mark.parametrize("time", ["", "soon", "nan", "1e99"])
+def test_azures_events_without_a_correlation_or_with_odd_times(time: str) -> None:
+    assert translate(kserve(AZURE), *posted("model_inputs", [{}], "")).refused == [(1, "bad_cloud_event")]
+    assert translate(kserve(AZURE), *posted("model_inputs", "no rows")).refused == [(1, "bad_payload")]
+    assert translate(kserve(AZURE), *posted("model_inputs", [{"amount": 1.0}], time=time)).refused == []
+
+
 def test_an_unknown_type_is_named_before_the_attributes_that_other_types_lack() -> None:
-    event = {"specversion": "1.0", "id": "1", "type": "azureml.inference.model_inputs", "data": []}
+    event = {"specversion": "1.0", "id": "1", "type": "azureml.inference.model_inputs_outputs", "data": []}
     assert take(kserve(), event).refused == [(1, "unknown_cloud_event_type")]
 
 

@@ -160,7 +160,12 @@ def test_telemetry_path_is_configurable(service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
-    [("POST", "/metrics", "GET, HEAD"), ("GET", "/v1/events", "POST"), ("GET", "/-/reload", "POST")],
+    [
+        ("POST", "/metrics", "GET, HEAD"),
+        ("GET", "/modeldata/log", "POST"),
+        ("GET", "/v1/events", "POST"),
+        ("GET", "/-/reload", "POST"),
+    ],
 )
 def test_wrong_method(service: Service, method: str, path: str, allow: str) -> None:
     response = request(make_app(service), method, path)

@@ -121,7 +121,7 @@ REASONS: Final[dict[Reason, str]] = {
     "nothing_to_count": "there are no features, no prediction, no score, no error, no label and no outcome",
     "bad_cloud_event": "the CloudEvent lacks `id`, `type` or `inferenceservicename`, or has no data",
     "unknown_cloud_event_type": "the CloudEvent's `type` is not org.kubeflow.serving.inference.request or .response, "
-    "nor io.seldon.serving.inference.request or .response",
+    "nor io.seldon.serving.inference.request or .response, nor azureml.inference.model_inputs or .model_outputs",
     "bad_payload": "the CloudEvent's data is neither the V1 nor the V2 inference protocol, or the shapes of its "
     "tensors do not fit each other or their data",
     "unnamed_columns": "the rows are lists, and `kserve.models.NAME.features` does not name just as many columns",

@@ -43,7 +43,10 @@ class KServeSettings(_Settings):
 
     models: Annotated[
         dict[str, KServeModel],
-        Field(description="How payloads become events, by `inferenceservicename` or `namespace/name`."),
+        Field(
+            description="How payloads become events, by `inferenceservicename` or `namespace/name`; "
+            "what Azure ML's SDK posts is of the service `azureml`."
+        ),
     ] = {}
     wait: Annotated[Duration, Field(description="How long a request or response waits for the other.")] = 60.0
     waiting_events: Annotated[

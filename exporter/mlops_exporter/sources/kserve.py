@@ -4,6 +4,8 @@ The logger sends the request and the response of one inference as two CloudEvent
 Whichever comes first waits here for the other; together they are one event per row. Payloads are those of the
 inference protocols V1 (`instances`, `predictions`) and V2 (`inputs`, `outputs`; also with its binary tensors, which
 follow the JSON). An event's id is that of the V2 payload, which the caller knows, or else the CloudEvent's.
+
+The SDK of Azure ML's data collector posts the same two halves, in other words.
 """
 
 import base64
@@ -11,6 +13,7 @@ import json
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
@@ -53,7 +56,12 @@ _KINDS: Final[dict[str, Kind]] = {
     "org.kubeflow.serving.inference.response": "response",
     "io.seldon.serving.inference.request": "request",
     "io.seldon.serving.inference.response": "response",
+    "azureml.inference.model_inputs": "request",
+    "azureml.inference.model_outputs": "response",
 }
+_OF_AZURE = "azureml"
+"""What the types of Azure ML's SDK begin with, and the service that it stands for, since it names none."""
+
 _MAX_MEMBERS = MAX_EVENT_BYTES // len('"a":1,')
 """Members of a row; with more of them, the event of it is too large."""
 
@@ -418,7 +426,7 @@ def _cloud_events(content: Content, body: bytes, limit: int | None) -> Iterator[
     if content.type == _STRUCTURED:
         yield (yield from _structured(value))
     else:
-        yield _checked(content.attributes, value)
+        yield _checked(*_as_of_kserve(content.attributes, value))
 
 
 def _batch(body: bytes, limit: int | None) -> Iterator["_CloudEvent | Refused | None"]:
@@ -456,7 +464,24 @@ def _structured(event: Any) -> _Read:
         except UnicodeEncodeError:  # JSON may escape half a surrogate pair
             raise Refused("malformed_json") from None
         data = yield from _parse_steps(data)
-    return _checked({name: value for name, value in event.items() if isinstance(value, str)}, data)
+    return _checked(*_as_of_kserve({name: value for name, value in event.items() if isinstance(value, str)}, data))
+
+
+def _as_of_kserve(attributes: Mapping[str, str], data: Any) -> tuple[Mapping[str, str], Any]:
+    """Return what Azure ML's SDK posts, and its data collector stores, as KServe's logger would send it.
+
+    Its data are rows alone, and the SDK's times are Unix seconds.
+    """
+    kind = _KINDS.get(attributes.get("type", ""))
+    if kind is None or not attributes["type"].startswith(f"{_OF_AZURE}."):
+        return attributes, data
+    identifier = attributes.get("x-request-id") or attributes.get("correlationid", "")
+    version = attributes.get("model-version") or attributes.get("modelversion")
+    known = {"inferenceservicename": _OF_AZURE, **attributes, "id": identifier}
+    with suppress(ValueError, OverflowError, OSError):
+        known["time"] = datetime.fromtimestamp(float(attributes.get("time", "")), UTC).isoformat()
+    member = "instances" if kind == "request" else "predictions"
+    return known, {member: data, "model_version": version}
 
 
 def _checked(attributes: Mapping[str, str], data: Any) -> _CloudEvent:

@@ -196,6 +196,7 @@ class App:
             "/api/v1/status": {"GET": self._get_status},
             "/docs": {"GET": self._get_reference},
             "/v1/events": {"POST": self._post_events},
+            "/modeldata/log": {"POST": self._post_events},  # where Azure ML's SDK posts
             "/v1/ledgers": {"POST": self._post_ledgers, "GET": self._get_ledgers},
         }
         if not telemetry_path.startswith("/") or telemetry_path in self._routes:
