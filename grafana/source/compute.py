@@ -3,6 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import panels as p
+from grafana.source.environment import LABELS
 from grafana.source.promql import ALERTS, EXPORTER, TARGET, WHERE, culprits, rate, series
 from mlops_exporter.exposition import catalogue as c
 
@@ -12,6 +13,7 @@ _SOME = 'kind="some"'
 _NOT_INSTALLED = 'error="library_not_found"'
 _UNCORRECTED = 'type="uncorrected"'
 _GPU_NAME = "{{instance}} GPU {{gpu}} {{mig}}"
+_PLACE = " ".join(f"{{{{{label}}}}}" for label in (*LABELS, "job"))
 
 _NO_COMPUTE = "The host is not watched: its collector is off, or the exporter is not scraped."
 _NO_WORKLOAD = "No workload: compute.workloads is not configured, or none of its processes runs."
@@ -546,7 +548,7 @@ def _cost() -> list[p.Panel]:
             "thousands of predictions, and thousands of predictions that were right.",
             "none",
             [
-                p.Query(f"sum by ({WHERE}, job, currency) ({name}{{{ALERTS}}})", f"{{{{job}}}} {{{{currency}}}} {what}")
+                p.Query(f"sum by ({WHERE}, job, currency) ({name}{{{ALERTS}}})", f"{_PLACE} {{{{currency}}}} {what}")
                 for name, what in (
                     ("job:ml_compute_cost:per_training_hour_1d", "per hour of training"),
                     ("job:ml_compute_cost:per_1000_predictions_1d", "per 1000 predictions"),

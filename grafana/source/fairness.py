@@ -310,7 +310,7 @@ def build() -> model.Dashboard:
         "mlops-fairness",
         "How a model treats groups of people: sizes, outcomes and performance side by side, with intervals.",
         [
-            *p.model_variables(),
+            *p.model_variables(c.GROUP_WINDOW_PREDICTIONS),
             p.window_variable(),
             p.worst_first("attribute", f"{_verdict('attribute', 'attribute')} or max by (attribute) ({sizes} * 0 - 1)"),
             p.worst_first("fairness_metric", _verdict("metric"), "Fairness metric", "metric"),

@@ -7,6 +7,7 @@ from grafana.source.promql import TARGET, on, quantile, rate, series
 from mlops_exporter.exposition import catalogue as c
 
 _METRIC = 'metric="$metric"'
+_OUTCOME = 'outcome="$metric"'
 _REFERENCE = f"{series(c.PERFORMANCE_REFERENCE)}"
 _BENCHMARKS = f"({series(c.BENCHMARK_MIN)} or {series(c.BENCHMARK_MAX)})"
 
@@ -18,9 +19,6 @@ _NO_CLASSES = "A regression has no classes."
 _NO_ERRORS = "A classification has no errors in units: see its confusion matrix."
 _NO_ESTIMATE = "No estimate: the profile holds no calibration, or the window holds too few predictions."
 
-_AGREED = f"{on('model', 'version', 'metric')} group_left ()"
-_LOWER, _UPPER = series(c.PERFORMANCE_LOWER), series(c.PERFORMANCE_UPPER)
-_MIN, _MAX = series(c.BENCHMARK_MIN), series(c.BENCHMARK_MAX)
 _VERDICTS = p.Words(
     {
         3: ("Worse than agreed", p.BAD),
@@ -29,13 +27,52 @@ _VERDICTS = p.Words(
         0: ("No benchmark", p.QUIET),
     }
 )
-_VERDICT = (
-    "max by (instance, metric) ("
-    f"(({_UPPER} < {_AGREED} {_MIN}) or ({_LOWER} > {_AGREED} {_MAX})) * 0 + 3"
-    f" or (({_LOWER} >= {_AGREED} {_MIN}) or ({_UPPER} <= {_AGREED} {_MAX})) * 0 + 1"
-    f" or (({_UPPER} >= {_AGREED} {_MIN}) or ({_LOWER} <= {_AGREED} {_MAX})) * 0 + 2"
-    f" or {series(c.PERFORMANCE)} * 0)"
+
+
+def _verdicts(by: str, value: c.Metric, interval: tuple[c.Metric, c.Metric], bounds: tuple[c.Metric, c.Metric]) -> str:
+    """Return how values are held against their benchmarks, by the lower and the upper end of their intervals."""
+    agreed = f"{on(*bounds[0].labels)} group_left ()"
+    (lower, upper), (low, high) = map(series, interval), map(series, bounds)
+    return (
+        f"max by ({by}) ("
+        f"(({upper} < {agreed} {low}) or ({lower} > {agreed} {high})) * 0 + 3"
+        f" or (({lower} >= {agreed} {low}) or ({upper} <= {agreed} {high})) * 0 + 1"
+        f" or (({upper} >= {agreed} {low}) or ({lower} <= {agreed} {high})) * 0 + 2"
+        f" or {series(value)} * 0)"
+    )
+
+
+def _as_metric(outcomes: str) -> str:
+    """Return what is said of outcomes under the name of metrics: both are held against a benchmark."""
+    return f'label_replace({outcomes}, "metric", "$1", "outcome", "(.+)")'
+
+
+def _or_outcome(metric: c.Metric, outcome: c.Metric) -> str:
+    """Return a series of the metric that is chosen, which may be an outcome."""
+    return f"{series(metric, _METRIC)} or {series(outcome, _OUTCOME)}"
+
+
+def _of_all(metric: str, *outcomes: c.Metric) -> str:
+    """Return a value of all metrics, and of outcomes under the name of metrics."""
+    rated = " or ".join(_as_metric(series(each)) for each in outcomes)
+    return f"max by (instance, metric) ({metric} or {rated})"
+
+
+_RATED = _as_metric(
+    _verdicts(
+        "instance, outcome",
+        c.OUTCOME_MEAN,
+        (c.OUTCOME_MEAN_LOWER, c.OUTCOME_MEAN_UPPER),
+        (c.OUTCOME_BENCHMARK_MIN, c.OUTCOME_BENCHMARK_MAX),
+    )
 )
+_MEASURED = _verdicts(
+    "instance, metric",
+    c.PERFORMANCE,
+    (c.PERFORMANCE_LOWER, c.PERFORMANCE_UPPER),
+    (c.BENCHMARK_MIN, c.BENCHMARK_MAX),
+)
+_VERDICT = f"max by (instance, metric) ({_MEASURED} or {_RATED})"
 
 # Metrics with the worst verdict first; those without a benchmark come last.
 _METRICS = f"max by (metric) ({_VERDICT}) or max by (metric) ({_REFERENCE} * 0 - 1)"
@@ -104,14 +141,15 @@ def _performance() -> list[p.Panel]:
             "Is $metric as good as agreed?",
             "Performance over the window with its 95 % interval, the benchmark agreed on (dashed), the value on the "
             "reference data, and the estimate that needs no labels, for each replica. Only where the whole interval is "
-            "beyond the benchmark is the model surely worse. The band holds the intervals of all replicas.",
+            "beyond the benchmark is the model surely worse. The band holds the intervals of all replicas. "
+            "Of an outcome it is the mean.",
             "none",
             [
-                p.Query(f"max({series(c.PERFORMANCE_UPPER, _METRIC)})", p.UPPER),
-                p.Query(f"min({series(c.PERFORMANCE_LOWER, _METRIC)})", p.LOWER),
-                p.Query(_each(c.PERFORMANCE, _METRIC), "$metric {{instance}}"),
-                p.Query(f"max({series(c.BENCHMARK_MIN, _METRIC)})", "Benchmark: at least"),
-                p.Query(f"min({series(c.BENCHMARK_MAX, _METRIC)})", "Benchmark: at most"),
+                p.Query(f"max({_or_outcome(c.PERFORMANCE_UPPER, c.OUTCOME_MEAN_UPPER)})", p.UPPER),
+                p.Query(f"min({_or_outcome(c.PERFORMANCE_LOWER, c.OUTCOME_MEAN_LOWER)})", p.LOWER),
+                p.Query(f"max by (instance) ({_or_outcome(c.PERFORMANCE, c.OUTCOME_MEAN)})", "$metric {{instance}}"),
+                p.Query(f"max({_or_outcome(c.BENCHMARK_MIN, c.OUTCOME_BENCHMARK_MIN)})", "Benchmark: at least"),
+                p.Query(f"min({_or_outcome(c.BENCHMARK_MAX, c.OUTCOME_BENCHMARK_MAX)})", "Benchmark: at most"),
                 p.Query(f"max({series(c.PERFORMANCE_REFERENCE, _METRIC)})", "Reference"),
                 p.Query(_each(c.PERFORMANCE_ESTIMATED, _METRIC), "estimated {{instance}}"),
             ],
@@ -128,11 +166,11 @@ def _performance() -> list[p.Panel]:
         ),
         p.table_of(
             "Which metrics keep their benchmark?",
-            "All metrics of this window, on each replica. Follow a metric's link to draw it at the left.",
+            "All metrics and outcomes of this window, on each replica. Follow a metric's link to draw it at the left.",
             [
                 _VERDICT,
-                f"max by (instance, metric) ({series(c.PERFORMANCE)})",
-                f"max by (instance, metric) ({_BENCHMARKS})",
+                _of_all(series(c.PERFORMANCE), c.OUTCOME_MEAN),
+                _of_all(_BENCHMARKS, c.OUTCOME_BENCHMARK_MIN, c.OUTCOME_BENCHMARK_MAX),
                 f"max by (instance, metric) ({_REFERENCE})",
             ],
             [

@@ -581,13 +581,19 @@ def _exporter_variables(one: bool) -> list[build.QueryVariable | build.Datasourc
     return made
 
 
-def model_variables() -> list[build.QueryVariable]:
-    """Return the variables model and version; those whose state is worst are the default."""
+def model_variables(of: catalogue.Metric | None = None) -> list[build.QueryVariable]:
+    """Return the variables model and version; those whose state is worst are the default.
+
+    Of models those come first that have the metric `of`, where the dashboard is about nothing else.
+    """
     info = f"{catalogue.MODEL_INFO.name}{{{EXPORTER}"
     state = f"{STATE}{{{EXPORTER}"
     chosen = ',model="$model"'
+    models = f"max by (model) ({state}}}) or max by (model) ({info}}} * 0)"
+    if of is not None:
+        models = f"({models}) and on (model) {of.name}{{{EXPORTER}}} or max by (model) ({info}}} * 0 - 1)"
     return [
-        worst_first("model", f"max by (model) ({state}}}) or max by (model) ({info}}} * 0)"),
+        worst_first("model", models),
         worst_first("version", f"max by (version) ({state}{chosen}}}) or max by (version) ({info}{chosen}}} * 0)"),
     ]
 

@@ -352,7 +352,8 @@ def _no_better() -> Case:
         skill = model(name, window="24h", metric="skill")
         series.append(("ml_model_performance", skill, t.values(-0.04 if bad else 0.3, 0.3)))
         series.append(("ml_model_performance_reference", model(name, metric="skill"), t.values(0.31)))
-    return t.case("MLForecastNoBetterThanNaive", model("fires"), series)
+    series.append(("ml_forecast_no_better", model("still"), t.values(1, 0)))  # its naive forecast makes no error
+    return t.case("MLForecastNoBetterThanNaive", model("fires"), series, extra=[model("still")])
 
 
 def _intervals() -> Case:

@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 
 from tests.dashboards import DASHBOARDS, DIRECTORY
 from tests.scene.fleet import standing
-from tests.scene.traffic import END
+from tests.scene.shares import END
 from tests.support.prometheus import Prometheus
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -71,7 +71,19 @@ class View(NamedTuple):
 VIEWS = (
     *(View(uid, uid) for uid in DASHBOARDS),
     View("mlops-model-rent", "mlops-model", (("model", "rent"), ("version", "1"))),
+    *(
+        View(f"mlops-model-{model}", "mlops-model", (("model", model), ("version", version), ("metric", metric)))
+        for model, version, metric in (
+            ("credit", "2026.11", "accuracy"),
+            ("intent", "007", "f1"),
+            ("topics", "4", "micro_f1"),
+            ("demand", "2", "wape"),
+            ("shop", "9", "ndcg@8"),
+        )
+    ),
+    View("mlops-data-credit", "mlops-data", (("model", "credit"), ("version", "2026.11"))),
     View("mlops-data-rent", "mlops-data", (("model", "rent"), ("version", "1"))),
+    View("mlops-fairness-rent", "mlops-fairness", (("model", "rent"), ("version", "1"))),
 )
 
 

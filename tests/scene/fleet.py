@@ -13,22 +13,32 @@ from pathlib import Path
 import yaml
 
 from tests.requirements import require_program
-from tests.scene import machines, rules
+from tests.scene import kinds, machines, rules
 from tests.scene.machines import CPU_HOST, GPU_HOST, STAGING, STEP, Machine
-from tests.scene.traffic import BEGIN, END, FEATURES, INTENTS, Share, live, train
+from tests.scene.shares import BEGIN, END, Share
+from tests.scene.traffic import FEATURES, INTENTS, OLD, live, train
 from tests.support.prometheus import Prometheus, running_prometheus
 
 _SHARES: dict[Machine, list[Share]] = {
     GPU_HOST: [Share("credit", 1.0, 11, canary=0.4), Share("rent", 0.4, 12), Share("intent", 0.4, 13)],
-    CPU_HOST: [Share("credit", 0.8, 21, canary=0.4), Share("rent", 0.4, 22), Share("intent", 0.3, 23)],
+    CPU_HOST: [
+        Share("credit", 0.8, 21, canary=0.4),
+        Share("rent", 0.4, 22),
+        Share("intent", 0.3, 23),
+        Share("topics", 0.4, 24),
+        Share("demand", 0.5, 25),
+        Share("shop", 0.4, 26),
+        Share("chat", 0.4, 27),
+    ],
     STAGING: [Share("credit", 0.5, 31, canary=1.0), Share("rent", 0.4, 32, noise=2.5)],
 }
-_MODELS = {
-    "credit": ["--model-version=2026.10", "--task=binary", "--positive=1", "--score=score", "--groups=sex,region",
-               f"--features={','.join(FEATURES)}"],
-    "rent": ["--model-version=1", "--task=regression"],
-    "intent": ["--model-version=007", "--task=multiclass",
+_PROFILES = {
+    "credit": ["--model-version=2026.10", "--task=binary", "--label=label", "--prediction=prediction", "--positive=1",
+               "--score=score", "--groups=sex,region", f"--features={','.join(FEATURES)}"],
+    "rent": ["--model-version=1", "--task=regression", "--label=label", "--prediction=prediction", "--groups=region"],
+    "intent": ["--model-version=007", "--task=multiclass", "--label=label", "--prediction=prediction",
                "--scores=" + ",".join(f"{name}=score_{name}" for name in INTENTS)],
+    **kinds.PROFILES,
 }  # fmt: skip
 _SETTINGS = {
     "credit": {
@@ -44,8 +54,15 @@ _SETTINGS = {
             },
         },
     },
-    "rent": {"task": "regression", "cadence": "10m", "benchmarks": {"mae": {"max": 3.2}}},
+    "rent": {
+        "task": "regression",
+        "cadence": "10m",
+        "benchmarks": {"mae": {"max": 3.2}},
+        "segments": {"attributes": [{"name": "age", "edges": [20, OLD]}]},
+        "fairness": {"attributes": ["region"], "benchmarks": {"mae_difference": {"max": 1.0}}},
+    },
     "intent": {"task": "multiclass", "benchmarks": {"accuracy": {"min": 0.6}}, "label_delay": "5m"},
+    **kinds.SETTINGS,
 }
 
 
@@ -53,7 +70,7 @@ def build(directory: Path) -> None:
     """Write the scene's blocks into DIRECTORY/data."""
     train(directory)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda model: _profile(directory, model), _MODELS))
+        list(pool.map(lambda model: _profile(directory, model), _PROFILES))
         list(pool.map(lambda machine: write_blocks(directory, _history(directory, machine)), machines.MACHINES))
         write_blocks(directory, _receiver(directory))
         for level in rules.levels(rules.shipped()):
@@ -67,10 +84,8 @@ def build(directory: Path) -> None:
 
 
 def _profile(directory: Path, model: str) -> None:
-    _command(
-        *("profile", "build", f"--data={directory / model}.csv", "--label=label", "--prediction=prediction"),
-        *(*_MODELS[model], f"--output={directory / model}.json"),
-    )
+    (table,) = (path for path in directory.glob(f"{model}.*") if path.suffix in (".csv", ".ndjson"))
+    _command("profile", "build", f"--data={table}", *_PROFILES[model], f"--output={directory / model}.json")
 
 
 def _history(directory: Path, machine: Machine) -> Path:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from mlops_exporter.exposition import catalogue as c
-from tests.scene.traffic import BEGIN
+from tests.scene.shares import BEGIN
 
 Sample = tuple[str, dict[str, str], float]
 
@@ -19,6 +19,7 @@ def samples(at: int) -> Iterator[Sample]:
     """Yield what one scrape of an exporter in production shows at a time."""
     passed = at - BEGIN
     wave = math.sin(passed / 900)
+    yield c.MODEL_OWNER.name, {"model": "credit", "owner": "anna", "team": "risk", "environment": "production"}, 1.0
     yield from _challenge(passed, wave)
     yield from _embedding(passed, wave)
     yield from _probe(at, passed, wave)

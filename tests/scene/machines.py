@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mlops_exporter.exposition import catalogue as c
 from tests.scene import life
-from tests.scene.traffic import BEGIN, END
+from tests.scene.shares import BEGIN, END
 
 STEP = 60
 DIED = END - 3600
@@ -94,8 +94,15 @@ def _exporter(machine: Machine, at: int, passed: int) -> Iterator[Sample]:
     last = min(at, machine.source_down or at)
     yield c.EXPORTER_BUILD_INFO.name, {"version": "0.2.0", "revision": "abcdef0", "pythonversion": "3.11.2"}, 1.0
     yield c.CONFIG_RELOAD_SUCCESSFUL.name, {}, 1.0
-    yield c.MODELS.name, {}, 4.0
-    yield c.MODELS_READY.name, {}, 4.0
+    yield c.MODELS.name, {}, 7.0
+    yield c.MODELS_READY.name, {}, 7.0
+    yield c.FEATURES_IGNORED.name, {"model": "rent"}, passed // 120
+    yield c.LEDGERS.name, {"source": "push"}, passed // 60
+    yield c.EVENTS_PASSED.name, {"source": "push"}, 1.5 * passed
+    for detail, left_out in (("bins", 120.0), ("groups", 0.0), ("classes", 0.0), ("features", 0.0)):
+        yield c.EXPORTER_SERIES_DROPPED.name, {"detail": detail}, left_out
+    for fault in ("write", "read"):
+        yield c.STATE_ERRORS.name, {"fault": fault}, float(fault == "write" and passed > 5400)
     yield c.CHECKPOINT_LAST_SUCCESS.name, {}, float(at - at % 30)
     yield c.CHECKPOINT_DURATION.name, {}, 0.04
     for collector in ("models", "data", "groups", "compute", "gpu"):
@@ -127,6 +134,7 @@ def _host(at: int, passed: int, wave: float) -> Iterator[Sample]:
     yield c.COMPUTE_MEMORY_USED_BYTES.name, {}, 20e9 + 4e9 * wave
     yield c.COMPUTE_MEMORY_TOTAL_BYTES.name, {}, 64e9
     yield from _histogram(c.COMPUTE_CPU_UTILIZATION, {}, passed)
+    yield from _histogram(c.COMPUTE_MEMORY_UTILIZATION, {}, passed)
     for window, more in (("1m", 0.2), ("5m", 0.1), ("15m", 0.0)):
         yield c.COMPUTE_LOAD_AVERAGE.name, {"window": window}, 8 * wave + more
     for resource in ("cpu", "memory", "io"):
@@ -172,6 +180,11 @@ def _gpu(number: int, passed: int, wave: float) -> Iterator[Sample]:
     yield c.GPU_UP.name, of, 1.0
     yield c.GPU_UTILIZATION_RATIO.name, of, min(1.0, wave + 0.1 * number)
     yield from _histogram(c.GPU_UTILIZATION, of, passed)
+    for metric in (c.GPU_SM_ACTIVITY, c.GPU_SM_OCCUPANCY, c.GPU_TENSOR_ACTIVITY, c.GPU_MEMORY_BANDWIDTH):
+        yield from _histogram(metric, of, passed)
+    yield c.GPU_FIELD_UNAVAILABLE.name, of | {"field": "fan_speed", "reason": "not_supported"}, 1.0
+    yield c.GPU_VALUES_DROPPED.name, of | {"field": "power"}, float(number == 0 and passed > 6000)
+    yield c.GPU_XID_ERRORS.name, of | {"xid": "79" if hot else "0"}, hot
     yield c.GPU_MEMORY_USED_BYTES.name, of, 90e9
     yield c.GPU_MEMORY_TOTAL_BYTES.name, of, 141e9
     yield c.GPU_POWER_WATTS.name, of, 300 + 200 * wave

@@ -2,46 +2,29 @@
 
 `credit` (binary) has 25 features, groups and two versions; one feature drifts in the last hour, and the new version
 treats one group worse. `rent` (regression) is worse in production than in staging. `intent` (three classes) gets its
-labels late. The numbers are drawn, and the same every time.
+labels late. Of old flats `rent` is three times as wrong in the last hour. The numbers are drawn, and the same every
+time.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-END = 1_793_620_800
-"""The moment at which the scene stands: 2 November 2026, 12:00 UTC, a Monday."""
-BEGIN = END - 2 * 3600
-DRIFT_FROM = END - 3600
-LATE_FROM = END - 5400
+from tests.scene import kinds
+from tests.scene.shares import BEGIN, DRIFT_FROM, END, LATE_FROM, Event, Floats, Share
 
 FEATURES = ("income", *(f"f{number:02}" for number in range(2, 24)), "country", "channel")
 COUNTRIES, CHANNELS = ("DE", "FR", "PL"), ("web", "app", "branch")
 INTENTS = ("buy", "ask", "leave")
-
-Floats = NDArray[np.float64]
-Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one exporter sees of a model: events a second, and which are of the newer version."""
-
-    model: str
-    rate: float
-    seed: int
-    canary: float = 0.0
-    noise: float = 3.7
-    groups: bool = True
+OLD = 42
+"""From which age on a flat is old, in years."""
 
 
 def train(directory: Path) -> None:
-    """Write the training data of each model as DIRECTORY/MODEL.csv."""
+    """Write the training data of each model into DIRECTORY, as MODEL.csv or MODEL.ndjson."""
+    kinds.train(directory)
     rng = np.random.default_rng(1)
     for model, events in (("credit", _credit), ("rent", _rent), ("intent", _intent)):
         rows = events(rng, np.zeros(6000), Share(model, 1.0, 0, noise=3.0))
@@ -63,15 +46,16 @@ def live(share: Share, file: Path) -> None:
     """Write the events of one exporter's share of a model as NDJSON, in the order of their time."""
     rng = np.random.default_rng(share.seed)
     times = np.sort(rng.uniform(BEGIN, END - 1, int(share.rate * (END - BEGIN))))
-    make = {"credit": _credit, "rent": _rent, "intent": _intent}[share.model]
+    others = {name: events for name, (events, _) in kinds.KINDS.items()}
+    make = {"credit": _credit, "rent": _rent, "intent": _intent} | others
     lines: list[tuple[float, str]] = []
-    for number, (ts, row) in enumerate(zip(times.tolist(), make(rng, times, share), strict=True)):
-        label = row.pop("label")
+    for number, (ts, row) in enumerate(zip(times.tolist(), make[share.model](rng, times, share), strict=True)):
+        label = row.pop("label", None)
         event = {"model": share.model, "id": f"{share.seed}-{number}", "ts": round(ts, 3), **row}
         event["latency_seconds"] = round(float(rng.lognormal(-3.5, 0.4)), 4)
         lines.append((ts, json.dumps(event)))
         late = 3600.0 if share.model == "intent" and ts > LATE_FROM else 30.0
-        if ts + late < END and rng.random() < 0.9:
+        if label is not None and ts + late < END and rng.random() < 0.9:
             answer = {"model": share.model, "id": event["id"], "ts": round(ts + late, 3), "label": label}
             lines.append((ts + late, json.dumps(answer)))
     file.write_text("".join(f"{line}\n" for _, line in sorted(lines)))
@@ -107,13 +91,16 @@ def _credit(rng: np.random.Generator, times: Floats, share: Share) -> Iterator[E
 
 
 def _rent(rng: np.random.Generator, times: Floats, share: Share) -> Iterator[Event]:
-    for area, rooms, age in rng.standard_normal((len(times), 3)).tolist():
+    for ts, (area, rooms, age) in zip(times.tolist(), rng.standard_normal((len(times), 3)).tolist(), strict=True):
         prediction = 20 + 5 * area + rooms
+        region = ("north", "south")[int(rng.random() < 0.5)]
+        wider = 3 if ts > DRIFT_FROM and 30 + 9 * age > OLD else 1
         yield {
             "version": "1",
             "features": {"area": round(70 + 20 * area, 2), "rooms": round(3 + rooms, 2), "age": round(30 + 9 * age, 2)},
             "prediction": round(prediction, 3),
-            "label": round(prediction + float(rng.normal(0, share.noise * 1.2533)), 3),
+            "groups": {"region": region},
+            "label": round(prediction + float(rng.normal(0, share.noise * wider * 1.2533)), 3),
         }
 
 
