@@ -96,19 +96,20 @@ def chat(rng: np.random.Generator, times: Floats, share: Share) -> Iterator[Even
 def topics_row(event: Event) -> dict[str, Any]:
     """An event as a row of a training table."""
     scores = {f"p_{name}": score for name, score in event["scores"].items()}
-    return event["features"] | scores | {"said": event["prediction"], "label": event["label"]}
+    return {**event["features"], **scores, "said": event["prediction"], "label": event["label"]}
 
 
 def demand_row(event: Event) -> dict[str, Any]:
     """An event as a row of a training table."""
     quantiles = dict(zip(("low", "high"), event["quantiles"].values(), strict=True))
     kept = {name: event[name] for name in ("horizon", "prediction", "naive", "label")}
-    return event["features"] | quantiles | kept
+    return {**event["features"], **quantiles, **kept}
 
 
 def shop_row(event: Event) -> dict[str, Any]:
     """An event as a row of a training table."""
-    return event["features"] | {name: event[name] for name in ("prediction", "scores", "categories", "label")}
+    kept = {name: event[name] for name in ("prediction", "scores", "categories", "label")}
+    return {**event["features"], **kept}
 
 
 def chat_row(event: Event) -> dict[str, Any]:
