@@ -140,10 +140,11 @@ def _sources() -> list[p.Panel]:
         p.over_time(
             "How many are refused or late?",
             "Events per second that were refused, by reason, or counted in totals only because they were older than "
-            "the longest window.",
+            "the longest window; a refused ledger counts as one event, and again by itself.",
             "eps",
             [
                 p.Query(f"{rejected} > 0", "{{source}}: {{reason}}"),
+                p.Query(f"sum {by} ({rate(c.LEDGERS_REJECTED, _SOURCE)}) > 0", "{{source}}: refused ledgers"),
                 p.Query(f"sum {by} ({rate(c.EVENTS_LATE, _SOURCE)})", "{{source}}: late"),
             ],
             empty="Nothing counted yet.",

@@ -733,6 +733,39 @@ def _rejected() -> Case:
     return t.case("MLEventsRejected", {**HERE, "source": "fires"}, series)
 
 
+def _source_down() -> Case:
+    """Down without a break, or again and again, as where one of two members does not take its events."""
+    t = Timeline("MLSourceDown", lead=20, tail=10)
+    series: list[Series] = []
+    for source, (up, last) in {
+        "stream": (t.values(0, 1), -60),
+        "often": (f"{'0 0 1 ' * (t.fires // 3 + 1)}1+0x{t.over}", -120),
+        "seldom": (f"{'1 1 0 ' * (t.fires // 3 + 1)}1+0x{t.over}", -60),
+        "back": (f"0+0x4 1+0x{t.over}", -60),
+    }.items():
+        by = {**HERE, "source": source}
+        series.append(("ml_exporter_source_up", by, up))
+        series.append(("ml_exporter_source_last_event_timestamp_seconds", by, t.values(last)))
+    here: Labels = {**HERE, "source": "stream"}
+    return t.case("MLSourceDown", here, series, extra=[{**HERE, "source": "often"}])
+
+
+def _ledgers_refused() -> Case:
+    """Few among many events, as one ledger holds as many."""
+    t = Timeline("MLLedgersRefused", tail=62)
+    here: Labels = {**HERE, "source": "fires"}
+    series: list[Series] = []
+    for source, refused in {"fires": 2, "never": 0}.items():
+        by = {**HERE, "source": source}
+        series.append(("ml_exporter_ledgers_rejected_total", by, t.counts(refused, 0)))
+        series.append(("ml_exporter_ledgers_total", by, t.counts(6)))
+        series.append(("ml_exporter_events_total", by, t.counts(900_000)))
+        for reason in ("other_layout", "bad_score"):
+            counted = t.counts(refused if reason == "other_layout" else 0, 0)
+            series.append(("ml_exporter_events_rejected_total", {**by, "reason": reason}, counted))
+    return t.case("MLLedgersRefused", here, series)
+
+
 def _restarting() -> Case:
     t = Timeline("MLExporterRestarting", lead=20, tail=35)
     series: list[Series] = []
@@ -972,20 +1005,13 @@ def cases() -> list[Case]:
         ),
         _simple("MLExporterDown", "up", {}, 0, 1, good=1),
         _gone("MLExporterAbsent", "up", [("up", {"job": "node", "instance": "n:9100"}, "1+0x100")], {}),
-        _simple(
-            "MLSourceDown",
-            "ml_exporter_source_up",
-            {"source": "stream"},
-            0,
-            1,
-            good=1,
-            beside={"ml_exporter_source_last_event_timestamp_seconds": -60},
-        ),
+        _source_down(),
         _restarting(),
         _simple("MLTableRewritten", "ml_exporter_source_rewritten_files", {"source": "stream"}, 2, 0, good=0),
         _feed_down(),
         _lagging(),
         _rejected(),
+        _ledgers_refused(),
         _simple(
             "MLQueueFilling",
             "ml_exporter_queue_events",

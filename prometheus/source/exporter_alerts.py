@@ -54,9 +54,13 @@ ALERTS = [
         "availability",
         "critical",
         _SOURCE,
-        "ml_exporter_source_up == 0",
+        dedent("""\
+            ml_exporter_source_up == 0
+            or
+            (avg_over_time(ml_exporter_source_up[10m]) < 0.5 and changes(ml_exporter_source_up[10m]) >= 4)"""),
         "A source of events is down.",
-        f"{_THIS_SOURCE[0].upper()}{_THIS_SOURCE[1:]} cannot deliver events; its last event came: "
+        f"{_THIS_SOURCE[0].upper()}{_THIS_SOURCE[1:]} cannot deliver events, or fails again and again; its last event "
+        "came: "
         + value("time() - ml_exporter_source_last_event_timestamp_seconds{SELECT}", _SOURCE, AGO, none="never")
         + ".",
         "Read the exporter's log for the source's error; check broker, credentials and network.",
@@ -141,6 +145,27 @@ ALERTS = [
         "Send one refused event by hand: the answer names line and reason.",
         "5m",
         "15m",
+    ),
+    Alert(
+        "MLLedgersRefused",
+        "source",
+        "warning",
+        _SOURCE,
+        "increase(ml_exporter_ledgers_rejected_total[1h]) > 0",
+        "Partial ledgers are refused, and their events count nowhere.",
+        f'{{{{ $value | printf "%.0f" }}}} partial ledgers for {_THIS_SOURCE} were refused in the last hour, each with '
+        "all of its events; as many were added: "
+        + value("increase(ml_exporter_ledgers_total{SELECT}[1h])", _SOURCE, 'printf "%.0f"')
+        + each(
+            "sort_desc(topk(3, increase(ml_exporter_events_rejected_total{SELECT}[1h]) > 0))",
+            _SOURCE,
+            "reason",
+            'printf "%.0f"',
+            before=". What was refused there, most often: ",
+        )
+        + ".",
+        "Read the exporter's log: it names the first refused ledger of each reason, and what is wrong with it.",
+        "5m",
     ),
     Alert(
         "MLQueueFilling",

@@ -314,7 +314,35 @@ def test_bad_ledgers_are_refused_one_by_one(what: str) -> None:
     intake, (ledger, good, *_) = _intake(), _ledgers()
     result = _send(intake, [_with(ledger, **changes), good], NOW)
     assert (result.accepted, result.reasons) == (1, [reason])
-    assert intake.sources["push"].rejected[reason] == 1
+    source = intake.sources["push"]
+    assert (source.rejected[reason], source.ledgers_rejected) == (1, 1)
+
+
+def test_refused_ledgers_stay_counted_over_a_restart() -> None:
+    (ledger, *_) = _ledgers()
+    bad = encode([_with(ledger, layout="0" * 12), _with(ledger, model="other")])
+
+    class Kept:
+        """A journal that keeps what it is given."""
+
+        def __init__(self) -> None:
+            self.bodies: list[Body] = []
+
+        async def commit(self, body: Body, count: Callable[[], None]) -> None:
+            self.bodies.append(body)
+            count()
+
+    intake, journal = _intake(), Kept()
+    intake.keep_in(journal)  # type: ignore[arg-type]
+    asyncio.run(intake.take_ledgers(Body("push", bad, NOW, format=LEDGERS)))
+    replayed, restored = _intake(), _intake()
+    for body in journal.bodies:
+        replayed.replay(body)
+    restored.restore(intake.state().get)
+    for each in (intake, replayed, restored):
+        source = each.sources["push"]
+        assert (source.ledgers_rejected, source.ledgers) == (2, 0)
+        assert (source.rejected["other_layout"], source.rejected["unknown_model"]) == (1, 1)
 
 
 BODIES = {

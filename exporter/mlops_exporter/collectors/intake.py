@@ -42,6 +42,7 @@ class IntakeCollector:
         rejected = [number for count in counts for number in count.rejected.values()]
         yield family(catalogue.EVENTS_REJECTED, rejected, sources, REASONS)
         yield family(catalogue.LEDGERS, [count.ledgers for count in counts], sources)
+        yield family(catalogue.LEDGERS_REJECTED, [count.ledgers_rejected for count in counts], sources)
         yield family(catalogue.EVENTS_LATE, [count.late for count in counts], sources)
         models = self._intake.models
         yield family(catalogue.FEATURES_IGNORED, [self._intake.features_ignored[name] for name in models], models)

@@ -1799,6 +1799,13 @@ LEDGERS = _metric(
     "source",
     "Partial ledgers added; ml_exporter_events_total has their events, ml_exporter_events_rejected_total the refused.",
 )
+LEDGERS_REJECTED = _metric(
+    "ml_exporter_ledgers_rejected_total",
+    "counter",
+    "exporter",
+    "source",
+    "Partial ledgers refused, each with all of its events; ml_exporter_events_rejected_total has the reasons.",
+)
 CLOUD_EVENTS = _metric(
     "ml_exporter_cloud_events_total",
     "counter",

@@ -66,6 +66,9 @@ INTAKE_STATE = "intake"
 REFUSED = "refused"
 """In the journal, the format of a body of which nothing was accepted: how many were refused, by reason."""
 
+REFUSED_LEDGERS = "refused ledgers"
+"""The same of a body of partial ledgers."""
+
 REFUSALS_TOLD_SECONDS = 60.0
 """How long after one refusal was logged another one of the same reason and source is not."""
 
@@ -82,6 +85,8 @@ class SourceCounts:
 
     accepted: int = 0
     ledgers: int = 0
+    ledgers_rejected: int = 0
+    """These are among the `rejected`, too."""
     late: int = 0
     ignored: dict[str, list[str]] = field(default_factory=dict)
     """Features that models do not know, by model: the first names since the start."""
@@ -510,9 +515,14 @@ class Intake:
         decoded = Decoded()
         decoded.refused.counts.update(found.reasons)
         if self._journal is None:
-            self._take(decoded, body)
+            self._take_refused_ledgers(decoded, body)
         else:
-            await self._journal.commit(_refusals_of(body, decoded), partial(self._take, decoded, body))
+            kept = _refusals_of(body, decoded, REFUSED_LEDGERS)
+            await self._journal.commit(kept, partial(self._take_refused_ledgers, decoded, body))
+
+    def _take_refused_ledgers(self, decoded: Decoded, body: Body) -> None:
+        self._counts_of(body.source).ledgers_rejected += decoded.refused.total
+        self._take(decoded, body)
 
     def _count_ledgers(self, parts: list[PartialLedger | Refused], body: Body) -> LedgersResult:
         """Add those of the ledgers of a body to which nothing is opposed, as they are in the journal."""
@@ -532,8 +542,7 @@ class Intake:
             found.accepted += 1
             counts.accepted += added
             counts.late += added if part.pane.end <= body.arrived - model.horizon else 0
-        for reason in found.reasons:
-            counts.rejected[reason] += 1
+        self.refuse_ledgers(body.source, found.reasons)
         if found.accepted:
             counts.ledgers += found.accepted
             counts.last_event = body.arrived
@@ -561,10 +570,10 @@ class Intake:
         """Count a body that is in the journal already."""
         if body.format == ORIGINS:
             body = origins_told(body)
-        if body.format == REFUSED:
+        if body.format in (REFUSED, REFUSED_LEDGERS):
             decoded = Decoded()
             decoded.refused.counts.update(msgspec.json.decode(body.data, type=dict[Reason, int]))
-            self._take(decoded, body)
+            (self._take_refused_ledgers if body.format == REFUSED_LEDGERS else self._take)(decoded, body)
             return
         if body.format == LEDGERS:
             self._count_ledgers(decode(body.data), body)
@@ -595,6 +604,11 @@ class Intake:
             self._counts_of(source).rejected[reason] += 1
             self._changes += 1
 
+    def refuse_ledgers(self, source: str, reasons: Collection[Reason]) -> None:
+        """Account for partial ledgers that are refused."""
+        self._counts_of(source).ledgers_rejected += len(reasons)
+        self.refuse(source, reasons)
+
     def flush(self) -> None:
         """Count what is gathered."""
         if self._frozen:
@@ -622,6 +636,7 @@ class Intake:
             name: {
                 "accepted": c.accepted,
                 "ledgers": c.ledgers,
+                "ledgers_rejected": c.ledgers_rejected,
                 "late": c.late,
                 "rejected": c.rejected,
                 "last_event": c.last_event,
@@ -660,7 +675,7 @@ class Intake:
                 counts.accepted, counts.late, counts.last_event = (
                     stored["accepted"], stored["late"], stored["last_event"]
                 )  # fmt: skip
-                counts.ledgers = stored.get("ledgers", 0)
+                counts.ledgers, counts.ledgers_rejected = stored.get("ledgers", 0), stored.get("ledgers_rejected", 0)
                 counts.rejected.update(stored["rejected"])
         for model in self.models.values():
             model.seed = self._seed
@@ -809,9 +824,9 @@ class Intake:
         )
 
 
-def _refusals_of(body: Body, decoded: Decoded) -> Body:
+def _refusals_of(body: Body, decoded: Decoded, format_: str = REFUSED) -> Body:
     """Return what is journalled of a body of which nothing was accepted: how many were refused, and why."""
-    return body._replace(data=msgspec.json.encode(decoded.refused.counts), models=None, format=REFUSED, origins=())
+    return body._replace(data=msgspec.json.encode(decoded.refused.counts), models=None, format=format_, origins=())
 
 
 class _GoingOn:

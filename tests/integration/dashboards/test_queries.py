@@ -47,6 +47,7 @@ EMPTY = {
     "Which differ from the same hours of last week?": "no week has gone by",
     "How many events come in? [B]": "no partial ledgers come in",
     "How many events come in? [C]": "the exporters here are no members of a set",
+    "How many are refused or late? [B]": "no partial ledgers come in",
     "Do embeddings drift?": "the demonstration has none",
     "Do probes get through?": "the demonstration has none",
     "How long does an endpoint take?": "the demonstration has none",
