@@ -321,6 +321,47 @@ def test_what_asks_others_shows_its_certificate(setup: Setup) -> None:
             assert error.value.fault == kind
 
 
+def test_what_asks_others_reads_certificates_anew_when_they_have_changed(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(pair: Pair, authority: Path) -> None:
+        for file, name in ((pair.certificate, "own.crt"), (pair.key, "own.key"), (authority, "trusted.crt")):
+            fresh = tmp_path / f"{name}.new"
+            fresh.write_bytes(file.read_bytes())
+            fresh.replace(tmp_path / name)
+
+    made: list[object] = []
+    make = ssl.create_default_context
+
+    def made_anew(cafile: Path) -> ssl.SSLContext:
+        made.append(cafile)
+        return make(cafile=cafile)
+
+    monkeypatch.setattr("mlops_exporter.sources.calls.ssl.create_default_context", made_anew)
+    names = {"ca_file": "trusted.crt", "cert_file": "own.crt", "key_file": "own.key"}
+    access = AccessSettings.model_validate(names, context={"directory": tmp_path})
+    known, unknown = setup.authority.certificate, setup.directory / "elsewhere" / "authority.crt"
+    with setup.served(VERIFIED) as address:
+        for pair, authority, taken in (
+            (setup.client, known, True),
+            (setup.stranger, known, False),
+            (setup.client, unknown, False),
+            (setup.client, known, True),
+        ):
+            put(pair, authority)
+            before = len(made)
+            for _ in range(3):
+                assert _reached(address, access) == taken
+            assert len(made) == before + 1
+
+
+def _reached(address: str, access: AccessSettings) -> bool:
+    try:
+        return call("GET", f"https://{address}/-/healthy", access).body.startswith(b"healthy")
+    except CallError:
+        return False
+
+
 def test_prometheus_scrapes_over_tls(setup: Setup, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("open sesame")
     ca = {"ca_file": str(setup.authority.certificate), "server_name": "localhost"}

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -169,16 +170,36 @@ def _connection(
 ) -> http.client.HTTPConnection:
     if scheme == "http":
         return http.client.HTTPConnection(host, port or http.client.HTTP_PORT, timeout=timeout)
-    try:
-        context = ssl.create_default_context(cafile=access.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise CallError("credentials", f"{access.ca_file}: no certificates: {error}") from None
-    if access.cert_file is not None:
-        try:
-            context.load_cert_chain(access.cert_file, access.key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise CallError("credentials", f"{access.cert_file}: no certificate with its key: {error}") from None
+    files = (access.ca_file, access.cert_file, access.key_file)
+    system = ssl.get_default_verify_paths() if access.ca_file is None else ()
+    context = _tls(*files, tuple(_state(file) for file in (*files, *system)))
     return http.client.HTTPSConnection(host, port or http.client.HTTPS_PORT, timeout=timeout, context=context)
+
+
+@lru_cache(maxsize=32)
+def _tls(
+    ca_file: Path | None, cert_file: Path | None, key_file: Path | None, _states: tuple[object, ...]
+) -> ssl.SSLContext:
+    """Return a context of these files as they are now: reading them for each request costs more than all the rest."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise CallError("credentials", f"{ca_file}: no certificates: {error}") from None
+    if cert_file is not None:
+        try:
+            context.load_cert_chain(cert_file, key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise CallError("credentials", f"{cert_file}: no certificate with its key: {error}") from None
+    return context
+
+
+def _state(file: str | Path | None) -> object:
+    """Return what changes when a file is written or replaced, or is another one."""
+    try:
+        found = None if file is None else Path(file).stat()
+    except OSError:
+        found = None
+    return file, None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _read(response: http.client.HTTPResponse, largest: int) -> bytes:
