@@ -1226,7 +1226,7 @@ class _Sending:
                 self._monitor._disconnect()
                 status, what = 0, repr(problem)
             else:
-                if status in (200, 202, 400, 403) and self._note(rows, answer):
+                if status in (200, 202, 400, 403, 422) and self._note(rows, answer):
                     return
                 if status == 413 and rows > 1:
                     for number, (fewer, half) in enumerate(part.halves(body)):

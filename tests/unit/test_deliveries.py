@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mlops_exporter.ingest.body import Body
-from mlops_exporter.ingest.deliveries import Deliveries, position_of
+from mlops_exporter.ingest.deliveries import Deliveries, digest_of, position_of
 from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.settings.models import Limits
 from tests.support import workload
@@ -17,7 +17,7 @@ LINES = workload.events(100, NOW)
 
 def _body(key: str, lines: list[bytes] = LINES, models: frozenset[str] | None = None) -> Body:
     data = b"\n".join(lines)
-    return Body("push", data, NOW, position_of("push", models, key, data), models)
+    return Body("push", data, NOW, position_of("push", models, key, digest_of(data)), models)
 
 
 def _intake() -> Intake:
@@ -94,7 +94,7 @@ def test_keys_are_part_of_the_state() -> None:
 
 def test_the_oldest_are_forgotten() -> None:
     deliveries = Deliveries()
-    positions = [position_of("push", None, str(number), b"") for number in range(100_003)]
+    positions = [position_of("push", None, str(number), 0) for number in range(100_003)]
     for position in positions:
         deliveries.note(position, 1, {})
 

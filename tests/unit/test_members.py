@@ -24,6 +24,7 @@ from mlops_exporter.ingest.intake import Intake
 from mlops_exporter.ingest.members import (
     CONNECTIONS,
     HELD_BYTES,
+    Key,
     Link,
     MemberSet,
     Part,
@@ -142,6 +143,7 @@ def test_results_are_put_together() -> None:
     assert combined([same, same]).repeated == "same"
     assert combined([same, changed]).repeated == "changed"
     assert combined([same, IntakeResult(1)]).repeated is None
+    assert combined([changed, IntakeResult(1)]).repeated == "changed"
     assert combined([]) == IntakeResult(0, 0, [], Counter(), None, {}, [])
 
 
@@ -155,9 +157,10 @@ def test_which_member_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_passed_says_by_whom_and_for_whom() -> None:
-    assert passed_of('["digest", "to", null]') == Passed("digest", "to", None)
-    assert passed_of('["digest", "to", ["credit"]]') == Passed("digest", "to", frozenset({"credit"}))
-    for nonsense in ("", "digest", "[]", '["digest"]', '["digest", "to"]', '["digest", "to", 1]', "\xff"):
+    assert passed_of('["digest", "to", null, 0]') == Passed("digest", "to", None)
+    assert passed_of('["digest", "to", ["credit"], 7]') == Passed("digest", "to", frozenset({"credit"}), 7)
+    numbers = ('["digest", "to", null]', '["digest", "to", null, -1]', f'["digest", "to", null, {2**64}]')
+    for nonsense in (*numbers, "", "digest", "[]", '["digest"]', '["digest", "to"]', '["digest", "to", 1]', "\xff"):
         assert passed_of(nonsense) is None
 
 
@@ -250,7 +253,7 @@ def finished(work: Generator[None, None, Stream]) -> Stream:
 async def sent(link: Link, count: int) -> list[str]:
     """What as many senders hear who pass a part on at once."""
     results = await asyncio.gather(
-        *(link.send(Part([1], [b"{}"]), None, "") for _ in range(count)), return_exceptions=True
+        *(link.send(Part([1], [b"{}"]), None, None) for _ in range(count)), return_exceptions=True
     )
     return [str(result) for result in results]
 
@@ -289,7 +292,7 @@ def test_a_part_that_comes_as_all_tasks_end_is_passed_on(monkeypatch: pytest.Mon
 
     async def sender(parts: int) -> None:
         for _ in range(parts):
-            assert (await link.send(Part([1], [b"{}"]), None, "key")).accepted == 1
+            assert (await link.send(Part([1], [b"{}"]), None, Key("key", 1))).accepted == 1
 
     async def senders() -> None:
         await asyncio.wait_for(asyncio.gather(sender(2), *(sender(1) for _ in range(1, CONNECTIONS))), 5)

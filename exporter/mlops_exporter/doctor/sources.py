@@ -83,7 +83,7 @@ def _members(name: str, settings: MembersSettings) -> Iterator[Finding]:
     members = MemberSet(settings, here(settings) or settings.urls[0])
     for link in members.links.values():
         try:
-            asyncio.run(link.send(Part(), None, ""))
+            asyncio.run(link.send(Part(), None, None))
         except QueueFullError as fault:
             yield problem(
                 AREA, f"{name}: {fault}", "start that member, and give all the same sources.http.members.urls"

@@ -20,17 +20,22 @@ _DIGEST_BYTES = 16
 
 
 class Outcome(NamedTuple):
-    """What became of a body: events accepted, refused by reason, and a digest of its bytes."""
+    """What became of a body: events accepted, refused by reason, and a digest of its bytes, or of the whole's."""
 
     accepted: int
     refused: dict[Reason, int]
     digest: int
 
 
-def position_of(source: str, models: Iterable[str] | None, key: str, body: bytes) -> bytes:
+def digest_of(body: bytes) -> int:
+    """Return the digest by which a body is known to be the one that came with its key before."""
+    return xxhash.xxh3_64_intdigest(body)
+
+
+def position_of(source: str, models: Iterable[str] | None, key: str, digest: int) -> bytes:
     """Return the position of a body with a key. Senders who may write other models have keys of their own."""
     named = msgspec.json.encode([source, None if models is None else sorted(models), key])
-    return _MARK + xxhash.xxh3_128_digest(named) + xxhash.xxh3_64_digest(body)
+    return _MARK + xxhash.xxh3_128_digest(named) + digest.to_bytes(8)
 
 
 def is_key(position: bytes | None) -> bool:

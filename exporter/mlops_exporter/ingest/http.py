@@ -14,10 +14,10 @@ from mlops_exporter.events.explain import with_words
 from mlops_exporter.events.formats import ARROW_STREAM
 from mlops_exporter.events.reasons import Reason, Refused
 from mlops_exporter.ingest.body import Body
-from mlops_exporter.ingest.deliveries import position_of
+from mlops_exporter.ingest.deliveries import digest_of, position_of
 from mlops_exporter.ingest.intake import Intake, let_others_run
 from mlops_exporter.ingest.ledgers import LEDGERS, LedgersResult
-from mlops_exporter.ingest.members import MemberSet, Split, combined, numbered
+from mlops_exporter.ingest.members import Key, MemberSet, Part, Split, combined, numbered
 from mlops_exporter.sources.base import ARROW_TYPE, Content, Health, IntakeResult, QueueFullError, UnavailableError
 from mlops_exporter.sources.kserve import KServe, Reading, is_cloud_event
 
@@ -69,8 +69,11 @@ class HttpSource:
                 return await self._share(members, body, arrived, content, models)
             members.check(content.passed)
             models = _both(models, content.passed.models)
+            key = Key(content.key, content.passed.whole) if content.key else None
         elif content.passed is not None:
             raise UnavailableError("this exporter is no member of a set: give it sources.http.members")
+        else:
+            key = _key_of(content, body)
         if is_cloud_event(content):
             reading = Reading()
             await let_others_run(self.kserve.read_steps(content, body, reading, models, self._limit))
@@ -78,27 +81,45 @@ class HttpSource:
         if content.type == ARROW_TYPE and not body.startswith(ARROW_STREAM):
             found = next((words for begin, words in _NO_STREAMS.items() if body.startswith(begin)), "")
             return self._refused("bad_arrow", with_words("bad_arrow", found))
-        return await self._take(body, arrived, content.key, models)
+        return await self._take(body, arrived, key, models)
 
-    async def _take(self, body: bytes, arrived: float, key: str, models: frozenset[str] | None) -> IntakeResult:
-        position = position_of(self.name, models, key, body) if key else None
+    async def _take(self, body: bytes, arrived: float, key: Key | None, models: frozenset[str] | None) -> IntakeResult:
+        position = None if key is None else position_of(self.name, models, *key)
         result = await self._intake.take(Body(self.name, body, arrived, position, models), self._limit)
         return result._replace(details=self._intake.explain(body, result, models)) if result.errors else result
 
     async def _share(
         self, members: MemberSet, body: bytes, arrived: float, content: Content, models: frozenset[str] | None
     ) -> IntakeResult:
-        """Pass on what falls to others, and then take what falls here: what has no id counts once, or not at all."""
-        split = Split()
+        """Pass on what falls to others, and then take what falls here: what has no id counts once, or not at all.
+
+        Of a body with a key, the member that keeps the key comes first, with a part of nothing if need be: it knows
+        whether another body came with this key, and then nobody takes any of it.
+        """
+        split, key, results = Split(), _key_of(content, body), list[IntakeResult]()
         with members.holding(len(body)):
             await let_others_run(members.split(body, content.key, self._limit, split))
-            results = await members.pass_on(split.parts, content.key, models)
+            if key is not None:
+                (keeper,) = members.owners([key.text])
+                first = split.parts.pop(keeper, Part())
+                if members.is_this(keeper):
+                    results.append(await self._take_own(first, arrived, key, models))
+                else:
+                    results += await members.pass_on({keeper: first}, key, models)
+                if results[0].repeated == "changed":
+                    return IntakeResult(0, repeated="changed")
+            results += await members.pass_on(split.parts, key, models)
         if (own := members.own(split.parts)) is not None:
-            results.append(numbered(await self._take(own.data, arrived, content.key, models), own.numbers))
+            results.append(await self._take_own(own, arrived, key, models))
         if split.unread is not None:
             number, why = split.unread
             results.append(self._refused("bad_arrow", why, number))
         return combined(results)
+
+    async def _take_own(
+        self, part: Part, arrived: float, key: Key | None, models: frozenset[str] | None
+    ) -> IntakeResult:
+        return numbered(await self._take(part.data, arrived, key, models), part.numbers)
 
     def _refused(self, reason: Reason, why: str, number: int = 1) -> IntakeResult:
         """Account for what is refused of a body, as one event."""
@@ -136,7 +157,7 @@ class HttpSource:
             result.changed += taken.changed
             result.refused += [(own[number - 1][0], refused) for number, refused in taken.refused]
         unreadable = [(number, part) for number, part in parts if isinstance(part, Refused)]
-        self._intake.refuse(self.name, [part.reason for _, part in unreadable])
+        self._intake.refuse_ledgers(self.name, [part.reason for _, part in unreadable])
         result.refused = sorted([*result.refused, *unreadable], key=itemgetter(0))
         return result
 
@@ -182,6 +203,10 @@ class HttpSource:
         if (expiry := self.kserve.expiry(now)) is not None:
             with suppress(QueueFullError):
                 await self._intake.translate(Body(self.name, expiry, now, format=KSERVE))
+
+
+def _key_of(content: Content, body: bytes) -> Key | None:
+    return Key(content.key, digest_of(body)) if content.key else None
 
 
 def _both(some: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -77,6 +77,13 @@ class Part:
         return b"\n".join(self.texts)
 
 
+class Key(NamedTuple):
+    """An Idempotency-Key, and the digest of the whole body with which it came."""
+
+    text: str
+    whole: int
+
+
 @dataclass(slots=True)
 class Split:
     """A body by members. `unread` is the number of the row from which on it cannot be read, and why."""
@@ -126,12 +133,12 @@ class _Waiting:
 
     part: Part
     models: frozenset[str] | None
-    key: str
+    key: Key | None
     result: asyncio.Future[IntakeResult]
 
     def goes_with(self, other: "_Waiting") -> bool:
         """Whether both may be one body: few enough that each refused event is named."""
-        alike = self.models == other.models and not (self.key or other.key)
+        alike = self.models == other.models and self.key is other.key is None
         return alike and self.part.type == other.part.type == _LINES
 
 
@@ -155,7 +162,7 @@ class Link:
             return None
         return self._fault[1]
 
-    async def send(self, part: Part, models: frozenset[str] | None, key: str) -> IntakeResult:
+    async def send(self, part: Part, models: frozenset[str] | None, key: Key | None) -> IntakeResult:
         """Pass a part on, and return what became of it once it is durable there; raises UnavailableError.
 
         While the member does not answer, one part at a time tries it, and others are not kept waiting.
@@ -220,15 +227,20 @@ class Link:
         )
 
     async def post(
-        self, path: str, type_: str, body: bytes, models: frozenset[str] | None, answer: type[_Kind], key: str = ""
+        self,
+        path: str,
+        type_: str,
+        body: bytes,
+        models: frozenset[str] | None,
+        answer: type[_Kind],
+        key: Key | None = None,
     ) -> _Kind:
         """Post a body to the member, for a sender who may write `models`; raises UnavailableError."""
-        headers = {
-            "Content-Type": type_,
-            PASSED: json.dumps([self._members, self.url, None if models is None else sorted(models)]),
-        }
-        if key:
-            headers["Idempotency-Key"] = key
+        allowed = None if models is None else sorted(models)
+        whole = 0 if key is None else key.whole
+        headers = {"Content-Type": type_, PASSED: json.dumps([self._members, self.url, allowed, whole])}
+        if key is not None:
+            headers["Idempotency-Key"] = key.text
         timeout = self._settings.timeout
         ask = partial(call, "POST", self.url + path, self._settings, body=body, headers=headers, timeout=timeout)
         try:
@@ -332,7 +344,9 @@ class MemberSet:
         if stream.fault is not None:
             split.unread = len(owners) + 1, with_words("bad_arrow", stream.fault)
 
-    async def pass_on(self, parts: Mapping[int, Part], key: str, models: frozenset[str] | None) -> list[IntakeResult]:
+    async def pass_on(
+        self, parts: Mapping[int, Part], key: Key | None, models: frozenset[str] | None
+    ) -> list[IntakeResult]:
         """Pass the parts of others on, and return what became of each; raises UnavailableError where one cannot be."""
         others = [(number, part) for number, part in parts.items() if number != self._this]
         found = await _together(self.links[number].send(part, models, key) for number, part in others)
@@ -363,6 +377,10 @@ class MemberSet:
             result.changed += said.changed
             result.refused += [(theirs[e.ledger - 1][0], Refused(e.reason, e.detail)) for e in said.errors]
         return own, result
+
+    def is_this(self, member: int) -> bool:
+        """Whether a member is this one."""
+        return member == self._this
 
     def own(self, parts: Mapping[int, Part]) -> Part | None:
         """Return the part that falls to this member."""
@@ -401,8 +419,10 @@ def combined(results: Sequence[IntakeResult]) -> IntakeResult:
         told += zip(result.errors, details, strict=True)
     told = sorted(told)[:NAMED_REFUSALS]
     repeated: Repeated | None = None
-    if results and all(result.repeated for result in results):
-        repeated = "changed" if any(result.repeated == "changed" for result in results) else "same"
+    if any(result.repeated == "changed" for result in results):  # also where another has forgotten the key
+        repeated = "changed"
+    elif results and all(result.repeated for result in results):
+        repeated = "same"
     return IntakeResult(
         sum(result.accepted for result in results),
         sum(result.rejected for result in results),
@@ -447,7 +467,9 @@ def _settle(waiting: _Waiting, result: IntakeResult | Exception) -> None:
 def passed_of(text: str) -> Passed | None:
     """Return what the header PASSED says, None where it is none."""
     try:
-        members, to, models = msgspec.json.decode(text, type=tuple[str, str, list[str] | None])
+        members, to, models, whole = msgspec.json.decode(text, type=tuple[str, str, list[str] | None, int])
     except msgspec.MsgspecError:
         return None
-    return Passed(members, to, None if models is None else frozenset(models))
+    if not 0 <= whole < 2**64:
+        return None
+    return Passed(members, to, None if models is None else frozenset(models), whole)

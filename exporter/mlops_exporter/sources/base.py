@@ -101,12 +101,13 @@ class Passed(NamedTuple):
     """What one member of a set of exporters says of a body that it passes to another.
 
     `members` is a digest of who they are, `to` the address of the other, `models` are those that the body's sender may
-    write, None for all.
+    write, None for all. `whole` is a digest of the body of which this is a part.
     """
 
     members: str
     to: str
     models: frozenset[str] | None = None
+    whole: int = 0
 
 
 class Content(NamedTuple):

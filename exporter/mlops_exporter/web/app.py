@@ -396,6 +396,8 @@ def _events_answer(result: IntakeResult, content: Content) -> Response:
         answer |= {"refused": dict(result.refused), "repeated": result.repeated}
     if content.passed:
         return _json(202, answer)  # whoever passed it knows what else was in the whole body
+    if result.repeated == "changed":
+        return _json(422, answer)
     forbidden = unreadable and {*result.refused, *(reason for _, reason in result.errors)} == {"forbidden_model"}
     return _json(403 if forbidden else 400 if unreadable else 202, answer)
 
