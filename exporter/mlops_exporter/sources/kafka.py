@@ -45,6 +45,7 @@ _DEFAULTS = {
     "statistics.interval.ms": 1000,
     "queued.max.messages.kbytes": 16 * 1024,  # what is read ahead, of all partitions; without it, 64 MiB of each topic
 }
+_REFILLED_AT_ONCE = 4096  # messages: they are not answered for one by one, and larger bodies cost less
 _ASK_SECONDS = 5.0  # how long a question to the brokers may take when partitions are given
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class _Member:
         self._refills: dict[Partition, tuple[int, int]] = {}
         """Of the assigned partitions that are read again, the next offset and the one at which counting begins."""
         self._connected = False
-        self._pace = Pace()
+        self._pace, self._refilling_pace = Pace(), Pace(_REFILLED_AT_ONCE)
         self._fault: str | None = None
         self._connection_fault: str | None = None
 
@@ -143,8 +144,9 @@ class _Member:
                 on_lost=self._on_lost,
             )
             while not self._stopping.is_set():
-                messages = self._consumer.consume(self._pace.entries, BATCH_SECONDS)
-                self._pace.learn(len(messages), sum(map(len, messages)))
+                pace = self._refilling_pace if self._refills else self._pace
+                messages = self._consumer.consume(pace.entries, BATCH_SECONDS)
+                pace.learn(len(messages), sum(map(len, messages)))
                 for part in by_bytes(messages, len):
                     if self._stopping.is_set():
                         break
@@ -163,12 +165,13 @@ class _Member:
         """Let others wait again what they have counted, and count the rest."""
         again, fresh = _Lines(), _Lines()
         for message in messages:
-            if error := message.error():
+            if (error := message.error()) is not None:
                 self._fault = error.str()
                 if error.fatal():
                     raise KafkaException(error)
                 continue
-            partition, offset = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
+            partition: Any = message.topic(), message.partition()  # a message without error has them all
+            offset: Any = message.offset()
             if partition not in self._assigned:
                 continue
             refill = self._refills.get(partition)
@@ -388,7 +391,10 @@ class _Lines:
     def add(self, partition: Partition, offset: int, value: bytes | None) -> None:
         """Take in a message."""
         self.following[partition] = offset + 1
-        self._lines.setdefault(partition, []).extend([MALFORMED] if value is None else lines_of(bytes(value)))
+        lines = self._lines.get(partition)
+        if lines is None:
+            lines = self._lines[partition] = []
+        lines += [MALFORMED] if value is None else lines_of(value)
 
     @property
     def body(self) -> bytes:
