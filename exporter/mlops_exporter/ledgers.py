@@ -157,8 +157,8 @@ class LedgerCounter:
         from mlops_exporter.tables.mapping import Mapping as Rows
 
         recipe = self._recipe
-        ranks = recipe.settings.task == "ranking"
-        rows = Rows(self._producer.name, columns, recipe.timezone, recipe.features, recipe.numeric, ranks=ranks)
+        task = recipe.settings.task
+        rows = Rows(self._producer.name, columns, recipe.timezone, recipe.features, recipe.numeric, task)
         return rows.events(batch)
 
     def _decoded(self, body: bytes, now: float) -> list[Columns]:

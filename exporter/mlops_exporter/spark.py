@@ -138,6 +138,13 @@ def stream(
     ):
         if lacking := [key for key in needed if not given.get(key)]:
             raise ValueError(f"{flag}: name the columns of {', '.join(lacking)} too, by which labels are joined")
+    if other := sorted(of_labels.keys() - late.keys()):
+        raise ValueError(f"label_columns: {', '.join(other)} cannot come later here: labels have id, ts and label")
+    if recipe.settings.task == "ranking":
+        raise ValueError(
+            f"{model} has the task ranking, whose feedback comes in parts until label_ttl is over: post its events to "
+            "the exporter, or count rows of a list with all of its feedback by spark.batch"
+        )
     if names.label is not None:
         raise ValueError("columns: label belongs to label_columns; count rows that have both by spark.batch")
     ttl = f"{recipe.settings.label_ttl:g} seconds"

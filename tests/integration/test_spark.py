@@ -18,13 +18,14 @@ import pyarrow.csv
 import pytest
 
 from mlops_exporter import spark
-from mlops_exporter.ledgers import LedgersNotSentError
-from mlops_exporter.profile.profile import save
+from mlops_exporter.ledgers import LedgerCounter, LedgersNotSentError, send_ledgers
+from mlops_exporter.profile.profile import Task, save
 from mlops_exporter.profiling import build as profiling
 from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.profiling.hours import Timing
 from mlops_exporter.tables import table as tables
+from tests.support import kinds
 from tests.support import spark as support
 from tests.support.exporter import Exporter, running_exporter
 from tests.support.pages import Shell, blocks
@@ -113,6 +114,11 @@ def test_what_is_wrong_is_told_by_name(session: Any, config: Path, tmp_path: Pat
             columns=support.COLUMNS,
             label_columns={"label": "truth"},
         )
+    with pytest.raises(ValueError, match="label_columns: outcomes cannot come later here"):
+        spark.stream(
+            frame, frame, to="http://127.0.0.1:9", config=config, model=support.MODEL, checkpoint=str(tmp_path / "c"),
+            columns=support.COLUMNS, label_columns={**support.LABELS, "outcomes": {"rating": "score"}},
+        )  # fmt: skip
     with running_exporter(tmp_path) as exporter:
         sent = spark.batch(frame, to=exporter.url, columns=LABELLED, **how)
         assert sent.counted + sum(sent.refused.values()) == 1000
@@ -154,6 +160,33 @@ def test_a_stream_joins_late_labels_as_one_exporter_does(
         query.awaitTermination()
         assert query.lastProgress["batchId"] >= support.FILES - 1
         assert support.assert_equal(exporter.url) > 100_000
+
+
+@pytest.mark.parametrize("task", ["multilabel", "forecast", "regression", "ranking"])
+def test_rows_of_every_kind_of_model(session: Any, task: Task, tmp_path: Path) -> None:
+    """tests/unit/test_ledger_kinds.py holds what one process counts of them against an exporter's events."""
+    of = kinds.kind(task, 3000, time.time() - 3000, 2900)
+    path = kinds.write_configuration(tmp_path, of, support.MODEL, support.ONE)
+    frame = session.read.parquet(str(support.write(of.table, tmp_path / "rows")))
+    with running_exporter(tmp_path) as exporter:
+        how: dict[str, Any] = {"to": exporter.url, "config": path, "columns": of.columns, "epoch": "1"}
+        sent = spark.batch(frame, model=support.MODEL, **how)
+        assert (sent.counted, sent.refused) == (3000, {})
+        counter = LedgerCounter(path, support.ONE, columns=of.columns)
+        counter.add(of.table)
+        send_ledgers(exporter.url, counter.ledgers("one", "1"))
+        found = support.shares(exporter.url)
+    ours, theirs = (np.frombuffer(found[m].versions["default"].lifetime) for m in (support.MODEL, support.ONE))
+    counts = theirs == np.floor(theirs)
+    assert (ours[counts] == theirs[counts]).mean() > 0.999  # a sum of fractions may be whole by chance
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-6)  # these are added up in another order
+    if task == "ranking":
+        with pytest.raises(ValueError, match="has the task ranking, whose feedback comes in parts"):
+            spark.stream(
+                frame, frame, model=support.MODEL, to="http://127.0.0.1:9", config=path, checkpoint=str(tmp_path / "c"),
+                columns={"id": "id", "ts": "at", "prediction": "said"},
+                label_columns={"id": "id", "ts": "at", "label": "truth"},
+            )  # fmt: skip
 
 
 def without_id(columns: dict[str, str]) -> dict[str, str]:

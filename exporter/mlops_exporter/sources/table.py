@@ -72,8 +72,8 @@ def mapping_of(settings: TableSettings | SqlSettings, profiles: ProfilesByModel)
         for name, variable in profile.features.items()
         if isinstance(variable, NumericVariable)
     ]
-    ranks = any(profile.ranking for profile in known)
-    return Mapping(settings.model, settings.columns, settings.timezone, names, numeric, ranks=ranks)
+    task = known[0].task if known else None
+    return Mapping(settings.model, settings.columns, settings.timezone, names, numeric, task)
 
 
 def _features(known: list[Profile]) -> list[str]:

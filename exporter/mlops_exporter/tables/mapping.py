@@ -9,11 +9,18 @@ import pyarrow.compute as pc
 
 from mlops_exporter.profile import arrays
 from mlops_exporter.profile.arrays import distinct, doubles, is_number, is_text, usual, valid
+from mlops_exporter.profile.profile import Task
 from mlops_exporter.profile.values import canonical
 from mlops_exporter.settings.tables import ColumnSettings
 from mlops_exporter.tables import cells
 from mlops_exporter.tables.errors import TableError
 from mlops_exporter.tables.times import first_odd, in_zone, parsed
+
+_LISTS = {
+    "ranking": {"prediction": "prediction", "label": "label", "score": "scores", "categories": "categories"},
+    "multilabel": {"prediction": "prediction", "label": "label"},
+}
+"""Of models whose cells hold lists, the columns that do, and the members of an event that they become."""
 
 _LONGEST_SHOWN = 60
 
@@ -21,7 +28,7 @@ _LONGEST_SHOWN = 60
 class Mapping:
     """How rows become events of one model. `numeric` and `features` are the features of its profile.
 
-    A model that `ranks` has lists in its rows.
+    The rows of some tasks hold lists.
     """
 
     def __init__(
@@ -31,15 +38,14 @@ class Mapping:
         timezone: str,
         features: Collection[str],
         numeric: Collection[str],
-        *,
-        ranks: bool = False,
+        task: Task | None = None,
     ) -> None:
         self._model = model
         self._columns = columns
         self._timezone = timezone
         self._features = features
         self._numeric = frozenset(numeric)
-        self._ranks = ranks
+        self._lists = _LISTS.get(task or "", {})
 
     def events(self, batch: Any, first: int = 1) -> bytes:
         """Return the rows of a batch, numbered from `first`, as an Arrow stream of events. Raises TableError."""
@@ -67,8 +73,7 @@ class Mapping:
     def _columns_of(self, rows: "_Rows") -> Any:
         columns = self._columns
         found: dict[str, Any] = {}
-        lists = {"prediction": "prediction", "label": "label", "score": "scores", "categories": "categories"}
-        lists = lists if self._ranks else {}
+        lists = self._lists
         for name, member in lists.items():
             if (column := getattr(columns, name)) is not None:
                 found[member] = rows.of(column)
