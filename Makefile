@@ -10,7 +10,7 @@ ROWS ?= 2000000
 # The tests start the product hundreds of times: it is compiled once, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: chart demo test quick unit releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow ranx spark dashboards stack clean
+.PHONY: chart demo test quick unit releases soak lint types bench fuzz rules healthy-month ordinary-quarter newer kafka mlflow ranx river nannyml streams spark dashboards stack clean
 
 demo: $(VENV)/run
 	$(BIN)/mlops-exporter demo
@@ -36,6 +36,7 @@ releases: $(VENV)/dev
 
 soak: $(VENV)/dev
 	tests/setup-debian.sh
+	tests/setup-streams.sh $(PYTHON) .streams
 	$(BIN)/pytest -m soak --timeout 3600
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
@@ -77,6 +78,23 @@ ranx:
 	tests/setup-venv.sh $(PYTHON) .ranx
 	.ranx/bin/python -m pip install --quiet ranx
 	PYTHONPATH=exporter .ranx/bin/python tests/oracles/ranx_metrics.py
+
+# River's detectors of change, and NannyML, beside what is exported.
+river:
+	tests/setup-venv.sh $(PYTHON) .river
+	.river/bin/python -m pip install --quiet river .
+	.river/bin/python -m tests.simulations.sooner
+
+# NannyML imports statsmodels without saying so, and does not know the texts of pandas 3.
+nannyml:
+	tests/setup-venv.sh $(PYTHON) .nannyml
+	.nannyml/bin/python -m pip install --quiet nannyml statsmodels "pandas<3" .[parquet]
+	.nannyml/bin/python -m tests.oracles.nannyml_estimates
+
+# Real streams through a running exporter.
+streams: $(VENV)/dev
+	tests/setup-streams.sh $(PYTHON) .streams
+	$(BIN)/python -m tests.simulations.running_streams
 
 # KILLS is how many drivers, and how many executors, are killed; ROWS how many the figures at the end are of.
 spark:

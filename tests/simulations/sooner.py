@@ -2,7 +2,7 @@
 
     python -m tests.simulations.sooner
 
-River is no dependency: `pip install river` first, or its columns stay empty.
+River is no dependency: `make river` installs it in an environment of its own, elsewhere its columns are left out.
 """
 
 import math

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from tests.support.prometheus import eventually, free_port
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def command(*arguments: str) -> list[str]:
-    """The command line that runs `mlops-exporter` with these arguments."""
-    return [sys.executable, "-m", "mlops_exporter", *arguments]
+def command(*arguments: str, program: Sequence[str] = ("mlops_exporter",)) -> list[str]:
+    """The command line that runs `mlops-exporter` with these arguments; `program` is a module and what comes first."""
+    return [sys.executable, "-m", *program, *arguments]
 
 
 def run(
@@ -86,14 +86,18 @@ class Exporter:
 
 
 def start_exporter(
-    directory: Path, *arguments: str, port: int | None = None, environment: Mapping[str, str] = ENVIRONMENT
+    directory: Path,
+    *arguments: str,
+    port: int | None = None,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    program: Sequence[str] = ("mlops_exporter",),
 ) -> Exporter:
     """Start the exporter in `directory` on a port of 127.0.0.1; `run` is what it does without arguments."""
     address = f"127.0.0.1:{port or free_port()}"
     log = directory / "exporter.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command(*(arguments or ("run",)), f"--web.listen-address={address}"),
+            command(*(arguments or ("run",)), f"--web.listen-address={address}", program=program),
             cwd=directory,
             env=environment,
             stdout=output,
@@ -103,9 +107,11 @@ def start_exporter(
 
 
 @contextmanager
-def running_exporter(directory: Path, *arguments: str, port: int | None = None) -> Iterator[Exporter]:
+def running_exporter(
+    directory: Path, *arguments: str, port: int | None = None, program: Sequence[str] = ("mlops_exporter",)
+) -> Iterator[Exporter]:
     """Run the exporter in `directory`; yields once it is ready, and stops it at the end."""
-    exporter = start_exporter(directory, *arguments, port=port)
+    exporter = start_exporter(directory, *arguments, port=port, program=program)
     with exporter.process as process:
         try:
             eventually(exporter.is_ready)
