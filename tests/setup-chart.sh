@@ -6,8 +6,10 @@ mkdir -p "$1"
 command -v go >/dev/null || { echo "make chart needs Go, which is not installed" >&2; exit 1; }
 GOBIN=$(cd "$1" && pwd)
 export GOBIN
-build() { [ -x "$GOBIN/$1" ] || go install -trimpath "$2"; }
-build helm helm.sh/helm/v3/cmd/helm@v3.22.0
+build() { [ -x "$GOBIN/$1" ] || go install -trimpath -ldflags "${3:-}" "$2"; }
+# Helm renders for the Kubernetes that it was told of when it was built, else for one that the chart refuses.
+kubernetes=helm.sh/helm/v3/pkg/chartutil.k8sVersion
+build helm helm.sh/helm/v3/cmd/helm@v3.22.0 "-X ${kubernetes}Major=1 -X ${kubernetes}Minor=34"
 build kube-score github.com/zegl/kube-score/cmd/kube-score@v1.20.0
 build actionlint github.com/rhysd/actionlint/cmd/actionlint@v1.7.8
 
