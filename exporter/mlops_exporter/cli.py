@@ -187,6 +187,7 @@ def _profile_build(options: argparse.Namespace) -> int:
         exclude=options.exclude,
         categorical=options.categorical,
         groups=options.groups,
+        segments=options.segments,
         importances=options.importances,
         bins=options.bins,
         timing=_timing(options),
@@ -729,6 +730,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     _add_reading(parser)
     parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
     parser.add_argument(
+        "--segments",
+        type=_segments,
+        default={},
+        metavar="A,B=100|500,A*B",
+        help="slices whose drift is to be told, as in the configuration: features or pairs, numbers with their edges "
+        "or cut where the bins are",
+    )
+    parser.add_argument(
         "--importances",
         type=_weights,
         default={},
@@ -900,6 +909,19 @@ def _names(text: str) -> tuple[str, ...]:
     """Return names parted by commas; one with a comma in it stands in double quotes."""
     row = next(csv.reader([text], skipinitialspace=True), [""])
     return tuple(name.strip() for name in row if name.strip())
+
+
+def _segments(text: str) -> dict[str, list[float]]:
+    found = {}
+    for part in _names(text):
+        name, _, edges = part.partition("=")
+        try:
+            found[name.strip()] = [float(edge) for edge in edges.split("|") if edge.strip()]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{part!r}: edges are numbers, as in amount=100|500") from None
+        if sorted(set(found[name.strip()])) != found[name.strip()] or ("*" in name and edges):
+            raise argparse.ArgumentTypeError(f"{part!r}: edges ascend, and belong to a feature, not to a pair")
+    return found
 
 
 def _character(text: str) -> str:

@@ -604,12 +604,19 @@ def _classes() -> list[p.Panel]:
     ]
 
 
+_SLICE_DRIFTED = p.Words({1: ("Drifted", p.BAD), 0: ("As before", p.GOOD)})
 _NO_SLICES = "No slices: the model's settings name no segments, or $metric has no benchmark."
 
 
 def _slices() -> list[p.Panel]:
     by = "instance, segment, slice"
     of_metric = [c.SEGMENT_WORSE, c.SEGMENT_PERFORMANCE, c.SEGMENT_PERFORMANCE_LOWER, c.SEGMENT_PERFORMANCE_UPPER]
+    of_estimate = [
+        c.SEGMENT_ESTIMATED_WORSE,
+        c.SEGMENT_ESTIMATED,
+        c.SEGMENT_ESTIMATED_LOWER,
+        c.SEGMENT_ESTIMATED_UPPER,
+    ]
     predictions = series(c.SEGMENT_WINDOW_PREDICTIONS)
     slices, labels = series(c.SEGMENT_PERFORMANCE, _METRIC), series(c.SEGMENT_WINDOW_LABELS)
     return [
@@ -650,6 +657,34 @@ def _slices() -> list[p.Panel]:
             ],
             empty=_NO_SLICES,
             size=(8, 9),
+        ),
+        p.table_of(
+            "Where will it be worse, before labels come?",
+            "$metric that can be expected of every slice in this window, on each replica, and how far its scores or "
+            "predictions are from those of the reference's rows of that slice. Both with chance allowed for over all "
+            "slices.",
+            [
+                *(f"max by ({by}) ({series(each, _METRIC)})" for each in of_estimate),
+                *(f"max by ({by}) ({series(each)})" for each in (c.SEGMENT_DRIFTED, c.SEGMENT_DRIFT)),
+                f"max by ({by}) ({series(c.SEGMENT_DRIFT_THRESHOLD)})",
+                f"max by ({by}) ({predictions} > 0)",
+            ],
+            [
+                p.Column("A", "Expected", words=_WORSE, width=120),
+                p.Column("E", "Says", words=_SLICE_DRIFTED, width=120),
+                p.Column("segment", "Segment", least=110),
+                p.Column("slice", "Slice", least=110),
+                p.Column("instance", "Instance", width=95),
+                p.Column("B", "Estimated", unit="none", decimals=3, width=85),
+                p.Column("C", "Low", unit="none", decimals=3, width=65),
+                p.Column("D", "High", unit="none", decimals=3, width=65),
+                p.Column("F", "Drift", unit="none", decimals=3, width=70),
+                p.Column("G", "Threshold", unit="none", decimals=3, width=85),
+                p.Column("H", "Predictions", unit="short", width=90),
+            ],
+            empty=_NO_SLICES,
+            size=(24, 9),
+            sort="Expected",
         ),
     ]
 

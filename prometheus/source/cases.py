@@ -344,6 +344,35 @@ def _segment() -> Case:
     return t.case("MLSegmentWorse", model("fires", segment="country", slice="FR", metric="accuracy"), series)
 
 
+def _segment_estimated() -> Case:
+    t = Timeline("MLSegmentEstimatedWorse")
+    series: list[Series] = []
+    for name, worse in {"fires": 1, "under": 0}.items():
+        of = {"segment": "country", "slice": "FR", "metric": "accuracy"}
+        for window, told in {"1h": 0, "24h": worse}.items():
+            series.append(("ml_segment_estimated_worse", model(name, window=window, **of), t.values(told, 0)))
+        estimated = model(name, window="24h", **of)
+        series.append(("ml_segment_performance_estimated", estimated, t.values(0.81 if worse else 0.92, 0.92)))
+        of_all = model(name, window="24h", metric="accuracy")
+        series.append(("ml_model_performance_estimated", of_all, t.values(0.92)))
+        series += [*sizes(name), *sizes(name, window="24h")]
+    labels = model("fires", segment="country", slice="FR", metric="accuracy")
+    return t.case("MLSegmentEstimatedWorse", labels, series)
+
+
+def _segment_drift() -> Case:
+    t = Timeline("MLSegmentDrift")
+    series: list[Series] = []
+    for name, drifted in {"fires": 1, "under": 0}.items():
+        of = {"segment": "country", "slice": "FR"}
+        for window, told in {"1h": 0, "24h": drifted}.items():
+            series.append(("ml_segment_drifted", model(name, window=window, **of), t.values(told, 0)))
+        for metric, value in {"": 0.24 if drifted else 0.05, "_threshold": 0.1}.items():
+            series.append((f"ml_segment_drift{metric}", model(name, window="24h", **of), t.values(value, 0.05)))
+        series += [*sizes(name), *sizes(name, window="24h")]
+    return t.case("MLSegmentDrift", model("fires", segment="country", slice="FR"), series)
+
+
 def _no_better() -> Case:
     t = Timeline("MLForecastNoBetterThanNaive")
     series: list[Series] = []
@@ -912,6 +941,8 @@ def cases() -> list[Case]:
         _budget("MLErrorBudgetBurnSlow", 300, 400, 0.08, 0.0199, 0.02),
         _fairness(),
         _segment(),
+        _segment_estimated(),
+        _segment_drift(),
         _outcome(),
         _no_better(),
         _intervals(),

@@ -19,6 +19,7 @@ from prometheus.source.alert import (
     TIMES,
     WHERE,
     Alert,
+    by_window,
     constant,
     each,
     indented,
@@ -28,6 +29,7 @@ from prometheus.source.alert import (
 )
 from prometheus.source.thresholds import threshold
 
+_SLICE = (*MODEL_HERE, "segment", "slice")
 _COUNT = '{{ $value | printf "%.0f" }} {{ if eq $value 1.0 }}feature{{ else }}features{{ end }}'
 _LATELY = f"in the last {names('ml:model_window:current{SELECT}', MODEL_HERE, 'window', 'window')}"
 _FRESHLY = _LATELY.replace("current", "freshest")
@@ -266,6 +268,24 @@ ALERTS = [
         "30m",
         verdict="drifting",
         action="consider_retraining",
+    ),
+    Alert(
+        "MLSegmentDrift",
+        "drift",
+        "warning",
+        _SLICE,
+        _harmful(f"max without (window) (\n  ml_segment_drifted\n  and {ON_WINDOW} ml:model_window:full\n) == 1"),
+        "A model predicts otherwise in one slice than on its reference data of that slice.",
+        f"The predictions of {WHERE} where {{{{ $labels.segment }}}} is {{{{ $labels.slice }}}} differ from the "
+        "reference's by "
+        + by_window("ml_segment_drift{SELECT}", _SLICE, PERCENT)
+        + " of them; tolerated is "
+        + by_window("ml_segment_drift_threshold{SELECT}", _SLICE, PERCENT)
+        + _MOVED,
+        "See which features of the slice moved, and what was released or changed upstream for it alone.",
+        "30m",
+        "1h",
+        verdict="drifting",
     ),
     Alert(
         "MLMultivariateDrift",

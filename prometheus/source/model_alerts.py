@@ -344,6 +344,27 @@ ALERTS = [
         verdict="suspect",
     ),
     Alert(
+        "MLSegmentEstimatedWorse",
+        "performance",
+        "warning",
+        _SLICE,
+        f"max without (window) (\n  ml_segment_estimated_worse\n  and {ON_WINDOW} ml:model_window:full\n) == 1",
+        "A model must be expected to be worse in one slice; its labels are still out.",
+        f"Estimated {{{{ $labels.metric }}}} of {WHERE} where {{{{ $labels.segment }}}} is {{{{ $labels.slice }}}} is "
+        + by_window("ml_segment_performance_estimated{SELECT}", _SLICE, 'printf "%.4g"')
+        + "; of all its traffic it is "
+        + by_window(
+            "ml_model_performance_estimated{job=%[1]q,instance=%[2]q,model=%[3]q,version=%[4]q,metric=%[7]q}",
+            _SLICE,
+            'printf "%.4g"',
+        )
+        + ".",
+        "Get labels for a sample of the slice, and see whether its inputs are missing or drifted.",
+        "30m",
+        "1h",
+        verdict="suspect",
+    ),
+    Alert(
         "MLOutcomeMissesBenchmark",
         "performance",
         "critical",

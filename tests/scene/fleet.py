@@ -34,7 +34,8 @@ _SHARES: dict[Machine, list[Share]] = {
 }
 _PROFILES = {
     "credit": ["--model-version=2026.10", "--task=binary", "--label=label", "--prediction=prediction", "--positive=1",
-               "--score=score", "--groups=sex,region", f"--features={','.join(FEATURES)}"],
+               "--score=score", "--groups=sex,region", "--segments=region,sex",
+               f"--features={','.join(FEATURES)}"],
     "rent": ["--model-version=1", "--task=regression", "--label=label", "--prediction=prediction", "--groups=region"],
     "intent": ["--model-version=007", "--task=multiclass", "--label=label", "--prediction=prediction",
                "--scores=" + ",".join(f"{name}=score_{name}" for name in INTENTS)],
@@ -45,6 +46,7 @@ _SETTINGS = {
         "task": "binary",
         "positive": "1",
         "benchmarks": {"accuracy": {"min": 0.78}, "roc_auc": {"min": 0.8}},
+        "segments": ["region", "sex"],
         "fairness": {
             "attributes": ["region", "sex"],
             "favourable": "1",

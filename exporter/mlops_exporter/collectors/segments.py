@@ -1,4 +1,4 @@
-"""Slices of the traffic to samples: their sizes and performance, and which are surely worse than the rest."""
+"""Slices of the traffic to samples: sizes, performance and drift, and which are surely worse than the rest."""
 
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -13,15 +13,15 @@ from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.catalogue import Metric
 from mlops_exporter.exposition.samples import Samples
 from mlops_exporter.judging.dependence import effects_of
-from mlops_exporter.judging.segments import Segments
+from mlops_exporter.judging.segments import Segments, segments_of
 from mlops_exporter.settings.durations import format_duration
 
 
 class SegmentCollector:
-    """Performance in the slices of every model that is cut into some."""
+    """Performance and drift in the slices of every model that is cut into some."""
 
     name = "segments"
-    about = "performance in slices of the traffic"
+    about = "performance and drift in slices of the traffic"
     by_default = True
     of_counts = True
 
@@ -40,14 +40,15 @@ class SegmentCollector:
 
 
 def _view(model: Model, reference: Reference) -> "_SegmentView | None":
-    return None if reference.segment_counts is None else _SegmentView(model, reference)
+    segments = segments_of(reference)
+    return None if segments is None else _SegmentView(model, reference, segments)
 
 
 class _SegmentView:
-    def __init__(self, model: Model, reference: Reference) -> None:
+    def __init__(self, model: Model, reference: Reference, segments: Segments) -> None:
         self._reference = reference
         self._versions = Versions(model, reference)
-        self._segments = Segments(reference)
+        self._segments = segments
         self._windows = [format_duration(length) for length in model.settings.windows]
 
     def collect(self, now: float) -> Iterator[Samples]:
@@ -60,6 +61,7 @@ class _SegmentView:
         ]
         slices = [(window, *each) for window in self._windows for each in segments.slices]
         measured = [(*each, metric) for each in slices for metric in segments.metrics]
+        estimable = [(*each, metric) for each in slices for metric in segments.estimable]
         for metric, of_slices in (
             (catalogue.SEGMENT_WINDOW_PREDICTIONS, [each.predictions for each in found]),
             (catalogue.SEGMENT_WINDOW_LABELS, [each.labels for each in found]),
@@ -69,8 +71,26 @@ class _SegmentView:
             yield family.zipped(metric, np.stack(parts), lambda: measured)
         worse = np.stack([each.worse for each in found]).astype(np.float64)
         yield family.zipped(catalogue.SEGMENT_WORSE, worse, lambda: measured)
+        if estimable:
+            estimates = zip(*(each.estimated for each in found), strict=True)
+            for metric, parts in zip(_ESTIMATED, estimates, strict=True):
+                yield family.zipped(metric, np.stack(parts), lambda: estimable)
+            worse = np.stack([each.estimated_worse for each in found]).astype(np.float64)
+            yield family.zipped(catalogue.SEGMENT_ESTIMATED_WORSE, worse, lambda: estimable)
+        if segments.of_drift:
+            for metric, of_slices in (
+                (catalogue.SEGMENT_DRIFT, [each.drift for each in found]),
+                (catalogue.SEGMENT_DRIFT_THRESHOLD, [each.drift_threshold for each in found]),
+                (catalogue.SEGMENT_DRIFTED, [each.drifted for each in found]),
+            ):
+                yield family.zipped(metric, np.stack(of_slices), lambda: slices)
 
 
+_ESTIMATED: tuple[Metric, ...] = (
+    catalogue.SEGMENT_ESTIMATED,
+    catalogue.SEGMENT_ESTIMATED_LOWER,
+    catalogue.SEGMENT_ESTIMATED_UPPER,
+)
 _PERFORMANCE: tuple[Metric, ...] = (
     catalogue.SEGMENT_PERFORMANCE,
     catalogue.SEGMENT_PERFORMANCE_LOWER,

@@ -17,6 +17,7 @@ from mlops_exporter.statistics import estimation
 CLASS_METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc")
 ERROR_METRICS = ("mae", "rmse")
 
+_UNSEEN = 1e-9  # rows of the reference that a bin without any counts as, beside its neighbours
 _CLIP = 3.0  # standard deviations of the prediction, beyond which its parabola is not followed
 
 
@@ -32,22 +33,28 @@ class ClassEstimation:
     """The part of the ledger for confidence-based estimation (CBPE).
 
     Twice, for all predictions and for labelled ones: Σ p and Σ p (1 − p) by predicted and actual class, and how many
-    fell into each bin of each score.
+    fell into each bin of each score, or into so many neighbouring ones that are `merged`.
     """
 
     metrics = CLASS_METRICS
     name = "estimation"
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, merged: int = 1) -> None:
         calibrator = profile.calibrator
         assert calibrator is not None
-        self.probabilities = np.array(calibrator.probabilities)
-        self.reference = np.array(calibrator.counts, np.float64)
+        self._of_bins, self._merged = np.array(calibrator.probabilities), merged
+        counts = np.array(calibrator.counts, np.float64)
+        starts = np.arange(0, counts.shape[1], merged)
+        weights = counts + _UNSEEN
+        self.reference = np.add.reduceat(counts, starts, axis=1)
+        self.probabilities = np.add.reduceat(weights * self._of_bins, starts, axis=1) / np.add.reduceat(
+            weights, starts, axis=1
+        )
         self.runs = estimation.runs(self.reference)
         self._edges = np.array(profile.score_edges)
         self._k = len(profile.classes)
         self._columns, self._bins = self.probabilities.shape
-        if self._columns == 1:
+        if self._columns == 1 and merged == 1:
             of_bins = self.calibrated(np.arange(self._bins)[:, np.newaxis])
             self._by_bin = np.stack([of_bins, of_bins * (1 - of_bins)])  # (2, bins, K)
         self.half = 2 * self._k**2 + self._columns * self._bins
@@ -55,37 +62,46 @@ class ClassEstimation:
 
     def bounds(self, largest: float) -> Bounds:
         """Return what one event can add to the cells."""
-        half = [bounds.sums(2 * self._k**2, 1.0), bounds.counts(self._columns * self._bins)]
-        return bounds.joined(2 * half)
+        return bounds.joined(2 * [self.half_bounds()])
+
+    def half_bounds(self) -> Bounds:
+        """Return what one event can add to the cells of one half."""
+        return bounds.joined([bounds.sums(2 * self._k**2, 1.0), bounds.counts(self._columns * self._bins)])
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
-        self._count(cells[: self.half], outputs)
+        cells[: self.half] += self.sums(outputs, _whole(outputs), 1)[0]
 
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
-        self._count(cells[self.half :], outputs)
+        cells[self.half :] += self.sums(outputs, _whole(outputs), 1)[0]
 
-    def _count(self, cells: Floats, outputs: Outputs) -> None:
+    def sums(self, outputs: Outputs, groups: Ints, size: int) -> Floats:
+        """Return the cells of one half, (size, half), of as many groups: each event is in those of `groups`, (A, n)."""
         known = np.flatnonzero(~(np.isnan(outputs.prediction) | np.isnan(outputs.scores[:, 0])))
-        predicted = outputs.prediction[known].astype(np.intp)
+        groups, k, width = groups[:, known], self._k, self._columns * self._bins
+        of_predicted = groups * k + outputs.prediction[known].astype(np.intp)
         bins = np.searchsorted(self._edges, outputs.scores[known], side="right")
-        columns, k = np.arange(self._columns), self._k
-        if self._columns == 1:  # then a histogram says all
-            joint = np.bincount(predicted * self._bins + bins[:, 0], minlength=k * self._bins).reshape(k, self._bins)
-            cells[: 2 * k * k] += (joint @ self._by_bin).ravel()
-            cells[2 * k * k :] += joint.sum(axis=0)
-            return
+        if self._columns == 1 and self._merged == 1:  # then a histogram says all
+            joint = np.bincount((of_predicted * self._bins + bins[:, 0]).ravel(), minlength=size * k * self._bins)
+            joint = joint.reshape(size, k, self._bins)
+            expected = joint[:, np.newaxis] @ self._by_bin
+            return np.concatenate([expected.reshape(size, -1), joint.sum(axis=1)], axis=1)
         probability = self.calibrated(bins)
-        spread = probability * (1 - probability)
-        place = (predicted[:, np.newaxis] * k + np.arange(k)).ravel()
-        cells[: k * k] += np.bincount(place, probability.ravel(), k * k)
-        cells[k * k : 2 * k * k] += np.bincount(place, spread.ravel(), k * k)
-        cells[2 * k * k :] += np.bincount((columns * self._bins + bins).ravel(), minlength=self._columns * self._bins)
+        place = (of_predicted[..., np.newaxis] * k + np.arange(k)).ravel()
+        parts = [
+            np.bincount(place, np.broadcast_to(part, (len(groups), *part.shape)).ravel(), size * k * k)
+            for part in (probability, probability * (1 - probability))
+        ]
+        place = (
+            groups[..., np.newaxis] * width + (np.arange(self._columns) * self._bins + bins // self._merged)
+        ).ravel()
+        parts.append(np.bincount(place, minlength=size * width))
+        return np.concatenate([part.reshape(size, -1) for part in parts], axis=1)
 
     def calibrated(self, bins: Ints) -> Floats:
         """Return calibrated probabilities of all classes, (n, K), from the bins of the scores, (n, columns)."""
-        probability = self.probabilities[np.arange(self._columns), bins]
+        probability = self._of_bins[np.arange(self._columns), bins]
         if self._columns == 1:
             return np.concatenate([1 - probability, probability], axis=1)
         total = probability.sum(1, keepdims=True)
@@ -128,19 +144,28 @@ class LossEstimation:
 
     def bounds(self, largest: float) -> Bounds:
         """Return what one event can add to the cells; how large a fitted error may become nothing tells."""
-        return bounds.joined(2 * [bounds.counts(1), bounds.sums(2, math.inf)])
+        return bounds.joined(2 * [self.half_bounds()])
+
+    def half_bounds(self) -> Bounds:
+        """Return what one event can add to the cells of one half."""
+        return bounds.joined([bounds.counts(1), bounds.sums(2, math.inf)])
 
     def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
         """Add predictions."""
-        self._count(cells[: self.half], outputs)
+        cells[: self.half] += self.sums(outputs, _whole(outputs), 1)[0]
 
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions, whose labels are not looked at."""
-        self._count(cells[self.half :], outputs)
+        cells[self.half :] += self.sums(outputs, _whole(outputs), 1)[0]
 
-    def _count(self, cells: Floats, outputs: Outputs) -> None:
-        losses = outputs.losses[~np.isnan(outputs.losses[:, 0])]
-        cells += (len(losses), *losses.sum(axis=0))
+    def sums(self, outputs: Outputs, groups: Ints, size: int) -> Floats:
+        """Return the cells of one half, (size, half), of as many groups: each event is in those of `groups`, (A, n)."""
+        known = np.flatnonzero(~np.isnan(outputs.losses[:, 0]))
+        place = groups[:, known]
+        each = [np.ones(len(known)), *outputs.losses[known].T]
+        return np.stack(
+            [np.bincount(place.ravel(), np.broadcast_to(part, place.shape).ravel(), size) for part in each], axis=1
+        )
 
     def expected(self, prediction: Floats, rows: Ints, vectors: Vectors | None) -> Floats:
         """Return the expected |error| and error² of predictions, (n, 2); NaN where there is nothing to go by.
@@ -180,6 +205,11 @@ def design(prediction: Floats, mean: float, scale: float, vectors: Vectors | Non
     if vectors is None:
         return base
     return np.column_stack([base, vectors.values.T, vectors.maps.T * np.sqrt(len(vectors.maps) / 2)])
+
+
+def _whole(outputs: Outputs) -> Ints:
+    """Return the one group in which all events are, (1, n)."""
+    return np.zeros((1, len(outputs.prediction)), np.intp)
 
 
 def estimation_of(profile: Profile) -> ClassEstimation | LossEstimation | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting.bounds import Bounds, joined
-from mlops_exporter.counting.ledger import Layout, Outputs, Terms
+from mlops_exporter.counting.ledger import Layout, Outputs, Section, Terms
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable
 from mlops_exporter.profile.profile import Profile
@@ -20,13 +20,23 @@ _SCORE_BINS_SKIPPED = 4  # of the model's score bins per bin of a group: groups 
 
 
 class GroupCounts:
-    """The part of the ledger that holds what is counted of each group of some attributes, for one `purpose`."""
+    """The part of the ledger that holds what is counted of each group of some attributes, for one `purpose`.
 
-    def __init__(self, attributes: Attributes, profile: Profile, names: Sequence[str], purpose: str = "groups") -> None:
+    Whoever adds `inputs` to the ledger of a group counts them.
+    """
+
+    def __init__(
+        self,
+        attributes: Attributes,
+        profile: Profile,
+        names: Sequence[str],
+        purpose: str = "groups",
+        inputs: Sequence[Section] = (),
+    ) -> None:
         self.names = [*names]
         self._columns = [attributes.names.index(name) for name in names]
         self.groups = [attributes.groups[column] for column in self._columns]
-        self.layout = Layout(_of_a_group(profile))
+        self.layout = Layout(_of_a_group(profile), inputs=inputs)
         self.name = f"{purpose} {_digest((self.names, self.groups))}"
         sizes = [len(groups) for groups in self.groups]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -42,7 +52,7 @@ class GroupCounts:
         ledgers = cells.reshape(-1, self.layout.size)
         counts = self.layout.prediction
         decided = np.flatnonzero(~np.isnan(outputs.prediction))
-        groups = self._codes(outputs.groups[decided])
+        groups = self.codes(outputs.groups[decided])
         size = len(ledgers)
         for column in groups:
             ledgers[:, self.layout.predictions.start] += np.bincount(column, minlength=size)
@@ -53,7 +63,7 @@ class GroupCounts:
 
     def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
         """Add labelled predictions to the cells of their groups."""
-        columns = self._codes(outputs.groups)
+        columns = self.codes(outputs.groups)
         if self.layout.profile.of_numbers:
             ledgers = cells.reshape(-1, self.layout.size)
             for column in columns:
@@ -71,7 +81,7 @@ class GroupCounts:
         for column in columns:
             cells[self.layout.labels.start :: size] += np.bincount(column, minlength=len(cells) // size)
 
-    def _codes(self, groups: Floats) -> Ints:
+    def codes(self, groups: Floats) -> Ints:
         """Return the groups of events, (n, A), as places among those of all attributes, (A, n)."""
         groups, unknown = groups[:, self._columns], np.diff(self._starts) - 1
         known = np.where(np.isnan(groups), unknown, np.minimum(groups, unknown))
@@ -96,12 +106,12 @@ def _cells_of_a_group(model: Layout, group: Layout) -> Ints:
         cells[getattr(model, name)] = np.arange(*getattr(group, name).indices(group.size))
     of_scores, bins = group.score_by_class, len(group.profile.score_edges) + 1
     column, score, actual = np.indices((model.score_columns, len(model.profile.score_edges) + 1, 2))
-    merged = (column * bins + score // _score_bins_merged(model.profile)) * 2 + actual
+    merged = (column * bins + score // score_bins_merged(model.profile)) * 2 + actual
     cells[model.score_by_class] = of_scores.start + merged.ravel()
     return cells
 
 
-def _score_bins_merged(profile: Profile) -> int:
+def score_bins_merged(profile: Profile) -> int:
     """Return how many score bins of a model are one of a group's; a model with few keeps them."""
     return _SCORE_BINS_SKIPPED if len(profile.score_edges) >= _SCORE_BINS_SKIPPED else 1
 
@@ -116,7 +126,7 @@ def _of_a_group(profile: Profile) -> Profile:
     if isinstance(label, NumericVariable):  # its mean alone is of use: the point about which sums are taken
         low, high = label.mean - 1.0, label.mean + 1.0
         label = NumericVariable([low, high], [0], [0] * 5, [label.mean], label.mean, label.standard_deviation)
-    classes, merged, tied = profile.classes, _score_bins_merged(profile), profile.tied_scores
+    classes, merged, tied = profile.classes, score_bins_merged(profile), profile.tied_scores
     return Profile(
         schema=profile.schema,
         task=profile.task,

@@ -18,6 +18,7 @@ from mlops_exporter.counting.ledger import Layout, Outputs
 from mlops_exporter.counting.multivariate import VectorCounts, VectorMap, Vectors
 from mlops_exporter.counting.outcomes import OutcomeCounts
 from mlops_exporter.counting.rhythm import Rhythm, reaches
+from mlops_exporter.counting.slices import Estimation, SliceCounts
 from mlops_exporter.counting.version import Version
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.events.columns import Columns, Encoded
@@ -56,8 +57,8 @@ class Reference:
         self.outcomes = outcomes
         self.retired = retired
         attributes = _attributes(settings, profile, limits, must=profile.rows > 0 and not retired)
-        self.group_counts, self.segment_counts = _group_counts(settings, attributes, profile)
         self.estimation = estimation_of(profile) if settings.estimation.enabled else None
+        self.group_counts, self.segment_counts = _group_counts(settings, attributes, profile, self.estimation)
         vectors = profile.vectors
         self.vectors = VectorCounts(vectors) if vectors and settings.multivariate.enabled else None
         self.embeddings = {
@@ -214,15 +215,15 @@ def _attributes(settings: ModelSettings, profile: Profile, limits: Limits, *, mu
 
 
 def _group_counts(
-    settings: ModelSettings, attributes: Attributes | None, profile: Profile
-) -> tuple[GroupCounts | None, GroupCounts | None]:
+    settings: ModelSettings, attributes: Attributes | None, profile: Profile, estimation: Estimation | None
+) -> tuple[GroupCounts | None, SliceCounts | None]:
     """Return what counts the groups of fairness, and what counts slices."""
     if attributes is None:
         return None, None
     fairness, segments = settings.fairness, settings.segments
     return (
         GroupCounts(attributes, profile, list(fairness.edges)) if fairness else None,
-        GroupCounts(attributes, profile, list(segments.edges), "segments") if segments else None,
+        SliceCounts(attributes, profile, list(segments.edges), estimation) if segments else None,
     )
 
 

@@ -40,6 +40,13 @@ _WITH_BINS = (catalogue.FEATURE_OUT_OF_RANGE, catalogue.FEATURE_REFERENCE_VALUES
 
 _CLASSES = frozenset({"class", "predicted", "actual", "horizon"})
 
+_READ_BY_ALERTS = (
+    catalogue.SEGMENT_WORSE,
+    catalogue.SEGMENT_ESTIMATED_WORSE,
+    catalogue.SEGMENT_DRIFTED,
+    catalogue.CLASS_WORSE,
+)
+
 _REFERENCE: Final = catalogue.FEATURE_REFERENCE.name
 _QUALITY: Final[Mapping[str, str]] = {
     catalogue.FEATURE_MISSING.name: "missing",
@@ -67,7 +74,7 @@ def detail_of(metric: Metric) -> Detail | None:
     """Return the detail that a metric is, None for one that is never left out."""
     if "bin" in metric.labels or metric in _WITH_BINS:
         return "bins"
-    if metric in (catalogue.SEGMENT_WORSE, catalogue.CLASS_WORSE):  # alerts read them
+    if metric in _READ_BY_ALERTS:
         return None
     if "group" in metric.labels or "slice" in metric.labels:
         return "groups"

@@ -1048,6 +1048,58 @@ SEGMENT_WORSE = _metric(
     "1 where the slice is surely worse than the rest by more than segments.tolerance, and than a benchmark, with false "
     "discoveries controlled over all slices; else 0.",
 )
+SEGMENT_ESTIMATED = _metric(
+    "ml_segment_performance_estimated",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "Performance over the slice's predictions in the window that can be expected without labels, of metrics with a "
+    "benchmark; absent below min_samples.performance predictions.",
+)
+SEGMENT_ESTIMATED_LOWER = _metric(
+    "ml_segment_performance_estimated_lower",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "Lower end of the range in which 95 % of realised values fall, around ml_segment_performance_estimated.",
+)
+SEGMENT_ESTIMATED_UPPER = _metric(
+    "ml_segment_performance_estimated_upper",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "Upper end of the range in which 95 % of realised values fall, around ml_segment_performance_estimated.",
+)
+SEGMENT_ESTIMATED_WORSE = _metric(
+    "ml_segment_estimated_worse",
+    "gauge",
+    "model",
+    f"{_SLICE} metric",
+    "1 where ml_segment_worse would be, were the estimated performance realised; else 0.",
+)
+SEGMENT_DRIFT = _metric(
+    "ml_segment_drift",
+    "gauge",
+    "model",
+    _SLICE,
+    "Total variation distance of the slice's scores, without any its predictions, from those of the reference's rows "
+    "of that slice: the share that would have to change its bin.",
+)
+SEGMENT_DRIFT_THRESHOLD = _metric(
+    "ml_segment_drift_threshold",
+    "gauge",
+    "model",
+    _SLICE,
+    "What ml_segment_drift exceeds by chance in drift.false_alarm_rate of windows, at least drift.min_effect.",
+)
+SEGMENT_DRIFTED = _metric(
+    "ml_segment_drifted",
+    "gauge",
+    "model",
+    _SLICE,
+    "1 where ml_segment_drift is above its threshold, with false discoveries controlled over all slices; else 0. "
+    "Absent where the profile has too few rows of the slice, or the window too few predictions.",
+)
 
 # --- numbers by which answers are rated ------------------------------------------------------------------------------
 RANKING_SUM = _metric(

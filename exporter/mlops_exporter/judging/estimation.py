@@ -34,12 +34,19 @@ def estimate(
     if effects is not None:
         predictions, labelled = worth(predictions, effects.outputs), worth(labelled, effects.labels)
     if isinstance(counts, LossEstimation):
-        return Estimates(_of_losses(counts.reference, predictions), _of_losses(counts.reference, labelled))
+        return Estimates(expected(counts, predictions), expected(counts, labelled))
     occurred = confusion.sum(-2) > 0
     in_f1 = occurred | (confusion.sum(-1) > 0)
     return Estimates(
         _of_classes(counts, predictions, {}), _of_classes(counts, labelled, {"recall": occurred, "f1": in_f1})
     )
+
+
+def expected(counts: ClassEstimation | LossEstimation, half: Floats) -> dict[str, Estimate]:
+    """Estimate every metric from one half of the section's cells, (..., half)."""
+    if isinstance(counts, LossEstimation):
+        return _of_losses(counts.reference, half)
+    return _of_classes(counts, half, {})
 
 
 def gap_of(reference: Reference, realised: Floats, estimated: Estimate) -> Estimate:

@@ -24,7 +24,7 @@ from mlops_exporter.judging.outcomes import Rated, outcomes_of
 from mlops_exporter.judging.performance import PerformanceSums, estimates, metrics_of
 from mlops_exporter.judging.quality import Quality
 from mlops_exporter.judging.seasonality import Seasonality, recognised
-from mlops_exporter.judging.segments import Segments
+from mlops_exporter.judging.segments import STATISTIC, Slices, segments_of
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics.intervals import Estimate
 
@@ -47,7 +47,7 @@ class Bench:
         self._metrics = metrics_of(reference.layout, reference.settings.costs)
         self._quality = Quality(reference.layout, reference.settings.min_samples.performance)
         self._joint = vector_drift(reference)
-        self._segments = Segments(reference) if reference.segment_counts else None
+        self._segments = segments_of(reference)
         self._outcomes = outcomes_of(reference)
         self._forecasts = forecasts_of(reference)
         self._classes = classes_of(reference)
@@ -64,6 +64,7 @@ class Bench:
         current = judge.freshest(judge.of_full(predictions, filled), limit("min_predictions"))
         found: Reasons = {verdict: [] for verdict in VERDICTS}
         with np.errstate(divide="ignore", invalid="ignore"):
+            slices = self._segments.compare(totals, effects) if self._segments else None
             rated = self._outcomes.rate(version, now) if self._outcomes else {}
             held = self._forecasts.hold(version, now) if self._forecasts else {}
             found["failing"] = [
@@ -76,7 +77,7 @@ class Bench:
             found["suspect"] = [
                 *self._of_estimates(totals, filled, effects),
                 *self._of_calibration(totals, filled, effects),
-                *self._of_segments(totals, filled, effects),
+                *self._of_segments(slices, filled),
                 *self._of_forecasts(held, COVERAGE),
                 *self._of_classes(totals, filled, effects),
                 *self._of_changes(version),
@@ -86,6 +87,7 @@ class Bench:
                 found["unusable"], found["impaired"] = self._of_quality(totals[[freshest]], freshest)
             if current is not None:
                 found["drifting"] = list(self._of_drift(version, now, totals[[current]], current))
+            found["drifting"] += self._of_drifted_slices(slices, filled)
         labels, values = totals[:, self._layout.labels.start], [each.values.max() for each in rated.values()]
         if max([labels.max(), *values]) < self._least:
             most, what = (labels.max(), "labels") if self._reference.expects_labels else (max(values), "values")
@@ -168,23 +170,37 @@ class Bench:
         row = judge.miscalibrated(error, judge.of_full(labels, filled), reference)
         yield from self._beyond(CALIBRATION, error, None, reference + limit("calibration_error_excess"), row)
 
-    def _of_segments(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
-        """Say of each slice that is worse in which full window it is, the shortest of them."""
-        if self._segments is None:
+    def _of_segments(self, found: Slices | None, filled: Floats) -> Iterator[str]:
+        """Say of each slice that is worse, or must be expected to be, in which full window, the shortest of them."""
+        if self._segments is None or found is None:
             return
-        found = self._segments.compare(totals, effects)
         for number, (segment, value) in enumerate(self._segments.slices):
-            for index, name in enumerate(self._segments.metrics):
-                rows = np.flatnonzero(
-                    found.worse[:, number, index] & (judge.of_full(found.labels[:, number], filled) > 0)
-                )
-                if len(rows):
-                    row = int(rows[0])
-                    here, lower, upper = (float(part[row, number, index]) for part in found.performance)
-                    yield (
-                        f"{name} {here:.4g} ({lower:.4g} to {upper:.4g}) of {segment}={value} in {self._windows[row]}, "
-                        "surely worse than the rest"
-                    )
+            for said, names, worse, performance in (
+                ("", self._segments.metrics, found.worse, found.performance),
+                ("estimated ", self._segments.estimable, found.estimated_worse, found.estimated),
+            ):
+                for index, name in enumerate(names):
+                    rows = np.flatnonzero(worse[:, number, index] & (filled >= 1))
+                    if len(rows):
+                        row = int(rows[0])
+                        here, lower, upper = (float(part[row, number, index]) for part in performance)
+                        yield (
+                            f"{said}{name} {here:.4g} ({lower:.4g} to {upper:.4g}) of {segment}={value} in "
+                            f"{self._windows[row]}, surely worse than the rest"
+                        )
+
+    def _of_drifted_slices(self, found: Slices | None, filled: Floats) -> Iterator[str]:
+        """Say in which slices the model says something else than before, in the shortest full window that tells."""
+        if self._segments is None or found is None:
+            return
+        drifted = (found.drifted == 1) & (filled >= 1)[:, np.newaxis]
+        for number in np.flatnonzero(drifted.any(axis=0)):
+            row = int(drifted[:, number].argmax())
+            segment, value = self._segments.slices[number]
+            yield (
+                f"predictions of {segment}={value} drifted in {self._windows[row]}: {STATISTIC} "
+                f"{found.drift[row, number]:.2g}, {found.drift_threshold[row, number]:.2g} is the threshold"
+            )
 
     def _of_classes(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
         """Say of each class that is worse than in the reference in which full window it is, the shortest of them."""

@@ -97,6 +97,13 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     ranking: RankingReference | None = None
     hours: HourlyReference | msgspec.UnsetType = msgspec.UNSET
     """By hour, where the time of the rows was known; a profile without it is written as if there were no such thing."""
+    slices: dict[str, dict[str, list[int]]] | msgspec.UnsetType = msgspec.UNSET
+    """By segment and slice how often what was said of its rows, in the exported bins of `said`; as `hours`."""
+
+    @property
+    def said(self) -> Variable | None:
+        """The variable by which what the model says is compared: the score, without one the prediction."""
+        return self.score or self.prediction
 
     @property
     def positive(self) -> str:
@@ -192,6 +199,12 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
         for name, variable in {"score": self.score, "prediction": self.prediction, "label": self.label}.items():
             if variable is not None:
                 variable.validate(name)
+        if self.slices and self.said is None:
+            raise ValueError("slices: of a model without predictions there are none")
+        for segment, slices in (self.slices or {}).items():
+            bins = len(self.said.exported_starts) if self.said is not None else 0
+            if any(len(counts) != bins or min(counts) < 0 for counts in slices.values()):
+                raise ValueError(f"slices: {segment}: every slice needs {bins} counts of 0 or more")
         if isinstance(self.hours, HourlyReference):
             outcomes = {"score": self.score, "prediction": self.prediction}
             self.hours.validate(

@@ -43,6 +43,7 @@ from mlops_exporter.profiling.fit import EmbeddingFit, Fit
 from mlops_exporter.profiling.hours import HourlyCounts, Timing
 from mlops_exporter.profiling.inference import LEAST_ROWS, ColumnType, features_of, foretellers, remark
 from mlops_exporter.profiling.ranked import LENGTH, RankedRows
+from mlops_exporter.profiling.slices import SlicedRows
 from mlops_exporter.profiling.survey import Column, chooses, joined, keys_of, misjudged, survey
 from mlops_exporter.statistics import forecast
 from mlops_exporter.tables import cells
@@ -97,6 +98,8 @@ class BuildRequest:
     exclude: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    segments: dict[str, list[float]] = field(default_factory=dict)
+    """Features, groups or pairs of them that cut slices, with the edges of numbers that are not cut as the bins are."""
     importances: dict[str, float] = field(default_factory=dict)
     bins: int = 10
     timing: Timing | None = None
@@ -659,6 +662,7 @@ class Counting:
         self._dimensions = {name: columns[name].dimensions for name in self._embeddings}
         self._halved = [name for name in layout.categorical if columns[name].has_too_many_categories]
         self._hourly = HourlyCounts(request.timing, layout, self._halved) if request.timing else None
+        self._slices = SlicedRows(profile, request.segments) if request.segments else None
         self._groups = {name: np.zeros(variable.cells, np.intp) for name, variable in profile.groups.items()}
         self._tables = {
             name: _codes(variable)
@@ -731,6 +735,10 @@ class Counting:
             self._notes = _suspicions(layout, numeric[:, first], codes[:, first], *told)
         if hourly is not None and slots is not None:
             hourly.add(slots, numeric, codes, outputs, choosing)
+        if self._slices is not None:
+            rows_of = dict(zip([*layout.numeric, *layout.categorical], [*numeric, *codes], strict=True))
+            of_groups = {name: codes_of(name, self._tables[name]) for name in self._groups}
+            self._slices.add(rows_of | of_groups, outputs)
         layout.count_features(self._ledger, numeric, codes)
         if ranked is not None and profile.ranking is not None:
             lists = ranked.lists(block, profile.ranking.length)
@@ -748,6 +756,8 @@ class Counting:
             embedding.add_fit(other._embeddings[name])
         if self._hourly is not None and other._hourly is not None:
             self._hourly.add_hours(other._hourly)
+        if self._slices is not None and other._slices is not None:
+            self._slices.add_rows(other._slices)
         for name, counts in self._groups.items():
             counts += other._groups[name]
         self._notes += other._notes
@@ -770,6 +780,8 @@ class Counting:
                 variable.counts = ledger[section].astype(int).tolist()
         if self._hourly is not None:
             profile.hours = self._hourly.finish()
+        if self._slices is not None:
+            profile.slices = self._slices.finish()
         _measure(profile, layout, ledger)
         self._fit.finish(profile, self._request.importances)
         for name, embedding in self._embeddings.items():
