@@ -187,6 +187,7 @@ def _profile_build(options: argparse.Namespace) -> int:
         exclude=options.exclude,
         categorical=options.categorical,
         groups=options.groups,
+        rated=options.outcomes,
         segments=options.segments,
         importances=options.importances,
         bins=options.bins,
@@ -729,6 +730,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     _add_reading(parser)
     parser.add_argument("--groups", type=_names, default=(), metavar="A,B", help="columns of sensitive attributes")
+    parser.add_argument(
+        "--outcomes",
+        type=_names,
+        default=(),
+        metavar="A,B",
+        help="columns of the numbers by which answers are rated, called as the outcomes of the configuration",
+    )
     parser.add_argument(
         "--segments",
         type=_segments,

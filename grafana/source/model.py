@@ -664,14 +664,15 @@ def _slices() -> list[p.Panel]:
             "predictions are from those of the reference's rows of that slice. Both with chance allowed for over all "
             "slices.",
             [
-                *(f"max by ({by}) ({series(each, _METRIC)})" for each in of_estimate),
+                f"max by ({by}) ({series(of_estimate[0], _METRIC)} and on ({by}) {predictions} > 0)",
+                *(f"max by ({by}) ({series(each, _METRIC)})" for each in of_estimate[1:]),
                 *(f"max by ({by}) ({series(each)})" for each in (c.SEGMENT_DRIFTED, c.SEGMENT_DRIFT)),
                 f"max by ({by}) ({series(c.SEGMENT_DRIFT_THRESHOLD)})",
                 f"max by ({by}) ({predictions} > 0)",
             ],
             [
                 p.Column("A", "Expected", words=_WORSE, width=120),
-                p.Column("E", "Says", words=_SLICE_DRIFTED, width=120),
+                p.Column("E", "What it says", words=_SLICE_DRIFTED, width=120),
                 p.Column("segment", "Segment", least=110),
                 p.Column("slice", "Slice", least=110),
                 p.Column("instance", "Instance", width=95),
@@ -732,6 +733,34 @@ def _outcomes() -> list[p.Panel]:
             [p.Query(f"max by ({by}) ({series(c.OUTCOME_MEAN)})", "{{outcome}} {{instance}}")],
             empty=_NO_OUTCOMES,
             size=(8, 8),
+        ),
+        p.over_time(
+            "How strong is the evidence that ratings changed?",
+            "Natural logarithm of the anytime-valid evidence that a mean is not the reference's, or, without one, "
+            "worse than agreed; above its threshold (dashed) chance is ruled out, however often one looks.",
+            "none",
+            [
+                p.Query(f"max by (outcome) ({series(c.OUTCOME_CHANGE_EVIDENCE)})", "{{outcome}}"),
+                p.Query(f"max by (outcome) ({series(c.OUTCOME_CHANGE_THRESHOLD)})", "Threshold for {{outcome}}"),
+            ],
+            empty="No evidence: the profile holds no such outcome and none has a benchmark, or no value has come.",
+            size=(12, 8),
+            overrides={"/^Threshold/": p.line(p.BAD, dashed=True)},
+        ),
+        p.over_time(
+            "Do ratings drift?",
+            "How many times its own threshold the worst statistic of each outcome is in this window: from 1 on chance "
+            "is unlikely to have made it.",
+            "none",
+            [
+                p.Query(
+                    f"max by (outcome) ({series(c.OUTCOME_DRIFT)} / {series(c.OUTCOME_DRIFT_THRESHOLD)})",
+                    "{{outcome}}",
+                )
+            ],
+            empty="Too few values in the window, or the profile holds no distribution of them.",
+            size=(12, 8),
+            low=0,
         ),
         p.over_time(
             "Do ratings find their answers?",

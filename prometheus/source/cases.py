@@ -6,7 +6,7 @@ the others must stay silent. So one run shows firing with its text, silence, and
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -371,6 +371,23 @@ def _segment_drift() -> Case:
             series.append((f"ml_segment_drift{metric}", model(name, window="24h", **of), t.values(value, 0.05)))
         series += [*sizes(name), *sizes(name, window="24h")]
     return t.case("MLSegmentDrift", model("fires", segment="country", slice="FR"), series)
+
+
+def _outcome_changed() -> Case:
+    t = Timeline("MLOutcomeChanged")
+    series: list[Series] = []
+    for name, evidence in {"fires": 5.2, "under": 4.6}.items():
+        of = model(name, outcome="rating")
+        series.append(("ml_outcome_change_evidence", of, t.values(evidence, 0)))
+        series.append(("ml_outcome_change_evidence_threshold", of, t.values(4.605)))
+        series.append(("ml_outcome_mean", model(name, window="24h", outcome="rating"), t.values(3.9)))
+    return t.case("MLOutcomeChanged", model("fires", outcome="rating"), series)
+
+
+def _outcome_drift() -> Case:
+    by = {"outcome": "rating", "statistic": "psi"}
+    case = _drift("MLOutcomeDrift", "ml_outcome_drift", by)
+    return replace(case, labels=model("fires", outcome="rating"))
 
 
 def _no_better() -> Case:
@@ -944,6 +961,8 @@ def cases() -> list[Case]:
         _segment_estimated(),
         _segment_drift(),
         _outcome(),
+        _outcome_changed(),
+        _outcome_drift(),
         _no_better(),
         _intervals(),
         _class(),

@@ -288,6 +288,29 @@ ALERTS = [
         verdict="drifting",
     ),
     Alert(
+        "MLOutcomeDrift",
+        "drift",
+        "warning",
+        (*MODEL_HERE, "outcome"),
+        _drifted("ml_outcome_drift{} / ml_outcome_drift_threshold"),
+        "Answers of a model are rated otherwise than in its reference data.",
+        f"The values of {{{{ $labels.outcome }}}} of {WHERE} were {{{{ $value | {TIMES} }}}} as far from the "
+        f"reference's as is tolerated {_LATELY}"
+        + each(
+            "sort_desc(topk(3, max by (statistic) (ml_outcome_drift{SELECT} / ml_outcome_drift_threshold "
+            f"{CURRENT})))",
+            (*MODEL_HERE, "outcome"),
+            "statistic",
+            TIMES,
+            before="; by statistic: ",
+        )
+        + ".",
+        "See whether their mean moved, too; if not, look for another mixture of requests, or another way to rate.",
+        "15m",
+        "30m",
+        verdict="drifting",
+    ),
+    Alert(
         "MLMultivariateDrift",
         "drift",
         "warning",

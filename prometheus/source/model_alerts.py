@@ -383,6 +383,24 @@ ALERTS = [
         verdict="failing",
     ),
     Alert(
+        "MLOutcomeChanged",
+        "performance",
+        "warning",
+        _OUTCOME,
+        "ml_outcome_change_evidence > ml_outcome_change_evidence_threshold",
+        "There is strong evidence that answers are no longer rated as before.",
+        f"The mean {{{{ $labels.outcome }}}} of {WHERE} is not that of the reference any more, or, without one, worse "
+        'than its benchmark: the log-evidence is {{ $value | printf "%.1f" }}, where the threshold is '
+        + value("ml_outcome_change_evidence_threshold{SELECT}", _OUTCOME, 'printf "%.1f"')
+        + "; now it is "
+        + by_window("ml_outcome_mean{SELECT}", _OUTCOME, 'printf "%.4g"')
+        + ".",
+        "Find in the panel of ratings when they began to change, and what was released or rated otherwise then.",
+        "5m",
+        "1h",
+        verdict="suspect",
+    ),
+    Alert(
         "MLForecastNoBetterThanNaive",
         "performance",
         "critical",

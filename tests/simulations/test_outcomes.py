@@ -1,12 +1,16 @@
 """Means of bounded numbers: how often their interval covers, and how often a mean at its benchmark is called missed."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mlops_exporter.counting.change import OutcomeMonitor
 from mlops_exporter.judging import judge
+from mlops_exporter.profile.profiles import unprofiled
+from mlops_exporter.settings.models import ChangeSettings, OutcomeSettings
 from mlops_exporter.statistics import ratings
 
 pytestmark = pytest.mark.simulation
@@ -63,3 +67,46 @@ def missed(law: str, better: str) -> float:
     wide = float(judge.caution(HOUR)[0])
     beyond = value + (upper - value) * wide < truth if better == "higher" else value + (lower - value) * wide > truth
     return float(beyond.mean())
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_mean_at_its_benchmark_is_never_evidence_but_by_the_probability_that_is_said(law: str) -> None:
+    """Of 300 streams of 10,000 values, looked at every 100: the mean lies at the very border of what is tolerated."""
+    low, high, draw = LAWS[law]
+    settings, rng = ChangeSettings(false_alarm_probability=0.05), np.random.default_rng(8)
+    truth = float(draw(np.random.default_rng(0), (1, 4_000_000)).mean())
+    better: Literal["higher", "lower"] = "higher" if law != "tokens" else "lower"
+    agreed = truth + (high - low) * settings.tolerance * (1 if better == "higher" else -1)
+    outcome = OutcomeSettings(low=low, high=high, better=better, benchmark=min(max(agreed, low), high))
+    crossed = 0
+    for _ in range(300):
+        made = OutcomeMonitor.of("x", outcome, unprofiled("outcomes"), settings)
+        assert made is not None
+        values, told = draw(rng, (1, 10_000))[0], False
+        for place in range(0, 10_000, 100):
+            made.update(values[place : place + 100], float(place))
+            told |= made.monitor.log_evidence > np.log(20)
+        crossed += told
+    print(f"{law}: {crossed / 300:.3f} of streams ever cross")
+    assert crossed / 300 < 0.05
+
+
+@pytest.mark.parametrize(("law", "within"), [("ratings of 1 to 5", 1_500), ("a judge's score", 800), ("tokens", 5_000)])
+def test_a_mean_that_falls_by_a_twentieth_of_its_range_is_told_soon(law: str, within: int) -> None:
+    low, high, draw = LAWS[law]
+    truth = float(draw(np.random.default_rng(0), (1, 4_000_000)).mean())
+    sign = -1 if law != "tokens" else 1
+    outcome = OutcomeSettings(low=low, high=high, better="higher" if sign < 0 else "lower", benchmark=truth)
+    rng, waits = np.random.default_rng(9), []
+    for _ in range(30):
+        made = OutcomeMonitor.of("x", outcome, unprofiled("outcomes"), ChangeSettings())
+        assert made is not None
+        made.update(draw(rng, (1, 20_000))[0], 0.0)
+        worse = np.clip(draw(rng, (1, 10_000))[0] + sign * 0.05 * (high - low), low, high)
+        for place in range(0, 10_000, 50):
+            made.update(worse[place : place + 50], 1.0)
+            if made.monitor.log_evidence > np.log(100):
+                break
+        waits.append(place + 50)
+    print(f"{law}: told after {np.median(waits):.0f} values")
+    assert np.median(waits) < within

@@ -96,6 +96,7 @@ NEED_MORE = {
     or metric.name.startswith(("ml_probe_", "ml_retraining_", "ml_registry_"))  # test_probing.py, test_retraining.py …
     or metric.name.startswith("ml_ranking_")  # test_ranking.py
     or metric.name.startswith("ml_segment_drift")  # test_segments.py
+    or metric.name.startswith("ml_outcome_drift")  # test_outcomes.py
     or metric.name in ("ml_model_owner_info", "ml_exporter_model_file_broken")  # test_models_dir.py
     or metric.name == "ml_exporter_state_damaged_timestamp_seconds"  # test_store.py
     or metric.name == "ml_model_batch_deadline_timestamp_seconds"  # test_cadence.py

@@ -2,15 +2,21 @@
 
 import io
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pa_parquet
 import pytest
+from scipy import stats
 
 from mlops_exporter.client import Monitor
 from mlops_exporter.events.decoder import Decoder
+from mlops_exporter.profile.profile import Profile, load, save
 from mlops_exporter.profile.profiles import unprofiled
+from mlops_exporter.profiling.build import BuildRequest, build
+from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.service.configuration import read
 from mlops_exporter.service.service import Options, Service
 from mlops_exporter.settings.config import Config
@@ -104,7 +110,7 @@ def test_a_benchmark_is_kept_or_missed(outcome: str, benchmark: float, state: st
 
 
 def test_too_few_values_judge_nothing() -> None:
-    service = chat(outcomes={"rating": {"low": 1, "high": 5, "benchmark": 4.9}})
+    service = chat(outcomes={"rating": {"low": 1, "high": 5, "benchmark": 2.03}})  # missed by less than is tolerated
     pipeline.submit(service, pipeline.ndjson([each | {"outcomes": {"rating": 2}} for each in answers(60)]))
     exposition = pipeline.scrape(service)
     assert exposition.value("ml_outcome_mean", window="15m", outcome="rating") == 2
@@ -206,6 +212,110 @@ def test_the_configuration_says_what_would_be_right(written: str, said: str, tmp
     with pytest.raises(ConfigError) as error:
         read(file)
     assert said in str(error.value), error.value
+
+
+def rated_profile(tmp_path: Path, tokens: bool = True) -> Profile:
+    """A reference of 4000 answers as `answers` draws them, of whose outcomes it knows the rating, and the tokens."""
+    drawn = [event["outcomes"] for event in answers(4000, seed=9)]
+    table = pa.table({"length": np.arange(4000) % 50, **{n: [each[n] for each in drawn] for n in ("rating", "tokens")}})
+    pa_parquet.write_table(table, tmp_path / "r.parquet")
+    rated = ("rating", "tokens") if tokens else ("rating",)
+    return build(BuildRequest(tmp_path / "r.parquet", "outcomes", rated=rated, exclude=("tokens",)[tokens:]))[0]
+
+
+def watched(profile: Profile, **settings: Any) -> Service:
+    model = {"name": "chat", "task": "outcomes", "windows": ["15m", "1h"], "outcomes": OUTCOMES} | settings
+    made = Service(Config.model_validate({"models": [model]}), {"chat": profile}, Options())
+    made.intake.closed = None
+    return made
+
+
+def test_a_profile_keeps_the_distribution_of_outcomes(tmp_path: Path) -> None:
+    profile = rated_profile(tmp_path)
+    save(profile, tmp_path / "p.json")
+    kept = load(tmp_path / "p.json")
+    assert kept.rated
+    assert list(kept.rated) == ["rating", "tokens"]
+    assert list(kept.features) == ["length"], "an outcome is no feature"
+    values = np.array([event["outcomes"]["rating"] for event in answers(4000, seed=9)])
+    assert kept.rated["rating"].mean == pytest.approx(values.mean(), rel=1e-9)
+    assert sum(kept.rated["rating"].counts) == 4000
+    assert kept.digest == profile.digest
+    pa_parquet.write_table(pa.table({"a": [1.0, 2.0], "rating": ["good", "bad"]}), tmp_path / "w.parquet")
+    with pytest.raises(BuildError, match="rated by numbers"):
+        build(BuildRequest(tmp_path / "w.parquet", "outcomes", rated=("rating",)))
+
+
+def test_drift_of_an_outcome_is_scipys_on_the_same_bins(tmp_path: Path) -> None:
+    service, profile = watched(rated_profile(tmp_path)), rated_profile(tmp_path)
+    assert profile.rated
+    rng = np.random.default_rng(2)
+    events = answers(900, seed=2)
+    for event in events:  # as many ones as fives: the mean is that of threes
+        event["outcomes"]["rating"] = int(rng.choice([3, 5]))
+    early, late = events[:500], events[500:]
+    apart = [{"model": "chat", "id": f"a{n}", "ts": each["ts"], "latency_seconds": 1.0} for n, each in enumerate(late)]
+    later = [{**each, "id": f"a{n}"} for n, each in enumerate(late)]
+    assert pipeline.submit(service, pipeline.ndjson([*early, *apart, *later]))[1] == []
+    exposition = pipeline.scrape(service)
+    of = {"window": "15m", "outcome": "rating"}
+    ks = stats.ks_2samp(
+        [e["outcomes"]["rating"] for e in events], [e["outcomes"]["rating"] for e in answers(4000, seed=9)]
+    ).statistic
+    assert exposition.value("ml_outcome_drift", statistic="ks", **of) == pytest.approx(ks, rel=1e-9)
+    limit = exposition.value("ml_outcome_drift_threshold", statistic="ks", **of)
+    assert limit is not None
+    assert limit < ks
+    tokens = exposition.series("ml_outcome_drift", window="15m", outcome="tokens")
+    limits = exposition.series("ml_outcome_drift_threshold", window="15m", outcome="tokens")
+    assert tokens
+    assert all(value < limits[labels] for labels, value in tokens.items())
+    assert not exposition.series("ml_outcome_drift", outcome="profit"), "the profile knows none"
+
+
+@pytest.mark.parametrize(("late", "worse"), [(False, True), (True, True), (False, False)])
+def test_evidence_of_a_change_grows_with_it_alone(tmp_path: Path, late: bool, worse: bool) -> None:
+    service = watched(rated_profile(tmp_path, tokens=False), outcomes=OUTCOMES | {"profit": {"low": -100, "high": 10}})
+    events = answers(4000, seed=3)
+    rng = np.random.default_rng(3)
+    if worse:
+        for event in events:
+            event["outcomes"]["rating"] = int(rng.choice([2, 3, 4, 5]))
+    if late:
+        values = [{**event, "id": f"a{n}"} for n, event in enumerate(events)]
+        first = [{"model": "chat", "id": e["id"], "ts": e["ts"], "latency_seconds": 1.0} for e in values]
+        events = [*first, *values]
+    pipeline.submit(service, pipeline.ndjson(events))
+    exposition = pipeline.scrape(service)
+    evidence = exposition.by("outcome", "ml_outcome_change_evidence")
+    assert list(evidence) == ["rating"], "the others have neither reference nor benchmark"
+    threshold = exposition.value("ml_outcome_change_evidence_threshold", outcome="rating")
+    assert threshold is not None
+    assert threshold == pytest.approx(np.log(100))
+    assert (evidence["rating"] > threshold) == worse
+    (report,) = service.status().models
+    assert any(reason.startswith("evidence of a change of rating") for reason in report.reasons) == worse
+
+
+@pytest.mark.parametrize(("outcome", "benchmark"), [("rating", 4.3), ("tokens", 300), ("rating", 3.7), ("tokens", 700)])
+def test_without_a_reference_the_benchmark_is_what_may_not_be_missed(outcome: str, benchmark: float) -> None:
+    service = chat(outcomes=OUTCOMES | {outcome: OUTCOMES[outcome] | {"benchmark": benchmark}})
+    pipeline.submit(service, pipeline.ndjson(answers(6000)))
+    found = pipeline.scrape(service).by("outcome", "ml_outcome_change_evidence")
+    assert list(found) == [outcome]
+    assert (found[outcome] > np.log(100)) == (benchmark in (4.3, 300))
+    if found[outcome] > np.log(100):
+        (model,) = service.models
+        (successor,) = chat(outcomes=OUTCOMES | {outcome: OUTCOMES[outcome] | {"benchmark": benchmark}}).models
+        successor.restore(model.state())
+        (version,) = successor.versions.values()
+        assert version.changes is not None
+        assert version.changes.outcomes[outcome].monitor.log_evidence == pytest.approx(found[outcome])
+        (other,) = chat(outcomes=OUTCOMES | {outcome: OUTCOMES[outcome] | {"benchmark": benchmark * 0.99}}).models
+        other.restore(model.state())
+        (version,) = other.versions.values()
+        assert version.changes is not None
+        assert version.changes.outcomes[outcome].monitor.log_evidence <= 0, "another rule, no evidence"
 
 
 def test_a_model_of_outcomes_needs_no_profile(tmp_path: Any) -> None:

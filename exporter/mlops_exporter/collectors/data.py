@@ -119,6 +119,12 @@ class _DataView:
                 yield family(metric, values[:, index], windows, statistics)
                 yield family(threshold, thresholds[:, index], windows, statistics)
 
+        if self.comparison.rated:
+            places = list(self.comparison.rated.values())
+            yield family(catalogue.OUTCOME_DRIFT, values[:, places], windows, self.comparison.rated, statistics)
+            limits = thresholds[:, places]
+            yield family(catalogue.OUTCOME_DRIFT_THRESHOLD, limits, windows, self.comparison.rated, statistics)
+
     def _shares(self, family: Family, totals: Floats) -> Iterator[Samples]:
         layout, windows = self._reference.layout, self._windows
         if not layout.feature_names:

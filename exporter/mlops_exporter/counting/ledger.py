@@ -164,6 +164,14 @@ class Layout:
         self.prediction = self._section("prediction", profile.prediction.cells if profile.prediction else 0)
         self.label = self._section("label", profile.label.cells if profile.label else 0)
 
+        self.rated = {
+            name: self._section(f"rated {name}", variable.cells) for name, variable in (profile.rated or {}).items()
+        }
+        """The distributions of outcomes of which the reference knows one."""
+        self.distributions = slice(0, self.size)
+        """All that has distributions, and what lies before."""
+        self._rated_boundaries = {name: variable.boundaries for name, variable in (profile.rated or {}).items()}
+
         k = len(profile.classes)
         self.score_columns = 0 if not profile.has_scores else 1 if profile.task == "binary" else k
         bins = len(profile.score_edges) + 1
@@ -308,6 +316,12 @@ class Layout:
             self._count_outcome(ledger, "score", outputs.scores[:, 0])
         for place, section in self._extras:
             section.count_predictions(ledger[place], outputs)
+
+    def count_rated(self, ledger: Floats, outcome: str, values: Floats) -> None:
+        """Add numbers by which answers are rated, where the reference has some; NaN counts nowhere."""
+        if outcome in self.rated:
+            known = np.sort(values[~np.isnan(values)])
+            ledger[self.rated[outcome]] += count_numeric(known, self._rated_boundaries[outcome])
 
     def _count_outcome(self, ledger: Floats, name: str, values: Floats) -> None:
         """Add numbers or class codes to the cells of their variable, if the profile has it; NaN counts nowhere."""

@@ -638,8 +638,14 @@ class Model:
                 by_label = self.settings.performance_time == "label"
                 times = pairs.label_times if by_label else pairs.prediction_times
                 first = np.isnan(pairs.old_labels)
+                name, now = (
+                    reference.outcome_counts[outcome].outcome,
+                    max(self._now, float(times.max(initial=-math.inf))),
+                )
                 for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(first)):
                     version.add(reference.outcome_sums(outcome, pairs.labels[group]), time, self._now)
+                    if version.changes is not None:
+                        version.changes.observe_outcome(name, pairs.labels[group], time, now)
                 for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(~first)):
                     before, after = (
                         reference.outcome_sums(outcome, values[group]) for values in (pairs.old_labels, pairs.labels)
@@ -786,6 +792,7 @@ class Model:
             version.add(delta, time, self._now)
             if version.changes is not None:
                 version.changes.observe("score", mine, _NO_LABELS, time, max(self._now, newest))
+                version.changes.observe_outcomes(columns.outcomes[group], time, max(self._now, newest))
             version.last_prediction = max(version.last_prediction or 0.0, float(times[group].max()))
 
     def _count_pairs(self, pairs: Pairs, *, delayed: bool = True) -> None:

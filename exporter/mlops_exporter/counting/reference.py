@@ -126,7 +126,7 @@ class Reference:
     def begin(self, name: str, place: int, seen: float = 0.0) -> Version:
         """Return a version that is counted by this profile, and has counted nothing."""
         changes = (
-            ChangeMonitor(self.profile, self.settings.change, reaches(self.settings))
+            ChangeMonitor(self.profile, self.settings.change, reaches(self.settings), self.settings.outcomes)
             if self.settings.change.enabled
             else None
         )
@@ -191,11 +191,13 @@ class Reference:
         """Add the numbers by which answers are rated, (n, outcomes); NaN where absent."""
         for counts, column in zip(self.outcome_counts, values.T, strict=True):
             ledger[self.layout.cells_of(counts)] += ratings.moments(column, counts.low)
+            self.layout.count_rated(ledger, counts.outcome, column)
 
     def outcome_sums(self, outcome: int, values: Floats) -> Floats:
         """Return a ledger of values of one outcome alone."""
         ledger, counts = self.layout.zeros(), self.outcome_counts[outcome]
         ledger[self.layout.cells_of(counts)] = ratings.moments(values, counts.low)
+        self.layout.count_rated(ledger, counts.outcome, values)
         return ledger
 
 

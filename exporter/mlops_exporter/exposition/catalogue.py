@@ -1225,6 +1225,36 @@ OUTCOME_BENCHMARK_MISSED = _metric(
     "Absent until a window holds values enough to judge by.",
 )
 
+OUTCOME_CHANGE_EVIDENCE = _metric(
+    "ml_outcome_change_evidence",
+    "gauge",
+    "model",
+    "model version outcome",
+    "Natural logarithm of the anytime-valid evidence that the mean of the outcome has moved from the reference's, or, "
+    "where the profile has none, that it is worse than its benchmark.",
+)
+OUTCOME_CHANGE_THRESHOLD = _metric(
+    "ml_outcome_change_evidence_threshold",
+    "gauge",
+    "model",
+    "model version outcome",
+    "What ml_outcome_change_evidence ever reaches without a change with change.false_alarm_probability at most.",
+)
+OUTCOME_DRIFT = _metric(
+    "ml_outcome_drift",
+    "gauge",
+    "model",
+    f"{_WINDOW} outcome statistic",
+    "Distance of the outcome's values in the window from the reference's, where the profile has some.",
+)
+OUTCOME_DRIFT_THRESHOLD = _metric(
+    "ml_outcome_drift_threshold",
+    "gauge",
+    "model",
+    f"{_WINDOW} outcome statistic",
+    "What ml_outcome_drift exceeds by chance in drift.false_alarm_rate of windows, at least drift.min_effect.",
+)
+
 # --- forecasts and announced quantiles -------------------------------------------------------------------------------
 HORIZON_LABELS = _metric(
     "ml_horizon_labels_total",

@@ -92,6 +92,12 @@ class Comparison:
             if variable is not None:
                 self.outcomes[name] = len(variables)
                 variables[f"outcome {name}"] = (section, variable)
+        self.rated: dict[str, int] = {}
+        """Place of each outcome of which the reference knows the distribution."""
+        for name, section in layout.rated.items():
+            assert profile.rated
+            self.rated[name] = len(variables)
+            variables[f"rated {name}"] = (section, profile.rated[name])
         self._exported = _bins(list(variables.values()), fine=False)
         numeric = [(section, v) for section, v in variables.values() if isinstance(v, NumericVariable)]
         self._numeric = np.array([isinstance(v, NumericVariable) for _, v in variables.values()], np.bool_)
@@ -101,7 +107,7 @@ class Comparison:
         self._clock = None if not isinstance(profile.hours, HourlyReference) else Clock(profile.hours)
         self._hourly = _hourly(profile, [*variables.values()], self._exported, fine=False)
         self._hourly_fine = _hourly(profile, numeric, self._fine, fine=True) if self._fine else None
-        self._dependence = Dependence(Measure(slice(0, layout.label.stop), self._of_panes, self._evened))
+        self._dependence = Dependence(Measure(layout.distributions, self._of_panes, self._evened))
         stored = known or profile.thresholds
         coefficients: dict[Statistic, Floats] = {}
         for bins in (self._exported, self._fine):

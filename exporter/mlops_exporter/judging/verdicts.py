@@ -225,6 +225,9 @@ class Bench:
         for stream, monitor in version.changes.streams.items() if version.changes else ():
             if (evidence := monitor.log_evidence) > alarm:
                 yield f"evidence of a change in the stream of {stream}s: {evidence:.1f}, alarm at {alarm:.1f}"
+        for name, outcome in version.changes.outcomes.items() if version.changes else ():
+            if (evidence := outcome.monitor.log_evidence) > alarm:
+                yield f"evidence of a change of {name}: {evidence:.1f}, alarm at {alarm:.1f}"
 
     def _of_fairness(self, totals: Floats, filled: Floats, effects: Effects) -> Iterator[str]:
         reference, counts, settings = self._reference, self._reference.group_counts, self._settings.fairness
@@ -282,12 +285,15 @@ class Bench:
             if judge.many_drift(float(sure.sum()), count) or moved.any():
                 found = self._worst(drift, np.flatnonzero(sure | moved))
                 yield f"{_listed(found)} drifted in {window}"
-        if (index := self._comparison.outcomes.get("prediction")) is not None:
+        distributions = dict(self._comparison.rated)
+        if (said := self._comparison.outcomes.get("prediction")) is not None:
+            distributions = {"predictions": said, **distributions}
+        for what, index in distributions.items():
             values, thresholds = (
                 {name: float(part[0, index]) for name, part in parts.items()}
                 for parts in (drift.values, drift.thresholds)
             )
-            yield from _times("predictions drifted", judge.of_threshold(values, thresholds, 1.0), window)
+            yield from _times(f"{what} drifted", judge.of_threshold(values, thresholds, 1.0), window)
         if self._joint is not None and (vectors := self._reference.vectors) is not None:
             cells = self._layout.cells_of(vectors)
             traffic = self._joint.traffic(version, now, vectors, cells).rows([row])

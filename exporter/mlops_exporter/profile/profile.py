@@ -100,6 +100,9 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     slices: dict[str, dict[str, list[int]]] | msgspec.UnsetType = msgspec.UNSET
     """By segment and slice how often what was said of its rows, in the exported bins of `said`; as `hours`."""
 
+    rated: dict[str, NumericVariable] | msgspec.UnsetType = msgspec.UNSET
+    """The numbers by which answers of the reference are rated, by outcome; as `hours`."""
+
     @property
     def said(self) -> Variable | None:
         """The variable by which what the model says is compared: the score, without one the prediction."""
@@ -194,7 +197,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
             embedding.validate(name)
         if self.losses is not None:
             self.losses.validate(self.vectors)
-        for name, variable in [*self.features.items(), *self.groups.items()]:
+        for name, variable in [*self.features.items(), *self.groups.items(), *(self.rated or {}).items()]:
             variable.validate(name)
         for name, variable in {"score": self.score, "prediction": self.prediction, "label": self.label}.items():
             if variable is not None:

@@ -98,6 +98,8 @@ class BuildRequest:
     exclude: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    rated: tuple[str, ...] = ()
+    """Columns of the numbers by which answers are rated, each called as its outcome."""
     segments: dict[str, list[float]] = field(default_factory=dict)
     """Features, groups or pairs of them that cut slices, with the edges of numbers that are not cut as the bins are."""
     importances: dict[str, float] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class BuildRequest:
     def outcomes(self) -> set[str]:
         """Columns that are no features: of labels, of what the model said, of groups and of times."""
         named = (self.label, self.prediction, self.horizon, self.naive, self.time, self.categories)
-        several = (*self.scores.values(), *self.quantiles.values(), *self.groups)
+        several = (*self.scores.values(), *self.quantiles.values(), *self.groups, *self.rated)
         return {name for name in (*named, *several) if name is not None}
 
     @property
@@ -331,6 +333,7 @@ def _survey(request: BuildRequest, passes: Passes) -> Surveyed:
         "--exclude": request.exclude,
         "--categorical": request.categorical,
         "--groups": request.groups,
+        "--outcomes": request.rated,
         "--time": (request.time,),
         "--columns": tuple(request.types),
     }
@@ -390,6 +393,11 @@ def _build(request: BuildRequest, passes: Passes) -> tuple[Profile, list[str]]:
     elif request.task != "multilabel":  # sets have no distribution of their own
         profile.prediction = _outcome(request, columns, request.prediction, classes)
         profile.label = _outcome(request, columns, request.label, classes)
+    for name in request.rated:
+        if not columns[name].is_numeric:
+            raise BuildError(f"--outcomes: {name}: answers are rated by numbers, but most cells of this column are not")
+    if request.rated:
+        profile.rated = {name: _numeric(name, columns[name], request.bins) for name in request.rated}
     if request.scores and request.task != "ranking":
         scores = [columns[name] for name in request.scores.values()]
         for name in request.scores.values():
@@ -722,6 +730,9 @@ class Counting:
         shown, answer = (request.prediction, request.label) if ranked is None else (LENGTH, None)
         outputs = Outputs.plain(outcome(shown), scores, said).decided(profile.task, request.threshold)
         layout.count_predictions(self._ledger, outputs, np.full(n, np.nan), failed=0)
+        for name in request.rated:
+            rated = numbers(name)
+            layout.count_rated(self._ledger, name, np.where(np.isinf(rated), np.nan, rated))
         labels = outcome(answer)
         hourly = self._hourly
         slots = hourly.slots(present[request.time]) if hourly is not None and request.time in present else None
@@ -778,6 +789,9 @@ class Counting:
         ):
             if variable is not None:
                 variable.counts = ledger[section].astype(int).tolist()
+        for name, section in layout.rated.items():
+            assert profile.rated
+            profile.rated[name].counts = ledger[section].astype(int).tolist()
         if self._hourly is not None:
             profile.hours = self._hourly.finish()
         if self._slices is not None:

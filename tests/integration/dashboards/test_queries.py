@@ -58,6 +58,8 @@ EMPTY = {
     "How do its ratings go?": "the demonstration's models have labels, and no outcomes",
     "Which positions are found relevant?": "the demonstration has no model that ranks",
     "How good are its lists, by the counters?": "the demonstration has no model that ranks",
+    "How strong is the evidence that ratings changed?": "the demonstration's models have labels, and no outcomes",
+    "Do ratings drift?": "the demonstration's models have labels, and no outcomes",
     "Do ratings find their answers?": "the demonstration's models have labels, and no outcomes",
     "How good is it at each class?": "the demonstration has no multiclass model",
     "How good is each horizon?": "the demonstration's models do not forecast",
