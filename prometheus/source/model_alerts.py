@@ -432,7 +432,7 @@ ALERTS = [
         "Announced intervals cover another share of the labels than they say.",
         f"Of the labels of {WHERE} the announced intervals cover, by their level, "
         + each(
-            "avg by (level) (ml_interval_coverage{SELECT})",
+            "sort_desc(avg by (level) (ml_interval_coverage{SELECT}))",
             MODEL_HERE,
             "level",
             PERCENT,
