@@ -271,6 +271,7 @@ def fleet() -> list[Group]:
             ),
             Record("ml:feature_reference:share", _smoothed("ml:feature_reference:values")),
         ],
+        "2m",  # a reference stays as it is
     )
     return [reference, *(_fleet(window) for window in FLEET_WINDOWS)]
 
