@@ -134,12 +134,12 @@ def _alerts() -> p.Panel:
         [
             p.Column("A", "Severity", words=_SEVERITIES, width=90),
             p.Column(
-                "alertname", "Alert", least=240, link=f"{addresses().runbooks}/${{__data.fields.Alert}}.md", away=True
+                "alertname", "Alert", least=290, link=f"{addresses().runbooks}/${{__data.fields.Alert}}.md", away=True
             ),
             p.Column("B", "For", unit="s", decimals=0, width=90),
             *(p.Column(label, label.capitalize(), width=96) for label in LABELS),
             p.Column("instance", "Instance", width=140),
-            p.Column("model", "Model", width=110, link="/d/mlops-model?" + _MODEL_LINK),
+            p.Column("model", "Model", least=130, link="/d/mlops-model?" + _MODEL_LINK),
             p.Column("version", "Version", width=90),
             p.Column("C", "Alerts", unit="none", width=70),
         ],
@@ -169,7 +169,7 @@ def _models() -> p.Panel:
         ],
         [
             p.Column("A", "State", words=STATES, width=160),
-            p.Column("model", "Model", least=80, link="/d/mlops-model?" + _MODEL_LINK),
+            p.Column("model", "Model", least=140, link="/d/mlops-model?" + _MODEL_LINK),
             p.Column("version", "Version", width=76),
             *_PLACES,
             p.Column("metric", "Metric", width=84),
