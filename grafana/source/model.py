@@ -588,6 +588,14 @@ def _classes() -> list[p.Panel]:
             size=(12, 8),
             sort="Judged",
         ),
+        p.over_time(
+            "How good will each class be, before labels come?",
+            "$metric of each class that can be expected by the calibrated scores over the window, on each replica.",
+            "none",
+            [p.Query(f"max by (instance, class) ({series(c.CLASS_ESTIMATED, _METRIC)})", "{{class}} {{instance}}")],
+            empty="Two classes or none, or $metric is not precision, recall or f1, or the profile has no scores.",
+            size=(24, 8),
+        ),
         p.bars(
             "What is it expected to take for what?",
             "Before labels are in: how often each class is predicted, and how often it is to be expected by the "

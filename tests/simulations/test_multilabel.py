@@ -1,14 +1,20 @@
 """Metrics of sets of classes: how often their intervals cover, where labels and errors go together within an event."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mlops_exporter.arrays import Flags
+from mlops_exporter.arrays import Flags, Floats
+from mlops_exporter.counting.ledger import Outputs
+from mlops_exporter.judging.estimation import estimate, gap_of
+from mlops_exporter.judging.performance import PerformanceSums, metrics_of
+from mlops_exporter.profile.sets import as_numbers
 from mlops_exporter.statistics import multilabel
 from mlops_exporter.statistics.intervals import Estimate
 from mlops_exporter.statistics.multilabel import Decisions
+from tests.support.one_model import make_model
 
 pytestmark = pytest.mark.simulation
 
@@ -47,3 +53,41 @@ def test_intervals_cover_the_long_run_value(n: int, least: float) -> None:
         covered = float(((lower <= value) & (value <= upper)).mean())
         print(f"{name}, {n} labels: {covered:.3f}")
         assert least < covered < 0.995, name
+
+
+def scored(rng: np.random.Generator, n: int, together: bool) -> tuple[Floats, Flags]:
+    """Return scores, (n, K), and sets that follow them; what each class has of chance may be the same, `together`."""
+    scores = np.clip(rng.beta(1.2, 2.5, (n, CLASSES)) + 0.2 * rng.random((n, 1)) - 0.1, 0.01, 0.99)
+    return scores, rng.random((n, 1 if together else CLASSES)) < scores
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("n", [300, 3000])
+def test_realised_values_fall_into_the_range_of_the_estimate(tmp_path: Path, n: int, together: bool) -> None:
+    rng, names = np.random.default_rng(n), [f"c{k}" for k in range(CLASSES)]
+    inside: dict[str, list[float]] = {}
+    told: dict[str, list[float]] = {}
+    for _ in range(3):  # references: each has its own error
+        scores, actual = scored(rng, 10_000, together)
+        sets = ["|".join(np.array(names)[row]) or "|" for row in actual]
+        table = {"x": rng.random(10_000).tolist(), "y": sets}
+        table |= {f"p{name}": scores[:, k].tolist() for k, name in enumerate(names)}
+        request = {"task": "multilabel", "label": "y", "separator": "|", "features": ("x",)}
+        model = make_model(tmp_path, table, request | {"scores": {name: f"p{name}" for name in names}})
+        reference, layout = model.reference, model.reference.layout
+        assert reference.estimation is not None
+        totals = np.zeros((60, layout.size))
+        for row in totals:
+            scores, actual = scored(rng, n, together)
+            outputs = Outputs.plain(as_numbers(scores >= 0.5), scores)
+            layout.count_labels(row, outputs, as_numbers(actual), np.full(n, np.nan))
+        sums = PerformanceSums(layout, totals)
+        found = estimate(reference.estimation, totals[:, layout.cells_of(reference.estimation)], sums.confusions)
+        for name, each in found.labelled.items():
+            realised = metrics_of(layout)[name](sums).value
+            inside.setdefault(name, []).append(float(((each.lower <= realised) & (realised <= each.upper)).mean()))
+            gap = gap_of(reference, realised, each)
+            told.setdefault(name, []).append(float(((gap.lower > 0) | (gap.upper < 0)).mean()))
+    print({name: (round(np.mean(inside[name]), 3), round(np.mean(told[name]), 3)) for name in inside})
+    assert min(np.mean(shares) for shares in inside.values()) > 0.9
+    assert max(np.mean(shares) for shares in told.values()) < 0.1

@@ -117,6 +117,69 @@ def test_calibration_is_each_class_s_own() -> None:
     )
 
 
+def test_what_can_be_expected_is_cbpe_of_each_class() -> None:
+    """Each class by itself, as NannyML defines it: Σ p of the predicted ones are hits, Σ p of the others misses."""
+    _, scores = drawn(2500)
+    events = events_of(scores < -1, scores, scored=True)
+    unlabelled = [{key: value for key, value in event.items() if key != "label"} for event in events]
+    exposition = shown(pipeline.ndjson(unlabelled), benchmarks={"micro_f1": {"min": 0.99}})
+    profile = pipeline.profile("multilabel")
+    assert profile.calibrator is not None
+    bins = np.searchsorted(profile.score_edges, scores, side="right")
+    p = np.array(profile.calibrator.probabilities)[np.arange(3), bins]
+    predicted = scores >= 0.5
+    hits, misses = (p * predicted).sum(0), (p * ~predicted).sum(0)
+    of_class = {"precision": hits / predicted.sum(0), "recall": hits / (hits + misses)}
+    of_class["f1"] = 2 * hits / (predicted.sum(0) + hits + misses)
+    for metric, values in of_class.items():
+        of = {"window": "15m", "metric": metric}
+        found = exposition.by("class", "ml_model_class_performance_estimated", **of)
+        assert list(found.values()) == pytest.approx(values.tolist(), rel=1e-9)
+        lower, upper = (
+            exposition.by("class", f"ml_model_class_performance_estimated_{end}", **of) for end in ("lower", "upper")
+        )
+        assert all(lower[cls] < value < upper[cls] for cls, value in found.items())
+        assert exposition.value("ml_model_performance_estimated", **of) == pytest.approx(values.mean(), rel=1e-9)
+    micro = {"precision": hits.sum() / predicted.sum(), "recall": hits.sum() / (hits + misses).sum()}
+    micro["f1"] = 2 * hits.sum() / (predicted.sum() + (hits + misses).sum())
+    for metric, value in micro.items():
+        found_of_all = exposition.value("ml_model_performance_estimated", window="15m", metric=f"micro_{metric}")
+        assert found_of_all == pytest.approx(value, rel=1e-9)
+    loss = exposition.value("ml_model_performance_estimated", window="15m", metric="hamming_loss")
+    assert loss == pytest.approx(np.where(predicted, 1 - p, p).mean(), rel=1e-9)
+    assert not exposition.series("ml_model_performance_estimated", metric="subset_accuracy"), "no class alone tells"
+    assert not exposition.series("ml_model_performance_gap")
+
+
+def test_without_a_change_labels_make_no_gap() -> None:
+    exposition = shown(pipeline.ndjson(events_of(*drawn(3000), scored=True)))
+    for metric in ("hamming_loss", "precision", "recall", "f1", "micro_f1", "roc_auc"):
+        of = {"window": "15m", "metric": metric}
+        gap = exposition.value("ml_model_performance_gap", **of)
+        realised = exposition.value("ml_model_performance", **of)
+        estimated = exposition.value("ml_model_performance_estimated", **of)
+        assert realised is not None
+        assert estimated is not None
+        assert gap == pytest.approx(realised - estimated, abs=1e-9)
+        lower, upper = (exposition.value(f"ml_model_performance_gap_{end}", **of) for end in ("lower", "upper"))
+        assert (lower or 1) < 0 < (upper or -1)
+    other = shown(pipeline.ndjson(events_of(drawn(3000, seed=4)[0], drawn(3000)[1], scored=True)))
+    upper = other.value("ml_model_performance_gap_upper", window="15m", metric="micro_f1")
+    assert upper is not None
+    assert upper < 0, "labels have nothing to do with scores"
+
+
+def test_an_estimate_below_the_benchmark_is_told() -> None:
+    service = pipeline.service("multilabel", drift={"statistics": []}, benchmarks={"micro_f1": {"min": 0.95}})
+    _, scores = drawn(2500)
+    events = events_of(scores < -1, scores, scored=True)
+    pipeline.submit(service, pipeline.ndjson([{k: v for k, v in event.items() if k != "label"} for event in events]))
+    pipeline.fill_windows(service)
+    (report,) = service.status().models
+    assert report.state == "suspect"
+    assert any(reason.startswith("estimated micro_f1 0.") for reason in report.reasons)
+
+
 def test_labels_may_come_later_and_be_corrected() -> None:
     actual, scores = drawn(200)
     events = events_of(actual, scores, scored=False)

@@ -7,14 +7,14 @@ import numpy as np
 
 from mlops_exporter.collectors.family import Family
 from mlops_exporter.collectors.parts import Parts
-from mlops_exporter.counting.estimation import ClassEstimation, LossEstimation
+from mlops_exporter.counting.estimation import ClassEstimation, Estimation, LossEstimation
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
 from mlops_exporter.exposition import catalogue
 from mlops_exporter.exposition.samples import Samples
-from mlops_exporter.judging.dependence import effects_of
-from mlops_exporter.judging.estimation import estimate, gap_of
+from mlops_exporter.judging.dependence import effects_of, worth
+from mlops_exporter.judging.estimation import estimate, expected_by_class, gap_of
 from mlops_exporter.judging.performance import PerformanceSums, metrics_of
 from mlops_exporter.settings.durations import format_duration
 from mlops_exporter.statistics.intervals import Estimate
@@ -49,21 +49,19 @@ class EstimationCollector:
                 yield from _rolling(family, reference, estimation, version, now)
 
 
-def _counters(
-    family: Family, reference: Reference, estimation: ClassEstimation | LossEstimation, version: Version
-) -> Iterator[Samples]:
+def _counters(family: Family, reference: Reference, estimation: Estimation, version: Version) -> Iterator[Samples]:
     cells = version.lifetime[reference.layout.cells_of(estimation)]
     if isinstance(estimation, ClassEstimation):
         classes = reference.profile.classes
         yield family(catalogue.EXPECTED_CONFUSION, estimation.expected_confusion(cells), classes, classes)
-    else:
+    elif isinstance(estimation, LossEstimation):
         absolute, squared = estimation.loss_sums(cells)
         yield family(catalogue.EXPECTED_ABSOLUTE_ERROR_SUM, [absolute])
         yield family(catalogue.EXPECTED_SQUARED_ERROR_SUM, [squared])
 
 
 def _rolling(
-    family: Family, reference: Reference, estimation: ClassEstimation | LossEstimation, version: Version, now: float
+    family: Family, reference: Reference, estimation: Estimation, version: Version, now: float
 ) -> Iterator[Samples]:
     windows = [format_duration(length) for length in reference.settings.windows]
     layout, least = reference.layout, reference.settings.min_samples.performance
@@ -72,7 +70,7 @@ def _rolling(
     metrics = metrics_of(layout)
     with np.errstate(divide="ignore", invalid="ignore"):
         effects = effects_of(reference, version, now)
-        estimates = estimate(estimation, totals[:, layout.cells_of(estimation)], realised.confusion, effects)
+        estimates = estimate(estimation, totals[:, layout.cells_of(estimation)], realised.confusions, effects)
         gaps = [gap_of(reference, metrics[name](realised).value, found) for name, found in estimates.labelled.items()]
     for names, found, n in (
         (_ESTIMATED, list(estimates.predictions.values()), totals[:, layout.predictions.start]),
@@ -81,6 +79,14 @@ def _rolling(
         enough = (n >= least)[:, np.newaxis]
         for metric, values in zip(names, _columns(found), strict=True):
             yield family(metric, np.where(enough, values, np.nan), windows, estimation.metrics)
+    classes = reference.profile.classes
+    if not isinstance(estimation, LossEstimation) and len(classes) > 2:
+        half = worth(totals[:, layout.cells_of(estimation)][:, : estimation.half], effects.outputs)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            by_class = expected_by_class(estimation, half)
+        enough = (totals[:, layout.predictions.start] >= least)[:, np.newaxis, np.newaxis]
+        for metric, values in zip(_OF_CLASSES, _columns(list(by_class.values())), strict=True):
+            yield family(metric, np.where(enough, values, np.nan), windows, classes, by_class)
 
 
 def _columns(estimates: Sequence[Estimate]) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
@@ -94,4 +100,5 @@ _ESTIMATED = (
     catalogue.PERFORMANCE_ESTIMATED_LOWER,
     catalogue.PERFORMANCE_ESTIMATED_UPPER,
 )
+_OF_CLASSES = (catalogue.CLASS_ESTIMATED, catalogue.CLASS_ESTIMATED_LOWER, catalogue.CLASS_ESTIMATED_UPPER)
 _GAP = (catalogue.PERFORMANCE_GAP, catalogue.PERFORMANCE_GAP_LOWER, catalogue.PERFORMANCE_GAP_UPPER)

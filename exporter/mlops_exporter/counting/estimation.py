@@ -12,9 +12,13 @@ from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.ledger import Outputs, Terms
 from mlops_exporter.counting.multivariate import Vectors
 from mlops_exporter.profile.profile import Profile
+from mlops_exporter.profile.sets import members_of
 from mlops_exporter.statistics import estimation
 
 CLASS_METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc")
+SET_METRICS = (
+    "hamming_loss", "precision", "recall", "f1", "roc_auc", "micro_precision", "micro_recall", "micro_f1",
+)  # fmt: skip
 ERROR_METRICS = ("mae", "rmse")
 
 _UNSEEN = 1e-9  # rows of the reference that a bin without any counts as, beside its neighbours
@@ -122,6 +126,60 @@ class ClassEstimation:
         )
 
 
+class SetEstimation:
+    """The part of the ledger for confidence-based estimation of sets: each class is one of two of its own.
+
+    Twice, for all predictions and for labelled ones: Σ p and Σ p (1 − p) of each class by whether it was predicted and
+    is actual, and how many fell into each bin of its score.
+    """
+
+    metrics = SET_METRICS
+    name = "estimation"
+
+    def __init__(self, profile: Profile) -> None:
+        calibrator = profile.calibrator
+        assert calibrator is not None
+        self.probabilities = np.array(calibrator.probabilities)
+        self.reference = np.array(calibrator.counts, np.float64)
+        self.runs = [estimation.runs(row[np.newaxis]) for row in self.reference]
+        self._edges = np.array(profile.score_edges)
+        self._k, self._bins = self.probabilities.shape
+        self._by_bin = np.stack([1 - self.probabilities, self.probabilities], axis=-1)
+        self.half = self._k * (8 + self._bins)
+        self.cells = 2 * self.half
+
+    def bounds(self, largest: float) -> Bounds:
+        """Return what one event can add to the cells."""
+        return bounds.joined(2 * [bounds.sums(8 * self._k, 1.0), bounds.counts(self._k * self._bins)])
+
+    def count_predictions(self, cells: Floats, outputs: Outputs) -> None:
+        """Add predictions."""
+        cells[: self.half] += self._sums(outputs)
+
+    def count_labels(self, cells: Floats, outputs: Outputs, labels: Floats, terms: Sequence[Terms]) -> None:
+        """Add labelled predictions, whose labels are not looked at."""
+        cells[self.half :] += self._sums(outputs)
+
+    def _sums(self, outputs: Outputs) -> Floats:
+        known = np.flatnonzero(~(np.isnan(outputs.prediction) | np.isnan(outputs.scores[:, 0])))
+        predicted = members_of(outputs.prediction[known], self._k)
+        bins = np.searchsorted(self._edges, outputs.scores[known], side="right")
+        place = (np.arange(self._k) * 2 + predicted) * self._bins + bins
+        joint = np.bincount(place.ravel(), minlength=self._k * 2 * self._bins).reshape(self._k, 2, self._bins)
+        expected, spread = joint @ self._by_bin, joint @ (self._by_bin * (1 - self._by_bin))
+        return np.concatenate([expected.ravel(), spread.ravel(), joint.sum(axis=1).ravel()])
+
+    def parts(self, half: Floats) -> Expected:
+        """Take one half of the cells, (..., half), apart: `confusion` and `spread` are (..., K, 2, 2)."""
+        leading, each = half.shape[:-1], 4 * self._k
+        confusion, spread, histogram = np.split(half, [each, 2 * each], axis=-1)
+        return Expected(
+            confusion.reshape(*leading, self._k, 2, 2),
+            spread.reshape(*leading, self._k, 2, 2),
+            histogram.reshape(*leading, self._k, self._bins),
+        )
+
+
 class LossEstimation:
     """The part of the ledger for direct loss estimation: n, Σ expected |error|, Σ expected error²; twice, as above."""
 
@@ -212,8 +270,11 @@ def _whole(outputs: Outputs) -> Ints:
     return np.zeros((1, len(outputs.prediction)), np.intp)
 
 
-def estimation_of(profile: Profile) -> ClassEstimation | LossEstimation | None:
+Estimation = ClassEstimation | SetEstimation | LossEstimation
+
+
+def estimation_of(profile: Profile) -> Estimation | None:
     """Return how performance can be estimated with that profile, if it can."""
-    if profile.calibrator is not None and profile.task != "multilabel":
-        return ClassEstimation(profile)
+    if profile.calibrator is not None:
+        return SetEstimation(profile) if profile.task == "multilabel" else ClassEstimation(profile)
     return LossEstimation(profile) if profile.losses is not None else None

@@ -12,13 +12,13 @@ from mlops_exporter.counting import buckets
 from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.change import ChangeMonitor
 from mlops_exporter.counting.embeddings import EmbeddingCounts
-from mlops_exporter.counting.estimation import LossEstimation, estimation_of
+from mlops_exporter.counting.estimation import Estimation, LossEstimation, estimation_of
 from mlops_exporter.counting.groups import GroupCounts, columns
 from mlops_exporter.counting.ledger import Layout, Outputs
 from mlops_exporter.counting.multivariate import VectorCounts, VectorMap, Vectors
 from mlops_exporter.counting.outcomes import OutcomeCounts
 from mlops_exporter.counting.rhythm import Rhythm, reaches
-from mlops_exporter.counting.slices import Estimation, SliceCounts
+from mlops_exporter.counting.slices import SliceCounts
 from mlops_exporter.counting.version import Version
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.events.columns import Columns, Encoded

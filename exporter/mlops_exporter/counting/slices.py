@@ -11,14 +11,12 @@ import numpy as np
 from mlops_exporter.arrays import Floats, Ints
 from mlops_exporter.counting import bounds
 from mlops_exporter.counting.bounds import Bounds
-from mlops_exporter.counting.estimation import ClassEstimation, LossEstimation
+from mlops_exporter.counting.estimation import ClassEstimation, Estimation, LossEstimation, SetEstimation
 from mlops_exporter.counting.groups import GroupCounts, score_bins_merged
 from mlops_exporter.counting.ledger import Outputs
 from mlops_exporter.events.attributes import Attributes
 from mlops_exporter.profile.bins import NumericVariable
 from mlops_exporter.profile.profile import Profile
-
-Estimation = ClassEstimation | LossEstimation
 
 
 class SaidCounts:
@@ -29,7 +27,7 @@ class SaidCounts:
 
     name = "said"
 
-    def __init__(self, profile: Profile, estimation: Estimation | None = None) -> None:
+    def __init__(self, profile: Profile, estimation: ClassEstimation | LossEstimation | None = None) -> None:
         variable = profile.said
         self._of_scores = variable is not None and variable is profile.score
         self._edges = None
@@ -64,6 +62,7 @@ class SliceCounts(GroupCounts):
     def __init__(
         self, attributes: Attributes, profile: Profile, names: Sequence[str], estimation: Estimation | None
     ) -> None:
+        assert not isinstance(estimation, SetEstimation), "sets have no slices"
         if isinstance(estimation, ClassEstimation):
             estimation = ClassEstimation(profile, score_bins_merged(profile))
         self.said = SaidCounts(profile, estimation)

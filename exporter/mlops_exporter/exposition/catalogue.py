@@ -269,6 +269,27 @@ CLASS_PERFORMANCE = _metric(
     f"{_WINDOW} class metric",
     "Performance of one class against all others over the window's labels (multiclass, multilabel).",
 )
+CLASS_ESTIMATED = _metric(
+    "ml_model_class_performance_estimated",
+    "gauge",
+    "model",
+    f"{_WINDOW} class metric",
+    "Performance of one class against all others over the window's predictions that can be expected without labels.",
+)
+CLASS_ESTIMATED_LOWER = _metric(
+    "ml_model_class_performance_estimated_lower",
+    "gauge",
+    "model",
+    f"{_WINDOW} class metric",
+    "Lower end of the range in which 95 % of realised values fall, around ml_model_class_performance_estimated.",
+)
+CLASS_ESTIMATED_UPPER = _metric(
+    "ml_model_class_performance_estimated_upper",
+    "gauge",
+    "model",
+    f"{_WINDOW} class metric",
+    "Upper end of the range in which 95 % of realised values fall, around ml_model_class_performance_estimated.",
+)
 CLASS_REFERENCE = _metric(
     "ml_model_class_performance_reference",
     "gauge",

@@ -63,6 +63,11 @@ class PerformanceSums:
             )
 
     @cached_property
+    def confusions(self) -> Floats:
+        """The confusion, (..., K, K), of sets that of each class, (..., K, 2, 2)."""
+        return multilabel.confusion(self.decisions) if self.of_sets else self.confusion
+
+    @cached_property
     def expected_losses(self) -> tuple[Spread, Spread]:
         """How log_loss and brier_score vary by the model's own account."""
         return classification.expected_losses(self.scores, self._probabilities)

@@ -112,6 +112,8 @@ class Bench:
             return self._worst(drift, np.flatnonzero(self._comparison.surely_drifted(drift)[0]))
 
     def _worst(self, drift: Drift, features: Ints) -> list[str]:
+        if not len(features):  # as where no statistic is configured
+            return []
         ratio = np.fmax.reduce([drift.values[name][0] / drift.thresholds[name][0] for name in drift.values])
         return [self._layout.feature_names[index] for index in features[np.argsort(-ratio[features])]]
 
@@ -148,7 +150,7 @@ class Bench:
         if estimation is None or not self._bounds:
             return
         predictions, least = totals[:, self._layout.predictions.start], self._settings.min_samples.performance
-        confusion = PerformanceSums(self._layout, totals).confusion
+        confusion = PerformanceSums(self._layout, totals).confusions
         found = estimated_performance(
             estimation, totals[:, self._layout.cells_of(estimation)], confusion, effects
         ).predictions

@@ -61,6 +61,7 @@ EMPTY = {
     "How strong is the evidence that ratings changed?": "the demonstration's models have labels, and no outcomes",
     "Do ratings drift?": "the demonstration's models have labels, and no outcomes",
     "Do ratings find their answers?": "the demonstration's models have labels, and no outcomes",
+    "How good will each class be, before labels come?": "the demonstration has no multiclass model",
     "How good is it at each class?": "the demonstration has no multiclass model",
     "How good is each horizon?": "the demonstration's models do not forecast",
     "How do errors grow with the horizon?": "the demonstration's models do not forecast",
