@@ -169,7 +169,7 @@ def _models() -> p.Panel:
         ],
         [
             p.Column("A", "State", words=STATES, width=160),
-            p.Column("model", "Model", least=140, link="/d/mlops-model?" + _MODEL_LINK),
+            p.Column("model", "Model", least=84, link="/d/mlops-model?" + _MODEL_LINK),
             p.Column("version", "Version", width=76),
             *_PLACES,
             p.Column("metric", "Metric", width=84),
