@@ -10,12 +10,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mlops_exporter.arrays import Flags, Floats, Ints
+from mlops_exporter.arrays import Flags, Floats, Ints, Singles
 from mlops_exporter.counting import bounds, buckets
 from mlops_exporter.counting.bounds import Bounds
 from mlops_exporter.counting.windows import Cells
 from mlops_exporter.events.reasons import LONGEST_LATENCY
-from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, ascending, count_numeric
+from mlops_exporter.profile.bins import CategoricalVariable, NumericVariable, Variable, count_numeric, rounded_to
 from mlops_exporter.profile.lists import Lists
 from mlops_exporter.profile.profile import Profile, Task
 from mlops_exporter.profile.sets import as_numbers, members_of
@@ -157,6 +157,7 @@ class Layout:
         middle = self.features[self.categorical[0]].start if self.categorical else self.size
         self._numeric, self._categorical = slice(start, middle), slice(middle, self.size)
         self._boundaries = [v.boundaries for v in profile.features.values() if isinstance(v, NumericVariable)]
+        self._all_single = all(boundaries.dtype == np.float32 for boundaries in self._boundaries)
         self._lower, self._upper = _differences([len(boundaries) for boundaries in self._boundaries])
         self._code_offsets = np.array([self.features[name].start - middle for name in self.categorical], np.intp)
 
@@ -296,15 +297,22 @@ class Layout:
         if self.numeric:
             below = np.zeros(2 + sum(map(len, self._boundaries)), np.intp)
             below[1] = numeric.shape[1]
+            rows = self._rounded(numeric)
             for start in range(0, numeric.shape[1], _SORTED_AT_ONCE):
-                rows = zip(numeric[:, start : start + _SORTED_AT_ONCE], self._boundaries, strict=True)
+                part = slice(start, start + _SORTED_AT_ONCE)
                 below[2:] += np.concatenate(
-                    [ascending(row, boundaries).searchsorted(boundaries) for row, boundaries in rows]
+                    [np.sort(row[part]).searchsorted(edges) for row, edges in zip(rows, self._boundaries, strict=True)]
                 )
             ledger[self._numeric] += below[self._upper] - below[self._lower]
         if self.categorical:
             cells = (codes + self._code_offsets[:, None]).ravel()
             ledger[self._categorical] += np.bincount(cells, minlength=self._categorical.stop - self._categorical.start)
+
+    def _rounded(self, numeric: Floats) -> list[Floats | Singles]:
+        """Return the values of each feature in the precision of its bins."""
+        if self._all_single:
+            return list(rounded_to(self._boundaries[0], numeric))
+        return [rounded_to(edges, row) for row, edges in zip(numeric, self._boundaries, strict=True)]
 
     def count_predictions(self, ledger: Floats, outputs: Outputs, latency: Floats, failed: int) -> None:
         """Add predictions (n rows), `failed` of which gave an error; `latency` in seconds, NaN where unknown."""

@@ -55,9 +55,9 @@ class NumericVariable(msgspec.Struct, tag_field="kind", tag="numeric", forbid_un
 
     @property
     def boundaries(self) -> Floats | Singles:
-        """Where values, `ascending`, are cut into the cells: the edges, then infinity (invalid) and NaN (missing).
+        """Where sorted values are cut into the cells: the edges, then infinity (invalid) and NaN (missing).
 
-        In single precision these are the numbers with which the bins begin.
+        In single precision these are the numbers with which the bins begin, for values `rounded_to` it.
         """
         edges = np.array(self.edges)
         if self.precision != "single":
@@ -244,25 +244,21 @@ def _edges(starts: Floats, precision: Precision) -> Floats:
     return np.where(np.isfinite(before), (starts + before) / 2, starts)
 
 
-def ascending(values: Floats, boundaries: Floats | Singles) -> Floats | Singles:
-    """Return values in NumPy's sort order (infinity, then NaN, last), in the precision of the boundaries.
-
-    Single precision sorts twice as fast.
-    """
+def rounded_to(boundaries: Floats | Singles, values: Floats) -> Floats | Singles:
+    """Return values in the precision of the boundaries: single floats sort twice as fast."""
     if boundaries.dtype == np.float64:
-        return np.sort(values)
+        return values
     with np.errstate(over="ignore"):
         singles = values.astype(np.float32)
     endless = singles == np.inf
     if endless.any():
         singles[endless & (values < np.inf)] = np.finfo(np.float32).max  # which is no infinity, but beyond all bins
-    singles.sort()
     return singles
 
 
 def count_numeric(values: Floats, boundaries: Floats | Singles) -> Ints:
     """Count the values of each cell."""
-    found = ascending(values, boundaries)
+    found = np.sort(rounded_to(boundaries, values))
     below = found.searchsorted(boundaries)
     return np.diff(below, prepend=0, append=len(found))
 
