@@ -23,8 +23,8 @@ ROUNDS = 3
 PEERS = {
     "pandas: exact quantiles and counts": ("pandas", ENVIRONMENT),
     "DuckDB: exact quantiles and counts": ("duckdb", ENVIRONMENT),
-    "Evidently: summary of data": ("evidently_summary", ENVIRONMENT),
-    "Evidently: drift of every feature": ("evidently_drift", ENVIRONMENT),
+    "Evidently: summary of data": ("evidently_summary", ENVIRONMENT / "evidently"),
+    "Evidently: drift of every feature": ("evidently_drift", ENVIRONMENT / "evidently"),
     "whylogs: profile": ("whylogs", ENVIRONMENT / "whylogs"),
 }
 OWN = {
