@@ -590,9 +590,18 @@ def _classes() -> list[p.Panel]:
         ),
         p.over_time(
             "How good will each class be, before labels come?",
-            "$metric of each class that can be expected by the calibrated scores over the window, on each replica.",
+            "$metric of each class that can be expected by the calibrated scores over the window, on each replica, and "
+            "between which ends (thin).",
             "none",
-            [p.Query(f"max by (instance, class) ({series(c.CLASS_ESTIMATED, _METRIC)})", "{{class}} {{instance}}")],
+            [
+                p.Query(f"max by (instance, class) ({series(each, _METRIC)})", f"{{{{class}}}} {{{{instance}}}}{end}")
+                for each, end in (
+                    (c.CLASS_ESTIMATED, ""),
+                    (c.CLASS_ESTIMATED_LOWER, " at least"),
+                    (c.CLASS_ESTIMATED_UPPER, " at most"),
+                )
+            ],
+            overrides={"/ at (least|most)$/": {"custom.lineWidth": 0.5}},
             empty="Two classes or none, or $metric is not precision, recall or f1, or the profile has no scores.",
             size=(24, 8),
         ),

@@ -169,6 +169,8 @@ def furnish(directory: Path) -> None:
             ["words,topics,said", *(f"{len(s) * 10 + p:.2f},{s},{s if p < 0.8 else 'politics'}" for s, p in said)]
         )
     )
+    rated = (f"{spread.gauss(200, 50):.0f},{spread.randrange(1, 6)},{spread.randrange(50, 900)}" for _ in range(500))
+    (directory / "rated.csv").write_text("\n".join(["words,rating,tokens", *rated]))
     ahead = ((n, spread.gauss(100, 9), spread.gauss(0, 5), ("1d", "7d")[n % 2]) for n in range(600))
     (directory / "demand.csv").write_text(
         "\n".join(
@@ -229,6 +231,8 @@ def test_every_documented_command_does_what_its_page_says(tmp_path: Path) -> Non
 
     world.run("prepare-reference", "--time at")
     assert "reference by hour of the day in Europe/Berlin" in world.shell.run("mlops-exporter profile show credit.json")
+    assert "credit.json: 5000 rows" in world.run("judgement", "--segments")
+    assert "chat.json: 500 rows" in world.run("judgement", "--outcomes")
     world.run("prepare-reference", "--groups sex")
     assert "binary, model version default, 5000 rows" in world.run("prepare-reference", "profile show")
     for page in ("prepare-reference", "operations"):

@@ -114,7 +114,8 @@ def shop_row(event: Event) -> dict[str, Any]:
 
 def chat_row(event: Event) -> dict[str, Any]:
     """An event as a row of a training table."""
-    return dict(event["features"])
+    rating = {"rating": event["outcomes"].get("rating")}
+    return {**event["features"], **event["outcomes"], **rating}
 
 
 KINDS = {
@@ -131,7 +132,7 @@ PROFILES = {
                "--horizon=horizon", "--quantiles=0.1=low,0.9=high", "--naive=naive"],
     "shop": ["--model-version=9", "--task=ranking", "--label=label", "--prediction=prediction", "--score=scores",
              "--categories=categories", "--cutoffs=3,8"],
-    "chat": ["--model-version=prompt-7", "--task=outcomes"],
+    "chat": ["--model-version=prompt-7", "--task=outcomes", "--outcomes=rating,judge,tokens"],
 }  # fmt: skip
 
 SETTINGS: dict[str, dict[str, Any]] = {

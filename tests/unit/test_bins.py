@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -108,6 +108,7 @@ def test_each_value_falls_into_the_one_cell_whose_range_holds_it(
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20), st.integers(2, 12))
+@example([*range(9), 0.5, -7.42977699521233e17], 2)  # the least value rounds down
 def test_in_single_precision_a_value_is_in_one_cell_before_and_after_it_is_rounded(
     reference: list[float], bins: int
 ) -> None:

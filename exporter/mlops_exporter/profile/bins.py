@@ -162,7 +162,7 @@ def quantile_edges(
     else:
         heavy = values[counts > len(sample) / fine]
         cuts = _rounded(quantiles(sample, np.arange(1, fine) / fine), precision)
-        starts = np.unique(np.concatenate([[minimum], cuts, heavy, _after(heavy, precision)]))
+        starts = np.unique(np.concatenate([cuts, heavy, _after(heavy, precision)]))
     lowest, highest = _rounded(np.array([minimum, maximum]), precision)
     starts = starts[(starts > lowest) & (starts <= highest)]
     edges = _edges(np.concatenate([[lowest], starts, [_after(highest, precision)]]), precision)
