@@ -178,7 +178,7 @@ def read(home: Path, major: str, server: Prometheus, views: Sequence[View], *mor
 def _settled(text: str) -> str:
     """Leave out what says nothing to a user: notes, how links are encoded, and shares that are 0 now, of which
     Prometheus' topk takes any."""
-    text = text.replace("%24__all", "$__all")
+    text = text.replace("%24__all", "$__all").replace("%40", "@")
     text = re.sub(r"(?m)^    error: last .*", "    error: as labels of one moment happen to be ordered", text)
     lines = [line.rstrip() for line in text.splitlines()]
     nothing = re.compile(r"\d+ problems|.*NOTE override.*|.*: last 0% \(min 0%, max [^)]*\)")
