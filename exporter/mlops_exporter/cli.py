@@ -381,7 +381,7 @@ def _table(place: str, options: argparse.Namespace, settings: Config) -> TableSe
     if options.groups is not None:
         columns["groups"] = options.groups
     if options.scores is not None:
-        columns["scores"] = options.scores
+        columns["score" if isinstance(options.scores, str) else "scores"] = options.scores
     if options.quantiles is not None:
         columns["quantiles"] = {level_name(level): column for level, column in options.quantiles.items()}
     return TableSettings.model_validate(
@@ -864,7 +864,12 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         "or of horizon, naive, series or target_ts of a forecast",
     )
     parser.add_argument("--groups", type=_names, metavar="COLUMNS", help="columns of sensitive attributes")
-    parser.add_argument("--scores", type=_class_columns, metavar="CLASS=COLUMN,…", help="column of each class's score")
+    parser.add_argument(
+        "--scores",
+        type=lambda text: _class_columns(text) if "=" in text else text,
+        metavar="CLASS=COLUMN,…",
+        help="column of each class's score; of lists, the column of their items' scores",
+    )
     parser.add_argument(
         "--quantiles", type=_quantile_columns, metavar="LEVEL=COLUMN,…", help="columns of announced quantiles"
     )

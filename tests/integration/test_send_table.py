@@ -229,3 +229,41 @@ def test_push_tells_what_became_of_a_table(service: Exporter, tmp_path: Path) ->
         assert "lost.pem: " in done.stderr
         assert "No such file or directory" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_push_and_replay_take_lists_with_the_scores_of_their_items(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    shown = []
+    for number in range(400):
+        items = [f"i{item}" for item in rng.choice(90, 5, replace=False)]
+        of_items = {"items": items, "said": np.sort(rng.random(5))[::-1].tolist(), "kinds": ["hats"] * 5}
+        shown.append({"request": f"l{number}", **of_items, "clicked": items[: number % 2], "at": time.time() - 60})
+    pq.write_table(pa.Table.from_pylist(shown), tmp_path / "shown.parquet")
+    columns = ["--column", "prediction=items", "--column", "label=clicked", "--column", "categories=kinds"]
+    columns += ["--column", "id=request", "--column", "ts=at", "--scores", "said"]
+    build = ["profile", "build", "--data", "shown.parquet", "--task", "ranking", "--prediction", "items"]
+    build += ["--score", "said", "--categories", "kinds", "--label", "clicked", "--exclude", "request,at"]
+    run(*build, "--output", "shop.json", directory=tmp_path)
+    model = {"name": "shop", "task": "ranking", "profile": "shop.json", "label_ttl": "1s"}
+    config = write_config(tmp_path, model)
+    with running_exporter(tmp_path) as exporter:
+        push = ["push", "--table", "shown.parquet", "--model", "shop", "--url", exporter.url, *columns]
+        receipt = json.loads(run(*push, directory=tmp_path).stdout)
+        assert (receipt["accepted"], receipt["refused"]) == (400, {})
+        scores = {"feature": "item_score", "model": "shop"}
+        values = exporter.scrape().series("ml_feature_values_total", **scores)
+        assert sum(values.values()) == 400  # one item of each list
+        assert exporter.value("ml_feature_values_total", bin="missing", **scores) == 0
+    replay = [
+        "replay",
+        f"--config.file={config}",
+        "--events",
+        "shown.parquet",
+        "--model",
+        "shop",
+        "--output",
+        "shop.om",
+    ]
+    run(*replay, *columns, directory=tmp_path)
+    found = [line for line in (tmp_path / "shop.om").read_text().splitlines() if 'feature="item_score"' in line]
+    assert any(line.startswith("ml_feature_values_total") for line in found)
