@@ -44,6 +44,7 @@ _DEFAULTS = {
     "auto.offset.reset": "earliest",
     "statistics.interval.ms": 1000,
     "queued.max.messages.kbytes": 16 * 1024,  # what is read ahead, of all partitions; without it, 64 MiB of each topic
+    "fetch.queue.backoff.ms": 50,  # after which it looks whether there is room again; without it, a second goes by
 }
 _REFILLED_AT_ONCE = 4096  # messages: they are not answered for one by one, and larger bodies cost less
 _ASK_SECONDS = 5.0  # how long a question to the brokers may take when partitions are given
