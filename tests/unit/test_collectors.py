@@ -76,6 +76,7 @@ SETTINGS: dict[Task, dict[str, Any]] = {
     "multiclass": {"benchmarks": {"f1": {"max_drop": 0.1}}},
     "multilabel": {"benchmarks": {"f1": {"max_drop": 0.1}}},
     "regression": {"benchmarks": {"mae": {"max_increase": 1.0}}, "fairness": {"attributes": ["country"]}},
+    "forecast": {"segments": ["country"], "fairness": {"attributes": ["owner"]}},
 }
 
 

@@ -252,6 +252,9 @@ BETTER: dict[str, Literal["higher", "lower"]] = {
 
 _OF_SCORES = frozenset({*_PROBABILITY, "roc_auc", "average_precision"})
 
+_OF_FORECASTS = frozenset({"wape", "mase", "rmsse", "skill", *_OF_QUANTILES})
+"""Metrics of what is counted by horizon, which is not counted of each group."""
+
 
 def estimates(
     metrics: Mapping[str, PerformanceMetric], layout: Layout, totals: Floats, effects: Floats
@@ -295,6 +298,8 @@ def lacking(metric: str, profile: Profile) -> str | None:
 def metrics_of(layout: Layout, costs: CostSettings | None = None) -> dict[str, PerformanceMetric]:
     """Return the metrics that a model can have: no cost without `costs`, none of scores without scores."""
     possible = _possible(METRICS[layout.profile.task], layout)
+    if not layout.horizons:
+        possible = {name: metric for name, metric in possible.items() if name not in _OF_FORECASTS}
     if layout.ranked:  # up to the positions that the reference looks at
         possible = {name: possible[name] for name in layout.ranked}
     return possible if costs is None else {**possible, COST: _cost(costs, layout.profile.classes)}
