@@ -72,6 +72,10 @@ class Draw:
         """Return the draw of so many rows, and which of those of this one are in it, None for all."""
         return self._step(None, lambda: self._cut(rows)) if self.size > rows else (self, None)
 
+    def forget_step(self) -> None:
+        """Let go of the draw that others have gone on to: whoever stays would keep it, and all that follow it."""
+        self._next = None
+
     def _step(self, of: object, made: "Callable[[], tuple[Draw, Ints | None]]") -> "tuple[Draw, Ints | None]":
         if self._next is None or self._next[0] is not of:
             self._next = of, made()
@@ -241,6 +245,11 @@ class Column:
         if self._draw.size > 2 * SAMPLE_ROWS:
             self._cut_sample()
 
+    def end_block(self, rows: int) -> None:
+        """Take note that the table had so many rows by the end of a block, of this column or without it."""
+        self.rows = rows
+        self._draw.forget_step()
+
     def _cut_sample(self) -> None:
         """Keep the SAMPLE_ROWS values with the smallest keys."""
         self._draw, chosen = self._draw.cut(SAMPLE_ROWS)
@@ -377,7 +386,7 @@ def survey(
         keep(pa.table(kept))
         rows += block.num_rows
         for column in columns.values():
-            column.rows = rows
+            column.end_block(rows)
     return columns
 
 
