@@ -7,7 +7,7 @@ import numpy as np
 
 from mlops_exporter.collectors.family import Family
 from mlops_exporter.collectors.parts import Parts
-from mlops_exporter.counting.estimation import ClassEstimation, Estimation, LossEstimation
+from mlops_exporter.counting.estimation import ClassEstimation, Estimation, LossEstimation, SetEstimation
 from mlops_exporter.counting.model import Model
 from mlops_exporter.counting.reference import Reference
 from mlops_exporter.counting.version import Version
@@ -80,7 +80,8 @@ def _rolling(
         for metric, values in zip(names, _columns(found), strict=True):
             yield family(metric, np.where(enough, values, np.nan), windows, estimation.metrics)
     classes = reference.profile.classes
-    if not isinstance(estimation, LossEstimation) and len(classes) > 2:
+    # Of two classes one is told by the whole, unless both may be true.
+    if isinstance(estimation, SetEstimation) or (isinstance(estimation, ClassEstimation) and len(classes) > 2):
         half = worth(totals[:, layout.cells_of(estimation)][:, : estimation.half], effects.outputs)
         with np.errstate(divide="ignore", invalid="ignore"):
             by_class = expected_by_class(estimation, half)

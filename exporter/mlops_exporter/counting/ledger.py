@@ -328,8 +328,7 @@ class Layout:
     def count_rated(self, ledger: Floats, outcome: str, values: Floats) -> None:
         """Add numbers by which answers are rated, where the reference has some; NaN counts nowhere."""
         if outcome in self.rated:
-            known = np.sort(values[~np.isnan(values)])
-            ledger[self.rated[outcome]] += count_numeric(known, self._rated_boundaries[outcome])
+            ledger[self.rated[outcome]] += count_numeric(values[~np.isnan(values)], self._rated_boundaries[outcome])
 
     def _count_outcome(self, ledger: Floats, name: str, values: Floats) -> None:
         """Add numbers or class codes to the cells of their variable, if the profile has it; NaN counts nowhere."""

@@ -638,10 +638,8 @@ class Model:
                 by_label = self.settings.performance_time == "label"
                 times = pairs.label_times if by_label else pairs.prediction_times
                 first = np.isnan(pairs.old_labels)
-                name, now = (
-                    reference.outcome_counts[outcome].outcome,
-                    max(self._now, float(times.max(initial=-math.inf))),
-                )
+                name = reference.outcome_counts[outcome].outcome
+                now = max(self._now, float(times.max(initial=-math.inf)))
                 for version, time, group in self._groups(pairs.versions, times, np.flatnonzero(first)):
                     version.add(reference.outcome_sums(outcome, pairs.labels[group]), time, self._now)
                     if version.changes is not None:
