@@ -20,6 +20,8 @@ from mlops_exporter.profile.sets import among, as_numbers, members_of
 from mlops_exporter.profiling.build import BuildRequest, build
 from mlops_exporter.profiling.errors import BuildError
 from mlops_exporter.service.configuration import read
+from mlops_exporter.service.service import Options, Service
+from mlops_exporter.settings.config import Config
 from mlops_exporter.settings.document import ConfigError
 from mlops_exporter.settings.models import Limits, ModelSettings
 from mlops_exporter.statistics import multilabel
@@ -383,3 +385,20 @@ def test_what_does_not_fit_is_an_error_of_the_configuration(
     path.write_text(json.dumps({"models": [{"name": "m", "task": "multilabel", "profile": "m.json", **settings}]}))
     with pytest.raises(ConfigError, match=said):
         read(path)
+
+
+def test_of_two_classes_that_may_both_be_true_each_is_estimated(tmp_path: Path) -> None:
+    scores = np.random.default_rng(4).random((1000, 2))
+    actual = np.random.default_rng(5).random((1000, 2)) < scores
+    texts = ["|".join(np.array(["a", "b"])[each]) or "|" for each in actual]
+    lines = [f"{n % 7},{text},{p},{q}" for n, (text, (p, q)) in enumerate(zip(texts, scores.tolist(), strict=True))]
+    (tmp_path / "m.csv").write_text("\n".join(["x,y,p_a,p_b", *lines]))
+    of_each = {"a": "p_a", "b": "p_b"}
+    request = BuildRequest(data=tmp_path / "m.csv", task="multilabel", label="y", scores=of_each, separator="|")
+    model = {"name": "m", "task": "multilabel", "profile": "m.json", "min_samples": {"performance": 1}}
+    service = Service(Config.model_validate({"models": [model]}), {"m": build(request)[0]}, Options())
+    service.intake.closed = None
+    events = [{"model": "m", "scores": dict(zip("ab", each, strict=True))} for each in scores.tolist()]
+    pipeline.submit(service, pipeline.ndjson(events))
+    of = {"window": "15m", "metric": "precision"}
+    assert set(pipeline.scrape(service).by("class", "ml_model_class_performance_estimated", **of)) == {"a", "b"}
